@@ -1,0 +1,44 @@
+# `make evaluate` and `make test` are all that a newcomer needs; each builds what it lacks and rebuilds nothing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install evaluate test test-slow lint format ui clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## Create the virtual environment and install everything
+
+evaluate: $(INSTALLED) ## Run the embedded default (ARGS="video=walkS trace=5g" changes it)
+	$(BIN)/python evaluate.py $(ARGS)
+
+test: $(INSTALLED) ## Run the quick tests (ARGS="-k link" narrows them)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(INSTALLED) ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(INSTALLED) ## Rewrite the sources in the project's style
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+ui: $(INSTALLED) ## Open the MLflow UI on what has been run
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+
+clean: ## Remove the virtual environment and caches (runs/ stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -1,0 +1,28 @@
+"""Back2Back: full-resolution frames, one after the other, stale results shown as they are (paper, VI-A)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.types import Configuration
+
+
+class Back2Back:
+    """Offload the newest frame as soon as the last result is in, at a fixed JPEG quality.
+
+    Args:
+        quality: JPEG quality, 1..100; the paper's baselines use 95.
+    """
+
+    uses_tracker: ClassVar[bool] = False
+
+    def __init__(self, quality: int = 95) -> None:
+        self._decision = OffloadDecision(Configuration(tau_d=0, quality=quality, restoration_point=0))
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Nothing is learnt: the decision never changes."""
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        """Full resolution at the fixed quality."""
+        return self._decision

@@ -1,0 +1,104 @@
+"""The words every part shares: frames, detections and the offloading configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RgbImage = NDArray[np.uint8]
+"""RGB uint8 (H, W, 3): the only image layout inside the library."""
+
+BoolMask = NDArray[np.bool_]
+
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""COCO's contiguous classes: a label is an index into this tuple, whatever the model."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One captured picture.
+
+    Attributes:
+        index: position in the played part of the clip, from 0.
+        capture_time_s: seconds from the first frame of the run to this frame's capture.
+        image: RGB uint8 (H, W, 3).
+    """
+
+    index: int
+    capture_time_s: float
+    image: RgbImage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Boxes of one frame.
+
+    Attributes:
+        boxes_xyxy: float32 (N, 4), pixels of the original frame.
+        scores: float32 (N,), 0..1.
+        labels: int64 (N,), indices into `COCO_CLASSES`.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        if self.boxes_xyxy.shape != (n, 4) or self.labels.shape != (n,):
+            raise ValueError(
+                f"boxes_xyxy {self.boxes_xyxy.shape}, scores {self.scores.shape} and labels {self.labels.shape} "
+                "must be (N, 4), (N,) and (N,)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No boxes."""
+        return cls.of([], [], [])
+
+    @classmethod
+    def of(cls, boxes_xyxy: object, scores: object, labels: object) -> Detections:
+        """Build from anything array-like, converting dtypes."""
+        return cls(
+            np.asarray(boxes_xyxy, np.float32).reshape(-1, 4),
+            np.asarray(scores, np.float32).reshape(-1),
+            np.asarray(labels, np.int64).reshape(-1),
+        )
+
+    def select(self, keep: NDArray) -> Detections:
+        """Rows chosen by a bool mask (N,) or by indices."""
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+
+    def above(self, score: float) -> Detections:
+        """Rows with at least this score."""
+        return self.select(self.scores >= score)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Configuration:
+    """Offloading configuration c = (tau_d, lambda, beta) of the paper's section IV-B.
+
+    Attributes:
+        tau_d: what to downsample: 0 nothing, 1 CMRs, 2 CMRs and SBRs.
+        quality: JPEG quality lambda, 1..100.
+        restoration_point: beta in 0..N; 0 restores before the backbone.
+    """
+
+    tau_d: int = 0
+    quality: int = 95
+    restoration_point: int = 0
