@@ -1,0 +1,129 @@
+"""How the system's processes start, announce themselves and end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from vitmalis.errors import UserError
+
+
+def announce_ready(address: str, **facts: Any) -> None:
+    """Tell the parent, as one JSON line on standard output, that this process now serves at `address`."""
+    print(json.dumps({"ready": address, **facts}), flush=True)
+
+
+def exit_on_stdin_eof() -> None:
+    """End this process when its standard input closes, so that no child outlives its parent.
+
+    A terminal or a missing standard input (a service started by hand) is left alone.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="stdin-watch", daemon=True).start()
+
+
+class Child:
+    """A child process of ours: started, waited for until ready, ended politely and then firmly.
+
+    Args:
+        name: what to call it in errors.
+        module: run as `python -m module`.
+        arguments: command line.
+        log: file that takes its standard error.
+        environment: variables to add.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends its children in order
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def stdout(self) -> IO[str]:
+        """What it prints, line by line."""
+        stream = self._process.stdout
+        if stream is None:  # cannot happen: opened as a pipe above
+            raise RuntimeError(f"{self.name} has no standard output")
+        return stream
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Block until it announces itself; return the announcement, whose key `ready` is its address.
+
+        Raises:
+            UserError: it ended first; the message ends with the last line of its log.
+        """
+        for line in self.stdout:
+            if line.startswith('{"ready"'):
+                facts: dict[str, Any] = json.loads(line)
+                return facts
+        code = self._process.wait()
+        raise UserError(f"the {self.name} did not start (exit {code}): {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of its log, without a leading `error:`."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("error: ") if lines else f"no message, see {self.log}"
+
+    def returncode(self) -> int | None:
+        """Exit status, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the end and return the exit status."""
+        return self._process.wait(timeout_s)
+
+    def stop(self, grace_s: float = 5.0) -> int:
+        """Close its standard input, then terminate, then kill; return the exit status."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        deadline = time.monotonic() + grace_s
+        for end in (lambda: None, self._process.terminate, self._process.kill):
+            end()
+            try:
+                return self._process.wait(max(0.5, (deadline - time.monotonic()) / 2))
+            except subprocess.TimeoutExpired:
+                continue
+        return self._process.wait()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
