@@ -1,0 +1,87 @@
+"""Which shown boxes are right: matching against reference boxes, and F1.
+
+The paper reports F1 and leaves the matching open; ours: same label, IoU and score at least 0.5 on both sides, greedy by
+score, counts summed over all frames before F1 is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.types import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRule:
+    """When a shown box counts as found; both thresholds are inclusive.
+
+    Attributes:
+        iou_threshold: least intersection over union, 0..1.
+        score_threshold: boxes below it are ignored, on both sides.
+    """
+
+    iou_threshold: float = 0.5
+    score_threshold: float = 0.5
+
+
+DEFAULT_RULE = MatchRule()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Boxes found (tp), shown in vain (fp) and missed (fn); add them up before taking a ratio."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """Share of shown boxes that are right; 1 when none is shown."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of reference boxes that are shown; 1 when there is none."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 1 when there was nothing to find and nothing was shown."""
+        boxes = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / boxes if boxes else 1.0
+
+
+def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (N, 4) and (M, 4) as (N, M); boxes without area overlap nothing."""
+    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2])
+    intersection = np.prod(np.clip(sides, 0, None), axis=-1)
+    union = _area(a64) + _area(b64) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def match(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Counts:
+    """Count one frame: by falling score, each shown box takes the free reference box it overlaps most."""
+    shown, reference = shown.above(rule.score_threshold), reference.above(rule.score_threshold)
+    overlap = iou_matrix(shown.boxes_xyxy, reference.boxes_xyxy)
+    overlap[shown.labels[:, None] != reference.labels[None]] = -1.0
+    found = 0
+    for i in np.argsort(-shown.scores, kind="stable"):
+        if found == len(reference):
+            break
+        best = int(np.argmax(overlap[i]))
+        if overlap[i, best] >= rule.iou_threshold:
+            overlap[:, best] = -1.0
+            found += 1
+    return Counts(found, len(shown) - found, len(reference) - found)
+
+
+def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1)

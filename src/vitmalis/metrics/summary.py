@@ -1,0 +1,113 @@
+"""From the records of a run and its references to a flat table of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, match
+from vitmalis.records import SOURCES, FrameRecord, OffloadRecord
+from vitmalis.types import Detections
+
+STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlink_s")
+"""The parts of an offload's end-to-end latency, in the order they happen."""
+
+_DURATIONS = ("decision_s", *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
+
+
+def frame_counts(
+    frames: Sequence[FrameRecord], references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE
+) -> list[Counts]:
+    """What was shown at each frame against that frame's reference; `references[i]` belongs to frame index i."""
+    return [match(frame.detections, references[frame.frame_index], rule) for frame in frames]
+
+
+def summarise(
+    frames: Sequence[FrameRecord],
+    offloads: Sequence[OffloadRecord],
+    references: Sequence[Detections],
+    rule: MatchRule = DEFAULT_RULE,
+) -> dict[str, float]:
+    """Every metric of a run by name; one that has no value (no offload returned, say) is left out.
+
+    Rendering F1 counts all frames of the clip, also those before the first result and those the camera lost, as a user
+    would see them; inference F1 counts the frames whose result the server returned.
+    """
+    rendering = _total(frame_counts(frames, references, rule))
+    returned = [offload for offload in offloads if offload.status == "ok"]
+    inference = _total(match(o.detections, references[o.frame_index], rule) for o in returned)
+    summary = {
+        "rendering_f1": rendering.f1,
+        "rendering_precision": rendering.precision,
+        "rendering_recall": rendering.recall,
+        "frames": float(len(frames)),
+        "lost_frames": float(sum(not frame.captured for frame in frames)),
+        "offloads": float(len(offloads)),
+        "lost_offloads": float(len(offloads) - len(returned)),
+    }
+    if returned:
+        summary["inference_f1"] = inference.f1
+    for name in _DURATIONS:
+        summary |= _spread(name, (getattr(o, name) for o in returned))
+    intervals = np.diff([o.frame_index for o in offloads])
+    return summary | _spread("offload_interval_frames", intervals) | _sizes(returned) | _freshness(frames)
+
+
+def f1_over_time(
+    frames: Sequence[FrameRecord],
+    references: Sequence[Detections],
+    window_s: float = 1.0,
+    rule: MatchRule = DEFAULT_RULE,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rendering F1 in consecutive windows: window starts (s) and F1, one each for windows that hold a frame."""
+    if not frames:
+        return np.empty(0), np.empty(0)
+    counts = np.array([(c.tp, c.fp, c.fn) for c in frame_counts(frames, references, rule)])
+    # A frame captured at exactly a window's start belongs to it, whatever the rounding of its time.
+    windows = np.floor(np.array([frame.capture_time_s for frame in frames]) / window_s + 1e-6).astype(int)
+    indices, positions = np.unique(windows, return_inverse=True)
+    sums = np.zeros((len(indices), 3), int)
+    np.add.at(sums, positions, counts)
+    return indices * window_s, np.array([Counts(*map(int, row)).f1 for row in sums])
+
+
+def _total(counts: Iterable[Counts]) -> Counts:
+    return sum(counts, Counts())
+
+
+def _spread(name: str, values: Iterable[float | None]) -> dict[str, float]:
+    known = np.array([value for value in values if value is not None], float)
+    if not len(known):
+        return {}
+    return {
+        f"{name}_median": float(np.median(known)),
+        f"{name}_p90": float(np.percentile(known, 90)),
+        f"{name}_mean": float(known.mean()),
+    }
+
+
+def _median(name: str, values: Iterable[float | None]) -> dict[str, float]:
+    return {key: value for key, value in _spread(name, values).items() if key.endswith("_median")}
+
+
+def _sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
+    kib = (None if o.payload_bytes is None else o.payload_bytes / 1024 for o in returned)
+    return _median("payload_kib", kib) | _median("uplink_mbps", (o.uplink_mbps for o in returned))
+
+
+def _freshness(frames: Sequence[FrameRecord]) -> dict[str, float]:
+    """Where the shown boxes came from and how old they were.
+
+    Staleness is the distance from a frame to the one its boxes were computed for; result age reaches back to the
+    offloaded frame that the boxes stem from, tracked forward or not.
+    """
+    shown = [frame for frame in frames if frame.shown_frame_index >= 0]
+    shares = {f"share_{source}": np.mean([f.source == source for f in frames]) for source in SOURCES if frames}
+    return (
+        {name: float(value) for name, value in shares.items()}
+        | _median("staleness_frames", (f.frame_index - f.shown_frame_index for f in shown))
+        | _median("result_age_frames", (f.frame_index - f.result_frame_index for f in shown))
+        | _median("tracking_s", (f.tracking_s for f in frames))
+    )
