@@ -1,0 +1,133 @@
+"""What happens to the client (events) and what it wants done (actions).
+
+Drivers turn the world into events and carry actions out; the state machine between them does no I/O and reads no
+clock, so that a realtime driver and a virtual one run the very same logic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vitmalis.policy import OffloadDecision, OffloadOutcome
+from vitmalis.tracker.optical_flow import GrayImage
+from vitmalis.types import Detections, Frame
+
+
+class Source(StrEnum):
+    """Where rendered boxes come from."""
+
+    REMOTE = "remote"  # the server's result for this very frame
+    TRACKER = "tracker"  # the local tracker
+    STALE = "stale"  # the server's result for an earlier frame, unchanged
+    NONE = "none"  # nothing has arrived yet
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCaptured:
+    """A frame came out of the camera buffer; `tracking_image` is its grey copy (None without a tracker)."""
+
+    frame: Frame
+    tracking_image: GrayImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderDue:
+    """The renderer polls for the boxes of this frame."""
+
+    frame_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingDone:
+    """The tracker finished its job: boxes for `frame_index`, and kappa."""
+
+    frame_index: int
+    detections: Detections
+    retention: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResultArrived:
+    """The server answered an offload."""
+
+    offload_id: int
+    detections: Detections
+    outcome: OffloadOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadRefused:
+    """The server answered an offload with an error."""
+
+    offload_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The connection to the server came up (handshake done) or went down."""
+
+    up: bool
+    reason: str = ""
+
+
+Event = FrameCaptured | RenderDue | TrackingDone | ResultArrived | OffloadRefused | LinkChanged
+
+# --- actions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartOffload:
+    """Encode the frame as decided and send it."""
+
+    offload_id: int
+    frame: Frame
+    decision: OffloadDecision
+
+
+@dataclass(frozen=True, slots=True)
+class EndOffload:
+    """An offload is over: `status` "ok", "failed" (the server refused it) or "lost"."""
+
+    offload_id: int
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Step the tracker to this frame."""
+
+    frame_index: int
+    image: GrayImage
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Restart the tracker with a result and follow it through the frames captured since (Glimpse [25])."""
+
+    detections: Detections
+    frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), the offloaded frame first
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """Show these boxes on this frame.
+
+    `result_frame_index` is the offloaded frame they stem from, `shown_frame_index` the frame they were computed for;
+    both are -1 when there is nothing to show.
+    """
+
+    frame_index: int
+    detections: Detections
+    source: Source
+    result_frame_index: int = -1
+    shown_frame_index: int = -1
+
+
+Action = StartOffload | EndOffload | Track | CatchUp | Render

@@ -1,0 +1,204 @@
+"""The client's logic as one state machine: scheduler (local cache, local tracker) and offload manager (paper, IV-B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitmalis.client.events import (
+    Action,
+    CatchUp,
+    EndOffload,
+    Event,
+    FrameCaptured,
+    LinkChanged,
+    OffloadRefused,
+    Render,
+    RenderDue,
+    ResultArrived,
+    Source,
+    StartOffload,
+    Track,
+    TrackingDone,
+)
+from vitmalis.client.history import FrameHistory
+from vitmalis.policy import ClientState, Policy
+from vitmalis.types import Detections, Frame
+
+
+@dataclass(slots=True)
+class _Offload:
+    """The one offload under way."""
+
+    offload_id: int
+    frame_index: int
+    started_s: float
+
+
+@dataclass(slots=True)
+class _Boxes:
+    """Boxes, the frame they were computed for, and the offloaded frame they stem from."""
+
+    frame_index: int
+    detections: Detections
+    result_frame_index: int
+
+
+class ClientMachine:
+    """Offloads one frame at a time, keeps the last result, tracks it forward, answers the renderer.
+
+    A frame's boxes are, in this order: the server's result for that very frame, the tracker's latest, the server's
+    latest as it is, nothing. A new result restarts the tracker at the offloaded frame and follows it through the
+    frames captured since; the newest frame is offloaded next.
+
+    Args:
+        policy: decides every offload and observes its outcome.
+        frame_interval_s: seconds between two captures.
+        offload_timeout_s: an offload without an answer for longer is given up as lost.
+        history_frames: frames kept for the catch-up; a longer wait thins them out.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        frame_interval_s: float,
+        offload_timeout_s: float = 30.0,
+        history_frames: int = 96,
+    ) -> None:
+        self._policy = policy
+        self._frame_interval_s = frame_interval_s
+        self._offload_timeout_s = offload_timeout_s
+        self._link_up = False
+        self._newest: Frame | None = None
+        self._offload: _Offload | None = None
+        self._offloads = 0
+        self._last_offloaded_index = -1
+        self._cache: _Boxes | None = None
+        self._tracked: _Boxes | None = None
+        self._retention = 1.0
+        self._history = FrameHistory(history_frames)
+        self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
+        self._awaiting_catch_up = False
+
+    def handle(self, event: Event, now_s: float) -> list[Action]:
+        """Advance by one event at run time `now_s`; return what to do, in order."""
+        match event:
+            case FrameCaptured():
+                return self._on_frame(event, now_s)
+            case RenderDue():
+                return [*self._give_up_overdue(now_s), self._render(event.frame_index)]
+            case TrackingDone():
+                return self._on_tracking(event)
+            case ResultArrived():
+                return self._on_result(event, now_s)
+            case OffloadRefused():
+                return self._end_offload(event.offload_id, "failed", event.reason)
+            case LinkChanged():
+                self._link_up = event.up
+                return self._offload_newest(now_s) if event.up else self._lose_offload(event.reason)
+
+    @property
+    def outstanding(self) -> int | None:
+        """The offload that has no answer yet."""
+        return self._offload.offload_id if self._offload else None
+
+    def finish(self, reason: str) -> list[Action]:
+        """End of the run: the offload under way, if any, is lost."""
+        return self._lose_offload(reason)
+
+    # --- offload manager --------------------------------------------------------------------------------------------
+
+    def _on_frame(self, event: FrameCaptured, now_s: float) -> list[Action]:
+        self._newest = event.frame
+        if event.tracking_image is not None:
+            self._history.append(event.frame.index, event.tracking_image)
+        return [*self._offload_newest(now_s), *self._next_tracker_job()]
+
+    def _offload_newest(self, now_s: float) -> list[Action]:
+        """Offload the newest frame unless the link is down, an offload is under way or that frame was sent before."""
+        frame = self._newest
+        if not self._link_up or self._offload or frame is None or frame.index <= self._last_offloaded_index:
+            return []
+        height, width = frame.image.shape[:2]
+        state = ClientState(
+            frame_index=frame.index,
+            frame_size=(width, height),
+            frame_interval_s=self._frame_interval_s,
+            time_s=now_s,
+            frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
+            tracked=self._tracked.detections if self._tracked else Detections.empty(),
+            retention=self._retention,
+        )
+        decision = self._policy.decide(state)
+        self._offload = _Offload(self._offloads, frame.index, now_s)
+        self._offloads += 1
+        self._last_offloaded_index = frame.index
+        self._trim_history()
+        return [StartOffload(self._offload.offload_id, frame, decision)]
+
+    def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
+        if self._offload is None or event.offload_id != self._offload.offload_id:
+            return []  # given up before it came: its end is already on record
+        frame_index = self._offload.frame_index
+        self._offload = None
+        self._policy.observe(event.outcome)
+        self._cache = _Boxes(frame_index, event.detections, frame_index)
+        self._awaiting_catch_up = self._policy.uses_tracker
+        return [EndOffload(event.offload_id, "ok"), *self._offload_newest(now_s), *self._next_tracker_job()]
+
+    def _end_offload(self, offload_id: int, status: str, reason: str) -> list[Action]:
+        """Close the offload; the next captured frame starts another, so that errors cannot spin."""
+        if self._offload is None or offload_id != self._offload.offload_id:
+            return []
+        self._offload = None
+        return [EndOffload(offload_id, status, reason)]
+
+    def _lose_offload(self, reason: str) -> list[Action]:
+        return self._end_offload(self._offload.offload_id, "lost", reason) if self._offload else []
+
+    def _give_up_overdue(self, now_s: float) -> list[Action]:
+        if self._offload and now_s - self._offload.started_s > self._offload_timeout_s:
+            return self._lose_offload(f"no answer within {self._offload_timeout_s:g} s")
+        return []
+
+    # --- scheduler: local tracker and local cache -------------------------------------------------------------------
+
+    def _next_tracker_job(self) -> list[Action]:
+        """Give the idle tracker its next job: catching up comes first, then the newest frame it has not seen."""
+        if self._tracker_job is not None or self._cache is None:
+            return []
+        if self._awaiting_catch_up:
+            self._awaiting_catch_up = False
+            self._tracker_job = self._cache.frame_index
+            frames = self._history.since(self._cache.frame_index)
+            self._trim_history()
+            return [CatchUp(self._cache.detections, frames)]
+        newest = self._history.newest()
+        if self._tracked is None or newest is None or newest[0] <= self._tracked.frame_index:
+            return []
+        self._tracker_job = self._tracked.result_frame_index
+        return [Track(*newest)]
+
+    def _trim_history(self) -> None:
+        """Drop the frames before the one whose result will be caught up next."""
+        if not self._awaiting_catch_up and self._newest is not None:
+            self._history.forget_before(self._offload.frame_index if self._offload else self._newest.index)
+
+    def _on_tracking(self, event: TrackingDone) -> list[Action]:
+        if self._tracker_job is None:
+            raise RuntimeError("the tracker reported a job that nobody gave it")
+        self._tracked = _Boxes(event.frame_index, event.detections, self._tracker_job)
+        self._retention = event.retention
+        self._tracker_job = None
+        return self._next_tracker_job()
+
+    def _render(self, frame_index: int) -> Render:
+        cache, tracked = self._cache, self._tracked
+        if cache is None:
+            return Render(frame_index, Detections.empty(), Source.NONE)
+        if cache.frame_index == frame_index:
+            return Render(frame_index, cache.detections, Source.REMOTE, frame_index, frame_index)
+        if tracked is not None:
+            return Render(
+                frame_index, tracked.detections, Source.TRACKER, tracked.result_frame_index, tracked.frame_index
+            )
+        return Render(frame_index, cache.detections, Source.STALE, cache.frame_index, cache.frame_index)

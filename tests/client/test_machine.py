@@ -1,0 +1,206 @@
+"""The client's logic, event by event, without threads, sockets or clocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitmalis.client.events import (
+    CatchUp,
+    EndOffload,
+    FrameCaptured,
+    LinkChanged,
+    OffloadRefused,
+    Render,
+    RenderDue,
+    ResultArrived,
+    Source,
+    StartOffload,
+    Track,
+    TrackingDone,
+)
+from vitmalis.client.machine import ClientMachine
+from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, build_policy
+from vitmalis.types import Configuration, Detections, Frame
+
+INTERVAL_S = 0.1
+GRAY = np.zeros((4, 8), np.uint8)
+
+
+def captured(index: int, tracking: bool = True) -> FrameCaptured:
+    image = np.zeros((8, 16, 3), np.uint8)
+    return FrameCaptured(Frame(index, index * INTERVAL_S, image), GRAY if tracking else None)
+
+
+def boxes(x: float) -> Detections:
+    return Detections.of([[x, 0, x + 4, 4]], [0.9], [2])
+
+
+def result(offload_id: int, frame_index: int, x: float = 0.0) -> ResultArrived:
+    decision = OffloadDecision(Configuration())
+    outcome = OffloadOutcome(frame_index, decision, 1000, 0.01, 0.01, 0.2, 0.1, 0.04, 0.4)
+    return ResultArrived(offload_id, boxes(x), outcome)
+
+
+def of_type(actions: list, kind: type) -> list:
+    return [action for action in actions if isinstance(action, kind)]
+
+
+@pytest.fixture
+def tracking() -> ClientMachine:
+    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, offload_timeout_s=5.0)
+    machine.handle(LinkChanged(up=True), 0.0)
+    return machine
+
+
+@pytest.fixture
+def plain() -> ClientMachine:
+    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, offload_timeout_s=5.0)
+    machine.handle(LinkChanged(up=True), 0.0)
+    return machine
+
+
+def test_first_frame_is_offloaded_and_the_next_waits_for_the_result(plain: ClientMachine) -> None:
+    (start,) = plain.handle(captured(0, tracking=False), 0.0)
+    assert isinstance(start, StartOffload)
+    assert (start.offload_id, start.frame.index) == (0, 0)
+    assert plain.handle(captured(1, tracking=False), 0.1) == []
+    assert plain.outstanding == 0
+
+
+def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> None:
+    for index in range(4):
+        plain.handle(captured(index, tracking=False), index * INTERVAL_S)
+    end, start = plain.handle(result(0, 0), 0.35)
+    assert end == EndOffload(0, "ok")
+    assert (start.offload_id, start.frame.index) == (1, 3)
+
+
+def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:
+    plain.handle(captured(0, tracking=False), 0.0)
+    assert plain.handle(result(0, 0), 0.05) == [EndOffload(0, "ok")]
+    (start,) = plain.handle(captured(1, tracking=False), 0.1)
+    assert start.frame.index == 1
+
+
+def test_nothing_is_offloaded_before_the_link_is_up() -> None:
+    machine = ClientMachine(build_policy("back2back"), INTERVAL_S)
+    assert machine.handle(captured(0, tracking=False), 0.0) == []
+    (start,) = machine.handle(LinkChanged(up=True), 0.05)
+    assert start.frame.index == 0
+
+
+def test_render_without_tracker_is_none_then_remote_then_stale(plain: ClientMachine) -> None:
+    plain.handle(captured(0, tracking=False), 0.0)
+    assert plain.handle(RenderDue(0), 0.1)[0].source is Source.NONE
+    plain.handle(captured(1, tracking=False), 0.1)
+    plain.handle(result(0, 0), 0.15)
+    plain.handle(result(1, 1, x=7), 0.18)
+    remote = plain.handle(RenderDue(1), 0.2)[0]
+    assert (remote.source, remote.result_frame_index, remote.shown_frame_index) == (Source.REMOTE, 1, 1)
+    assert remote.detections.boxes_xyxy[0, 0] == 7
+    stale = plain.handle(RenderDue(2), 0.3)[0]
+    assert (stale.source, stale.result_frame_index, stale.shown_frame_index) == (Source.STALE, 1, 1)
+
+
+def test_result_is_caught_up_through_the_frames_captured_since(tracking: ClientMachine) -> None:
+    for index in range(4):
+        tracking.handle(captured(index), index * INTERVAL_S)
+    actions = tracking.handle(result(0, 0), 0.35)
+    (catch_up,) = of_type(actions, CatchUp)
+    assert [index for index, _ in catch_up.frames] == [0, 1, 2, 3]
+    # While the tracker is busy a new frame waits, and the renderer gets what there is.
+    assert of_type(tracking.handle(captured(4), 0.4), Track) == []
+    assert tracking.handle(RenderDue(4), 0.5)[0].source is Source.STALE
+    (track,) = tracking.handle(TrackingDone(3, boxes(3), 1.0), 0.45)
+    assert isinstance(track, Track)
+    assert track.frame_index == 4
+    shown = tracking.handle(RenderDue(4), 0.5)[0]
+    assert (shown.source, shown.result_frame_index, shown.shown_frame_index) == (Source.TRACKER, 0, 3)
+
+
+def test_second_catch_up_starts_at_its_own_frame_even_if_the_tracker_was_busy(tracking: ClientMachine) -> None:
+    tracking.handle(captured(0), 0.0)
+    tracking.handle(captured(1), 0.1)
+    tracking.handle(result(0, 0), 0.15)  # starts offload 1 of frame 1, catch-up 0..1 runs
+    tracking.handle(captured(2), 0.2)
+    tracking.handle(captured(3), 0.3)
+    assert of_type(tracking.handle(result(1, 1), 0.35), CatchUp) == []  # still busy
+    (catch_up,) = of_type(tracking.handle(TrackingDone(1, boxes(1), 1.0), 0.4), CatchUp)
+    assert [index for index, _ in catch_up.frames] == [1, 2, 3]
+
+
+def test_tracker_skips_to_the_newest_frame(tracking: ClientMachine) -> None:
+    tracking.handle(captured(0), 0.0)
+    tracking.handle(result(0, 0), 0.05)
+    tracking.handle(TrackingDone(0, boxes(0), 1.0), 0.06)
+    (track,) = of_type(tracking.handle(captured(1), 0.1), Track)
+    assert track.frame_index == 1
+    tracking.handle(captured(2), 0.2)
+    tracking.handle(captured(3), 0.3)
+    (track,) = tracking.handle(TrackingDone(1, boxes(1), 1.0), 0.35)
+    assert track.frame_index == 3
+
+
+def test_link_down_loses_the_offload_and_link_up_starts_another(tracking: ClientMachine) -> None:
+    tracking.handle(captured(0), 0.0)
+    assert tracking.handle(LinkChanged(up=False, reason="server gone"), 0.1) == [EndOffload(0, "lost", "server gone")]
+    assert of_type(tracking.handle(captured(1), 0.2), StartOffload) == []
+    assert tracking.handle(result(0, 0), 0.25) == []  # too late: its end is on record
+    (start,) = of_type(tracking.handle(LinkChanged(up=True), 0.3), StartOffload)
+    assert (start.offload_id, start.frame.index) == (1, 1)
+
+
+def test_silence_past_the_timeout_is_a_lost_offload(plain: ClientMachine) -> None:
+    plain.handle(captured(0, tracking=False), 0.0)
+    assert of_type(plain.handle(RenderDue(40), 4.9), EndOffload) == []
+    end, render = plain.handle(RenderDue(50), 5.1)
+    assert (end.status, end.reason) == ("lost", "no answer within 5 s")
+    assert isinstance(render, Render)
+
+
+def test_refused_offload_waits_for_the_next_frame(plain: ClientMachine) -> None:
+    plain.handle(captured(0, tracking=False), 0.0)
+    plain.handle(captured(1, tracking=False), 0.1)
+    assert plain.handle(OffloadRefused(0, "busy"), 0.15) == [EndOffload(0, "failed", "busy")]
+    (start,) = plain.handle(captured(2, tracking=False), 0.2)
+    assert start.frame.index == 2
+
+
+def test_finish_loses_what_is_under_way(plain: ClientMachine) -> None:
+    plain.handle(captured(0, tracking=False), 0.0)
+    assert plain.finish("the run ended") == [EndOffload(0, "lost", "the run ended")]
+    assert plain.finish("the run ended") == []
+
+
+def test_policy_sees_the_stride_and_the_tracker() -> None:
+    seen: list[ClientState] = []
+
+    class Spy(type(build_policy("trackb2b"))):  # type: ignore[misc]
+        def decide(self, state: ClientState) -> OffloadDecision:
+            seen.append(state)
+            return super().decide(state)
+
+    machine = ClientMachine(Spy(), INTERVAL_S)
+    machine.handle(LinkChanged(up=True), 0.0)
+    for index in range(3):
+        machine.handle(captured(index), index * INTERVAL_S)
+    machine.handle(result(0, 0), 0.25)
+    machine.handle(TrackingDone(2, boxes(5), 0.5), 0.26)
+    machine.handle(captured(3), 0.3)
+    machine.handle(result(1, 2), 0.35)
+    assert [(s.frame_index, s.frames_since_offload) for s in seen] == [(0, 0), (2, 2), (3, 1)]
+    assert seen[0].frame_size == (16, 8)
+    assert (seen[2].retention, seen[2].tracked.boxes_xyxy[0, 0]) == (0.5, 5)
+
+
+def test_long_wait_thins_the_history_but_keeps_the_offloaded_frame(tracking: ClientMachine) -> None:
+    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, offload_timeout_s=1e9, history_frames=8)
+    machine.handle(LinkChanged(up=True), 0.0)
+    for index in range(1000):
+        machine.handle(captured(index), index * INTERVAL_S)
+    (catch_up,) = of_type(machine.handle(result(0, 0), 100.0), CatchUp)
+    indices = [index for index, _ in catch_up.frames]
+    assert len(indices) <= 8
+    assert (indices[0], indices[-1]) == (0, 999)
+    assert indices == sorted(indices)
