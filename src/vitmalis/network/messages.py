@@ -1,0 +1,292 @@
+"""The wire: what client and server say to each other, and what of it is believed.
+
+A message is one ZeroMQ multipart of one or two frames: a header (magic, protocol version, msgpack of one tagged struct)
+and, for `Offload` and `Result`, a raw payload (JPEG bytes; packed detections). Only durations cross the wire, so the
+clocks of the two machines need not agree. Whatever bytes arrive, decoding gives a valid message or `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from vitmalis.types import COCO_CLASSES, BoolMask, Configuration
+
+MAGIC = b"VM"
+PROTOCOL = 1
+"""Version of the wire format; carried by every message, so that any first message tells two versions apart."""
+PATCH_PX = 16
+MAX_HEADER_BYTES = 64 * 1024
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+MAX_DETECTIONS = 10_000
+MAX_REASON_CHARS = 500
+NO_SEQ = -1
+"""Sequence number of a failure that belongs to no offload."""
+
+DETECTION_BYTES = 4 * 4 + 4 + 2
+"""A packed detection: box, score, label."""
+_MAX_DURATION_S = 86_400.0
+
+
+class ProtocolError(ValueError):
+    """Bytes that are no valid message; `seq` names the offload concerned, or is `NO_SEQ`."""
+
+    def __init__(self, reason: str, seq: int = NO_SEQ) -> None:
+        super().__init__(reason)
+        self.seq = seq
+
+
+class ProtocolVersionError(ProtocolError):
+    """A message of another version of this protocol; `theirs` is the sender's version."""
+
+    def __init__(self, theirs: int) -> None:
+        super().__init__(
+            f"the peer speaks protocol {theirs}, this side {PROTOCOL}: install the same vitmalis version on both"
+        )
+        self.theirs = theirs
+
+
+Seq = Annotated[int, Meta(ge=0, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=MAX_DETECTIONS)]
+Side = Annotated[int, Meta(ge=16, le=8192)]
+Small = Annotated[int, Meta(ge=0, le=64)]
+Regions = Annotated[int, Meta(ge=0, le=512)]
+Text = Annotated[str, Meta(max_length=200)]
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=str.lower):
+    """Base of all messages: immutable, tagged with its lower-case name, strict about its fields."""
+
+
+class Hello(_Message, frozen=True):
+    """Client: the first message on every connection. `client_id` is a name for logs, not a proof of identity."""
+
+    client_id: Text
+
+
+class Welcome(_Message, frozen=True):
+    """Server: the answer to `Hello`; says which model serves and the names behind its labels."""
+
+    model: Text
+    model_id: Text
+    classes: Annotated[tuple[Text, ...], Meta(max_length=1000)] = COCO_CLASSES
+
+
+class Announce(_Message, frozen=True):
+    """Client: offload `seq` follows at once; the server times the payload from here (`Result.transfer_s`)."""
+
+    seq: Seq
+
+
+class Offload(_Message, frozen=True):
+    """Client: header of one compressed frame, whose JPEG bytes are the payload.
+
+    Attributes:
+        seq: strictly increasing on one connection.
+        frame_index: the captured frame; only for logs on the server.
+        width, height: size of the frame in pixels, 16..8192.
+        tau_d, quality, restoration_point: the `Configuration`.
+        window_size, downsampling_factor: w and d; a decision region is 16*w*d pixels square.
+        mask_rows, mask_cols, mask_bits: downsample mask **B** packed by rows, first region in the highest bit; 0, 0
+            and empty when nothing is downsampled.
+    """
+
+    seq: Seq
+    frame_index: Seq
+    width: Side
+    height: Side
+    tau_d: Annotated[int, Meta(ge=0, le=2)]
+    quality: Annotated[int, Meta(ge=1, le=100)]
+    restoration_point: Small
+    window_size: Annotated[int, Meta(ge=1, le=64)]
+    downsampling_factor: Annotated[int, Meta(ge=1, le=8)]
+    mask_rows: Regions = 0
+    mask_cols: Regions = 0
+    mask_bits: bytes = b""
+
+    def __post_init__(self) -> None:
+        rows, cols = self.mask_rows, self.mask_cols
+        if len(self.mask_bits) != (rows * cols + 7) // 8:
+            raise ValueError(f"{len(self.mask_bits)} bytes of mask for {rows} x {cols} regions")
+        region_px = PATCH_PX * self.window_size * self.downsampling_factor
+        expected = (-(-self.height // region_px), -(-self.width // region_px))
+        if (rows, cols) not in ((0, 0), expected):
+            raise ValueError(f"mask of {rows} x {cols} regions, the frame has {expected[0]} x {expected[1]}")
+
+    @classmethod
+    def of(
+        cls,
+        seq: int,
+        frame_index: int,
+        frame_size: tuple[int, int],
+        configuration: Configuration,
+        *,
+        downsample_mask: BoolMask | None = None,
+        window_size: int = 9,
+        downsampling_factor: int = 2,
+    ) -> Offload:
+        """Build from the library's types; `frame_size` is (width, height), the mask bool (rows, cols) or None."""
+        mask = np.zeros((0, 0), bool) if downsample_mask is None else downsample_mask
+        return cls(
+            seq=seq,
+            frame_index=frame_index,
+            width=frame_size[0],
+            height=frame_size[1],
+            tau_d=configuration.tau_d,
+            quality=configuration.quality,
+            restoration_point=configuration.restoration_point,
+            window_size=window_size,
+            downsampling_factor=downsampling_factor,
+            mask_rows=mask.shape[0],
+            mask_cols=mask.shape[1],
+            mask_bits=np.packbits(mask).tobytes(),
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration the frame was compressed with."""
+        return Configuration(self.tau_d, self.quality, self.restoration_point)
+
+    @property
+    def downsample_mask(self) -> BoolMask | None:
+        """Mask **B**, bool (rows, cols), or None when nothing is downsampled."""
+        count = self.mask_rows * self.mask_cols
+        if not count:
+            return None
+        bits = np.unpackbits(np.frombuffer(self.mask_bits, np.uint8), count=count)
+        return bits.astype(bool).reshape(self.mask_rows, self.mask_cols)
+
+
+class Result(_Message, frozen=True):
+    """Server: the detections of offload `seq` (payload: see `payloads.pack_detections`) and what they cost, in seconds.
+
+    Attributes:
+        count: number of detections in the payload.
+        decode_s, inference_s: JPEG decoding; detector.
+        queue_s: from receipt of the payload to the start of decoding.
+        transfer_s: from receipt of `Announce` to receipt of the payload: the upload without propagation.
+        server_s: from receipt of the payload to sending this message.
+    """
+
+    seq: Seq
+    count: Count
+    decode_s: float
+    inference_s: float
+    queue_s: float
+    transfer_s: float
+    server_s: float
+
+    def __post_init__(self) -> None:
+        for name in ("decode_s", "inference_s", "queue_s", "transfer_s", "server_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 <= value <= _MAX_DURATION_S):
+                raise ValueError(f"{name} is {value}")
+
+
+class Failure(_Message, frozen=True):
+    """Server: offload `seq` (or, with `NO_SEQ`, some message) gets no result; `reason` says why."""
+
+    seq: Annotated[int, Meta(ge=NO_SEQ, le=2**53)]
+    reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)]
+
+    @classmethod
+    def of(cls, seq: int, reason: str) -> Failure:
+        """Build with the reason cut to its limit."""
+        return cls(seq, reason[:MAX_REASON_CHARS])
+
+
+class Ping(_Message, frozen=True):
+    """Client: asks for a `Pong` with the same nonce, to measure a round trip."""
+
+    nonce: Seq
+
+
+class Pong(_Message, frozen=True):
+    """Server: the answer to `Ping`."""
+
+    nonce: Seq
+
+
+class _Seq(msgspec.Struct):
+    """What can be told of a header that fails validation."""
+
+    seq: Seq
+
+
+ClientMessage = Hello | Announce | Offload | Ping
+ServerMessage = Welcome | Result | Failure | Pong
+_client_decoder = msgspec.msgpack.Decoder(ClientMessage)
+_server_decoder = msgspec.msgpack.Decoder(ServerMessage)
+_seq_decoder = msgspec.msgpack.Decoder(_Seq)
+_encoder = msgspec.msgpack.Encoder()
+# What msgspec raises on hostile bytes: its own errors, invalid UTF-8, and nesting deeper than Python's stack.
+_DECODING_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+
+
+def encode(message: ClientMessage | ServerMessage, payload: bytes = b"") -> list[bytes]:
+    """The frames of one message: the header, then the payload for the two kinds that carry one."""
+    header = MAGIC + bytes([PROTOCOL]) + _encoder.encode(message)
+    return [header, payload] if isinstance(message, Offload | Result) else [header]
+
+
+def decode_from_client(
+    frames: Sequence[bytes], max_payload_bytes: int = MAX_PAYLOAD_BYTES
+) -> tuple[ClientMessage, bytes]:
+    """Message and payload that a server received.
+
+    Raises:
+        ProtocolError: on anything that is not one valid message (`ProtocolVersionError`: of another version).
+    """
+    message, payload = _decode(_client_decoder, frames)
+    if isinstance(message, Offload):
+        if len(payload) > max_payload_bytes:
+            raise ProtocolError(f"payload of {len(payload)} bytes, at most {max_payload_bytes} are taken", message.seq)
+        if not payload:
+            raise ProtocolError("offload without a payload", message.seq)
+    return message, payload
+
+
+def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
+    """Message and payload that a client received.
+
+    Raises:
+        ProtocolError: on anything that is not one valid message (`ProtocolVersionError`: of another version).
+    """
+    message, payload = _decode(_server_decoder, frames)
+    if isinstance(message, Result) and len(payload) != message.count * DETECTION_BYTES:
+        raise ProtocolError(f"{len(payload)} bytes for {message.count} detections", message.seq)
+    return message, payload
+
+
+def _decode(decoder: msgspec.msgpack.Decoder, frames: Sequence[bytes]) -> tuple[Any, bytes]:
+    """Header and payload after the checks that both directions share."""
+    if not 1 <= len(frames) <= 2:
+        raise ProtocolError(f"message of {len(frames)} frames, 1 or 2 are expected")
+    header = frames[0]
+    if len(header) > MAX_HEADER_BYTES:
+        raise ProtocolError(f"header of {len(header)} bytes, at most {MAX_HEADER_BYTES} are taken")
+    if len(header) <= len(MAGIC) or not header.startswith(MAGIC):
+        raise ProtocolError("not a ViTMAlis message")
+    if header[len(MAGIC)] != PROTOCOL:
+        raise ProtocolVersionError(header[len(MAGIC)])
+    body = header[len(MAGIC) + 1 :]
+    try:
+        message = decoder.decode(body)
+    except _DECODING_ERRORS as error:
+        raise ProtocolError(f"malformed header: {error}", _salvage_seq(body)) from error
+    if len(frames) == 2 and not isinstance(message, Offload | Result):
+        raise ProtocolError(f"{type(message).__name__} with a payload")
+    return message, frames[1] if len(frames) == 2 else b""
+
+
+def _salvage_seq(body: bytes) -> int:
+    """The sequence number of an invalid header where it still has one, so that its sender need not wait in vain."""
+    try:
+        return _seq_decoder.decode(body).seq
+    except _DECODING_ERRORS:
+        return NO_SEQ

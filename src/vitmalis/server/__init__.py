@@ -1,0 +1,1 @@
+"""The edge server: receives compressed frames, detects, answers."""

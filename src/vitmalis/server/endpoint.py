@@ -1,0 +1,107 @@
+"""The server's end of the connections: a ROUTER that is polled and never blocks."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import zmq
+
+from vitmalis.errors import UserError
+from vitmalis.network import messages as m
+from vitmalis.network.sockets import Waker, configure
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What one client sent: a message with its payload, or why it is none; `received_s` is `time.monotonic()`."""
+
+    peer: bytes
+    content: m.ClientMessage | m.ProtocolError
+    payload: bytes
+    received_s: float
+
+
+class ServerEndpoint:
+    """The server's end, bound at once. All methods but `wake` belong to one thread.
+
+    Args:
+        address: tcp://host:port; port 0 takes a free one.
+        max_payload_bytes: larger payloads are refused with an answer; twice as large ones close their connection, so
+            that memory stays bounded.
+
+    Raises:
+        UserError: the address cannot be bound.
+    """
+
+    def __init__(self, address: str, max_payload_bytes: int = m.MAX_PAYLOAD_BYTES) -> None:
+        self._max_payload_bytes = max_payload_bytes
+        self._context = zmq.Context()
+        self._waker = Waker()
+        self._router = self._context.socket(zmq.ROUTER)
+        configure(self._router)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.RCVHWM, 4)
+        self._router.setsockopt(zmq.SNDHWM, 64)
+        self._router.setsockopt(zmq.MAXMSGSIZE, 2 * max_payload_bytes)
+        try:
+            self._router.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(
+                f"server address '{address}' cannot be bound ({zmq.strerror(error.errno)}); port 0 takes a free one"
+            ) from error
+        self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+        """The address bound, with the actual port."""
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+
+    def poll(self, timeout_s: float, limit: int = 64) -> list[Received]:
+        """At most `limit` messages in order, as soon as there are any; empty after `timeout_s` or a `wake`."""
+        ready = dict(self._poller.poll(math.ceil(timeout_s * 1e3)))
+        if self._waker.fileno() in ready:
+            self._waker.clear()
+        arrived: list[Received] = []
+        while len(arrived) < limit:
+            try:
+                peer, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            arrived.append(self._understand(peer, frames))
+        return arrived
+
+    def send(self, peer: bytes, message: m.ServerMessage, payload: bytes = b"") -> bool:
+        """Answer a client; False when it is gone or does not read its answers."""
+        try:
+            self._router.send_multipart([peer, *m.encode(message, payload)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return False
+        return True
+
+    def wake(self) -> None:
+        """End a running (or else the next) `poll`; from any thread or a signal handler."""
+        self._waker.wake()
+
+    def close(self) -> None:
+        """Unbind and drop what is queued."""
+        self._router.close(0)
+        self._waker.close()
+        self._context.term()
+
+    def __enter__(self) -> ServerEndpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _understand(self, peer: bytes, frames: list[bytes]) -> Received:
+        now_s = time.monotonic()
+        try:
+            message, payload = m.decode_from_client(frames, self._max_payload_bytes)
+        except m.ProtocolError as error:
+            return Received(peer, error, b"", now_s)
+        return Received(peer, message, payload, now_s)
