@@ -97,5 +97,5 @@ def test_visible_share_by_hand() -> None:
 
 def test_prepared_images_have_the_tracker_s_scale(texture: RgbImage) -> None:
     small = OpticalFlowTracker(TrackerOptions(scale=0.25)).prepare(texture)
-    assert small.shape == (175, 275)
+    assert small.shape == (175, 300)
     assert small.dtype == np.uint8

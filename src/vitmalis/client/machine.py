@@ -53,6 +53,7 @@ class ClientMachine:
     Args:
         policy: decides every offload and observes its outcome.
         frame_interval_s: seconds between two captures.
+        score_threshold: boxes under this score are neither shown nor tracked.
         offload_timeout_s: an offload without an answer for longer is given up as lost.
         history_frames: frames kept for the catch-up; a longer wait thins them out.
     """
@@ -61,13 +62,16 @@ class ClientMachine:
         self,
         policy: Policy,
         frame_interval_s: float,
+        score_threshold: float = 0.5,
         offload_timeout_s: float = 30.0,
         history_frames: int = 96,
     ) -> None:
         self._policy = policy
         self._frame_interval_s = frame_interval_s
+        self._score_threshold = score_threshold
         self._offload_timeout_s = offload_timeout_s
         self._link_up = False
+        self._stopped = False
         self._newest: Frame | None = None
         self._offload: _Offload | None = None
         self._offloads = 0
@@ -101,6 +105,10 @@ class ClientMachine:
         """The offload that has no answer yet."""
         return self._offload.offload_id if self._offload else None
 
+    def stop_offloading(self) -> None:
+        """Start no further offload; the one under way may still end."""
+        self._stopped = True
+
     def finish(self, reason: str) -> list[Action]:
         """End of the run: the offload under way, if any, is lost."""
         return self._lose_offload(reason)
@@ -114,9 +122,11 @@ class ClientMachine:
         return [*self._offload_newest(now_s), *self._next_tracker_job()]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
-        """Offload the newest frame unless the link is down, an offload is under way or that frame was sent before."""
+        """Offload the newest frame unless it was sent before, an offload is under way or the link is down."""
         frame = self._newest
-        if not self._link_up or self._offload or frame is None or frame.index <= self._last_offloaded_index:
+        if frame is None or frame.index <= self._last_offloaded_index:
+            return []
+        if self._offload or self._stopped or not self._link_up:
             return []
         height, width = frame.image.shape[:2]
         state = ClientState(
@@ -141,7 +151,7 @@ class ClientMachine:
         frame_index = self._offload.frame_index
         self._offload = None
         self._policy.observe(event.outcome)
-        self._cache = _Boxes(frame_index, event.detections, frame_index)
+        self._cache = _Boxes(frame_index, event.detections.above(self._score_threshold), frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
         return [EndOffload(event.offload_id, "ok"), *self._offload_newest(now_s), *self._next_tracker_job()]
 

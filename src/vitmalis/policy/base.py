@@ -52,7 +52,7 @@ class OffloadOutcome:
         frame_index: the offloaded frame.
         decision: what was decided for it.
         payload_bytes: size of the compressed frame on the wire.
-        encode_s, decode_s, inference_s: stage durations.
+        encode_s, queue_s, decode_s, inference_s: stage durations; `queue_s` is waiting at the server.
         transfer_s: time the payload took to pass the uplink, without propagation.
         rtt_s: both propagation delays together (the paper's L^net).
         e2e_latency_s: start of encoding to reception of the result.
@@ -67,6 +67,12 @@ class OffloadOutcome:
     transfer_s: float
     rtt_s: float
     e2e_latency_s: float
+    queue_s: float = 0.0
+
+    @property
+    def network_s(self) -> float:
+        """Upload, propagation both ways and the (small) result, seconds."""
+        return self.transfer_s + self.rtt_s
 
     @property
     def uplink_mbps(self) -> float:

@@ -1,0 +1,225 @@
+"""The realtime driver: threads, sockets and the wall clock around the client's state machine."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from vitmalis.client.events import (
+    Action,
+    CatchUp,
+    EndOffload,
+    Event,
+    FrameCaptured,
+    LinkChanged,
+    Render,
+    RenderDue,
+    ResultArrived,
+    StartOffload,
+    Track,
+)
+from vitmalis.client.machine import ClientMachine
+from vitmalis.client.recorder import Recorder
+from vitmalis.client.session import ClientSession
+from vitmalis.client.workers import (
+    Encoded,
+    OffloadWorker,
+    Report,
+    TrackerWorker,
+    TrackingTime,
+    Worker,
+    WorkerFailed,
+)
+from vitmalis.errors import UserError
+from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
+from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.video import Camera
+
+Progress = Callable[[int, int, int], None]
+"""Called with frames rendered, offloads started, offloads lost."""
+
+
+class FramePump(Worker):
+    """Takes frames out of the camera buffer, one at a time, and makes the tracker's grey copies.
+
+    It hands over a frame only when the one before has been handled, so that a late client loses frames in the camera
+    buffer, where losses are counted, and not in a queue that grows.
+    """
+
+    def __init__(self, camera: Camera, tracker: OpticalFlowTracker | None, post: Callable[[object], None]) -> None:
+        super().__init__("frame-pump", post)
+        self._camera = camera
+        self._tracker = tracker
+        self._handled = threading.Semaphore()
+
+    def handled(self) -> None:
+        """The last frame was dealt with."""
+        self._handled.release()
+
+    def work(self) -> None:
+        """Pump until the camera ends."""
+        while not self._stopping.is_set():
+            if not self._handled.acquire(timeout=0.1):
+                continue
+            frame = None
+            while frame is None and not self._stopping.is_set():
+                if self._camera.finished:
+                    return
+                frame = self._camera.get(timeout_s=0.1)
+            if frame is not None:
+                image = self._tracker.prepare(frame.image) if self._tracker else None
+                self._post(FrameCaptured(frame, image))
+
+
+class TimedPolicy:
+    """A policy whose last decision is timed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.uses_tracker = policy.uses_tracker
+        self.decision_s = 0.0
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Pass on."""
+        self._policy.observe(outcome)
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        """Decide and take the time."""
+        start_s = time.perf_counter()
+        decision = self._policy.decide(state)
+        self.decision_s = time.perf_counter() - start_s
+        return decision
+
+
+class RealtimeClient:
+    """Plays one session: camera, tracker, offloading and rendering against the wall clock.
+
+    Args:
+        session: what to play and whom to ask.
+        progress: told after every rendered frame.
+        on_connected: told once the server has answered, before the camera starts.
+
+    Raises:
+        UserError: the policy or address is unusable, or the server did not answer in time.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        progress: Progress = lambda *_: None,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._session = session
+        self._progress = progress
+        self._on_connected = on_connected
+        self._interval_s = 1.0 / session.video.fps
+        self._policy = TimedPolicy(build_policy(session.policy, **session.policy_options))
+        self._machine = ClientMachine(
+            self._policy,  # type: ignore[arg-type]  # its uses_tracker is the wrapped policy's
+            self._interval_s,
+            session.score_threshold,
+            session.offload_timeout_s,
+            session.history_frames,
+        )
+        self.recorder = Recorder(self._interval_s)
+        self._inbox: queue.SimpleQueue[Report | FrameCaptured] = queue.SimpleQueue()
+        self._offload_worker = OffloadWorker(session.server_address, self._inbox.put)
+        self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), self._inbox.put)
+        self._camera = Camera(session.video, session.buffer_frames)
+        tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
+        self._pump = FramePump(self._camera, tracker, self._inbox.put)  # type: ignore[arg-type]
+        self._start_s = math.nan
+
+    def play(self) -> None:
+        """Run to the end of the clip, then wait for the result under way; the records are in `recorder`."""
+        with self._offload_worker, self._tracker_worker:
+            self._wait_for_server()
+            self._on_connected()
+            self._start_s = self._camera.start()
+            try:
+                with self._pump:
+                    for frame_index in range(self._session.video.frames):
+                        self._serve_until(self._start_s + (frame_index + 1) * self._interval_s)
+                        self._handle(RenderDue(frame_index))
+                        self._progress(frame_index + 1, self.recorder.offload_count, self.recorder.lost_offloads)
+                self._drain()
+            finally:
+                self._camera.stop()
+
+    def _now_s(self) -> float:
+        return time.monotonic() - self._start_s
+
+    def _wait_for_server(self) -> None:
+        deadline_s = time.monotonic() + self._session.connect_timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                report = self._inbox.get(timeout=left_s)
+            except queue.Empty:
+                break
+            if isinstance(report, WorkerFailed):
+                raise report.error
+            if isinstance(report, LinkChanged) and report.up:
+                self._machine.handle(report, 0.0)
+                return
+        raise UserError(
+            f"the server at {self._session.server_address} did not answer within "
+            f"{self._session.connect_timeout_s:g} s ({self._offload_worker.last_error}): is it running?"
+        )
+
+    def _serve_until(self, deadline_s: float) -> None:
+        """Handle what comes in until `deadline_s` on the monotonic clock."""
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                self._on_report(self._inbox.get(timeout=left_s))
+            except queue.Empty:
+                return
+
+    def _on_report(self, report: Report | FrameCaptured) -> None:
+        match report:
+            case WorkerFailed():
+                raise report.error
+            case TrackingTime():
+                self.recorder.tracked(report.frame_index, report.tracking_s)
+            case Encoded():
+                start_time_s = report.start_s - self._start_s
+                self.recorder.encoded(report.offload_id, start_time_s, report.encode_s, report.payload_bytes)
+            case FrameCaptured():
+                self.recorder.captured(report.frame.index, report.frame.capture_time_s)
+                self._handle(report)
+                self._pump.handled()
+            case ResultArrived():
+                self.recorder.answered(report)
+                self._handle(report)
+            case _:
+                self._handle(report)
+
+    def _handle(self, event: Event) -> None:
+        for action in self._machine.handle(event, self._now_s()):
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartOffload():
+                self.recorder.offload_started(action, self._now_s(), self._policy.decision_s)
+                self._offload_worker.submit(action)
+            case EndOffload():
+                self.recorder.offload_ended(action)
+            case Track() | CatchUp():
+                self._tracker_worker.submit(action)
+            case Render():
+                self.recorder.rendered(action, self._now_s())
+
+    def _drain(self) -> None:
+        """Let the offload under way at the last frame end; nothing new starts."""
+        self._machine.stop_offloading()
+        deadline_s = time.monotonic() + self._session.drain_s
+        while self._machine.outstanding is not None and (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                self._on_report(self._inbox.get(timeout=left_s))
+            except queue.Empty:
+                break
+        for action in self._machine.finish("the run ended first"):
+            self._carry_out(action)

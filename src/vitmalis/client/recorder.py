@@ -1,0 +1,116 @@
+"""Turns what the client did into the run's records: one row a frame, one row an offload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOffload
+from vitmalis.records import FrameRecord, OffloadRecord
+
+
+class Recorder:
+    """Collects rows in memory; times are seconds on the run's clock.
+
+    Args:
+        frame_interval_s: nominal spacing of the frames; gives lost frames their capture time.
+    """
+
+    def __init__(self, frame_interval_s: float) -> None:
+        self._frame_interval_s = frame_interval_s
+        self._capture_times_s: dict[int, float] = {}
+        self._tracking_s: dict[int, float] = {}
+        self._rendered: list[tuple[Render, float]] = []
+        self._offloads: dict[int, OffloadRecord] = {}
+        self._lost = 0
+
+    def captured(self, frame_index: int, capture_time_s: float) -> None:
+        """The client took this frame out of the camera buffer."""
+        self._capture_times_s[frame_index] = capture_time_s
+
+    def tracked(self, frame_index: int, tracking_s: float) -> None:
+        """A tracker job that ended at this frame took this long."""
+        self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
+
+    def rendered(self, render: Render, now_s: float) -> None:
+        """These boxes were shown."""
+        self._rendered.append((render, now_s))
+
+    def offload_started(self, start: StartOffload, now_s: float, decision_s: float) -> None:
+        """An offload was decided on."""
+        configuration, mask = start.decision.configuration, start.decision.downsample_mask
+        self._offloads[start.offload_id] = OffloadRecord(
+            offload_id=start.offload_id,
+            frame_index=start.frame.index,
+            status="lost",
+            reason="the run ended first",
+            tau_d=configuration.tau_d,
+            quality=configuration.quality,
+            restoration_point=configuration.restoration_point,
+            downsampled_regions=0 if mask is None else int(mask.sum()),
+            regions=0 if mask is None else mask.size,
+            start_time_s=now_s,
+            decision_s=decision_s,
+        )
+
+    def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
+        """The offload's frame was compressed."""
+        self._update(offload_id, start_time_s=start_time_s, encode_s=encode_s, payload_bytes=payload_bytes)
+
+    def answered(self, result: ResultArrived) -> None:
+        """The offload's result came; half of the round trip is booked to each direction."""
+        outcome = result.outcome
+        self._update(
+            result.offload_id,
+            transfer_s=outcome.transfer_s,
+            uplink_s=outcome.transfer_s + outcome.rtt_s / 2,
+            downlink_s=outcome.rtt_s / 2,
+            network_s=outcome.network_s,
+            queue_s=outcome.queue_s,
+            decode_s=outcome.decode_s,
+            inference_s=outcome.inference_s,
+            e2e_latency_s=outcome.e2e_latency_s,
+            rtt_s=outcome.rtt_s,
+            uplink_mbps=outcome.uplink_mbps,
+            detections=result.detections,
+        )
+
+    def offload_ended(self, end: EndOffload) -> None:
+        """The offload is over."""
+        self._lost += end.status != "ok"
+        self._update(end.offload_id, status=end.status, reason=end.reason)
+
+    def _update(self, offload_id: int, **values: object) -> None:
+        self._offloads[offload_id] = replace(self._offloads[offload_id], **values)  # type: ignore[arg-type]
+
+    @property
+    def lost_offloads(self) -> int:
+        """Offloads that ended without a result so far."""
+        return self._lost
+
+    @property
+    def offload_count(self) -> int:
+        """Offloads started so far."""
+        return len(self._offloads)
+
+    def offloads(self) -> list[OffloadRecord]:
+        """One row an offload, in the order they started."""
+        return list(self._offloads.values())
+
+    def frames(self) -> list[FrameRecord]:
+        """One row a rendered frame; a frame that the camera buffer lost is rendered, too, but was never captured."""
+        return [
+            FrameRecord(
+                frame_index=render.frame_index,
+                capture_time_s=self._capture_times_s.get(
+                    render.frame_index, render.frame_index * self._frame_interval_s
+                ),
+                render_time_s=now_s,
+                captured=render.frame_index in self._capture_times_s,
+                source=str(render.source),
+                result_frame_index=render.result_frame_index,
+                shown_frame_index=render.shown_frame_index,
+                detections=render.detections,
+                tracking_s=self._tracking_s.get(render.frame_index),
+            )
+            for render, now_s in self._rendered
+        ]
