@@ -1,0 +1,19 @@
+"""ViTDet detectors: a plain ViT, a simple feature pyramid and a detection head."""
+
+from vitmalis.detector.build import build_model
+from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkpoint
+from vitmalis.detector.config import PRESETS, DetectorConfig, preset
+from vitmalis.detector.fcos import FcosDetector, HeadOutputs, fcos_loss
+
+__all__ = [
+    "PRESETS",
+    "DetectorConfig",
+    "FcosDetector",
+    "HeadOutputs",
+    "build_model",
+    "fcos_loss",
+    "load_checkpoint",
+    "load_into",
+    "preset",
+    "save_checkpoint",
+]

@@ -1,0 +1,172 @@
+"""What a detector is made of, as plain data: one description serves a model of 3 M parameters and one of 600 M."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from vitmalis.errors import UserError
+from vitmalis.types import COCO_CLASSES
+
+
+class VitConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A plain vision transformer with window attention and a few global blocks.
+
+    Attributes:
+        width: channels of a token.
+        depth: number of blocks.
+        heads: attention heads; `width` is a multiple of it.
+        subsets: N, the blocks fall into N equal subsets; the last block of each attends globally (paper, III-B).
+        patch_px: side of a patch.
+        window: side of an attention window in tokens.
+        stem: "linear" projects whole patches; "hierarchical" in three steps that never look across a patch border.
+        position_grid: (rows, cols) of the learned absolute positions, interpolated to any other grid.
+        class_position: the table starts with an unused entry for a class token, as MAE's checkpoints have it.
+        relative_positions: add decomposed relative positions to every attention.
+        relative_grid: side in tokens for which global blocks hold relative positions.
+        relative_window: the same for window blocks; 0 means `window`.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    subsets: int = 4
+    patch_px: int = 16
+    window: int = 14
+    stem: Literal["linear", "hierarchical"] = "linear"
+    position_grid: tuple[int, int] = (14, 14)
+    class_position: bool = True
+    relative_positions: bool = True
+    relative_grid: int = 64
+    relative_window: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.depth % self.subsets:
+            raise UserError(
+                f"detector config: width {self.width} must be a multiple of heads {self.heads}, "
+                f"and depth {self.depth} of subsets {self.subsets}"
+            )
+
+    @property
+    def global_blocks(self) -> tuple[int, ...]:
+        """Indices of the blocks that attend over the whole frame."""
+        per_subset = self.depth // self.subsets
+        return tuple(range(per_subset - 1, self.depth, per_subset))
+
+
+class PyramidConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A simple feature pyramid made from the last map only; one coarser level is added by subsampling.
+
+    Attributes:
+        strides: pixels per cell of the levels made by convolution, rising, out of 4, 8, 16, 32.
+        channels: channels of every level.
+    """
+
+    strides: tuple[int, ...] = (4, 8, 16, 32)
+    channels: int = 256
+
+
+class FcosConfig(msgspec.Struct, frozen=True, kw_only=True, tag="fcos"):
+    """An anchor-free head: class, centreness and four distances for every cell of every level.
+
+    Attributes:
+        tower_convs: 3 x 3 convolutions before the predictions, for each of classification and regression.
+        centre_radius: cells within this many strides of an object's centre learn it.
+        score_threshold: boxes below it are dropped.
+        nms_iou: boxes of one class that overlap a better one by more are dropped.
+        candidates: best boxes per image that enter suppression.
+        max_detections: best boxes per image that leave it.
+    """
+
+    tower_convs: int = 2
+    centre_radius: float = 1.5
+    score_threshold: float = 0.05
+    nms_iou: float = 0.6
+    candidates: int = 1000
+    max_detections: int = 100
+
+
+class RcnnConfig(msgspec.Struct, frozen=True, kw_only=True, tag="rcnn"):
+    """Detectron2's Mask R-CNN, box branch: region proposals, then classes and boxes of each.
+
+    Attributes:
+        anchor_sizes_px: side of the square anchor of each level, finest first.
+        aspect_ratios: height / width of the anchors at every cell.
+        proposals: best proposals per level that enter, and per image that leave, suppression.
+        proposal_nms_iou: overlap above which a proposal gives way to a better one of its level.
+        box_convs: channels of the box head's convolutions.
+        box_width: channels of its fully connected layer.
+        score_threshold, nms_iou, max_detections: as in `FcosConfig`.
+    """
+
+    anchor_sizes_px: tuple[int, ...] = (32, 64, 128, 256, 512)
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    proposals: int = 1000
+    proposal_nms_iou: float = 0.7
+    box_convs: tuple[int, ...] = (256, 256, 256, 256)
+    box_width: int = 1024
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole detector.
+
+    Attributes:
+        name: how users choose it.
+        vit, pyramid, head: its parts.
+        classes: for each class of the model the index into `COCO_CLASSES` that it reports.
+        divisor_px: frames are padded right and bottom to a multiple of this: patch side x downsampling factor.
+        pixel_mean, pixel_std: RGB, on the scale 0..255.
+    """
+
+    name: str
+    vit: VitConfig
+    pyramid: PyramidConfig = PyramidConfig()
+    head: FcosConfig | RcnnConfig = RcnnConfig()
+    classes: tuple[int, ...] = tuple(range(len(COCO_CLASSES)))
+    divisor_px: int = 32
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))
+"""What `vitdet_tiny` knows; "bus" stands for every large vehicle (bus, truck, train)."""
+
+PRESETS = {
+    config.name: config
+    for config in (
+        DetectorConfig(
+            name="vitdet_tiny",
+            vit=VitConfig(
+                width=160,
+                depth=8,
+                heads=5,
+                window=5,
+                stem="hierarchical",
+                position_grid=(34, 60),
+                class_position=False,
+                relative_positions=False,
+            ),
+            pyramid=PyramidConfig(strides=(8, 16, 32), channels=64),
+            head=FcosConfig(),
+            classes=TINY_CLASSES,
+        ),
+        DetectorConfig(name="vitdet_b", vit=VitConfig(width=768, depth=12, heads=12)),
+        DetectorConfig(name="vitdet_l", vit=VitConfig(width=1024, depth=24, heads=16)),
+        DetectorConfig(name="vitdet_h", vit=VitConfig(width=1280, depth=32, heads=16)),
+    )
+}
+
+
+def preset(name: str) -> DetectorConfig:
+    """The configuration of a named model.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if name not in PRESETS:
+        raise UserError(f"model '{name}' is unknown; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

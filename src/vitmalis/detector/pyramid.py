@@ -1,0 +1,71 @@
+"""The simple feature pyramid of ViTDet: every level from the last map of the backbone alone.
+
+Parameter names are detectron2's (`net.*` and `simfp_2.*` .. `simfp_5.*`, numbered by the logarithm of the stride).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vitmalis.detector.config import PyramidConfig, VitConfig
+from vitmalis.detector.vit import ChannelNorm, ViT
+
+STAGES = {4: "simfp_2", 8: "simfp_3", 16: "simfp_4", 32: "simfp_5"}
+
+
+class NormedConv2d(nn.Conv2d):
+    """A convolution without bias that keeps the size, and a norm over channels."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int) -> None:
+        super().__init__(in_channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, channels, H, W)."""
+        return self.norm(super().forward(x))
+
+
+def pyramid_stage(stride: int, width: int, channels: int) -> nn.Sequential:
+    """Layers that bring a map (B, width, H, W) of stride 16 to (B, channels, H', W') of another stride."""
+    resample: list[nn.Module]
+    if stride == 4:
+        resample = [
+            nn.ConvTranspose2d(width, width // 2, 2, stride=2),
+            ChannelNorm(width // 2),
+            nn.GELU(),
+            nn.ConvTranspose2d(width // 2, width // 4, 2, stride=2),
+        ]
+        width //= 4
+    elif stride == 8:
+        resample = [nn.ConvTranspose2d(width, width // 2, 2, stride=2)]
+        width //= 2
+    elif stride == 16:
+        resample = []
+    else:
+        resample = [nn.MaxPool2d(2)]
+    return nn.Sequential(*resample, NormedConv2d(width, channels, 1), NormedConv2d(channels, channels, 3))
+
+
+class ViTDetBackbone(nn.Module):
+    """A plain ViT and the pyramid on top of it.
+
+    Attributes:
+        strides: pixels per cell of each level of the pyramid, rising.
+    """
+
+    def __init__(self, vit: VitConfig, pyramid: PyramidConfig) -> None:
+        super().__init__()
+        self.net = ViT(vit)
+        self._stages = [STAGES[stride] for stride in pyramid.strides]
+        for stride, name in zip(pyramid.strides, self._stages, strict=True):
+            self.add_module(name, pyramid_stage(stride, vit.width, pyramid.channels))
+        self.strides = (*pyramid.strides, 2 * pyramid.strides[-1])
+
+    def pyramid(self, features: Tensor) -> list[Tensor]:
+        """Map features (B, C, H, W) to levels (B, channels, H_l, W_l), finest first; the last is every other cell."""
+        levels = [self.get_submodule(name)(features) for name in self._stages]
+        return [*levels, levels[-1][..., ::2, ::2]]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map normalised images (B, 3, H, W) to the levels of the pyramid."""
+        return self.pyramid(self.net(images))

@@ -1,0 +1,166 @@
+"""The plain vision transformer of ViTDet: tokens in, tokens out; only `TokenLayout` knows where they lie.
+
+Parameter names are detectron2's, so its checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from vitmalis.detector.config import VitConfig
+from vitmalis.detector.positions import attend, relative_table, resize_absolute, sine_positions
+from vitmalis.detector.windows import TokenLayout, grid_layout
+
+LAYER_NORM_EPS = 1e-6
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel of a map (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); the result is channels-last in memory, which is what convolutions like best."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PatchEmbed(nn.Module):
+    """One linear projection of each patch."""
+
+    def __init__(self, patch_px: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch_px, stride=patch_px)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, H / patch, W / patch, width)."""
+        return self.proj(images).permute(0, 2, 3, 1)
+
+
+class HierarchicalPatchEmbed(nn.Module):
+    """Three projections of 4, then 2, then the rest, with norm and GELU between (hMLP stem, Touvron et al. 2022).
+
+    Kernels equal their strides, so no pixel crosses a patch border: a patch has the same token whatever lies beside it.
+    """
+
+    def __init__(self, patch_px: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(3, width // 4, 4, stride=4),
+            ChannelNorm(width // 4),
+            nn.GELU(),
+            nn.Conv2d(width // 4, width // 2, 2, stride=2),
+            ChannelNorm(width // 2),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width, patch_px // 8, stride=patch_px // 8),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, H / patch, W / patch, width)."""
+        return self.proj(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, over windows or over all tokens.
+
+    Args:
+        relative_size: side of the grid that the relative positions are held for; 0 for none.
+        windowed: attend inside windows only.
+    """
+
+    def __init__(self, width: int, heads: int, relative_size: int, windowed: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.windowed = windowed
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.rel_pos_h: nn.Parameter | None = None
+        self.rel_pos_w: nn.Parameter | None = None
+        if relative_size:
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        qkv = self.qkv(tokens)  # (B, T, 3C)
+        if self.windowed:
+            # Upstream fills windows up with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
+            qkv = layout.to_windows(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
+        mixed = attend(q, k, v, self._relative_tables(layout, q.dtype))
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
+        if self.windowed:
+            mixed = layout.from_windows(mixed, len(tokens))
+        return self.proj(mixed)
+
+    def _relative_tables(self, layout: TokenLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        if self.rel_pos_h is None or self.rel_pos_w is None:
+            return None
+        rows, cols = (layout.window, layout.window) if self.windowed else (layout.rows, layout.cols)
+        return relative_table(self.rel_pos_h, rows).to(dtype), relative_table(self.rel_pos_w, cols).to(dtype)
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each after a norm and beside a shortcut."""
+
+    def __init__(self, width: int, heads: int, relative_size: int, windowed: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = Attention(width, heads, relative_size, windowed)
+        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = nn.Sequential(
+            OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width))
+        )
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        tokens = tokens + self.attn(self.norm1(tokens), layout)
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class ViT(nn.Module):
+    """Plain ViT whose last block of each subset attends globally (paper, section III-B)."""
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.config = config
+        stem = PatchEmbed if config.stem == "linear" else HierarchicalPatchEmbed
+        self.patch_embed = stem(config.patch_px, config.width)
+        rows, cols = config.position_grid
+        self.pos_embed = nn.Parameter(torch.zeros(1, rows * cols + config.class_position, config.width))
+        self.blocks = nn.ModuleList(self._block(i) for i in range(config.depth))
+        self.reset_parameters()
+
+    def _block(self, index: int) -> Block:
+        config = self.config
+        windowed = index not in config.global_blocks
+        relative_size = (config.relative_window or config.window) if windowed else config.relative_grid
+        return Block(config.width, config.heads, relative_size * config.relative_positions, windowed)
+
+    def reset_parameters(self) -> None:
+        """Start training from small linear layers and from sine positions, which tell neighbours apart at once."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        table = sine_positions(*self.config.position_grid, self.config.width).flatten(0, 1)
+        with torch.no_grad():
+            self.pos_embed[0, -len(table) :] = table
+
+    def positions(self, rows: int, cols: int) -> Tensor:
+        """Absolute positions of a grid of tokens: (rows, cols, C)."""
+        table = self.pos_embed[0, int(self.config.class_position) :].unflatten(0, self.config.position_grid)
+        return resize_absolute(table, rows, cols)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images (B, 3, H, W), sides multiples of the patch, to features (B, C, H/patch, W/patch)."""
+        patches = self.patch_embed(images)  # (B, rows, cols, C)
+        rows, cols = patches.shape[1:3]
+        layout = grid_layout(rows, cols, self.config.window, images.device)
+        tokens = (patches + self.positions(rows, cols)).flatten(1, 2)  # (B, T, C)
+        for block in self.blocks:
+            tokens = block(tokens, layout)
+        return tokens.unflatten(1, (rows, cols)).permute(0, 3, 1, 2)
