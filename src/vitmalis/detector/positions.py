@@ -79,26 +79,3 @@ def relative_terms(q: Tensor, row_table: Tensor, col_table: Tensor) -> tuple[Ten
 def attention_bias(by_row: Tensor, by_col: Tensor) -> Tensor:
     """Add the two terms up for every key: (..., Q, rows) and (..., Q, cols) give (..., Q, rows * cols)."""
     return (by_row[..., :, None] + by_col[..., None, :]).flatten(-2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor] | None, chunk: int = 256) -> Tensor:
-    """Softmax attention, with the bias of relative positions built for `chunk` query rows at a time.
-
-    The bias of all rows at once would be the tokens x tokens matrix that fused attention exists to avoid.
-
-    Args:
-        q, k, v: (B, heads, T, D).
-        tables: (row_table, col_table) of a grid of T tokens, or None for no relative positions.
-        chunk: query rows per call of the fused kernel.
-
-    Returns:
-        (B, heads, T, D).
-    """
-    if tables is None:
-        return F.scaled_dot_product_attention(q, k, v)
-    by_row, by_col = relative_terms(q, *tables)
-    parts = [
-        F.scaled_dot_product_attention(part, k, v, attn_mask=attention_bias(rows, cols))
-        for part, rows, cols in zip(q.split(chunk, 2), by_row.split(chunk, 2), by_col.split(chunk, 2), strict=True)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

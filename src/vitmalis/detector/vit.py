@@ -10,8 +10,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from vitmalis.detector.attention import attend
 from vitmalis.detector.config import VitConfig
-from vitmalis.detector.positions import attend, relative_table, resize_absolute, sine_positions
+from vitmalis.detector.positions import relative_table, resize_absolute, sine_positions
 from vitmalis.detector.windows import TokenLayout, grid_layout
 
 LAYER_NORM_EPS = 1e-6
