@@ -62,7 +62,7 @@ class _Connection:
         except zmq.ZMQError as error:
             self.close()
             raise UserError(
-                f"server address '{address}' cannot be used ({zmq.strerror(error.errno)}): write it like tcp://127.0.0.1:5555"
+                f"server address '{address}' cannot be used ({zmq.strerror(error.errno or 0)}): write it like tcp://127.0.0.1:5555"
             ) from error
         self.dealer.send_multipart(m.encode(hello), zmq.NOBLOCK)
 
@@ -128,7 +128,10 @@ class ClientEndpoint:
         self._open()
 
     def send_offload(self, offload: m.Offload, payload: bytes) -> bool:
-        """Announce and send one compressed frame; False when it was not taken (no connection, or it is still busy)."""
+        """Announce and send one compressed frame; False when it was not taken (no connection, or it is still busy).
+
+        An announcement may have left all the same; the server forgets it at the next one.
+        """
         return self._send(m.Announce(offload.seq)) and self._send(offload, payload)
 
     def ping(self, nonce: int) -> bool:

@@ -49,8 +49,9 @@ class ServerEndpoint:
             self._router.bind(address)
         except zmq.ZMQError as error:
             self.close()
+            reason = zmq.strerror(error.errno or 0)
             raise UserError(
-                f"server address '{address}' cannot be bound ({zmq.strerror(error.errno)}); port 0 takes a free one"
+                f"server address '{address}' cannot be bound ({reason}); port 0 takes a free one"
             ) from error
         self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         """The address bound, with the actual port."""

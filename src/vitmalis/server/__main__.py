@@ -1,0 +1,93 @@
+"""The server process: `python -m vitmalis.server --help`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from vitmalis.errors import UserError
+from vitmalis.process import announce_ready, exit_on_stdin_eof
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+
+_log = logging.getLogger("vitmalis.server")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vitmalis.server",
+        description="Serve object detection to ViTMAlis clients. Prints one JSON line with its address once it is "
+        "ready; ends on SIGTERM, Ctrl-C or when its standard input closes. Logs go to standard error.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--address", default="tcp://127.0.0.1:0", help="where to listen; port 0 takes a free one")
+    add("--model", default="vitdet_tiny", help="detector preset")
+    add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
+    add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
+    add("--precision", default="fp32", help="arithmetic of the model, such as fp32, fp16 or bf16")
+    add("--threads", type=_positive, default=1, help="torch threads")
+    add("--max-message-mb", type=_positive, default=16, help="largest compressed frame that is taken, in 2**20 bytes")
+    add("--max-megapixels", type=_positive, default=9, help="largest frame that is decoded, in 10**6 pixels")
+    add("--max-queue", type=_positive, default=8, help="offloads that may wait; the next client is told 'busy'")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server; returns the exit status (0 after an orderly end, 2 for a user's mistake)."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_stdin_eof()
+    try:
+        return _serve(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _serve(args: argparse.Namespace) -> int:
+    # Bound first: a busy port is told at once, not after the model was loaded.
+    with ServerEndpoint(args.address, args.max_message_mb * 2**20) as endpoint:
+        import torch  # here, so that --help and a busy port need not wait for it
+
+        from vitmalis.detector import load_detector
+
+        torch.set_num_threads(args.threads)
+        torch.set_num_interop_threads(1)
+        detector = load_detector(args.model, weights=args.weights, device=args.device, precision=args.precision)
+        service = Service(endpoint, detector, queue_capacity=args.max_queue, max_pixels=args.max_megapixels * 1_000_000)
+        return serve(service, endpoint.address, model=detector.name, model_id=detector.model_id)
+
+
+def serve(service: Service, address: str, **facts: str) -> int:
+    """Warm up, announce the address (and `facts`) on standard output, serve until a signal; returns 0."""
+    service.warm_up()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    _log.info("serving %s at %s", facts.get("model", ""), address)
+    announce_ready(address, **facts)
+    service.run()
+    _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
+    if not service.close():
+        # An interpreter that shuts down under a thread inside torch may crash, and there is nothing left to lose.
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The receiving thread: who speaks, what of it is served, and the answers."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+import msgspec
+
+from vitmalis.codec.jpeg import jpeg_size
+from vitmalis.network import messages as m
+from vitmalis.server.endpoint import Received, ServerEndpoint
+from vitmalis.server.worker import Answer, DetectorLike, Job, Worker
+
+_log = logging.getLogger(__name__)
+_MAX_SESSIONS = 1024
+_LOGGED_REFUSALS = 20
+_POLL_S = 1.0
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known of one connection, which ZeroMQ names by `peer`; a client that reconnects gets a new one."""
+
+    client_id: str
+    last_seq: int = m.NO_SEQ
+    announced_seq: int = m.NO_SEQ
+    announced_s: float = 0.0
+
+
+class Service:
+    """Serves detections until `stop`.
+
+    Args:
+        endpoint: bound; closed by its owner.
+        detector: the model.
+        queue_capacity: offloads that may wait for inference; the next one is told that the server is busy.
+        max_pixels: larger frames are refused before decoding.
+
+    Attributes:
+        counts: how often what happened, by name (served, failed, refused, malformed, busy, unreachable).
+    """
+
+    def __init__(
+        self, endpoint: ServerEndpoint, detector: DetectorLike, *, queue_capacity: int = 8, max_pixels: int = 9_000_000
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._endpoint = endpoint
+        self._welcome = m.Welcome(detector.name, detector.model_id)
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._worker = Worker(detector, self._answered, queue_capacity, max_pixels)
+        self._max_pixels = max_pixels
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._stopping = False
+
+    def warm_up(self) -> None:
+        """Start the worker and let it infer once, so that the first offload does not pay for it."""
+        self._worker.start()
+
+    def run(self) -> None:
+        """Serve; returns after `stop`."""
+        while not self._stopping:
+            for received in self._endpoint.poll(_POLL_S):
+                self._handle(received)
+            self._send_answers()
+
+    def stop(self) -> None:
+        """End `run`; from any thread or a signal handler."""
+        self._stopping = True
+        self._endpoint.wake()
+
+    def close(self, timeout_s: float = 2.0) -> bool:
+        """End the worker; False when its running inference did not end in time."""
+        return self._worker.stop(timeout_s)
+
+    def _answered(self, answer: Answer) -> None:
+        self._answers.put(answer)
+        self._endpoint.wake()
+
+    def _send_answers(self) -> None:
+        while not self._answers.empty():
+            answer = self._answers.get()
+            message = answer.message
+            if isinstance(message, m.Result):
+                server_s = time.monotonic() - answer.job.received_s
+                self._send(answer.job.peer, msgspec.structs.replace(message, server_s=server_s), answer.payload)
+                self.counts["served"] += 1
+            else:
+                self._refuse(answer.job.peer, message.seq, message.reason, "failed")
+
+    def _handle(self, received: Received) -> None:
+        """Answer one message, or hand it to the worker."""
+        peer, content = received.peer, received.content
+        if isinstance(content, m.ProtocolError):
+            self._refuse(peer, content.seq, str(content), "malformed")
+            return
+        if isinstance(content, m.Hello):
+            self._greet(peer, content)
+            return
+        session = self._sessions.get(peer)
+        if session is None:
+            seq = content.seq if isinstance(content, m.Offload) else m.NO_SEQ
+            self._refuse(peer, seq, "the first message of a connection must be Hello", "refused")
+            return
+        self._sessions.move_to_end(peer)
+        if isinstance(content, m.Ping):
+            self._send(peer, m.Pong(content.nonce))
+        elif isinstance(content, m.Announce):
+            session.announced_seq, session.announced_s = content.seq, received.received_s
+        else:
+            self._admit(session, content, received)
+
+    def _greet(self, peer: bytes, hello: m.Hello) -> None:
+        """Open a session; the one that was silent longest makes room."""
+        if peer not in self._sessions:
+            _log.info("client %r connected", hello.client_id)
+            self._sessions[peer] = Session(hello.client_id)
+            if len(self._sessions) > _MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        self._send(peer, self._welcome)
+
+    def _admit(self, session: Session, offload: m.Offload, received: Received) -> None:
+        """Queue an offload, or say why not."""
+        peer, seq = received.peer, offload.seq
+        reason = self._objection(session, offload, received.payload)
+        session.last_seq = max(session.last_seq, seq)
+        if reason is not None:
+            self._refuse(peer, seq, reason, "refused")
+            return
+        transfer_s = received.received_s - session.announced_s
+        if not self._worker.submit(Job(peer, offload, received.payload, transfer_s, received.received_s)):
+            self._refuse(peer, seq, "busy: too many offloads wait for inference", "busy")
+
+    def _objection(self, session: Session, offload: m.Offload, jpeg: bytes) -> str | None:
+        """Why this offload is not served, or None; cheap, and before anything is decoded."""
+        if offload.seq <= session.last_seq:
+            return f"sequence number {offload.seq} was used before (last {session.last_seq})"
+        if offload.seq != session.announced_seq:
+            return f"offload {offload.seq} was not announced"
+        mask = offload.downsample_mask
+        if offload.restoration_point or (mask is not None and mask.any()):
+            downsampled = 0 if mask is None else int(mask.sum())
+            return (
+                "mixed resolution is not served by this model "
+                f"(restoration point {offload.restoration_point}, {downsampled} regions downsampled)"
+            )
+        if offload.width * offload.height > self._max_pixels:
+            return f"frame of {offload.width}x{offload.height}, at most {self._max_pixels} pixels are served"
+        try:
+            size = jpeg_size(jpeg)
+        except ValueError as error:
+            return str(error)
+        if size != (offload.width, offload.height):
+            return f"JPEG of {size[0]}x{size[1]}, announced as {offload.width}x{offload.height}"
+        return None
+
+    def _refuse(self, peer: bytes, seq: int, reason: str, kind: str) -> None:
+        """Tell the sender why, count, and log the first ones (a hostile client must not fill the disk)."""
+        self.counts[kind] += 1
+        level = logging.WARNING if self.counts[kind] <= _LOGGED_REFUSALS else logging.DEBUG
+        session = self._sessions.get(peer)
+        _log.log(level, "%s, client %r, offload %d: %s", kind, session and session.client_id, seq, reason)
+        self._send(peer, m.Failure.of(seq, reason))
+
+    def _send(self, peer: bytes, message: m.ServerMessage, payload: bytes = b"") -> None:
+        if not self._endpoint.send(peer, message, payload):
+            self.counts["unreachable"] += 1

@@ -1,0 +1,141 @@
+"""The thread that decodes and infers, so that the receiving thread goes on taking the times of what arrives."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vitmalis.codec.jpeg import decode_jpeg
+from vitmalis.network.messages import Failure, Offload, Result
+from vitmalis.network.payloads import pack_detections
+from vitmalis.types import Detections, RgbImage
+
+_log = logging.getLogger(__name__)
+_WARM_UP_SHAPE = (540, 960, 3)
+
+
+class DetectorLike(Protocol):
+    """What the server needs of a detector."""
+
+    @property
+    def name(self) -> str:
+        """Model name, such as `vitdet_tiny`."""
+
+    @property
+    def model_id(self) -> str:
+        """Identity of architecture, weights and preprocessing."""
+
+    def detect(self, image: RgbImage) -> Detections:
+        """Boxes in pixels of `image`, RGB uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One accepted offload: whose, what, how long its upload took, and when it was complete (`time.monotonic()`)."""
+
+    peer: bytes
+    offload: Offload
+    jpeg: bytes
+    transfer_s: float
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a job; `Result.server_s` is still to be set at sending."""
+
+    job: Job
+    message: Result | Failure
+    payload: bytes = b""
+
+
+class Worker:
+    """Serves jobs one after the other from a bounded queue.
+
+    Args:
+        detector: the model.
+        answered: called in the worker's thread with every answer.
+        capacity: jobs that may wait.
+        max_pixels: larger images are refused before decoding.
+    """
+
+    def __init__(
+        self, detector: DetectorLike, answered: Callable[[Answer], None], capacity: int, max_pixels: int
+    ) -> None:
+        self._detector = detector
+        self._answered = answered
+        self._max_pixels = max_pixels
+        self._jobs: queue.Queue[Job | None] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._warm = threading.Event()
+        self._warm_up_error: Exception | None = None
+
+    def start(self) -> None:
+        """Start and block until a first inference went through; what that raises, this raises."""
+        self._thread.start()
+        self._warm.wait()
+        if self._warm_up_error is not None:
+            raise self._warm_up_error
+
+    def submit(self, job: Job) -> bool:
+        """Queue a job; False when too many wait already."""
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            return False
+        return True
+
+    def stop(self, timeout_s: float) -> bool:
+        """Drop what waits and end after the running job; False when that took longer than `timeout_s`."""
+        try:
+            while True:
+                self._jobs.get_nowait()
+        except queue.Empty:
+            self._jobs.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            # In this thread, since libraries keep caches per thread; lazy initialisation would count as inference.
+            self._detector.detect(np.zeros(_WARM_UP_SHAPE, np.uint8))
+        except Exception as error:
+            self._warm_up_error = error
+            return
+        finally:
+            self._warm.set()
+        while (job := self._jobs.get()) is not None:
+            self._answered(self._serve(job))
+
+    def _serve(self, job: Job) -> Answer:
+        """Decode and infer; whatever goes wrong with one frame is told to its sender and does not end the server."""
+        start_s = time.monotonic()
+        try:
+            image = decode_jpeg(job.jpeg, self._max_pixels)
+        except ValueError as error:
+            return Answer(job, Failure.of(job.offload.seq, str(error)))
+        decoded_s = time.monotonic()
+        try:
+            detections = self._detector.detect(image)
+            inferred_s = time.monotonic()
+            payload = pack_detections(detections)
+        except Exception as error:
+            _log.exception("inference of frame %d failed", job.offload.frame_index)
+            return Answer(job, Failure.of(job.offload.seq, f"inference failed: {type(error).__name__}: {error}"))
+        result = Result(
+            seq=job.offload.seq,
+            count=len(detections),
+            decode_s=decoded_s - start_s,
+            inference_s=inferred_s - decoded_s,
+            queue_s=start_s - job.received_s,
+            transfer_s=job.transfer_s,
+            server_s=0.0,
+        )
+        return Answer(job, result, payload)

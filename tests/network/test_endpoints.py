@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.network import messages as m
+from vitmalis.network.endpoints import ClientEndpoint
+from vitmalis.network.events import (
+    Connected,
+    Disconnected,
+    Event,
+    FailureReceived,
+    PongReceived,
+    ResultReceived,
+    VersionMismatch,
+)
+from vitmalis.network.payloads import pack_detections
+from vitmalis.server.endpoint import Received, ServerEndpoint
+from vitmalis.types import Configuration, Detections
+
+PATIENCE_S = 20.0
+FOUND = Detections.of([[1, 2, 3, 4]], [0.5], [2])
+
+
+def offload(seq: int) -> m.Offload:
+    return m.Offload.of(seq, seq, (960, 540), Configuration())
+
+
+def next_event(client: ClientEndpoint, kind: type) -> Event:
+    """The next event of this kind; any other kind before it fails the test."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        for event in client.poll(1.0):
+            assert isinstance(event, kind), event
+            return event
+    pytest.fail(f"no {kind.__name__} within {PATIENCE_S} s; last error: {client.last_error}")
+
+
+def answer(server: ServerEndpoint, received: Received) -> None:
+    content = received.content
+    if isinstance(content, m.Hello):
+        server.send(received.peer, m.Welcome("blob", "ab12"))
+    elif isinstance(content, m.Ping):
+        server.send(received.peer, m.Pong(content.nonce))
+    elif isinstance(content, m.Offload):
+        result = m.Result(content.seq, 1, 0.0, 0.0, 0.0, 0.0, 0.0)
+        server.send(received.peer, result, pack_detections(FOUND))
+    elif isinstance(content, m.ProtocolError):
+        server.send(received.peer, m.Failure.of(content.seq, str(content)))
+
+
+@contextmanager
+def serving(
+    address: str = "tcp://127.0.0.1:0",
+    handle: Callable[[ServerEndpoint, Received], None] = answer,
+    heard: list[Received] | None = None,
+) -> Iterator[str]:
+    """A server in a thread; yields its address and appends what it heard."""
+    server = ServerEndpoint(address, max_payload_bytes=1000)
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            for received in server.poll(5.0):
+                if heard is not None:
+                    heard.append(received)
+                handle(server, received)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        stop.set()
+        server.wake()
+        thread.join(PATIENCE_S)
+        server.close()
+
+
+@pytest.fixture
+def client() -> Iterator[ClientEndpoint]:
+    with ClientEndpoint("test") as endpoint:
+        yield endpoint
+
+
+def test_handshake_offload_failure_and_ping(client: ClientEndpoint) -> None:
+    heard: list[Received] = []
+    with serving(heard=heard) as address:
+        assert not client.send_offload(offload(0), b"jpeg")  # not connected: not taken
+        client.connect(address)
+        connected = next_event(client, Connected)
+        assert isinstance(connected, Connected)
+        assert (connected.welcome.model, connected.welcome.model_id) == ("blob", "ab12")
+        assert connected.welcome.classes[2] == "car"
+        assert client.connected
+        assert client.last_error == ""
+
+        before_s = time.monotonic()
+        assert client.send_offload(offload(1), b"jpeg")
+        result = next_event(client, ResultReceived)
+        assert isinstance(result, ResultReceived)
+        assert result.result.seq == 1
+        assert before_s <= result.received_s <= time.monotonic()
+        np.testing.assert_array_equal(result.detections.boxes_xyxy, FOUND.boxes_xyxy)
+
+        assert client.send_offload(offload(2), b"x" * 1001)
+        failure = next_event(client, FailureReceived)
+        assert isinstance(failure, FailureReceived)
+        assert failure.seq == 2
+        assert "at most 1000" in failure.reason
+
+        assert client.ping(3)
+        pong = next_event(client, PongReceived)
+        assert isinstance(pong, PongReceived)
+        assert pong.nonce == 3
+    kinds = [type(received.content) for received in heard]
+    assert kinds == [m.Hello, m.Announce, m.Offload, m.Announce, m.ProtocolError, m.Ping]
+    assert heard[2].payload == b"jpeg"
+    times = [received.received_s for received in heard]
+    assert times == sorted(times)
+
+
+def test_server_gone_and_back(client: ClientEndpoint) -> None:
+    with serving() as address:
+        client.connect(address)
+        next_event(client, Connected)
+    gone = next_event(client, Disconnected)
+    assert isinstance(gone, Disconnected)
+    assert not client.connected
+    assert not client.send_offload(offload(1), b"jpeg")
+    assert client.poll(0.3) == []
+    assert address in client.last_error
+    with serving(address):
+        next_event(client, Connected)
+        assert client.send_offload(offload(2), b"jpeg")
+        next_event(client, ResultReceived)
+
+
+def test_an_offload_of_a_dead_connection_never_reaches_the_next_server(client: ClientEndpoint) -> None:
+    release = threading.Event()
+
+    def greet_then_sleep(server: ServerEndpoint, received: Received) -> None:
+        answer(server, received)
+        release.wait(PATIENCE_S)
+
+    with serving(handle=greet_then_sleep) as address:
+        client.connect(address)
+        next_event(client, Connected)
+        taken = [client.send_offload(offload(seq), bytes(1000)) for seq in range(50)]
+        assert any(taken)
+        release.set()
+    next_event(client, Disconnected)
+    heard: list[Received] = []
+    with serving(address, heard=heard):
+        next_event(client, Connected)
+        assert client.send_offload(offload(100), b"jpeg")
+        next_event(client, ResultReceived)
+    sent = [received.content.seq for received in heard if isinstance(received.content, m.Offload)]
+    assert sent == [100]
+
+
+def test_a_busy_connection_does_not_take_more_than_it_can_queue(client: ClientEndpoint) -> None:
+    """A silent link: what cannot leave is refused at once, instead of growing old in a queue."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with serving() as address:
+            host, port = address.removeprefix("tcp://").split(":")
+            client.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+            down, _ = listener.accept()
+            with down, socket.create_connection((host, int(port))) as up:
+                stalled = threading.Event()
+                pumps = [threading.Thread(target=pump, args=(ends, stalled)) for ends in ((down, up), (up, down))]
+                for thread in pumps:
+                    thread.start()
+                next_event(client, Connected)
+                stalled.set()
+                taken = [client.send_offload(offload(seq), bytes(1_000_000)) for seq in range(50)]
+                assert taken[0]
+                assert sum(taken) < 10
+                for end in (down, up):
+                    end.shutdown(socket.SHUT_RDWR)
+                for thread in pumps:
+                    thread.join(PATIENCE_S)
+        next_event(client, Disconnected)
+
+
+def pump(ends: tuple[socket.socket, socket.socket], stalled: threading.Event) -> None:
+    """Carry bytes one way until `stalled`; then only wait for the end."""
+    source, target = ends
+    while not stalled.is_set():
+        source.settimeout(0.05)
+        try:
+            data = source.recv(4096)
+        except TimeoutError:
+            continue
+        if not data:
+            return
+        target.sendall(data)
+
+
+def test_wake_ends_a_poll_from_another_thread(client: ClientEndpoint) -> None:
+    timer = threading.Timer(0.05, client.wake)
+    timer.start()
+    before_s = time.monotonic()
+    assert client.poll(PATIENCE_S) == []
+    assert time.monotonic() - before_s < PATIENCE_S
+    timer.join()
+    client.wake()
+    client.wake()
+    assert client.poll(PATIENCE_S) == []  # a wake before the poll is not lost
+
+
+def test_wake_after_close_is_harmless() -> None:
+    client = ClientEndpoint()
+    client.close()
+    client.wake()
+
+
+def test_another_protocol_version_is_said_clearly_on_both_sides(
+    client: ClientEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Received] = []
+
+    def from_the_future(server: ServerEndpoint, received: Received) -> None:
+        server._router.send_multipart([received.peer, b"VM\x02whatever"])
+
+    with serving(handle=from_the_future, heard=heard) as address:
+        client.connect(address)
+        mismatch = next_event(client, VersionMismatch)
+        assert mismatch == VersionMismatch(ours=1, theirs=2)
+        assert "protocol 2, this side 1" in client.last_error
+        assert client.poll(0.5) == []  # and it does not try again
+        assert len(heard) == 1
+
+    heard.clear()
+    with serving(heard=heard) as address, ClientEndpoint() as future:
+        with monkeypatch.context() as patch:
+            patch.setattr(m, "PROTOCOL", 2)
+            future.connect(address)  # its Hello says version 2
+        assert isinstance(next_event(future, FailureReceived), FailureReceived)
+    assert isinstance(heard[0].content, m.ProtocolVersionError)
+    assert heard[0].content.theirs == 2
+
+
+def test_a_bad_message_from_the_server_ends_the_connection(client: ClientEndpoint) -> None:
+    def lie(server: ServerEndpoint, received: Received) -> None:
+        if isinstance(received.content, m.Offload):
+            result = m.Result(received.content.seq, 1, 0.0, 0.0, 0.0, 0.0, 0.0)
+            server.send(received.peer, result, b"too short")
+        else:
+            answer(server, received)
+
+    with serving(handle=lie) as address:
+        client.connect(address)
+        next_event(client, Connected)
+        client.send_offload(offload(1), b"jpeg")
+        gone = next_event(client, Disconnected)
+        assert isinstance(gone, Disconnected)
+        assert "bad message: 9 bytes for 1 detections" in gone.reason
+        next_event(client, Connected)
+
+
+def test_nothing_listens(client: ClientEndpoint) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client.connect(f"tcp://127.0.0.1:{port}")
+    assert client.poll(0.2) == []
+    assert client.last_error == f"tcp://127.0.0.1:{port}: nothing listens there"
+
+
+@pytest.mark.parametrize("address", ["", "here", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://127.0.0.1:5"])
+def test_unusable_addresses(client: ClientEndpoint, address: str) -> None:
+    with pytest.raises(UserError, match=f"'{address}' cannot be used"):
+        client.connect(address)
+    with pytest.raises(UserError, match=f"'{address}' cannot be bound"):
+        ServerEndpoint(address)
+    assert client.poll(0.0) == []
+
+
+def test_a_busy_port_is_one_clear_line() -> None:
+    with ServerEndpoint("tcp://127.0.0.1:0") as first:
+        assert not first.address.endswith(":0")
+        with pytest.raises(UserError) as refusal:
+            ServerEndpoint(first.address)
+    assert str(refusal.value) == (
+        f"server address '{first.address}' cannot be bound (Address already in use); port 0 takes a free one"
+    )
+
+
+def test_an_answer_to_a_client_that_left_is_reported_not_raised() -> None:
+    with ServerEndpoint("tcp://127.0.0.1:0") as server:
+        assert not server.send(b"nobody", m.Pong(1))

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitmalis.network import messages as m
+from vitmalis.network.payloads import pack_detections, unpack_detections
+from vitmalis.types import COCO_CLASSES, Configuration, Detections
+
+OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3))
+RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, transfer_s=0.3, server_s=0.21)
+FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, m.Ping(5)]
+FROM_SERVER: list[m.ServerMessage] = [m.Welcome("vitdet_tiny", "ab12"), RESULT, m.Failure.of(7, "no"), m.Pong(5)]
+
+
+def header(content: dict[str, Any] | list[Any]) -> bytes:
+    return m.MAGIC + bytes([m.PROTOCOL]) + msgspec.msgpack.encode(content)
+
+
+def offload_fields(**changes: Any) -> dict[str, Any]:
+    return {"type": "offload", **msgspec.structs.asdict(OFFLOAD), **changes}
+
+
+def detections(count: int) -> Detections:
+    rng = np.random.default_rng(count)
+    return Detections.of(rng.uniform(0, 960, (count, 4)), rng.uniform(0, 1, count), rng.integers(0, 80, count))
+
+
+def test_bytes_on_the_wire_are_as_documented() -> None:
+    assert m.encode(m.Announce(5)) == [b"VM\x01\x82\xa4type\xa8announce\xa3seq\x05"]
+
+
+@pytest.mark.parametrize("message", FROM_CLIENT, ids=lambda message: type(message).__name__)
+def test_what_a_client_sends_arrives(message: m.ClientMessage) -> None:
+    payload = b"jpeg" if isinstance(message, m.Offload) else b""
+    assert m.decode_from_client(m.encode(message, payload)) == (message, payload)
+
+
+@pytest.mark.parametrize("message", FROM_SERVER, ids=lambda message: type(message).__name__)
+def test_what_a_server_sends_arrives(message: m.ServerMessage) -> None:
+    assert m.decode_from_server(m.encode(message)) == (message, b"")
+
+
+def test_configuration_and_mask_arrive() -> None:
+    mask = np.zeros((2, 4), bool)  # 540 and 960 pixels in regions of 288
+    mask[0, 1] = mask[1, 3] = True
+    offload = m.Offload.of(1, 2, (960, 540), Configuration(1, 50, 4), downsample_mask=mask)
+    assert offload.mask_bits == b"\x41"  # 0100 0001
+    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    assert isinstance(arrived, m.Offload)
+    assert arrived.configuration == Configuration(1, 50, 4)
+    np.testing.assert_array_equal(arrived.downsample_mask, mask)
+    assert OFFLOAD.downsample_mask is None
+
+
+@given(st.integers(16, 2000), st.integers(16, 2000), st.integers(1, 9), st.integers(1, 4), st.randoms())
+def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, d: int, random: Any) -> None:
+    rows, cols = math.ceil(height / (16 * w * d)), math.ceil(width / (16 * w * d))
+    mask = np.array([[random.random() < 0.5 for _ in range(cols)] for _ in range(rows)])
+    offload = m.Offload.of(
+        1, 2, (width, height), Configuration(), downsample_mask=mask, window_size=w, downsampling_factor=d
+    )
+    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    assert isinstance(arrived, m.Offload)
+    np.testing.assert_array_equal(arrived.downsample_mask, mask)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 15},
+        {"height": 8193},
+        {"quality": 0},
+        {"quality": 101},
+        {"quality": 90.5},
+        {"quality": True},
+        {"tau_d": 3},
+        {"restoration_point": -1},
+        {"window_size": 0},
+        {"downsampling_factor": 9},
+        {"frame_index": 2**53 + 1},
+        {"frame_index": "0"},
+        {"frame_index": None},
+        {"mask_rows": 2},
+        {"mask_rows": 2, "mask_cols": 4},
+        {"mask_rows": 2, "mask_cols": 4, "mask_bits": b"12"},
+        {"mask_rows": 4, "mask_cols": 2, "mask_bits": b"1"},
+        {"mask_rows": 513, "mask_cols": 1, "mask_bits": b"1" * 65},
+        {"mask_bits": b"1"},
+        {"surprise": 1},
+    ],
+    ids=str,
+)
+def test_offloads_out_of_bounds_are_refused_by_their_number(changes: dict[str, Any]) -> None:
+    m.decode_from_client([header(offload_fields()), b"x"])
+    with pytest.raises(m.ProtocolError, match="malformed header") as refusal:
+        m.decode_from_client([header(offload_fields(**changes)), b"x"])
+    assert refusal.value.seq == OFFLOAD.seq
+
+
+@pytest.mark.parametrize("seq", [-1, 2**53 + 1, 2**64 - 1, 1.5, math.nan, "1", None])
+def test_sequence_numbers_out_of_bounds_are_refused(seq: Any) -> None:
+    with pytest.raises(m.ProtocolError) as refusal:
+        m.decode_from_client([header(offload_fields(seq=seq)), b"x"])
+    assert refusal.value.seq == m.NO_SEQ
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.1, 1e9])
+@pytest.mark.parametrize("name", ["decode_s", "inference_s", "queue_s", "transfer_s", "server_s"])
+def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
+    fields = {"type": "result", **msgspec.structs.asdict(RESULT), name: value}
+    with pytest.raises(m.ProtocolError, match=name):
+        m.decode_from_server([header(fields), b""])
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([], "0 frames"),
+        ([b""], "not a ViTMAlis message"),
+        ([b"VM"], "not a ViTMAlis message"),
+        ([b"GET / HTTP/1.1"], "not a ViTMAlis message"),
+        ([b"VM\x01"], "malformed"),
+        ([b"VM\x01" + b"\x00" * m.MAX_HEADER_BYTES], "header of 65539 bytes"),
+        ([b"VM\x01" + b"\x81\xa1x" + b"\x91" * 60_000], "malformed"),
+        ([header({"type": "nonsense"})], "malformed"),
+        ([header({"type": "welcome", "model": "a", "model_id": "b"})], "malformed"),
+        ([header({"type": "hello", "client_id": "x" * 201})], "malformed"),
+        ([b"VM\x01\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
+        ([*m.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
+        ([*m.encode(OFFLOAD, b"x"), b"y"], "3 frames"),
+        (m.encode(OFFLOAD), "without a payload"),
+        (m.encode(OFFLOAD, b"12345"), "payload of 5 bytes, at most 4"),
+    ],
+)
+def test_what_is_no_message_of_a_client_is_refused(frames: list[bytes], words: str) -> None:
+    with pytest.raises(m.ProtocolError, match=words):
+        m.decode_from_client(frames, max_payload_bytes=4)
+
+
+def test_an_oversized_payload_is_refused_by_its_number() -> None:
+    with pytest.raises(m.ProtocolError) as refusal:
+        m.decode_from_client(m.encode(OFFLOAD, b"12345"), max_payload_bytes=4)
+    assert refusal.value.seq == OFFLOAD.seq
+
+
+def test_another_version_is_told_apart_whatever_its_body() -> None:
+    for decode in (m.decode_from_client, m.decode_from_server):
+        with pytest.raises(m.ProtocolVersionError, match="protocol 9, this side 1: install the same") as refusal:
+            decode([b"VM\x09 a body of the future"])
+        assert refusal.value.theirs == 9
+
+
+def test_long_reasons_are_cut() -> None:
+    failure = m.Failure.of(1, "x" * 10_000)
+    assert m.decode_from_server(m.encode(failure)) == (failure, b"")
+    assert len(failure.reason) == m.MAX_REASON_CHARS
+
+
+SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [m.encode(message, b"payload")]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
+def test_random_bytes_raise_protocol_error_and_nothing_else(frames: list[bytes], prefixed: bool) -> None:
+    if prefixed and frames:
+        frames[0] = b"VM\x01" + frames[0]
+    for decode in (m.decode_from_client, m.decode_from_server):
+        with pytest.raises(m.ProtocolError):
+            decode(frames)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(SAMPLES), st.data())
+def test_mutated_messages_decode_or_raise_protocol_error(frames: list[bytes], data: st.DataObject) -> None:
+    mutated = bytearray(frames[0])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(mutated)))
+        kind = data.draw(st.sampled_from(["set", "cut", "insert"]))
+        if kind == "set":
+            mutated[at : at + 1] = bytes([data.draw(st.integers(0, 255))])
+        elif kind == "cut":
+            del mutated[at:]
+        else:
+            mutated[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+    for decode in (m.decode_from_client, m.decode_from_server):
+        try:
+            message, _ = decode([bytes(mutated), *frames[1:]])
+        except m.ProtocolError:
+            continue
+        # What got through is a valid message: it survives being sent again.
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) == message
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, m.MAX_DETECTIONS])
+def test_detections_arrive_exactly(count: int) -> None:
+    sent = detections(count)
+    payload = pack_detections(sent)
+    assert len(payload) == count * m.DETECTION_BYTES
+    arrived = unpack_detections(count, payload)
+    np.testing.assert_array_equal(arrived.boxes_xyxy, sent.boxes_xyxy)
+    np.testing.assert_array_equal(arrived.scores, sent.scores)
+    np.testing.assert_array_equal(arrived.labels, sent.labels)
+    assert (arrived.boxes_xyxy.dtype, arrived.scores.dtype, arrived.labels.dtype) == (np.float32, np.float32, np.int64)
+
+
+def test_a_packed_detection_is_little_endian_box_score_label() -> None:
+    assert pack_detections(Detections.of([[1, 2, 0, -2]], [0.5], [9])).hex() == (
+        "0000803f" "00000040" "00000000" "000000c0" "0000003f" "0900"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "label", "words"),
+    [
+        ([0, 0, math.nan, 1], 0.5, 0, "non-finite"),
+        ([0, 0, math.inf, 1], 0.5, 0, "non-finite"),
+        ([0, 0, 1, 1], math.nan, 0, "scores"),
+        ([0, 0, 1, 1], 1.5, 0, "scores"),
+        ([0, 0, 1, 1], -0.5, 0, "scores"),
+        ([0, 0, 1, 1], 0.5, len(COCO_CLASSES), "labels"),
+    ],
+)
+def test_impossible_detections_are_neither_sent_nor_believed(
+    box: list[float], score: float, label: int, words: str
+) -> None:
+    with pytest.raises(m.ProtocolError, match=words):
+        pack_detections(Detections.of([box], [score], [label]))
+    raw = np.array([*box, score], "<f4").tobytes() + np.array([label], "<u2").tobytes()
+    with pytest.raises(m.ProtocolError, match=words):
+        unpack_detections(1, raw)
+
+
+def test_detections_and_their_count_must_agree() -> None:
+    with pytest.raises(m.ProtocolError, match="22 bytes for 2 detections"):
+        unpack_detections(2, pack_detections(detections(1)))
+    with pytest.raises(m.ProtocolError, match="22 bytes for 0 detections"):
+        m.decode_from_server(m.encode(RESULT, pack_detections(detections(1))))
+    with pytest.raises(m.ProtocolError, match="at most 10000"):
+        pack_detections(detections(m.MAX_DETECTIONS + 1))
