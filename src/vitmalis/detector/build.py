@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig, FcosConfig
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.rcnn import RcnnDetector
 
 
-def build_model(config: DetectorConfig) -> FcosDetector:
-    """Make a freshly initialised model."""
+def build_model(config: DetectorConfig) -> DetectionModel:
+    """Make a freshly initialised model of the kind that the configuration's head asks for."""
     if isinstance(config.head, FcosConfig):
         return FcosDetector(config, config.head)
-    raise NotImplementedError
+    return RcnnDetector(config, config.head)

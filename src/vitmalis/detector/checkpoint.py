@@ -109,7 +109,8 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
     if problems:
         told = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
         raise UserError(f"model weights '{source}' do not fit this model: {told}")
-    model.load_state_dict(state)
+    # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
+    model.load_state_dict(state, assign=any(value.is_meta for value in own.values()))
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:

@@ -12,9 +12,9 @@ from torchvision.models.detection._utils import BoxLinearCoder
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig, FcosConfig
-from vitmalis.detector.postprocess import pad_to_multiple, select_detections
-from vitmalis.detector.pyramid import ViTDetBackbone
+from vitmalis.detector.postprocess import select_detections
 from vitmalis.types import Detections
 
 BOX_CODER = BoxLinearCoder(normalize_by_size=True)
@@ -136,27 +136,19 @@ def fcos_loss(
     return {"classification": classification, "boxes": box_loss, "centreness": centreness / count}
 
 
-class FcosDetector(nn.Module):
+class FcosDetector(DetectionModel):
     """ViTDet backbone and FCOS head."""
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
     def __init__(self, config: DetectorConfig, head: FcosConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.backbone = ViTDetBackbone(config.vit, config.pyramid)
+        super().__init__(config)
         self.head = FCOSHead(config.pyramid.channels, 1, len(config.classes), head.tower_convs)
         # The head's ReLU passes no gradient where it starts at or below zero; 4 strides is a usual distance.
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)
         self._head_config = head
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> HeadOutputs:
         """Map RGB images float (B, 3, H, W) of range 0..255 and any size to the outputs of every cell."""
-        padded = pad_to_multiple((images - self.pixel_mean) / self.pixel_std, self.config.divisor_px)
-        levels = self.backbone(padded)
+        levels = self.backbone(self.prepare(images))
         raw = self.head(levels)
         cells = [
             level_cells(level.shape[2], level.shape[3], stride, images.device)

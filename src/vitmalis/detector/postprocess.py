@@ -42,7 +42,7 @@ def select_detections(
     Returns:
         Detections, best first, without empty boxes.
     """
-    boxes, scores = clip_boxes_to_image(boxes.float(), image_size), scores.float()
+    boxes, scores = clip_boxes_to_image(boxes.detach().float(), image_size), scores.detach().float()
     keep = batched_nms(boxes, scores, labels, nms_iou)[:max_detections]
     boxes, scores = boxes[keep], scores[keep]
     labels = torch.tensor(classes, device=labels.device)[labels[keep]]

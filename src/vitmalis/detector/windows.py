@@ -45,6 +45,7 @@ class TokenLayout:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a layout made while predicting must serve training as well
 def grid_layout(rows: int, cols: int, window: int, device: torch.device) -> TokenLayout:
     """Cut a grid into windows from the top left; those at the far borders are filled up, as upstream does."""
     index = torch.arange(rows * cols, device=device).view(rows, cols)

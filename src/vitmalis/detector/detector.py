@@ -1,0 +1,155 @@
+"""A detector ready to use: a named model with its weights, from RGB pictures to boxes."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.build import build_model
+from vitmalis.detector.checkpoint import load_checkpoint, load_into
+from vitmalis.detector.config import DetectorConfig, preset
+from vitmalis.errors import UserError
+from vitmalis.types import COCO_CLASSES, Detections, RgbImage
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+PREPROCESSING_VERSION = 1
+"""Raised whenever the same weights would see other numbers for the same picture, so that caches notice."""
+
+EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
+"""Models whose weights come with the package."""
+
+PUBLISHED_WEIGHTS = {
+    "vitdet_b": "mask_rcnn_vitdet_b/f325346929/model_final_61ccd1.pkl",
+    "vitdet_l": "mask_rcnn_vitdet_l/f325599698/model_final_6146ed.pkl",
+    "vitdet_h": "mask_rcnn_vitdet_h/f329145471/model_final_7224f1.pkl",
+}
+"""Where detectron2's COCO model zoo keeps the others."""
+
+
+class Detector:
+    """A model with its weights.
+
+    Attributes:
+        name: of the model.
+        model_id: short hash of configuration, weights, precision and preprocessing: what its boxes depend on.
+        config: what it is made of.
+        metadata: what its weights file says about itself.
+        classes: names of what it can detect.
+    """
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        *,
+        weights_sha256: str,
+        metadata: dict[str, Any] | None = None,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"model precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
+        self.config = model.config
+        self.name = model.config.name
+        self.metadata = metadata or {}
+        self.classes = tuple(COCO_CLASSES[index] for index in model.config.classes)
+        self.model_id = model_id(model.config, weights_sha256, precision)
+        self._device = checked_device(device)
+        self._dtype = PRECISIONS[precision]
+        self._model = model.to(self._device).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def detect(self, image: RgbImage) -> Detections:
+        """Detect in one picture, RGB uint8 (H, W, 3) of any size.
+
+        Returns:
+            Boxes in pixels of this picture, best first.
+
+        Raises:
+            UserError: it is no such picture.
+        """
+        pixels = image_tensor(image).to(self._device)
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._model.predict(pixels)[0]
+
+
+def image_tensor(image: RgbImage) -> Tensor:
+    """Turn a picture, RGB uint8 (H, W, 3), into a batch of one: float (1, 3, H, W), 0..255.
+
+    Raises:
+        UserError: it is no such picture.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {image.shape}")
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+
+
+def checked_device(device: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: there is none on this machine.
+    """
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"model device '{device}' is not available here ({str(error).splitlines()[0]}); use model.device=cpu"
+        ) from error
+    return chosen
+
+
+def model_id(config: DetectorConfig, weights_sha256: str, precision: str) -> str:
+    """Twelve hexadecimal digits that change with anything that a model's boxes depend on."""
+    facts = msgspec.json.encode([config, weights_sha256, precision, PREPROCESSING_VERSION])
+    return hashlib.sha256(facts).hexdigest()[:12]
+
+
+def weights_path(name: str, weights: str | Path | None) -> Path:
+    """Where the weights of a model are: as given, else inside the package.
+
+    Raises:
+        UserError: none are given and none come with the package.
+    """
+    if weights is not None:
+        return Path(weights)
+    if name in EMBEDDED_WEIGHTS:
+        return Path(str(files("vitmalis.detector"))) / "weights" / EMBEDDED_WEIGHTS[name]
+    raise UserError(
+        f"model '{name}' needs weights: put {Path(PUBLISHED_WEIGHTS[name]).name} of detectron2's ViTDet model zoo "
+        f"(COCO/{PUBLISHED_WEIGHTS[name]}) anywhere and say model.weights=/path/to/it"
+    )
+
+
+def load_detector(
+    name: str, *, weights: str | Path | None = None, device: str = "cpu", precision: str = "fp32"
+) -> Detector:
+    """Make a named detector ready to use.
+
+    Args:
+        name: one of `PRESETS`.
+        weights: file; None for those that come with the package.
+        device: as PyTorch names it.
+        precision: "fp32", or "bf16" or "fp16" for autocast.
+
+    Raises:
+        UserError: unknown model, device or precision; weights missing, unreadable or of another model.
+    """
+    config = preset(name)
+    path = weights_path(name, weights)
+    state, metadata = load_checkpoint(path)
+    with torch.device("meta"):
+        model = build_model(config)
+    load_into(model, state, str(path))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Detector(model, weights_sha256=digest, metadata=metadata, device=device, precision=precision)

@@ -1,0 +1,159 @@
+"""Detectron2's Mask R-CNN on ViTDet, box branch, under its parameter names: published weights load as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import roi_align
+
+from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.config import DetectorConfig, RcnnConfig
+from vitmalis.detector.postprocess import select_detections
+from vitmalis.detector.pyramid import NormedConv2d
+from vitmalis.detector.rpn import RegionProposals
+from vitmalis.types import Detections
+
+BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+POOL_SIZE = 7
+CANONICAL_SIDE_PX = 224
+"""A box of this side is pooled from the level of stride 16."""
+
+
+def assign_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+    """Which level each box (P, 4) is pooled from, by its size: int64 (P,) index into `strides`, 4 up to 32 at most."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    exponent = torch.floor(4 + torch.log2(side / CANONICAL_SIDE_PX + 1e-8))
+    finest, coarsest = (stride.bit_length() - 1 for stride in (strides[0], strides[-1]))
+    return exponent.clamp(finest, coarsest).long() - finest
+
+
+def pool_boxes(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> Tensor:
+    """Sample a fixed grid of features inside each box of one image, from the level that suits its size.
+
+    Args:
+        levels: each (1, C, H_l, W_l).
+        strides: of these levels.
+        boxes: (P, 4), xyxy in pixels.
+
+    Returns:
+        (P, C, 7, 7).
+    """
+    pooled = levels[0].new_zeros((len(boxes), levels[0].shape[1], POOL_SIZE, POOL_SIZE))
+    level_of = assign_levels(boxes, strides)
+    for index, (level, stride) in enumerate(zip(levels, strides, strict=True)):
+        chosen = (level_of == index).nonzero().flatten()
+        rois = boxes[chosen].to(level.dtype)
+        pooled[chosen] = roi_align(level, [rois], POOL_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
+    return pooled
+
+
+class BoxHead(nn.Module):
+    """Four convolutions with channel norm and one fully connected layer."""
+
+    def __init__(self, channels: int, config: RcnnConfig) -> None:
+        super().__init__()
+        widths = (channels, *config.box_convs)
+        self._convs = [f"conv{i}" for i in range(1, len(widths))]
+        for name, (before, after) in zip(self._convs, pairwise(widths), strict=True):
+            self.add_module(name, NormedConv2d(before, after, 3))
+        self.fc1 = nn.Linear(widths[-1] * POOL_SIZE * POOL_SIZE, config.box_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (P, channels, 7, 7) to (P, box_width)."""
+        for name in self._convs:
+            x = F.relu(self.get_submodule(name)(x))
+        return F.relu(self.fc1(x.flatten(1)))
+
+
+class BoxPredictor(nn.Module):
+    """Class scores, background last, and one box per class."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(width, classes + 1)
+        self.bbox_pred = nn.Linear(width, 4 * classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (P, width) to logits (P, classes + 1) and deltas (P, 4 * classes), class-major."""
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+class BoxHeads(nn.Module):
+    """The second stage: classes and boxes of each proposal."""
+
+    def __init__(self, config: DetectorConfig, head: RcnnConfig) -> None:
+        super().__init__()
+        self.box_head = BoxHead(config.pyramid.channels, head)
+        self.box_predictor = BoxPredictor(head.box_width, len(config.classes))
+        self._strides = config.pyramid.strides  # the coarsest level, made by subsampling, serves proposals only
+
+    def forward(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge boxes of one image.
+
+        Args:
+            levels: of the pyramid, each (1, C, H_l, W_l), finest first.
+            boxes: (P, 4), xyxy in pixels.
+
+        Returns:
+            Logits (P, classes + 1), background last, and moved boxes (P, classes, 4).
+        """
+        pooled = pool_boxes(levels[: len(self._strides)], self._strides, boxes)
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        return logits.float(), BOX_CODER.decode_single(deltas.float(), boxes).view(len(boxes), -1, 4)
+
+
+def select_boxes(
+    logits: Tensor, boxes: Tensor, image_size: tuple[int, int], head: RcnnConfig, classes: Sequence[int]
+) -> Detections:
+    """Choose the detections of one image; one proposal may give several, of different classes.
+
+    Args:
+        logits: (P, classes + 1), background last.
+        boxes: (P, classes, 4).
+        image_size: (height, width) before padding.
+        head: thresholds.
+        classes: for each class of the model its index into `COCO_CLASSES`.
+    """
+    scores = logits.softmax(dim=1)[:, :-1]
+    finite = scores.isfinite().all(dim=1) & boxes.isfinite().flatten(1).all(dim=1)
+    scores, boxes = scores[finite], boxes[finite]
+    proposal, label = (scores > head.score_threshold).nonzero(as_tuple=True)
+    return select_detections(
+        boxes[proposal, label],
+        scores[proposal, label],
+        label,
+        image_size=image_size,
+        nms_iou=head.nms_iou,
+        max_detections=head.max_detections,
+        classes=classes,
+    )
+
+
+class RcnnDetector(DetectionModel):
+    """ViTDet with region proposals and box heads."""
+
+    def __init__(self, config: DetectorConfig, head: RcnnConfig) -> None:
+        super().__init__(config)
+        self.proposal_generator = RegionProposals(config.pyramid.channels, self.backbone.strides, head)
+        self.roi_heads = BoxHeads(config, head)
+        self._head_config = head
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Detect in RGB images float (B, 3, H, W) of range 0..255 and any size."""
+        height, width = images.shape[-2:]
+        return self.decode(self.backbone(self.prepare(images)), [(height, width)] * len(images))
+
+    def decode(self, levels: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Turn the levels of the pyramid, each (B, C, H_l, W_l), into boxes; sizes are (height, width) unpadded."""
+        found = []
+        for i, (proposals, size) in enumerate(
+            zip(self.proposal_generator(levels, image_sizes), image_sizes, strict=True)
+        ):
+            logits, boxes = self.roi_heads([level[i : i + 1] for level in levels], proposals.boxes)
+            found.append(select_boxes(logits, boxes, size, self._head_config, self.config.classes))
+        return found
