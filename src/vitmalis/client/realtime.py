@@ -36,7 +36,8 @@ from vitmalis.client.workers import (
 from vitmalis.errors import UserError
 from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
 from vitmalis.tracker import OpticalFlowTracker
-from vitmalis.video import Camera
+from vitmalis.video.camera import Camera
+from vitmalis.video.spec import open_video
 
 Progress = Callable[[int, int, int], None]
 """Called with frames rendered, offloads started, offloads lost."""
@@ -128,7 +129,8 @@ class RealtimeClient:
         self._inbox: queue.SimpleQueue[Report | FrameCaptured] = queue.SimpleQueue()
         self._offload_worker = OffloadWorker(session.server_address, self._inbox.put)
         self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), self._inbox.put)
-        self._camera = Camera(session.video, session.buffer_frames)
+        video = session.video
+        self._camera = Camera(open_video(video), video.fps, session.buffer_frames, live=video.live)
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, self._inbox.put)  # type: ignore[arg-type]
         self._start_s = math.nan

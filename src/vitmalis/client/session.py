@@ -9,7 +9,7 @@ import msgspec
 
 from vitmalis.errors import UserError
 from vitmalis.tracker import TrackerOptions
-from vitmalis.video import VideoSpec
+from vitmalis.video.spec import VideoSpec
 
 
 class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitmalis.types import Frame, RgbImage
+from vitmalis.video.camera import Camera, CameraBuffer
+
+
+def images(count: int) -> Iterator[RgbImage]:
+    for i in range(count):
+        yield np.full((2, 4, 3), i, np.uint8)
+
+
+class FakeClock:
+    """Time that only passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.now_s += seconds
+
+
+def take_all(camera: Camera) -> list[Frame]:
+    frames = []
+    while not camera.finished:
+        if (frame := camera.get(timeout_s=5.0)) is not None:
+            frames.append(frame)
+    return frames
+
+
+def test_frames_are_delivered_at_their_strict_times() -> None:
+    clock = FakeClock()
+    camera = Camera(images(20), fps=16, capacity=20, clock=clock, sleep=clock.sleep)
+    start_s = camera.start()
+    frames = take_all(camera)
+    camera.stop()
+    assert start_s == 100.0
+    assert [f.index for f in frames] == list(range(20))
+    assert [f.capture_time_s for f in frames] == pytest.approx([i / 16 for i in range(20)])
+    assert [int(f.image[0, 0, 0]) for f in frames] == list(range(20))
+    assert camera.buffer.lost == []
+
+
+@given(capacity=st.integers(1, 10), count=st.integers(0, 30))
+def test_full_buffer_loses_the_oldest_and_counts_every_one(capacity: int, count: int) -> None:
+    buffer = CameraBuffer(capacity)
+    for i in range(count):
+        buffer.put(Frame(i, i / 30, np.zeros((1, 1, 3), np.uint8)))
+    buffer.close()
+    kept = []
+    while (frame := buffer.get(0)) is not None:
+        kept.append(frame.index)
+    assert buffer.lost + kept == list(range(count))
+    assert len(kept) == min(capacity, count)
+    assert buffer.finished
+
+
+def test_error_of_the_source_reaches_the_consumer_after_the_frames_before_it() -> None:
+    def broken() -> Iterator[RgbImage]:
+        yield from images(3)
+        raise OSError("the file ends in mid-frame")
+
+    clock = FakeClock()
+    camera = Camera(broken(), fps=30, clock=clock, sleep=clock.sleep)
+    camera.start()
+    assert [camera.get(5.0).index for _ in range(3)] == [0, 1, 2]  # type: ignore[union-attr]
+    with pytest.raises(OSError, match="mid-frame"):
+        camera.get(5.0)
+    camera.stop()
+
+
+def test_stop_in_mid_play_ends_both_threads() -> None:
+    camera = Camera(images(10_000), fps=1000.0)
+    camera.start()
+    assert camera.get(5.0) is not None
+    camera.stop()
+    camera.stop()
+    assert not [t for t in threading.enumerate() if t.name in ("camera", "camera-decoder")]
+
+
+def test_live_images_take_the_slot_they_came_in() -> None:
+    clock = FakeClock()
+    arrived = threading.Event()
+
+    def device() -> Iterator[RgbImage]:
+        for at_s in (100.0, 100.1, 100.14, 100.52):  # slots 0, 1, 1 again, 5 at 10 FPS
+            clock.now_s = at_s
+            yield np.zeros((1, 1, 3), np.uint8)
+            arrived.wait(5.0)
+            arrived.clear()
+
+    camera = Camera(device(), fps=10, live=True, clock=clock)
+    camera.start()
+    slots = []
+    for expected in (True, True, False, True):
+        frame = camera.get(5.0 if expected else 0.3)
+        slots.append(frame.index if frame else None)
+        arrived.set()
+    camera.stop()
+    assert slots == [0, 1, None, 5]
+
+
+def test_a_buffer_needs_room() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        CameraBuffer(0)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import msgspec
+import numpy as np
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.video.spec import VideoSpec, fit_size, open_video
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames, each of one grey level."""
+    path = tmp_path_factory.mktemp("film") / "grey.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width, stream.height = 64, 48
+        for i in range(12):
+            image = np.full((48, 64, 3), 20 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def spec(path: Path, start_frame: int = 0, frames: int = 12, size: tuple[int, int] = (64, 48)) -> VideoSpec:
+    return VideoSpec("grey", str(path), 10.0, start_frame, frames, *size)
+
+
+def test_delivers_the_part_asked_for(film: Path) -> None:
+    levels = [int(image.mean().round()) for image in open_video(spec(film, start_frame=3, frames=5))]
+    np.testing.assert_allclose(levels, [60, 80, 100, 120, 140], atol=3)
+
+
+def test_same_bits_at_every_call_and_resized(film: Path) -> None:
+    first, second = (list(open_video(spec(film, size=(96, 72)))) for _ in range(2))
+    assert first[0].shape == (72, 96, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_short_file_says_how_much_there_is(film: Path) -> None:
+    with pytest.raises(UserError, match=r"ends after 2 of 5 frames from frame 10"):
+        list(open_video(spec(film, start_frame=10, frames=5)))
+
+
+def test_missing_file_and_no_video(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file"):
+        list(open_video(spec(tmp_path / "none.mp4")))
+    text = tmp_path / "text.mp4"
+    text.write_text("not a film")
+    with pytest.raises(UserError, match="cannot be decoded"):
+        list(open_video(spec(text)))
+
+
+def test_absent_camera_is_one_clear_error() -> None:
+    live = VideoSpec("camera", "camera:93", 30.0, 0, 30, 64, 48, live=True)
+    with pytest.raises(UserError, match="live source 'camera:93' cannot be opened"):
+        next(open_video(live))
+
+
+def test_spec_travels_as_json(film: Path) -> None:
+    original = spec(film)
+    assert msgspec.json.decode(msgspec.json.encode(original), type=VideoSpec) == original
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((640, 480), (720, 540)), ((1280, 720), (960, 540)), ((848, 480), (954, 540)), ((480, 320), (810, 540))],
+)
+def test_fitted_sizes_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fit_size(*size, 960, 540) == expected
