@@ -59,8 +59,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"model weights '{path}' are no PyTorch file of plain tensors: {reason}") from error
+            raise UserError(f"model weights '{path}' are refused: not a PyTorch file of plain tensors") from error
     return _state_dict(content, path), _metadata(content)
 
 

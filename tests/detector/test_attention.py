@@ -1,0 +1,78 @@
+"""Fused, short and chunked attention are one and the same function, and equal other people's."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitmalis.detector.attention import attend, attend_short
+from vitmalis.detector.positions import relative_table
+from vitmalis.detector.vit import Attention, Block
+from vitmalis.detector.windows import grid_layout
+
+CPU = torch.device("cpu")
+
+
+def naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5 + bias).softmax(-1) @ v
+
+
+@pytest.fixture
+def qkv() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 6 * 7, 8)
+    return q, k, v
+
+
+def test_fused_and_short_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+    torch.testing.assert_close(attend(*qkv, None), naive(*qkv))
+    torch.testing.assert_close(attend_short(*qkv), naive(*qkv))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 42, 256])
+def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], chunk: int) -> None:
+    q, k, v = qkv
+    rows, cols = relative_table(torch.randn(11, 8), 6), relative_table(torch.randn(13, 8), 7)
+    bias = torch.zeros(2, 3, 42, 42)
+    for i in range(42):
+        for j in range(42):
+            table = rows[i // 7, j // 7] + cols[i % 7, j % 7]
+            bias[:, :, i, j] = q[:, :, i] @ table
+    torch.testing.assert_close(attend(q, k, v, (rows, cols), chunk), naive(q, k, v, bias), rtol=1e-4, atol=1e-5)
+
+
+def test_an_empty_slot_is_a_zero_before_the_projection() -> None:
+    """Upstream pads with zeros in front of `qkv`; we fill in its bias behind it."""
+    torch.manual_seed(0)
+    attention = Attention(8, 2, relative_size=0, windowed=True)
+    nn.init.normal_(attention.qkv.bias)
+    tokens = torch.randn(1, 3 * 4, 8)
+    padded = torch.zeros(1, 5, 5, 8)
+    padded[:, :3, :4] = tokens.view(1, 3, 4, 8)
+    whole = attention(padded.flatten(1, 2), grid_layout(5, 5, 5, CPU))
+    expected = whole.view(1, 5, 5, 8)[:, :3, :4].flatten(1, 2)
+    torch.testing.assert_close(attention(tokens, grid_layout(3, 4, 5, CPU)), expected)
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_a_block_equals_timms(window: int) -> None:
+    """Timm's segment-anything ViT has ViTDet's blocks, written by others."""
+    sam = pytest.importorskip("timm.models.vision_transformer_sam")
+    torch.manual_seed(0)
+    theirs = sam.Block(
+        dim=24,
+        num_heads=3,
+        use_rel_pos=True,
+        window_size=window,
+        input_size=(window, window) if window else (8, 8),
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    ).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    ours = Block(24, 3, relative_size=window or 8, windowed=window > 0)
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.randn(2, 6, 9, 24)  # 9 columns: the global block's relative positions are resized
+    with torch.inference_mode():
+        tokens = ours(image.flatten(1, 2), grid_layout(6, 9, window or 4, CPU))
+        torch.testing.assert_close(tokens.view(2, 6, 9, 24), theirs(image), rtol=1e-4, atol=1e-4)
