@@ -27,6 +27,7 @@ from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import (
     Encoded,
     OffloadWorker,
+    Post,
     Report,
     TrackerWorker,
     TrackingTime,
@@ -50,7 +51,7 @@ class FramePump(Worker):
     buffer, where losses are counted, and not in a queue that grows.
     """
 
-    def __init__(self, camera: Camera, tracker: OpticalFlowTracker | None, post: Callable[[object], None]) -> None:
+    def __init__(self, camera: Camera, tracker: OpticalFlowTracker | None, post: Post) -> None:
         super().__init__("frame-pump", post)
         self._camera = camera
         self._tracker = tracker
@@ -126,13 +127,13 @@ class RealtimeClient:
             session.history_frames,
         )
         self.recorder = Recorder(self._interval_s)
-        self._inbox: queue.SimpleQueue[Report | FrameCaptured] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._offload_worker = OffloadWorker(session.server_address, self._inbox.put)
         self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), self._inbox.put)
         video = session.video
         self._camera = Camera(open_video(video), video.fps, session.buffer_frames, live=video.live)
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
-        self._pump = FramePump(self._camera, tracker, self._inbox.put)  # type: ignore[arg-type]
+        self._pump = FramePump(self._camera, tracker, self._inbox.put)
         self._start_s = math.nan
 
     def play(self) -> None:
@@ -179,7 +180,7 @@ class RealtimeClient:
             except queue.Empty:
                 return
 
-    def _on_report(self, report: Report | FrameCaptured) -> None:
+    def _on_report(self, report: Report) -> None:
         match report:
             case WorkerFailed():
                 raise report.error

@@ -11,6 +11,7 @@ from typing import Self
 
 from vitmalis.client.events import (
     CatchUp,
+    FrameCaptured,
     LinkChanged,
     OffloadRefused,
     ResultArrived,
@@ -60,7 +61,9 @@ class WorkerFailed:
     error: Exception
 
 
-Report = LinkChanged | ResultArrived | OffloadRefused | TrackingDone | TrackingTime | Encoded | WorkerFailed
+Report = (
+    FrameCaptured | LinkChanged | ResultArrived | OffloadRefused | TrackingDone | TrackingTime | Encoded | WorkerFailed
+)
 Post = Callable[[Report], None]
 
 

@@ -79,7 +79,8 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
                     break
                 # Counting from the first frame is exact for every file, also one whose rate varies; seeking is not.
                 if index >= spec.start_frame:
-                    yield resize(picture.to_ndarray(format="rgb24"), spec.width, spec.height)
+                    image = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+                    yield resize(image, spec.width, spec.height)
                     delivered += 1
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error})") from error
