@@ -109,6 +109,11 @@ class Child:
         """Wait for the end and return the exit status."""
         return self._process.wait(timeout_s)
 
+    def kill(self) -> None:
+        """End it at once, as a crash would, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self, grace_s: float = 5.0) -> int:
         """Close its standard input, then terminate, then kill; return the exit status."""
         if self._process.stdin is not None:

@@ -1,0 +1,132 @@
+"""The realtime client against a real server process over a real socket."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.server.conftest import blob_server, free_address
+from vitmalis.client.realtime import RealtimeClient
+from vitmalis.client.session import ClientSession, write_session
+from vitmalis.errors import UserError
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
+from vitmalis.video.spec import VideoSpec
+
+WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 20.0, 40
+SPEED_PX = 2
+
+
+def red_box(frame_index: int) -> tuple[int, int, int, int]:
+    x = 40 + SPEED_PX * frame_index
+    return x, 64, x + 64, 128
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
+    """A textured red box that moves over a textured grey wall."""
+    path = tmp_path_factory.mktemp("film") / "red.mp4"
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(rng.integers(60, 140, (HEIGHT, WIDTH), dtype=np.uint8), (0, 0), 2)
+    dots = cv2.GaussianBlur(rng.integers(0, 60, (64, 64), dtype=np.uint8), (0, 0), 2)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=int(FPS), options={"crf": "8"})
+        stream.width, stream.height = WIDTH, HEIGHT
+        for i in range(FRAMES):
+            image = np.repeat(wall[..., None], 3, axis=2)
+            x0, y0, x1, y1 = red_box(i)
+            image[y0:y1, x0:x1] = np.stack([np.full_like(dots, 235), dots, dots], axis=-1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return VideoSpec("red", str(path), FPS, 0, FRAMES, WIDTH, HEIGHT)
+
+
+def session(video: VideoSpec, address: str, folder: Path, **changes: object) -> ClientSession:
+    return ClientSession(video=video, server_address=address, output_dir=str(folder), **changes)  # type: ignore[arg-type]
+
+
+def test_every_frame_is_rendered_and_every_duration_adds_up(video: VideoSpec, tmp_path: Path) -> None:
+    with blob_server(tmp_path) as server:
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path))
+        client.play()
+    frames, offloads = client.recorder.frames(), client.recorder.offloads()
+    assert [f.frame_index for f in frames] == list(range(FRAMES))
+    assert all(f.render_time_s >= (f.frame_index + 1) / FPS for f in frames)
+    assert all(o.status == "ok" for o in offloads)
+    assert len(offloads) > 2
+    for o in offloads:
+        parts = (o.encode_s, o.network_s, o.queue_s, o.decode_s, o.inference_s)
+        assert all(part is not None and part >= 0 for part in parts)
+        assert sum(parts) <= o.e2e_latency_s + 1e-6  # type: ignore[arg-type, operator]
+        assert o.network_s == pytest.approx(o.uplink_s + o.downlink_s)  # type: ignore[operator]
+    shown = [f for f in frames if len(f.detections)]
+    assert len(shown) > FRAMES / 2
+    errors = [np.abs(f.detections.boxes_xyxy[0] - red_box(f.shown_frame_index)).max() for f in shown]
+    assert np.median(errors) < 4
+
+
+def test_killed_server_costs_offloads_and_nothing_else(video: VideoSpec, tmp_path: Path) -> None:
+    address = free_address()
+    servers = [blob_server(tmp_path, address)]
+    servers[0].wait_ready()
+
+    def kill_then_restart(frames: int, offloads: int, lost: int) -> None:
+        if frames == 8:
+            servers[0].kill()
+        if frames == 16:
+            servers.append(blob_server(tmp_path, address))
+
+    # A server that is back answers within the run, however slowly this machine starts it.
+    long_video = VideoSpec(video.name, video.path, 5.0, 0, FRAMES, WIDTH, HEIGHT)
+    client = RealtimeClient(session(long_video, address, tmp_path), progress=kill_then_restart)
+    try:
+        client.play()
+    finally:
+        for server in servers:
+            server.stop()
+    frames, offloads = client.recorder.frames(), client.recorder.offloads()
+    assert len(frames) == FRAMES
+    assert all(len(f.detections) == 1 for f in frames[9:16]), "the tracker carries on without a server"
+    after = [o for o in offloads if o.frame_index > 16]
+    assert after, "offloading resumes"
+    assert all(o.status == "ok" for o in after)
+    assert client.recorder.lost_offloads == sum(o.status != "ok" for o in offloads)
+
+
+def test_absent_server_is_one_clear_error(video: VideoSpec, tmp_path: Path) -> None:
+    client = RealtimeClient(session(video, free_address(), tmp_path, connect_timeout_s=0.5))
+    with pytest.raises(UserError, match=r"did not answer within 0.5 s .*nothing listens there.*is it running\?"):
+        client.play()
+
+
+def test_missing_clip_is_told_before_anything_plays(video: VideoSpec, tmp_path: Path) -> None:
+    missing = VideoSpec("gone", str(tmp_path / "gone.mp4"), FPS, 0, FRAMES, WIDTH, HEIGHT)
+    with blob_server(tmp_path) as server:
+        client = RealtimeClient(session(missing, server.wait_ready()["ready"], tmp_path))
+        with pytest.raises(UserError, match="there is no file"):
+            client.play()
+
+
+def test_interrupted_process_keeps_the_records_it_has(video: VideoSpec, tmp_path: Path) -> None:
+    slow = VideoSpec(video.name, video.path, 4.0, 0, FRAMES, WIDTH, HEIGHT)
+    with blob_server(tmp_path) as server:
+        write_session(session(slow, server.wait_ready()["ready"], tmp_path), tmp_path / "session.json")
+        command = [sys.executable, "-m", "vitmalis.client", "--session", str(tmp_path / "session.json")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            for line in client.stdout:
+                if '"progress": 4' in line:
+                    client.send_signal(signal.SIGINT)
+                    break
+            rest = client.stdout.read()
+            assert client.wait(30) == 130
+    assert '{"done": false}' in rest
+    assert 4 <= len(read_frames(tmp_path / FRAMES_FILE)) < FRAMES
+    assert read_offloads(tmp_path / OFFLOADS_FILE)[0].status == "ok"
+    assert read_info(tmp_path / FRAMES_FILE).policy == "trackb2b"
