@@ -1,0 +1,153 @@
+"""Reference detections: the full-resolution model's boxes on the raw frames, what F1 is measured against.
+
+They are slow to compute and never change, so each is computed once and kept, in chunks of frames counted from the
+start of the video file: a longer run reuses what a shorter one left, and a killed computation loses one chunk at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from filelock import FileLock
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.types import Detections, RgbImage
+from vitmalis.video.spec import VideoSpec, open_video
+
+CHUNK_FRAMES = 64
+
+Progress = Callable[[int, int], None]
+"""Called with frames done and frames in all."""
+
+
+class ReferenceDetector(Protocol):
+    """What references are computed with: `vitmalis.detector.detector.Detector` is one."""
+
+    @property
+    def model_id(self) -> str:
+        """Changes with anything the boxes depend on."""
+
+    def detect(self, image: RgbImage) -> Detections:
+        """Boxes of one picture."""
+
+
+def compute_references(
+    spec: VideoSpec,
+    detector: ReferenceDetector,
+    progress: Progress = lambda done, total: None,
+    cache: Path | None = None,
+) -> list[Detections]:
+    """References of every frame of a clip, from the cache where possible.
+
+    Runs that need the same ones at the same time wait for the first of them and read what it stored.
+
+    Args:
+        spec: a part of a video file.
+        detector: full-resolution model.
+        progress: told as frames are done; at least once, with everything done.
+        cache: folder to keep them in; None for the project's cache.
+
+    Raises:
+        UserError: a live source (its frames cannot be seen twice), an unreadable video, a damaged cache file.
+    """
+    if spec.live:
+        raise UserError(f"video '{spec.name}': a live source has no references; record it and give the file")
+    folder = _folder(spec, detector.model_id, cache or cache_dir())
+    with FileLock(folder / "lock"):
+        return _Chunks(folder).complete(spec, detector, progress)
+
+
+class _Chunks:
+    """The stored references of one video at one size by one model: frame in the file -> detections."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[int, Detections] = {}
+
+    def complete(self, spec: VideoSpec, detector: ReferenceDetector, progress: Progress) -> list[Detections]:
+        wanted = range(spec.start_frame, spec.start_frame + spec.frames)
+        for chunk in range(wanted.start // CHUNK_FRAMES, (wanted.stop - 1) // CHUNK_FRAMES + 1):
+            self._load(chunk)
+        missing = [frame for frame in wanted if frame not in self._known]
+        progress(spec.frames - len(missing), spec.frames)
+        try:
+            for done, (frame, image) in enumerate(_images(spec, missing), 1):
+                self._known[frame] = detector.detect(image)
+                if (frame + 1) % CHUNK_FRAMES == 0:
+                    self._store(frame // CHUNK_FRAMES)
+                progress(spec.frames - len(missing) + done, spec.frames)
+        finally:
+            if missing:  # the last chunk, or the one that an interruption left unfinished
+                computed = [frame for frame in missing if frame in self._known]
+                for chunk in {frame // CHUNK_FRAMES for frame in computed[-1:]}:
+                    self._store(chunk)
+        return [self._known[frame] for frame in wanted]
+
+    def _path(self, chunk: int) -> Path:
+        return self._folder / f"{chunk * CHUNK_FRAMES:07d}.npz"
+
+    def _load(self, chunk: int) -> None:
+        path = self._path(chunk)
+        if not path.exists():
+            return
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                ends = np.cumsum(stored["counts"])[:-1]
+                columns = [np.split(stored[name], ends) for name in ("boxes_xyxy", "scores", "labels")]
+                frames = stored["frames"].tolist()
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"references {path}: the file is damaged ({error}); delete it to compute it anew"
+            ) from error
+        for frame, boxes_xyxy, scores, labels in zip(frames, *columns, strict=True):
+            self._known[frame] = Detections.of(boxes_xyxy, scores, labels)
+
+    def _store(self, chunk: int) -> None:
+        frames = sorted(frame for frame in self._known if frame // CHUNK_FRAMES == chunk)
+        rows = [self._known[frame] for frame in frames]
+        with atomic_path(self._path(chunk)) as temporary:
+            np.savez_compressed(
+                temporary,
+                frames=np.array(frames),
+                counts=np.array([len(row) for row in rows]),
+                boxes_xyxy=np.concatenate([row.boxes_xyxy for row in rows]),
+                scores=np.concatenate([row.scores for row in rows]),
+                labels=np.concatenate([row.labels for row in rows]),
+            )
+
+
+def _folder(spec: VideoSpec, model_id: str, cache: Path) -> Path:
+    """Where these references are kept; the video counts by content and delivered size, not by name or date."""
+    path = Path(spec.path)
+    if not path.is_file():
+        raise UserError(f"video '{spec.name}': there is no file '{path}'")
+    with path.open("rb") as file:
+        video = hashlib.file_digest(file, "sha256").hexdigest()
+    key = {"video_sha256": video, "width": spec.width, "height": spec.height, "model_id": model_id}
+    text = json.dumps(key, indent=2)
+    folder = cache / "references" / hashlib.sha256(text.encode()).hexdigest()[:20]
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "about.json"
+    if not about.exists():
+        with atomic_path(about) as temporary:
+            temporary.write_text(text + "\n")
+    return folder
+
+
+def _images(spec: VideoSpec, frames: list[int]) -> Iterator[tuple[int, RgbImage]]:
+    """The wanted frames of the file with their pictures, in one pass."""
+    if not frames:
+        return
+    part = msgspec.structs.replace(spec, start_frame=frames[0], frames=frames[-1] - frames[0] + 1)
+    wanted = set(frames)
+    for frame, image in enumerate(open_video(part), frames[0]):
+        if frame in wanted:
+            yield frame, image
