@@ -3,16 +3,19 @@
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkpoint
 from vitmalis.detector.config import PRESETS, DetectorConfig, preset
+from vitmalis.detector.detector import Detector, load_detector
 from vitmalis.detector.fcos import FcosDetector, HeadOutputs, fcos_loss
 
 __all__ = [
     "PRESETS",
+    "Detector",
     "DetectorConfig",
     "FcosDetector",
     "HeadOutputs",
     "build_model",
     "fcos_loss",
     "load_checkpoint",
+    "load_detector",
     "load_into",
     "preset",
     "save_checkpoint",

@@ -1,0 +1,115 @@
+"""The one class that the rest of the system uses, and what it says when something is wrong."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from vitmalis.detector import Detector, load_detector
+from vitmalis.detector.build import build_model
+from vitmalis.detector.checkpoint import save_checkpoint
+from vitmalis.detector.config import PRESETS, DetectorConfig, VitConfig, preset
+from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
+from vitmalis.errors import UserError
+from vitmalis.types import COCO_CLASSES
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    save_checkpoint(build_model(preset("vitdet_tiny")), path, {"seed": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(weights: Path) -> Detector:
+    return load_detector("vitdet_tiny", weights=weights)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
+
+
+def test_detections_are_in_pixels_of_the_picture(detector: Detector, image: np.ndarray) -> None:
+    detections = detector.detect(image)
+    assert len(detections) > 0
+    assert detections.boxes_xyxy.dtype == np.float32
+    assert (detections.boxes_xyxy >= 0).all()
+    assert (detections.boxes_xyxy <= [150, 100, 150, 100]).all()
+    assert set(detections.labels) <= {0, 1, 2, 5, 9}
+    assert (np.diff(detections.scores) <= 0).all()
+
+
+def test_the_same_picture_gives_the_same_boxes(detector: Detector, weights: Path, image: np.ndarray) -> None:
+    again = load_detector("vitdet_tiny", weights=weights)
+    assert again.model_id == detector.model_id
+    mirrored_view = image[:, ::-1][:, ::-1]  # negative strides, same pixels
+    for other in (again.detect(image), detector.detect(mirrored_view)):
+        assert np.array_equal(other.boxes_xyxy, detector.detect(image).boxes_xyxy)
+
+
+def test_what_is_it(detector: Detector) -> None:
+    assert detector.name == "vitdet_tiny"
+    assert detector.classes == ("person", "bicycle", "car", "bus", "traffic light")
+    assert detector.metadata == {"seed": 0}
+    assert len(detector.model_id) == 12
+
+
+def test_model_id_follows_weights_and_precision(detector: Detector, weights: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    save_checkpoint(build_model(preset("vitdet_tiny")), tmp_path / "other.pt", {})
+    other = load_detector("vitdet_tiny", weights=tmp_path / "other.pt")
+    coarse = load_detector("vitdet_tiny", weights=weights, precision="bf16")
+    assert len({detector.model_id, other.model_id, coarse.model_id}) == 3
+
+
+def test_bf16_runs(weights: Path, image: np.ndarray) -> None:
+    assert len(load_detector("vitdet_tiny", weights=weights, precision="bf16").detect(image)) > 0
+
+
+def test_wrong_names_are_told(weights: Path) -> None:
+    with pytest.raises(UserError, match="'yolo' is unknown; choose one of vitdet_tiny, vitdet_b, vitdet_l, vitdet_h"):
+        load_detector("yolo")
+    with pytest.raises(UserError, match=r"model_final_6146ed\.pkl .*model\.weights=/path"):
+        load_detector("vitdet_l")
+    with pytest.raises(UserError, match="device 'warp' is not available"):
+        load_detector("vitdet_tiny", weights=weights, device="warp")
+    with pytest.raises(UserError, match="precision 'fp8' is unknown; choose one of fp32, bf16, fp16"):
+        load_detector("vitdet_tiny", weights=weights, precision="fp8")
+    with pytest.raises(UserError, match=r"random\.pt' do not fit"):
+        load_detector("vitdet_b", weights=weights)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_wrong_pictures_are_told(detector: Detector, wrong: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"RGB uint8 \(height, width, 3\), not"):
+        detector.detect(wrong)
+
+
+def test_presets_say_what_their_users_rely_on() -> None:
+    assert PRESETS["vitdet_l"].vit.global_blocks == (5, 11, 17, 23)
+    assert PRESETS["vitdet_b"].vit.global_blocks == (2, 5, 8, 11)
+    assert PRESETS["vitdet_h"].vit.global_blocks == (7, 15, 23, 31)
+    assert PRESETS["vitdet_tiny"].vit.global_blocks == (1, 3, 5, 7)
+    assert [COCO_CLASSES[c] for c in PRESETS["vitdet_tiny"].classes[3:]] == ["bus", "traffic light"]
+    for config in PRESETS.values():
+        assert msgspec.json.decode(msgspec.json.encode(config), type=DetectorConfig) == config
+
+
+def test_a_config_that_cannot_be_built_is_refused() -> None:
+    with pytest.raises(UserError, match="width 100 must be a multiple of heads 3"):
+        VitConfig(width=100, depth=8, heads=3)
+
+
+def test_embedded_weights_load() -> None:
+    for name in EMBEDDED_WEIGHTS:
+        if not weights_path(name, None).exists():
+            pytest.skip(f"the weights of {name} are still being trained")
+        assert load_detector(name).metadata
