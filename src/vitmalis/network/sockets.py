@@ -26,6 +26,10 @@ class Waker:
         """Readable once `wake` was called."""
         return self._reader.fileno()
 
+    def writer_fileno(self) -> int:
+        """What `signal.set_wakeup_fd` can be given, so that a signal never waits for the end of a poll."""
+        return self._writer.fileno()
+
     def wake(self) -> None:
         """Make the reader readable. A full pair is awake already, a closed one has nobody to wake."""
         with suppress(OSError):

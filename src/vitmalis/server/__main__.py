@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model", default="vitdet_tiny", help="detector preset")
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
-    add("--precision", default="fp32", help="arithmetic of the model, such as fp32, fp16 or bf16")
+    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
     add("--threads", type=_positive, default=1, help="torch threads")
     add("--max-message-mb", type=_positive, default=16, help="largest compressed frame that is taken, in 2**20 bytes")
     add("--max-megapixels", type=_positive, default=9, help="largest frame that is decoded, in 10**6 pixels")
@@ -64,23 +64,25 @@ def _serve(args: argparse.Namespace) -> int:
     with ServerEndpoint(args.address, args.max_message_mb * 2**20) as endpoint:
         import torch  # here, so that --help and a busy port need not wait for it
 
-        from vitmalis.detector import load_detector
+        from vitmalis.detector.detector import load_detector
 
         torch.set_num_threads(args.threads)
         torch.set_num_interop_threads(1)
         detector = load_detector(args.model, weights=args.weights, device=args.device, precision=args.precision)
         service = Service(endpoint, detector, queue_capacity=args.max_queue, max_pixels=args.max_megapixels * 1_000_000)
-        return serve(service, endpoint.address, model=detector.name, model_id=detector.model_id)
+        return serve(service, endpoint, model=detector.name, model_id=detector.model_id)
 
 
-def serve(service: Service, address: str, **facts: str) -> int:
+def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
     """Warm up, announce the address (and `facts`) on standard output, serve until a signal; returns 0."""
     service.warm_up()
+    signal.set_wakeup_fd(endpoint.waker.writer_fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    _log.info("serving %s at %s", facts.get("model", ""), address)
-    announce_ready(address, **facts)
+    _log.info("serving %s at %s", facts.get("model", ""), endpoint.address)
+    announce_ready(endpoint.address, **facts)
     service.run()
+    signal.set_wakeup_fd(-1)
     _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
     if not service.close():
         # An interpreter that shuts down under a thread inside torch may crash, and there is nothing left to lose.

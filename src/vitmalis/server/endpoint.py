@@ -38,7 +38,7 @@ class ServerEndpoint:
     def __init__(self, address: str, max_payload_bytes: int = m.MAX_PAYLOAD_BYTES) -> None:
         self._max_payload_bytes = max_payload_bytes
         self._context = zmq.Context()
-        self._waker = Waker()
+        self.waker = Waker()
         self._router = self._context.socket(zmq.ROUTER)
         configure(self._router)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -57,13 +57,13 @@ class ServerEndpoint:
         """The address bound, with the actual port."""
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+        self._poller.register(self.waker.fileno(), zmq.POLLIN)
 
     def poll(self, timeout_s: float, limit: int = 64) -> list[Received]:
         """At most `limit` messages in order, as soon as there are any; empty after `timeout_s` or a `wake`."""
         ready = dict(self._poller.poll(math.ceil(timeout_s * 1e3)))
-        if self._waker.fileno() in ready:
-            self._waker.clear()
+        if self.waker.fileno() in ready:
+            self.waker.clear()
         arrived: list[Received] = []
         while len(arrived) < limit:
             try:
@@ -85,12 +85,12 @@ class ServerEndpoint:
 
     def wake(self) -> None:
         """End a running (or else the next) `poll`; from any thread or a signal handler."""
-        self._waker.wake()
+        self.waker.wake()
 
     def close(self) -> None:
         """Unbind and drop what is queued."""
         self._router.close(0)
-        self._waker.close()
+        self.waker.close()
         self._context.term()
 
     def __enter__(self) -> ServerEndpoint:

@@ -86,8 +86,8 @@ class Service:
             message = answer.message
             if isinstance(message, m.Result):
                 server_s = time.monotonic() - answer.job.received_s
-                self._send(answer.job.peer, msgspec.structs.replace(message, server_s=server_s), answer.payload)
                 self.counts["served"] += 1
+                self._send(answer.job.peer, msgspec.structs.replace(message, server_s=server_s), answer.payload)
             else:
                 self._refuse(answer.job.peer, message.seq, message.reason, "failed")
 

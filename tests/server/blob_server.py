@@ -1,0 +1,50 @@
+"""A server process with a detector that is exact: `python -m tests.server.blob_server [ADDRESS]`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+import numpy as np
+
+from vitmalis.process import exit_on_stdin_eof
+from vitmalis.server.__main__ import serve
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+from vitmalis.types import Detections, RgbImage
+
+
+class BlobDetector:
+    """Finds the bounding box of all red pixels and calls it a person; fails on a green image.
+
+    Attributes:
+        entered: set when an inference begins.
+        gate: while it is cleared, inference waits (tests of queues).
+    """
+
+    name = "blob"
+    model_id = "blob-1"
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def detect(self, image: RgbImage) -> Detections:
+        self.entered.set()
+        self.gate.wait()
+        red, green = image[..., 0].astype(int), image[..., 1].astype(int)
+        if (green - red > 100).all():
+            raise RuntimeError("green is not supported")
+        rows, cols = np.nonzero(red - green > 100)
+        if not len(rows):
+            return Detections.empty()
+        return Detections.of([[cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]], [0.9], [0])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    exit_on_stdin_eof()
+    with ServerEndpoint(sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:0", 2**20) as endpoint:
+        sys.exit(serve(Service(endpoint, BlobDetector()), endpoint, model="blob", model_id="blob-1"))

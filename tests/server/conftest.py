@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+
+from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.network import messages as m
+from vitmalis.network.endpoints import ClientEndpoint
+from vitmalis.network.events import Connected, Event
+from vitmalis.process import Child
+from vitmalis.types import Configuration, RgbImage
+
+PATIENCE_S = 30.0
+ROOT = Path(__file__).parents[2]
+SIZE = (320, 192)
+RED_BOX = (64, 32, 128, 96)
+
+
+def scene(size: tuple[int, int] = SIZE) -> RgbImage:
+    """Grey, with a red box on JPEG block borders."""
+    image = np.full((size[1], size[0], 3), 100, np.uint8)
+    x0, y0, x1, y1 = RED_BOX
+    image[y0:y1, x0:x1] = (230, 20, 20)
+    return image
+
+
+def jpeg(size: tuple[int, int] = SIZE) -> bytes:
+    return encode_jpeg(scene(size), 95)
+
+
+def offload(seq: int, size: tuple[int, int] = SIZE, configuration: Configuration | None = None) -> m.Offload:
+    return m.Offload.of(seq, seq, size, configuration or Configuration())
+
+
+def next_event(client: ClientEndpoint, kind: type) -> Event:
+    """The next event, which is alone and of this kind."""
+    (event,) = next_events(client, 1)
+    assert isinstance(event, kind), event
+    return event
+
+
+def next_events(client: ClientEndpoint, count: int) -> list[Event]:
+    """The next `count` events."""
+    events: list[Event] = []
+    deadline_s = time.monotonic() + PATIENCE_S
+    while len(events) < count and time.monotonic() < deadline_s:
+        events += client.poll(1.0)
+    assert len(events) == count, f"{events}; last error: {client.last_error}"
+    return events
+
+
+def blob_server(folder: Path, address: str = "tcp://127.0.0.1:0") -> Child:
+    return Child("blob server", "tests.server.blob_server", [address], folder / "server.log", {"PYTHONPATH": str(ROOT)})
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+class RawClient:
+    """A DEALER that sends whatever frames it is told to."""
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(address)
+
+    def send(self, *frames: bytes) -> None:
+        self.socket.send_multipart(frames)
+
+    def receive(self) -> m.ServerMessage:
+        assert self.socket.poll(round(PATIENCE_S * 1e3)), "no answer"
+        return m.decode_from_server(self.socket.recv_multipart())[0]
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self._context.term()
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def client() -> Iterator[ClientEndpoint]:
+    with ClientEndpoint("test") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def connected(client: ClientEndpoint, server_address: str) -> ClientEndpoint:
+    """Connected to the fixture `server_address` of the test's own module."""
+    client.connect(server_address)
+    next_event(client, Connected)
+    return client

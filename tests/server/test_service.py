@@ -1,0 +1,188 @@
+"""What the server serves and refuses, in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.server.blob_server import BlobDetector
+from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload
+from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.network import messages as m
+from vitmalis.network.endpoints import ClientEndpoint
+from vitmalis.network.events import Connected, FailureReceived, PongReceived, ResultReceived
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+from vitmalis.types import Configuration
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
+        service = Service(endpoint, BlobDetector(), queue_capacity=2, max_pixels=1000 * 1000)
+        service.warm_up()
+        thread = threading.Thread(target=service.run)
+        thread.start()
+        yield service
+        service.stop()
+        thread.join(PATIENCE_S)
+        assert service.close(PATIENCE_S)
+
+
+@pytest.fixture
+def server_address(service: Service) -> str:
+    return service._endpoint.address
+
+
+@pytest.fixture
+def detector(service: Service) -> BlobDetector:
+    detector = service._worker._detector
+    assert isinstance(detector, BlobDetector)
+    return detector
+
+
+def refusal(client: ClientEndpoint) -> FailureReceived:
+    event = next_event(client, FailureReceived)
+    assert isinstance(event, FailureReceived)
+    return event
+
+
+def test_serves_boxes_and_durations(connected: ClientEndpoint, service: Service) -> None:
+    for seq in range(3):
+        assert connected.send_offload(offload(seq), jpeg())
+        event = next_event(connected, ResultReceived)
+        assert isinstance(event, ResultReceived)
+        result = event.result
+        assert result.seq == seq
+        np.testing.assert_allclose(event.detections.boxes_xyxy, [RED_BOX], atol=1)
+        assert event.detections.labels.tolist() == [0]
+        assert min(result.decode_s, result.inference_s, result.transfer_s) > 0
+        assert result.server_s >= result.queue_s + result.decode_s + result.inference_s
+    assert service.counts == {"served": 3}
+
+
+def test_an_empty_frame_has_an_empty_result(connected: ClientEndpoint) -> None:
+    connected.send_offload(offload(1), encode_jpeg(np.full((SIZE[1], SIZE[0], 3), 100, np.uint8), 50))
+    event = next_event(connected, ResultReceived)
+    assert isinstance(event, ResultReceived)
+    assert len(event.detections) == 0
+
+
+def test_ping(connected: ClientEndpoint) -> None:
+    connected.ping(77)
+    event = next_event(connected, PongReceived)
+    assert isinstance(event, PongReceived)
+    assert event.nonce == 77
+
+
+@pytest.mark.parametrize(
+    ("header", "payload", "words"),
+    [
+        (offload(5), b"hello", "not a JPEG"),
+        (offload(5), jpeg()[:500], "truncated JPEG"),
+        (offload(5), jpeg()[:500] + b"\xff\xd9\xff\xd9", None),  # may decode to a partly grey picture, or not
+        (offload(5), jpeg((64, 64)), "JPEG of 64x64, announced as 320x192"),
+        (offload(5, (8192, 8192)), jpeg(), "8192x8192, at most 1000000 pixels"),
+        (offload(5), b"x" * (2**20 + 1), "payload of 1048577 bytes"),
+        (offload(5, configuration=Configuration(1, 75, 2)), jpeg(), "mixed resolution is not served by this model"),
+        (offload(5), encode_jpeg(np.full((SIZE[1], SIZE[0], 3), (0, 200, 0), np.uint8), 50), "green is not supported"),
+    ],
+)
+def test_refuses_by_number_and_serves_on(
+    connected: ClientEndpoint, header: m.Offload, payload: bytes, words: str | None
+) -> None:
+    connected.send_offload(header, payload)
+    if words is None:
+        (event,) = connected.poll(PATIENCE_S)
+        assert isinstance(event, ResultReceived | FailureReceived)
+    else:
+        failure = refusal(connected)
+        assert failure.seq == 5
+        assert words in failure.reason
+    connected.send_offload(offload(6), jpeg())
+    next_event(connected, ResultReceived)
+
+
+def test_a_mask_is_refused_unless_it_downsamples_nothing(connected: ClientEndpoint) -> None:
+    mask = np.zeros((1, 2), bool)
+    header = m.Offload.of(1, 1, SIZE, Configuration(2, 90), downsample_mask=mask)
+    connected.send_offload(header, jpeg())
+    next_event(connected, ResultReceived)
+    mask[0, 1] = True
+    connected.send_offload(m.Offload.of(2, 2, SIZE, Configuration(2, 90), downsample_mask=mask), jpeg())
+    assert "1 regions downsampled" in refusal(connected).reason
+
+
+def test_a_sequence_number_counts_once(connected: ClientEndpoint, service: Service) -> None:
+    connected.send_offload(offload(5), jpeg())
+    next_event(connected, ResultReceived)
+    for seq in (5, 4):
+        connected.send_offload(offload(seq), jpeg())
+        failure = refusal(connected)
+        assert failure.seq == seq
+        assert "used before (last 5)" in failure.reason
+    assert service.counts == {"served": 1, "refused": 2}
+
+
+def test_an_offload_must_be_announced_and_greeted(server_address: str) -> None:
+    with RawClient(server_address) as raw:
+        raw.send(*m.encode(offload(3), jpeg()))
+        assert raw.receive() == m.Failure(3, "the first message of a connection must be Hello")
+        raw.send(*m.encode(m.Ping(1)))
+        assert raw.receive() == m.Failure(m.NO_SEQ, "the first message of a connection must be Hello")
+        raw.send(*m.encode(m.Hello("raw")))
+        assert isinstance(raw.receive(), m.Welcome)
+        raw.send(*m.encode(offload(4), jpeg()))
+        assert raw.receive() == m.Failure(4, "offload 4 was not announced")
+
+
+def test_beyond_its_queue_the_server_says_busy(
+    connected: ClientEndpoint, detector: BlobDetector, service: Service
+) -> None:
+    detector.gate.clear()
+    detector.entered.clear()
+    connected.send_offload(offload(0), jpeg())
+    assert detector.entered.wait(PATIENCE_S)
+    for seq in range(1, 6):  # two of them may wait
+        while not connected.send_offload(offload(seq), jpeg()):
+            assert connected.poll(0.01) == []
+        if seq > 2:
+            failure = refusal(connected)
+            assert (failure.seq, failure.reason.split(":")[0]) == (seq, "busy")
+    detector.gate.set()
+    results = [event.result.seq for event in next_events(connected, 3) if isinstance(event, ResultReceived)]
+    assert results == [0, 1, 2]
+    assert service.counts == {"busy": 3, "served": 3}
+
+
+def test_clients_do_not_share_state(connected: ClientEndpoint, server_address: str) -> None:
+    connected.send_offload(offload(5), jpeg())
+    next_event(connected, ResultReceived)
+    with ClientEndpoint("another") as other:
+        other.connect(server_address)
+        next_event(other, Connected)
+        other.send_offload(offload(5), jpeg())
+        next_event(other, ResultReceived)
+
+
+def test_malformed_messages_are_counted_and_an_honest_client_is_served(
+    server_address: str, client: ClientEndpoint, service: Service
+) -> None:
+    rng = np.random.default_rng(0)
+    with RawClient(server_address) as raw:
+        for size in range(200):
+            raw.send(b"VM\x01" + rng.bytes(size), rng.bytes(size))
+            answer = raw.receive()
+            assert isinstance(answer, m.Failure)
+        raw.send(b"VM\x07")
+        answer = raw.receive()
+        assert isinstance(answer, m.Failure)
+        assert "the peer speaks protocol 7, this side 1" in answer.reason
+    client.connect(server_address)
+    next_event(client, Connected)
+    client.send_offload(offload(1), jpeg())
+    next_event(client, ResultReceived)
+    assert service.counts == {"malformed": 201, "served": 1}
