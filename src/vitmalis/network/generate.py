@@ -1,0 +1,149 @@
+"""Generated cellular traces: a Markov-switching AR(1) of the log rate and of the log round-trip time.
+
+Hamilton's model (1989): a hidden regime follows a Markov chain, and the logarithm follows the regime's own autoregression,
+
+    x[t] = intercept[s] + slope[s] * x[t-1] + spread[s] * normal,    s = regime at t
+
+so one regime can be the calm ceiling of a strong cell and another a dip or an outage. `trace_model.json` holds the
+parameters, fitted to measured traces by `python -m training.traces`; `docs/traces.md` compares both.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+TECHNOLOGIES = ("4g", "5g")
+TRACES_EACH = 30
+LENGTH_S = 300
+SILENCE_MBPS = 0.05
+"""Below this, a second counts as silent and the generated rate is 0."""
+CANDIDATES = 16
+"""Draws a trace is chosen from: the one whose own mean comes nearest to the mean it should have."""
+
+
+class SwitchingModel(msgspec.Struct, frozen=True):
+    """Markov-switching AR(1) with K regimes, of a natural logarithm.
+
+    Attributes:
+        start: (K,) probability of the first regime.
+        transition: (K, K), row = regime now, column = regime a second later.
+        intercept, slope, spread: (K,) the autoregression inside each regime.
+        level, level_spread: (K,) mean and standard deviation of the logarithm a second before; a trace starts there.
+        lowest, highest: (K,) bounds of the logarithm where the regime holds.
+    """
+
+    start: list[float]
+    transition: list[list[float]]
+    intercept: list[float]
+    slope: list[float]
+    spread: list[float]
+    level: list[float]
+    level_spread: list[float]
+    lowest: list[float]
+    highest: list[float]
+
+    def sample(self, rng: np.random.Generator, draws: int, length: int) -> NDArray[np.float64]:
+        """Independent series of the exponential (Mbps or ms), float64 (draws, length)."""
+        uniform, normal = rng.random((draws, length)), rng.standard_normal((draws, length))
+        regime = self._regimes(uniform)
+        slope, low, high = (np.array(v)[regime] for v in (self.slope, self.lowest, self.highest))
+        drive = np.array(self.intercept)[regime] + np.array(self.spread)[regime] * normal
+        x = np.empty((draws, length))
+        x[:, 0] = np.array(self.level)[regime[:, 0]] + np.array(self.level_spread)[regime[:, 0]] * normal[:, 0]
+        for t in range(1, length):
+            x[:, t] = np.minimum(np.maximum(drive[:, t] + slope[:, t] * x[:, t - 1], low[:, t]), high[:, t])
+        return np.exp(x)
+
+    def _regimes(self, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Paths of the chain, int64 like `uniform` (draws, length), by inverting the cumulative probabilities."""
+        last = len(self.start) - 1
+        cumulative = np.cumsum(self.transition, axis=1)[:, :last]
+        # Where each regime would go, for all draws and seconds at once; then only indexing is left for the loop.
+        following = (uniform[:, :, None, None] > cumulative).sum(-1)
+        regime = np.empty(uniform.shape, np.int64)
+        regime[:, 0] = (uniform[:, :1] > np.cumsum(self.start)[:last]).sum(-1)
+        draw = np.arange(len(uniform))
+        for t in range(1, uniform.shape[1]):
+            regime[:, t] = following[draw, t, regime[:, t - 1]]
+        return regime
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Traces of one technology that share a way of moving and, where there are many, a quality of coverage.
+
+    Attributes:
+        mobility: driving, walking or static.
+        coverage: `weak` or `strong` half by trace mean, or `any`.
+        traces: how many of the thirty.
+        mean_mbps, mean_rtt_ms: five-number summary (0, 25, 50, 75, 100 %) of the trace means.
+        uplink, rtt: the models.
+    """
+
+    mobility: str
+    coverage: str
+    traces: int
+    mean_mbps: list[float]
+    mean_rtt_ms: list[float]
+    uplink: SwitchingModel
+    rtt: SwitchingModel
+
+
+class TraceModel(msgspec.Struct, frozen=True):
+    """All that is needed to generate; `origin` says from what and how it was fitted."""
+
+    origin: dict[str, str]
+    technologies: dict[str, list[Group]]
+
+
+class GeneratedSeries(msgspec.Struct, frozen=True):
+    """One generated trace: mobility, and float64 (300,) rate and round-trip time at steps of 1 s."""
+
+    mobility: str
+    uplink_mbps: NDArray[np.float64]
+    rtt_ms: NDArray[np.float64]
+
+
+@cache
+def fitted_model() -> TraceModel:
+    """The parameters that come with the package."""
+    return msgspec.json.decode((files(__package__) / "trace_model.json").read_bytes(), type=TraceModel)
+
+
+def generate(technology: str, index: int, *, seed: int = 0, model: TraceModel | None = None) -> GeneratedSeries:
+    """Trace `index` (0..29) of `technology` (`4g`, `5g`): the same on every machine, rounded to 3 decimals.
+
+    Seeding (PCG64 through SeedSequence): [seed, technology digit] deals the thirty places (group and rank of the means
+    inside it) to the indices, [seed, technology digit, index] draws the trace itself.
+    """
+    groups = (model or fitted_model()).technologies[technology]
+    digit = int(technology[0])
+    group, mean_mbps, mean_rtt_ms = _deal(groups, np.random.default_rng([seed, digit]))[index]
+    rng = np.random.default_rng([seed, digit, index])
+    uplink = group.uplink.sample(rng, CANDIDATES, LENGTH_S)
+    uplink[uplink < SILENCE_MBPS] = 0.0
+    rtt = group.rtt.sample(rng, CANDIDATES, LENGTH_S)
+    return GeneratedSeries(group.mobility, _nearest(uplink, mean_mbps), _nearest(rtt, mean_rtt_ms))
+
+
+def _deal(groups: list[Group], rng: np.random.Generator) -> list[tuple[Group, float, float]]:
+    """Thirty places in shuffled order: group, mean rate, mean round-trip time. The means cover each group's range."""
+    places: list[tuple[Group, float, float]] = []
+    for group in groups:
+        share = np.linspace(0, 1, group.traces) if group.traces > 1 else np.array([0.5])
+        known = np.linspace(0, 1, len(group.mean_mbps))
+        means = np.interp(share, known, group.mean_mbps)
+        rtts = rng.permutation(np.interp(share, known, group.mean_rtt_ms))
+        places += [(group, float(mean), float(rtt)) for mean, rtt in zip(means, rtts, strict=True)]
+    return [places[i] for i in rng.permutation(len(places))]
+
+
+def _nearest(candidates: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """The candidate whose mean has the smallest ratio to `mean`, scaled to have it, 3 decimals."""
+    means = candidates.mean(axis=1)
+    best = int(np.argmin(np.abs(np.log(np.maximum(means, 1e-9) / mean))))
+    return np.round(candidates[best] * (mean / means[best]), 3)
