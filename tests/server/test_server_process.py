@@ -80,6 +80,24 @@ def test_killed_and_started_again_on_the_same_port(tmp_path: Path, client: Clien
         serve_one(client, 3)
 
 
+def test_through_the_relay_whose_server_dies_and_comes_back(tmp_path: Path, client: ClientEndpoint) -> None:
+    address = free_address()
+    trace = tmp_path / "trace.csv"
+    trace.write_text("time_s,uplink_mbps,rtt_ms\n0,20,10\n1,20,10\n")
+    arguments = ("--upstream", address.removeprefix("tcp://"), "--trace", str(trace))
+    with Child("relay", "vitmalis.network.relay", arguments, tmp_path / "relay.log") as relay:
+        with blob_server(tmp_path, address) as first:
+            first.wait_ready()
+            client.connect(relay.wait_ready()["ready"])
+            next_event(client, Connected)
+            serve_one(client, 1)
+            psutil.Process(first.pid).kill()
+            next_event(client, Disconnected)
+        with blob_server(tmp_path, address):
+            next_event(client, Connected)
+            serve_one(client, 2)
+
+
 def test_a_client_may_be_there_first(tmp_path: Path, client: ClientEndpoint) -> None:
     address = free_address()
     client.connect(address)
