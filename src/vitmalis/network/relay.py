@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
@@ -115,10 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(relay: Relay, listener: socket.socket) -> None:
     def end(*_: Any) -> NoReturn:
+        _on_signals(lambda *_: None)  # one is enough: a second must not interrupt the end
         raise SystemExit
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    _on_signals(end)
     started_s = time.monotonic()
     with suppress(SystemExit):
         host, port = listener.getsockname()[:2]
@@ -126,14 +126,17 @@ def _serve(relay: Relay, listener: socket.socket) -> None:
         exit_on_stdin_eof()
         gc.freeze()  # a collection that walks the imported modules takes several milliseconds
         relay.run()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     summary = relay.summary() | {
         "cpu_s": round(time.process_time(), 3),
         "wall_s": round(time.monotonic() - started_s, 3),
     }
     with suppress(OSError):  # nobody may be left to read it
         print(json.dumps({"summary": summary}), flush=True)
+
+
+def _on_signals(handler: Callable[..., Any]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,297 @@
+"""The relay as a process, with real sockets: content, order, sharing, disconnects, and what its user is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+
+from vitmalis.network.trace import Trace, constant_trace
+from vitmalis.network.traces import save_mahimahi, save_trace
+from vitmalis.process import Child
+
+PATIENCE_S = 30.0
+Handler = Callable[[socket.socket], None]
+
+
+@contextmanager
+def served(handler: Handler) -> Iterator[str]:
+    """A server whose connections are handled in threads; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                client.settimeout(PATIENCE_S)
+                threading.Thread(target=handler, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def relayed(folder: Path, upstream: str, trace: Trace, *options: str) -> Iterator[tuple[Child, tuple[str, int]]]:
+    """A relay before `upstream`; yields the process and where it listens."""
+    path = folder / "trace.csv"
+    save_trace(trace, path)
+    arguments = ["--upstream", upstream, "--trace", str(path), *options]
+    with Child("relay", "vitmalis.network.relay", arguments, folder / "relay.log") as relay:
+        host, port = relay.wait_ready()["ready"].removeprefix("tcp://").split(":")
+        yield relay, (host, int(port))
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, PATIENCE_S)
+
+
+def read_all(end: socket.socket) -> bytes:
+    return b"".join(iter(lambda: end.recv(65536), b""))
+
+
+def answer_digest(client: socket.socket) -> None:
+    """Answer everything a client sent with its hash, when it has ended."""
+    with client:
+        client.sendall(hashlib.sha256(read_all(client)).digest())
+
+
+def echo(client: socket.socket) -> None:
+    with client:
+        while data := client.recv(65536):
+            client.sendall(data)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+FAST = constant_trace(100.0, 4.0)
+
+
+@pytest.mark.parametrize("transport", ["ideal", "tcp"])
+def test_content_passes_unchanged(tmp_path: Path, transport: str) -> None:
+    content = random.Random(1).randbytes(600_000)
+    with (
+        served(answer_digest) as server,
+        relayed(tmp_path, server, FAST, "--transport", transport) as (_, address),
+        connect(address) as client,
+    ):
+        client.sendall(content)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == hashlib.sha256(content).digest()
+
+
+def test_both_directions_keep_their_order(tmp_path: Path) -> None:
+    content = random.Random(2).randbytes(300_000)
+    with (
+        served(echo) as server,
+        relayed(tmp_path, server, FAST, "--queue-bytes", "20000") as (_, address),
+        connect(address) as client,
+    ):
+        threading.Thread(target=lambda: (client.sendall(content), client.shutdown(socket.SHUT_WR)), daemon=True).start()
+        assert read_all(client) == content
+
+
+def test_an_upload_takes_at_least_what_the_link_needs(tmp_path: Path) -> None:
+    """100 kB through 8 Mbps are 100 ms, and 10 ms of propagation each way."""
+    with (
+        served(answer_digest) as server,
+        relayed(tmp_path, server, constant_trace(8.0, 20.0)) as (_, address),
+        connect(address) as client,
+    ):
+        started_s = time.monotonic()
+        client.sendall(bytes(100_000))
+        client.shutdown(socket.SHUT_WR)
+        assert len(read_all(client)) == 32
+        assert time.monotonic() - started_s >= 0.118
+
+
+def test_a_mahimahi_file_takes_its_round_trip_from_the_command_line(tmp_path: Path) -> None:
+    save_mahimahi(FAST, tmp_path / "fast.trace")
+    with served(echo) as server:
+        arguments = ["--upstream", server, "--trace", str(tmp_path / "fast.trace"), "--rtt-ms", "200"]
+        with Child("relay", "vitmalis.network.relay", arguments, tmp_path / "relay.log") as relay:
+            host, port = relay.wait_ready()["ready"].removeprefix("tcp://").split(":")
+            with connect((host, int(port))) as client:
+                started_s = time.monotonic()
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+                assert time.monotonic() - started_s >= 0.2
+
+
+def test_connections_share_one_uplink(tmp_path: Path) -> None:
+    """Three clients send 40 kB each through 8 Mbps: the last is done no earlier than 120 kB take."""
+    with served(answer_digest) as server, relayed(tmp_path, server, constant_trace(8.0, 0.0)) as (_, address):
+        clients = [connect(address) for _ in range(3)]
+        started_s = time.monotonic()
+        for client in clients:
+            client.sendall(bytes(40_000))
+            client.shutdown(socket.SHUT_WR)
+        assert [len(read_all(client)) for client in clients] == [32] * 3
+        assert time.monotonic() - started_s >= 0.118
+        for client in clients:
+            client.close()
+
+
+def test_a_full_backlog_makes_the_sender_wait(tmp_path: Path) -> None:
+    """In an outage the relay takes only its bound; a sender with a small buffer feels it."""
+    outage = Trace("outage", [0.0, 0.05], [12.0, 0.0], [0.0, 0.0], duration_s=600.0)  # type: ignore[arg-type]
+    with (
+        served(echo) as server,
+        relayed(tmp_path, server, outage, "--queue-bytes", "32768") as (_, address),
+        closing(socket.socket()) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        client.connect(address)
+        client.settimeout(2.0)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(8_000_000))
+
+
+def test_the_server_closing_reaches_the_client_after_the_last_answer(tmp_path: Path) -> None:
+    def answer_once(client: socket.socket) -> None:
+        with client:
+            client.recv(1)
+            client.sendall(b"last words")
+
+    with (
+        served(answer_once) as server,
+        relayed(tmp_path, server, FAST) as (_, address),
+        connect(address) as client,
+    ):
+        client.sendall(b"x")
+        assert read_all(client) == b"last words"
+
+
+def test_the_client_closing_reaches_the_server_after_its_last_byte(tmp_path: Path) -> None:
+    received: list[bytes] = []
+    ended = threading.Event()
+
+    def keep(client: socket.socket) -> None:
+        with client:
+            received.append(read_all(client))
+            ended.set()
+
+    with served(keep) as server, relayed(tmp_path, server, constant_trace(8.0, 40.0)) as (_, address):
+        with connect(address) as client:
+            client.sendall(b"x" * 50_000)
+        assert ended.wait(PATIENCE_S)
+        assert received == [b"x" * 50_000]
+
+
+def test_a_server_that_is_down_turns_clients_away_until_it_is_up(tmp_path: Path) -> None:
+    port = free_port()
+    with relayed(tmp_path, f"127.0.0.1:{port}", FAST) as (relay, address):
+        for _ in range(2):
+            with connect(address) as client:
+                assert client.recv(1) == b""
+        with socket.create_server(("127.0.0.1", port)) as server, connect(address) as client:
+            client.sendall(b"x")
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.settimeout(PATIENCE_S)
+                assert accepted.recv(1) == b"x"
+        assert relay.returncode() is None
+    log = (tmp_path / "relay.log").read_text()
+    assert log.count(f"server 127.0.0.1:{port} cannot be reached (ECONNREFUSED)") == 1
+
+
+def test_zeromq_dealer_and_router_talk_through_it(tmp_path: Path) -> None:
+    context = zmq.Context()
+    router, dealer = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    try:
+        for end in (router, dealer):
+            end.setsockopt(zmq.LINGER, 0)
+            end.setsockopt(zmq.RCVTIMEO, round(PATIENCE_S * 1e3))
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        with relayed(tmp_path, f"127.0.0.1:{port}", FAST, "--transport", "tcp") as (_, (host, relay_port)):
+            dealer.connect(f"tcp://{host}:{relay_port}")
+            for size in (1, 100_000, 400_000):
+                payload = random.Random(size).randbytes(size)
+                dealer.send_multipart([b"header", payload])
+                who, *message = router.recv_multipart()
+                assert message == [b"header", payload]
+                router.send_multipart([who, b"result"])
+                assert dealer.recv_multipart() == [b"result"]
+    finally:
+        context.destroy(linger=0)
+
+
+def test_it_says_at_the_end_what_it_did(tmp_path: Path) -> None:
+    with served(echo) as server, relayed(tmp_path, server, FAST) as (relay, address):
+        with connect(address) as client:
+            client.sendall(b"four")
+            assert client.recv(4) == b"four"
+        assert relay.stop() == 0
+        summary = json.loads(relay.stdout.read().splitlines()[-1])["summary"]
+    assert summary["connections"] == 1
+    assert summary["uplink_bytes"] == summary["downlink_bytes"] == 4
+    assert summary["lateness_p99_ms"] >= summary["lateness_p50_ms"] >= 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_status_0(tmp_path: Path, number: signal.Signals) -> None:
+    save_trace(FAST, tmp_path / "t.csv")
+    options = ["--upstream", "127.0.0.1:9", "--trace", str(tmp_path / "t.csv")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vitmalis.network.relay", *options],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "ready" in json.loads(process.stdout.readline())
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def run_relay(*arguments: str) -> tuple[int, str]:
+    """Run it to its end; return status and standard error."""
+    command = [sys.executable, "-m", "vitmalis.network.relay", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S)
+    return done.returncode, done.stderr
+
+
+def test_user_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
+    save_trace(FAST, tmp_path / "t.csv")
+    (tmp_path / "bad.csv").write_text("time_s,uplink_mbps,rtt_ms\n0,-3,20\n")
+    good = ["--upstream", "127.0.0.1:9", "--trace", str(tmp_path / "t.csv")]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        cases = [
+            ([*good, "--listen", f"127.0.0.1:{port}"], f"cannot listen at 127.0.0.1:{port}"),
+            (["--upstream", "127.0.0.1:9", "--trace", str(tmp_path / "bad.csv")], "row 1: uplink_mbps is negative"),
+            (["--upstream", "nowhere", "--trace", str(tmp_path / "t.csv")], "'nowhere' is not host:port"),
+            ([*good, "--queue-bytes", "5"], "--queue-bytes is 5: give at least"),
+        ]
+        for arguments, message in cases:
+            status, errors = run_relay(*arguments)
+            assert status == 2
+            assert errors.startswith("error: ")
+            assert message in errors
+            assert len(errors.splitlines()) == 1
+
+
+def test_help_says_what_it_does() -> None:
+    command = [sys.executable, "-m", "vitmalis.network.relay", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
+    for word in ("--upstream", "--trace", "ideal", "trace's clock", '{"ready": address}'):
+        assert word in " ".join(shown.split())
