@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -27,5 +28,9 @@ class DetectionModel(nn.Module, ABC):
         return pad_to_multiple((images - mean) / std, self.config.divisor_px)
 
     @abstractmethod
+    def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
+        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
+
     def predict(self, images: Tensor) -> list[Detections]:
         """Detect in RGB images float (B, 3, H, W) of range 0..255 and any size."""
+        return self.detect_in(self.backbone(self.prepare(images)), (images.shape[2], images.shape[3]))

@@ -148,10 +148,13 @@ class FcosDetector(DetectionModel):
 
     def forward(self, images: Tensor) -> HeadOutputs:
         """Map RGB images float (B, 3, H, W) of range 0..255 and any size to the outputs of every cell."""
-        levels = self.backbone(self.prepare(images))
+        return self.judge(self.backbone(self.prepare(images)))
+
+    def judge(self, levels: Sequence[Tensor]) -> HeadOutputs:
+        """Run the head on the levels of the pyramid, each (B, channels, H_l, W_l)."""
         raw = self.head(levels)
         cells = [
-            level_cells(level.shape[2], level.shape[3], stride, images.device)
+            level_cells(level.shape[2], level.shape[3], stride, level.device)
             for level, stride in zip(levels, self.backbone.strides, strict=True)
         ]
         return HeadOutputs(raw["cls_logits"], raw["bbox_regression"], raw["bbox_ctrness"][..., 0], torch.cat(cells))
@@ -175,6 +178,10 @@ class FcosDetector(DetectionModel):
             for logits, distances, centreness, size in zip(*outputs[:3], image_sizes, strict=True)
         ]
 
+    def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
+        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
+        return self.decode(self.judge(levels), [image_size] * len(levels[0]))
+
     def _decode_one(
         self, logits: Tensor, distances: Tensor, centreness: Tensor, cells: Tensor, size: tuple[int, int]
     ) -> Detections:
@@ -192,8 +199,3 @@ class FcosDetector(DetectionModel):
             max_detections=head.max_detections,
             classes=self.config.classes,
         )
-
-    def predict(self, images: Tensor) -> list[Detections]:
-        """Detect in RGB images float (B, 3, H, W) of range 0..255."""
-        height, width = images.shape[-2:]
-        return self.decode(self(images), [(height, width)] * len(images))

@@ -143,17 +143,10 @@ class RcnnDetector(DetectionModel):
         self.roi_heads = BoxHeads(config, head)
         self._head_config = head
 
-    def predict(self, images: Tensor) -> list[Detections]:
-        """Detect in RGB images float (B, 3, H, W) of range 0..255 and any size."""
-        height, width = images.shape[-2:]
-        return self.decode(self.backbone(self.prepare(images)), [(height, width)] * len(images))
-
-    def decode(self, levels: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """Turn the levels of the pyramid, each (B, C, H_l, W_l), into boxes; sizes are (height, width) unpadded."""
+    def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
+        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
         found = []
-        for i, (proposals, size) in enumerate(
-            zip(self.proposal_generator(levels, image_sizes), image_sizes, strict=True)
-        ):
+        for i, proposals in enumerate(self.proposal_generator(levels, [image_size] * len(levels[0]))):
             logits, boxes = self.roi_heads([level[i : i + 1] for level in levels], proposals.boxes)
-            found.append(select_boxes(logits, boxes, size, self._head_config, self.config.classes))
+            found.append(select_boxes(logits, boxes, image_size, self._head_config, self.config.classes))
         return found
