@@ -70,6 +70,12 @@ def test_what_has_no_value_is_left_out() -> None:
     assert not {"inference_f1", "e2e_latency_s_median", "offload_interval_frames_median"} & set(summary)
 
 
+def test_without_references_there_is_no_f1() -> None:
+    summary = summarise([frame(0, A)], [offload(0, 0, A, e2e_latency_s=0.4)], None)
+    assert summary["e2e_latency_s_median"] == pytest.approx(0.4)
+    assert not [name for name in summary if "f1" in name]
+
+
 def test_showing_the_reference_is_perfect() -> None:
     references = [A, B, NONE]
     frames = [frame(i, r, source="remote", shown_frame_index=i) for i, r in enumerate(references)]

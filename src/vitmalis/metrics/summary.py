@@ -27,28 +27,23 @@ def frame_counts(
 def summarise(
     frames: Sequence[FrameRecord],
     offloads: Sequence[OffloadRecord],
-    references: Sequence[Detections],
+    references: Sequence[Detections] | None,
     rule: MatchRule = DEFAULT_RULE,
 ) -> dict[str, float]:
-    """Every metric of a run by name; one that has no value (no offload returned, say) is left out.
+    """Every metric of a run by name; one that has no value (no offload returned, no references) is left out.
 
     Rendering F1 counts all frames of the clip, also those before the first result and those the camera lost, as a user
     would see them; inference F1 counts the frames whose result the server returned.
     """
-    rendering = _total(frame_counts(frames, references, rule))
     returned = [offload for offload in offloads if offload.status == "ok"]
-    inference = _total(match(o.detections, references[o.frame_index], rule) for o in returned)
     summary = {
-        "rendering_f1": rendering.f1,
-        "rendering_precision": rendering.precision,
-        "rendering_recall": rendering.recall,
         "frames": float(len(frames)),
         "lost_frames": float(sum(not frame.captured for frame in frames)),
         "offloads": float(len(offloads)),
         "lost_offloads": float(len(offloads) - len(returned)),
     }
-    if returned:
-        summary["inference_f1"] = inference.f1
+    if references is not None:
+        summary |= _accuracy(frames, returned, references, rule)
     for name in _DURATIONS:
         summary |= _spread(name, (getattr(o, name) for o in returned))
     intervals = np.diff([o.frame_index for o in offloads])
@@ -75,6 +70,20 @@ def f1_over_time(
 
 def _total(counts: Iterable[Counts]) -> Counts:
     return sum(counts, Counts())
+
+
+def _accuracy(
+    frames: Sequence[FrameRecord], returned: Sequence[OffloadRecord], references: Sequence[Detections], rule: MatchRule
+) -> dict[str, float]:
+    rendering = _total(frame_counts(frames, references, rule))
+    accuracy = {
+        "rendering_f1": rendering.f1,
+        "rendering_precision": rendering.precision,
+        "rendering_recall": rendering.recall,
+    }
+    if returned:
+        accuracy["inference_f1"] = _total(match(o.detections, references[o.frame_index], rule) for o in returned).f1
+    return accuracy
 
 
 def _spread(name: str, values: Iterable[float | None]) -> dict[str, float]:

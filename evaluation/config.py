@@ -1,0 +1,158 @@
+"""The configuration of an evaluation, typed and checked once, where it enters."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf
+
+from vitmalis.errors import UserError
+from vitmalis.tracker import TrackerOptions
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys mean what the comments in `conf/` say."""
+
+
+class EvalOptions(_Section, frozen=True):
+    """`eval`: which part of the clip is played, and how boxes are matched."""
+
+    seconds: Positive
+    start_s: NotNegative
+    part: Literal["eval", "profile"]
+    score_threshold: Share
+    iou_threshold: Share
+
+
+class ClientOptions(_Section, frozen=True):
+    """`client`: its buffers, patience and tracker."""
+
+    buffer_frames: Count
+    history_frames: Annotated[int, msgspec.Meta(ge=4)]
+    offload_timeout_s: Positive
+    connect_timeout_s: Positive
+    drain_s: NotNegative
+    threads: Count
+    tracker: TrackerOptions
+
+
+class ServerOptions(_Section, frozen=True):
+    """`server`: started here, or somebody else's."""
+
+    spawn: bool
+    address: str
+    threads: Count
+
+
+class ModelOptions(_Section, frozen=True):
+    """`model`: one of `conf/model`."""
+
+    name: str
+    weights: str | None
+    device: str
+    precision: str
+    max_width: Count
+    max_height: Count
+    capacity_scale: Positive
+
+
+class ReferenceOptions(_Section, frozen=True):
+    """`references`: how they are computed."""
+
+    threads: Count
+
+
+class OutputOptions(_Section, frozen=True):
+    """`output`: what is made of the records."""
+
+    film_seconds: NotNegative
+
+
+class MlflowOptions(_Section, frozen=True):
+    """`mlflow`: where the run is kept."""
+
+    tracking_uri: str
+    experiment: str
+    artifact_dir: str
+
+
+class EvaluationConfig(_Section, frozen=True):
+    """Everything `evaluate.py` is told; `video`, `trace`, `link` and `policy` differ from one choice to the next."""
+
+    video: dict[str, Any]
+    trace: dict[str, Any]
+    link: dict[str, Any]
+    model: ModelOptions
+    policy: dict[str, Any]
+    eval: EvalOptions
+    client: ClientOptions
+    server: ServerOptions
+    references: ReferenceOptions
+    output: OutputOptions
+    mlflow: MlflowOptions
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy."""
+        return str(self.policy["name"])
+
+    @property
+    def policy_options(self) -> dict[str, Any]:
+        """What the policy itself is given."""
+        return {key: value for key, value in self.policy.items() if key != "name"}
+
+
+def typed(config: DictConfig) -> EvaluationConfig:
+    """Check a composed configuration and give it types.
+
+    Raises:
+        UserError: a value of the wrong kind or out of range; names the key.
+    """
+    try:
+        return msgspec.convert(plain(config), EvaluationConfig)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`") or "configuration"
+        value = OmegaConf.select(config, key) if where else None
+        shown = f"{key}={value}" if where else key
+        raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain dictionaries and lists."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(container, dict):
+        raise TypeError(f"a configuration is a mapping, not {type(container).__name__}")
+    return {str(key): value for key, value in container.items()}
+
+
+def flat(config: EvaluationConfig) -> dict[str, str]:
+    """Every option as `section.key`, for MLflow's parameters; where results are kept is none of them."""
+    sections = msgspec.to_builtins(config)
+    del sections["mlflow"]
+    return dict(_flatten("", sections))
+
+
+def config_hash(config: EvaluationConfig) -> str:
+    """Twelve hexadecimal digits, equal for runs that were asked for the same thing."""
+    wanted = msgspec.to_builtins(config)
+    for section in ("mlflow", "output", "references"):
+        del wanted[section]
+    return hashlib.sha256(msgspec.json.encode(wanted, order="deterministic")).hexdigest()[:12]
+
+
+def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    entries = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            entries += _flatten(f"{prefix}{key}.", value)
+        else:
+            entries.append((f"{prefix}{key}", str(value)))
+    return entries

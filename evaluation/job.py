@@ -1,0 +1,126 @@
+"""One evaluation from its configuration to its MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from evaluation import processes
+from evaluation.config import EvaluationConfig, flat
+from evaluation.plan import Plan, describe, make_plan, stand_ins, tags_of
+from evaluation.processes import Played
+from evaluation.report import FILM_FILE, report
+from evaluation.store import Run, Store
+from evaluation.sweep import RunPlace
+from evaluation.terminal import Terminal
+from vitmalis.metrics import summarise
+from vitmalis.references import compute_references
+from vitmalis.types import Detections
+
+
+def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | None = None) -> dict[str, float]:
+    """Run one evaluation; returns its metrics by name.
+
+    Raises:
+        UserError: something a user can mend; other exceptions are bugs. Either way the MLflow run ends as FAILED, and
+            as KILLED on KeyboardInterrupt.
+    """
+    terminal = terminal or Terminal()
+    with _summary_on_failure(place):
+        plan = make_plan(config, terminal)
+        store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+        terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
+        with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
+            run.log_params(flat(config))
+            run.log_artifact(_write_config(config, place.directory))
+            references = find_references(plan, run, terminal)
+            played = play(plan, run, place.directory, terminal)
+            metrics = summarise(played.frames, played.offloads, references, plan.rule)
+            run.log_metrics(metrics)
+            report(plan, played, references, run, place.directory, terminal)
+        place.write_summary("FINISHED", metrics, run_id=run.run_id)
+        terminal.result(metrics, _places(config, place))
+    return metrics
+
+
+def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections] | None:
+    """Reference detections of the played frames; None for a live source, whose frames nobody can see twice."""
+    model = plan.config.model
+    import torch
+
+    from vitmalis.detector.detector import load_detector
+
+    if plan.clip.live:
+        terminal.warn("a live source has no references: F1 is left out")
+        return None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(plan.config.references.threads, psutil.cpu_count() or 1))
+    try:
+        detector = load_detector(model.name, weights=model.weights, device=model.device, precision=model.precision)
+        run.tag({"model_id": detector.model_id})
+        with terminal.progress("references (full resolution, kept for later runs)") as step:
+            return compute_references(plan.clip, detector, step)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def play(plan: Plan, run: Run, directory: Path, terminal: Terminal) -> Played:
+    """Start server, link and client, and let the clip play."""
+    with (
+        processes.server(plan.config, directory) as server,
+        processes.relay(plan.config.link, server.address, plan.trace, directory) as address,
+        terminal.progress("playing") as step,
+    ):
+        session = plan.session(address, directory)
+        played = processes.play(
+            session,
+            plan.config.client.threads,
+            directory,
+            lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
+        )
+        if server.died:
+            run.tag({"server": "died during the run"})
+            terminal.warn(f"the server ended during the run ({directory / 'logs' / 'server.log'})")
+    lost = sum(offload.status != "ok" for offload in played.offloads)
+    if lost:
+        terminal.warn(f"{lost} of {len(played.offloads)} offloads lost; offloads.parquet has the reasons")
+    return played
+
+
+def _write_config(config: EvaluationConfig, directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "config.yaml"
+    path.write_bytes(msgspec.yaml.encode(config))
+    return path
+
+
+@contextmanager
+def _logs_kept(run: Run, directory: Path) -> Iterator[None]:
+    """Keep what the processes said, above all when something failed."""
+    try:
+        yield
+    finally:
+        for path in sorted((directory / "logs").glob("*.log")):
+            run.log_artifact(path, "logs")
+
+
+@contextmanager
+def _summary_on_failure(place: RunPlace) -> Iterator[None]:
+    """A run that does not get to its end says so to whoever compares."""
+    try:
+        yield
+    except BaseException as error:
+        place.write_summary("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", {}, error=str(error))
+        raise
+
+
+def _places(config: EvaluationConfig, place: RunPlace) -> dict[str, str]:
+    film = place.directory / FILM_FILE
+    places = {"film": str(film)} if film.exists() else {}
+    uri = config.mlflow.tracking_uri
+    places["compare"] = "make ui" if uri == "sqlite:///runs/mlflow.db" else f"mlflow ui --backend-store-uri {uri}"
+    return places | {"records": str(place.directory)}

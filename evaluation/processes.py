@@ -1,0 +1,143 @@
+"""The processes of a run: server, relay and client, started in order, watched, always ended."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.config import EvaluationConfig
+from vitmalis.client.session import ClientSession, write_session
+from vitmalis.errors import UserError
+from vitmalis.network.traces import Trace, save_mahimahi, save_trace
+from vitmalis.process import Child
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, FrameRecord, OffloadRecord, read_frames, read_offloads
+
+STALL_S = 60.0
+"""A client that reports nothing for longer is ended."""
+
+PlayProgress = Callable[[int, int, int, int], None]
+"""Called with frames rendered, frames in all, offloads started, offloads lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is ready.
+
+    Attributes:
+        address: tcp://host:port where it listens.
+        model_id: of the model it serves; empty for a server that was not started here.
+        child: its process, or None.
+    """
+
+    address: str
+    model_id: str = ""
+    child: Child | None = None
+
+    @property
+    def died(self) -> bool:
+        """Whether it was started here and is gone."""
+        return self.child is not None and self.child.returncode() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a client left behind."""
+
+    frames: list[FrameRecord]
+    offloads: list[OffloadRecord]
+
+
+@contextmanager
+def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
+    """A server of the configured model, or the one that runs elsewhere."""
+    if not config.server.spawn:
+        yield Served(config.server.address)
+        return
+    model, threads = config.model, config.server.threads
+    arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--device={model.device}"]
+    arguments += [f"--precision={model.precision}", f"--threads={threads}"]
+    if model.weights is not None:
+        arguments.append(f"--weights={model.weights}")
+    with Child("server", "vitmalis.server", arguments, directory / "logs" / "server.log", _threads(threads)) as child:
+        facts = child.wait_ready()
+        yield Served(facts["ready"], facts.get("model_id", ""), child)
+
+
+@contextmanager
+def relay(link: dict[str, Any], upstream: str, trace: Trace, directory: Path) -> Iterator[str]:
+    """The address to connect to: that of a relay which emulates the link, or the server's own."""
+    if link["name"] == "none":
+        yield upstream
+        return
+    arguments = [f"--upstream={upstream}", f"--trace={write_trace(trace, directory)}"]
+    arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
+    arguments += [f"--{key.replace('_', '-')}={value}" for key, value in link.items() if key != "name"]
+    logs = directory / "logs"
+    with Child("relay", "vitmalis.network.relay", arguments, logs / "relay.log", _threads(1)) as child:
+        yield child.wait_ready()["ready"]
+
+
+def write_trace(trace: Trace, directory: Path) -> Path:
+    """Write the trace as it is played, scaled and shifted, in the form that loses nothing."""
+    if trace.opportunities_ms is None:
+        path = directory / "trace.csv"
+        save_trace(trace, path)
+    else:
+        path = directory / "trace.mahimahi"
+        save_mahimahi(trace, path)
+    return path
+
+
+def play(session: ClientSession, threads: int, directory: Path, progress: PlayProgress) -> Played:
+    """Run a client to the end of its clip and read its records.
+
+    Raises:
+        UserError: it could not start, or ended on a user's mistake.
+        RuntimeError: it crashed, or reported nothing for a minute.
+    """
+    path = directory / "session.json"
+    write_session(session, path)
+    arguments = [f"--session={path}", f"--threads={threads}"]
+    with Child("client", "vitmalis.client", arguments, directory / "logs" / "client.log", _threads(threads)) as child:
+        child.wait_ready()
+        for report in _reports(child):
+            if "progress" in report:
+                progress(report["progress"], report["frames"], report["offloads"], report["lost"])
+        code = child.wait(STALL_S)
+        if code == 2:
+            raise UserError(f"the client gave up: {child.last_words()}")
+        if code != 0:
+            raise RuntimeError(f"the client ended with status {code}: {child.last_words()} (see {child.log})")
+    output = Path(session.output_dir)
+    return Played(read_frames(output / FRAMES_FILE), read_offloads(output / OFFLOADS_FILE))
+
+
+def _reports(child: Child) -> Iterator[dict[str, Any]]:
+    """The JSON lines a child prints, until it ends or falls silent."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in child.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name=f"{child.name}-output", daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=STALL_S)
+        except queue.Empty:
+            raise RuntimeError(f"the {child.name} reported nothing for {STALL_S:g} s (see {child.log})") from None
+        if line is None:
+            return
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def _threads(count: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
