@@ -1,0 +1,1 @@
+"""Video sources: clips, cameras and stand-ins, delivered at a strict rate."""
