@@ -183,6 +183,15 @@ def test_names_and_shapes_of_the_published_model(golden: Path) -> None:
     assert len(model.state_dict()) == 413 - 16
 
 
+def test_another_window_takes_the_same_weights() -> None:
+    """The paper runs weights of window 14 with window 9: the tables keep their length and are resized when used."""
+    config = PRESETS["vitdet_l"]
+    smaller = msgspec.structs.replace(config, vit=msgspec.structs.replace(config.vit, window=9, relative_window=14))
+    with torch.device("meta"):
+        ours, theirs = (build_model(c).state_dict() for c in (smaller, config))
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
 @pytest.mark.parametrize("level", [2, 3, 4, 5, 6])
 def test_anchors(units: Arrays, level: int) -> None:
     rows, cols = {2: (5, 7), 3: (3, 4), 4: (2, 3), 5: (2, 2), 6: (1, 2)}[level]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -54,7 +53,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
     if path.suffix == ".pkl":
-        content = read_array_pickle(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            content = read_array_pickle(file, str(path))
     else:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -147,18 +147,18 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
 
-def read_array_pickle(data: bytes, source: str) -> Any:
+def read_array_pickle(file: BinaryIO, source: str) -> Any:
     """Unpickle nested containers of numpy arrays and nothing else.
 
     Args:
-        data: the pickle.
+        file: the pickle, open for reading.
         source: what to call it in errors.
 
     Raises:
         UserError: the pickle is broken, or asks for anything that is no numeric array.
     """
     try:
-        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        return _ArrayUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a hostile or broken pickle can raise anything
         raise UserError(
             f"model weights '{source}' are refused: a pickle may hold numpy arrays only ({error})"
