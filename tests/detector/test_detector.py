@@ -108,8 +108,7 @@ def test_a_config_that_cannot_be_built_is_refused() -> None:
         VitConfig(width=100, depth=8, heads=3)
 
 
-def test_embedded_weights_load() -> None:
-    for name in EMBEDDED_WEIGHTS:
-        if not weights_path(name, None).exists():
-            pytest.skip(f"the weights of {name} are still being trained")
-        assert load_detector(name).metadata
+@pytest.mark.parametrize("name", EMBEDDED_WEIGHTS)
+def test_embedded_weights_load_and_fit_a_repository(name: str) -> None:
+    assert load_detector(name).metadata
+    assert weights_path(name, None).stat().st_size < 12e6
