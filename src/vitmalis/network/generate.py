@@ -1,6 +1,6 @@
 """Generated cellular traces: a Markov-switching AR(1) of the log rate and of the log round-trip time.
 
-Hamilton's model (1989): a hidden regime follows a Markov chain, and the logarithm follows the regime's own autoregression,
+Hamilton's model (1989): a hidden regime follows a Markov chain, and the logarithm the regime's own autoregression,
 
     x[t] = intercept[s] + slope[s] * x[t-1] + spread[s] * normal,    s = regime at t
 
@@ -124,10 +124,9 @@ def generate(technology: str, index: int, *, seed: int = 0, model: TraceModel | 
     digit = int(technology[0])
     group, mean_mbps, mean_rtt_ms = _deal(groups, np.random.default_rng([seed, digit]))[index]
     rng = np.random.default_rng([seed, digit, index])
-    uplink = group.uplink.sample(rng, CANDIDATES, LENGTH_S)
+    uplink = _nearest(group.uplink, rng, mean_mbps)
     uplink[uplink < SILENCE_MBPS] = 0.0
-    rtt = group.rtt.sample(rng, CANDIDATES, LENGTH_S)
-    return GeneratedSeries(group.mobility, _nearest(uplink, mean_mbps), _nearest(rtt, mean_rtt_ms))
+    return GeneratedSeries(group.mobility, uplink, _nearest(group.rtt, rng, mean_rtt_ms))
 
 
 def _deal(groups: list[Group], rng: np.random.Generator) -> list[tuple[Group, float, float]]:
@@ -142,8 +141,9 @@ def _deal(groups: list[Group], rng: np.random.Generator) -> list[tuple[Group, fl
     return [places[i] for i in rng.permutation(len(places))]
 
 
-def _nearest(candidates: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """The candidate whose mean has the smallest ratio to `mean`, scaled to have it, 3 decimals."""
+def _nearest(model: SwitchingModel, rng: np.random.Generator, mean: float) -> NDArray[np.float64]:
+    """The draw whose mean has the smallest ratio to `mean`, scaled to have it, but under the highest value fitted."""
+    candidates = model.sample(rng, CANDIDATES, LENGTH_S)
     means = candidates.mean(axis=1)
-    best = int(np.argmin(np.abs(np.log(np.maximum(means, 1e-9) / mean))))
-    return np.round(candidates[best] * (mean / means[best]), 3)
+    best = int(np.argmin(np.abs(np.log(means / mean))))
+    return np.round(np.minimum(candidates[best] * (mean / means[best]), np.exp(max(model.highest))), 3)

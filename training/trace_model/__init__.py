@@ -1,0 +1,1 @@
+"""Fitting the generator of network traces and showing how close it comes."""
