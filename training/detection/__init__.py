@@ -1,0 +1,1 @@
+"""What the embedded detector learns from: clips with a teacher's labels, rendered scenes, augmentation, losses."""

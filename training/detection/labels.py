@@ -1,0 +1,142 @@
+"""Boxes to learn from: the trained classes, the teacher's CSV files, and what is too unsure to be called anything."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.types import COCO_CLASSES, Detections
+
+CLASSES = (0, 1, 2, 5, 9)
+"""The classes that are learned: person, bicycle, car, bus, traffic light (indices into `COCO_CLASSES`)."""
+
+IGNORE = -1
+"""Class of a box inside which nothing is called background and nothing is called an object."""
+
+POSITIVE_SCORE = 0.4
+UNSURE_SCORE = 0.25
+FACADE_TOP_PX = 8
+MIN_VISIBLE = 0.3
+
+# A truck, a train and a streetcar all count as "bus": large vehicles that a 2 M-parameter model cannot tell apart.
+# A motorcycle is ignored: too rare to learn, too alike a bicycle to be called background.
+_LEARNED_AS = {0: 0, 1: 1, 2: 2, 5: 5, 6: 5, 7: 5, 9: 9, 3: IGNORE}
+_VEHICLES = (2, 5, 6, 7)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """Boxes of one training image.
+
+    Attributes:
+        boxes_xyxy: float32 (N, 4), pixels of the image.
+        labels: int64 (N,), one of `CLASSES`, or `IGNORE`.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, boxes_xyxy: object, labels: object) -> Targets:
+        """Build from anything array-like, converting dtypes."""
+        return cls(np.asarray(boxes_xyxy, np.float32).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1))
+
+    def known(self) -> Targets:
+        """Only the objects, without the ignored boxes."""
+        return self.select(self.labels != IGNORE)
+
+    def select(self, keep: NDArray) -> Targets:
+        """Rows chosen by a bool mask (N,) or by indices."""
+        return Targets(self.boxes_xyxy[keep], self.labels[keep])
+
+
+def learned_class(label: int) -> int | None:
+    """Class under which a COCO class is learned: one of `CLASSES`, `IGNORE`, or None for background."""
+    return _LEARNED_AS.get(label)
+
+
+def read_teacher(path: Path) -> dict[int, Detections]:
+    """Teacher's boxes by frame of the original file, in its pixels.
+
+    Args:
+        path: CSV `frame,x1,y1,x2,y2,score,coco_class`.
+
+    Raises:
+        UserError: a missing file or a row that cannot be read.
+    """
+    if not path.exists():
+        raise UserError(f"teacher labels '{path}' are missing: set clips.folder to a folder with labels/<clip>.csv")
+    rows: dict[int, list[list[float]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                label = COCO_CLASSES.index(row["coco_class"].replace("_", " "))
+                values = [float(row[key]) for key in ("x1", "y1", "x2", "y2", "score")]
+                rows[int(row["frame"])].append([*values, label])
+            except (KeyError, ValueError) as error:
+                raise UserError(f"teacher labels '{path}': row {number}: {error}; see the clips' README") from error
+    return {frame: _detections(np.array(values, np.float32)) for frame, values in rows.items()}
+
+
+def _detections(rows: NDArray[np.float32]) -> Detections:
+    return Detections.of(rows[:, :4], rows[:, 4], rows[:, 5])
+
+
+def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:
+    """Turn the teacher's boxes of one frame into targets.
+
+    Sure boxes (score >= 0.4) are objects, unsure ones (0.25..0.4) are ignored. Of boxes that name one vehicle twice
+    (a car and a truck, say) the surest stays.
+
+    Args:
+        teacher: boxes of one frame, any COCO class, score >= 0.25.
+        facades: for footage where the teacher takes house fronts for large vehicles (market1906): buses, trains and
+            trucks that reach the top of the picture are ignored.
+    """
+    boxes, labels = [], []
+    vehicles: list[NDArray[np.float32]] = []
+    for row in np.argsort(-teacher.scores, kind="stable"):
+        box, score, raw = teacher.boxes_xyxy[row], float(teacher.scores[row]), int(teacher.labels[row])
+        label = learned_class(raw)
+        if label is None or score < UNSURE_SCORE:
+            continue
+        if raw in _VEHICLES:
+            if any(iou(box, other) > 0.6 for other in vehicles):
+                continue
+            vehicles.append(box)
+        facade = facades and label == 5 and box[1] < FACADE_TOP_PX
+        boxes.append(box)
+        labels.append(label if score >= POSITIVE_SCORE and not facade else IGNORE)
+    return Targets.of(boxes, labels)
+
+
+def rendered_targets(truth: Detections, visible: NDArray[np.float32]) -> Targets:
+    """True boxes of a rendered frame as targets.
+
+    Args:
+        truth: boxes; classes that are not learned are left out.
+        visible: (N,) share of each object that nothing hides; under `MIN_VISIBLE` it is ignored.
+    """
+    labels = [learned_class(int(label)) for label in truth.labels]
+    keep = np.array([label is not None for label in labels], bool)
+    known = np.array([IGNORE if label is None else label for label in labels], np.int64)
+    return Targets.of(truth.boxes_xyxy, np.where(visible < MIN_VISIBLE, IGNORE, known)).select(keep)
+
+
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes (4,)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    inter = width * height
+    return float(inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter))

@@ -1,0 +1,90 @@
+"""The state of a training run: model, its moving average, optimiser and counters; saved and restored exactly."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
+
+
+@dataclass
+class TrainingState:
+    """Everything that a run needs to go on as if it had not stopped.
+
+    Attributes:
+        model: what is optimised.
+        ema: exponential moving average of the model: what is evaluated and shipped.
+        optimiser: AdamW.
+        step: batches done.
+        seconds: time spent in training batches, over all sittings.
+        best: best score so far.
+    """
+
+    model: nn.Module
+    ema: nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+
+    @classmethod
+    def fresh(cls, model: nn.Module, learning_rate: float, weight_decay: float) -> TrainingState:
+        """Start: no weight decay on biases, norms and position tables."""
+        decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "pos" not in name]
+        plain = [p for name, p in model.named_parameters() if p.ndim <= 1 or "pos" in name]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+        ema = copy.deepcopy(model).eval().requires_grad_(False)
+        return cls(model, ema, optimiser)
+
+    def follow(self, decay: float) -> None:
+        """Let the average follow the model; young averages follow faster."""
+        keep = min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(value, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        """Write atomically; `restore` reads it with weights_only=True."""
+        content = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def restore(self, path: Path) -> None:
+        """Take everything from a file written by `save`.
+
+        Raises:
+            UserError: the file is of another architecture.
+        """
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            self.model.load_state_dict(content["model"])
+            self.ema.load_state_dict(content["ema"])
+            self.optimiser.load_state_dict(content["optimiser"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"checkpoint '{path}' is not of this model ({str(error).splitlines()[0]}): give another train.folder"
+            ) from error
+        self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
+
+
+def learning_rate_factor(progress: float, warm_up: float, floor: float = 0.01) -> float:
+    """Linear warm-up, then a cosine from 1 to `floor`; `progress` and `warm_up` are shares (0..1) of the run."""
+    if progress < warm_up:
+        return (progress + 1e-3) / (warm_up + 1e-3)
+    done = min(1.0, (progress - warm_up) / (1 - warm_up))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,234 @@
+"""Train the embedded detector: `python -m training.detector` (configuration: conf/train_detector.yaml).
+
+A run lives in `train.folder`. Started again, it goes on where its last checkpoint stands, with the same pictures in the
+same order. The moving average is judged on held-out frames every `train.evaluate_every_s`; the best one is exported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import hydra
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation.store import Run, Store
+from training.detection.clips import ClipParts, prepare_clip
+from training.detection.held_out import HeldOutSet, clip_set, judge, rendered_set
+from training.detection.scores import Scores
+from training.detection.state import TrainingState
+from training.detection.stream import RenderedSource, Scene, Stage, TrainingStream
+from training.detection.trainer import Plan, train
+from vitmalis.detector import build_model, preset, save_checkpoint
+from vitmalis.detector.fcos import FcosDetector
+from vitmalis.errors import UserError
+from vitmalis.video.standin import StreetScene
+
+log = logging.getLogger(__name__)
+
+FRAME_SIZE = (960, 540)
+
+
+def read_clips(config: DictConfig) -> list[ClipParts]:
+    """The clips that `clips.weights` names, decoded and labelled."""
+    folder, cache = Path(config.clips.folder), Path(config.clips.cache)
+    parts = []
+    for name in config.clips.weights:
+        video = Path(config.clips.market1906) if name == "market1906" else folder / f"{name}.mp4"
+        parts.append(prepare_clip(name, video, folder / "labels" / f"{name}.csv", cache))
+    return parts
+
+
+@dataclass(frozen=True)
+class SceneMaker:
+    """Makes rendered scenes of one frame rate; can be sent to a worker process."""
+
+    fps: float
+
+    def __call__(self, profile: str, seed: int) -> Scene:
+        """Scene of a profile and a seed, `FRAME_SIZE` pixels."""
+        return StreetScene(profile, seed, *FRAME_SIZE, self.fps)
+
+
+def make_stream(config: DictConfig, clips: list[ClipParts]) -> TrainingStream:
+    """The training images that the configuration describes."""
+    rendered = None
+    if config.rendered.share > 0:
+        rendered = RenderedSource(
+            SceneMaker(config.rendered.fps),
+            tuple(config.rendered.profiles),
+            config.rendered.first_seed,
+            config.rendered.frames_per_scene,
+        )
+    stages = tuple(
+        Stage(stage.until, stage.batch, tuple(tuple(size) for size in stage.sizes), tuple(stage.scales))
+        for stage in config.stages
+    )
+    return TrainingStream(
+        clips={parts.name: parts.train for parts in clips},
+        weights=dict(config.clips.weights),
+        rendered=rendered,
+        rendered_share=config.rendered.share,
+        views_per_frame=config.rendered.views_per_frame,
+        stages=stages,
+        seed=config.train.seed,
+    )
+
+
+def make_held_out(config: DictConfig, clips: list[ClipParts]) -> list[HeldOutSet]:
+    """The frames that the configuration judges by."""
+    sets = [clip_set(parts, config.held_out.frames_per_clip) for parts in clips]
+    if config.rendered.share > 0:
+        make, count = SceneMaker(config.rendered.fps), config.held_out.frames_per_profile
+        sets += [rendered_set(make, profile, count) for profile in config.rendered.profiles]
+    return sets
+
+
+def make_plan(config: DictConfig) -> Plan:
+    """How to optimise."""
+    settings = config.train
+    if (settings.hours is None) == (settings.steps is None):
+        raise UserError(f"train.hours={settings.hours} and train.steps={settings.steps}: give one and null the other")
+    return Plan(**{f.name: settings[f.name] for f in dataclasses.fields(Plan)})
+
+
+@dataclass
+class Watch:
+    """What happens beside the optimisation: log lines, metrics, checkpoints, evaluations, exports."""
+
+    config: DictConfig
+    state: TrainingState
+    sets: list[HeldOutSet]
+    run: Run
+    folder: Path
+    _sums: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+    _judged: float = field(default_factory=time.monotonic)
+
+    def after_step(self, losses: dict[str, float], progress: float) -> None:
+        """Called after every batch."""
+        self._count += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        settings, now = self.config.train, time.monotonic()
+        if self.state.step % settings.log_every_steps == 0:
+            self._report(progress)
+        if now - self._saved >= settings.checkpoint_every_s:
+            self.checkpoint()
+        if now - self._judged >= settings.evaluate_every_s:
+            self.judge()
+
+    def _report(self, progress: float) -> None:
+        means = {name: total / self._count for name, total in self._sums.items()}
+        left_s = self.state.seconds / max(progress, 1e-6) * (1 - progress)
+        log.info(
+            "step %6d  %5.1f %%  left %4.0f min  %s",
+            self.state.step,
+            100 * progress,
+            left_s / 60,
+            "  ".join(f"{name} {value:.4f}" for name, value in means.items()),
+        )
+        for name, value in means.items():
+            self.run.log_curve(f"train/{name}", [self.state.step], [value])
+        self._sums, self._count = {}, 0
+
+    def checkpoint(self) -> None:
+        """Save the state."""
+        self.state.save(self.folder / "last.pt")
+        self._saved = time.monotonic()
+
+    def judge(self) -> dict[str, Scores]:
+        """Score the moving average; keep and export it if it is the best yet."""
+        assert isinstance(self.state.ema, FcosDetector)
+        pictures = self.folder / "pictures" / f"{self.state.step:07d}"
+        threads = torch.get_num_threads()
+        scores = judge(self.state.ema, self.sets, pictures)
+        torch.set_num_threads(threads)
+        for name, of_set in scores.items():
+            log.info("held out %-18s %s", name, _line(of_set))
+            for key in ("f1", "ap50", "best_f1", "best_score", "precision", "recall"):
+                value = float(getattr(of_set, key))
+                if math.isfinite(value):
+                    self.run.log_curve(f"{name}/{key}", [self.state.step], [value])
+        for path in sorted(pictures.glob("*.jpg")):
+            self.run.log_artifact(path, f"held_out/{self.state.step:07d}")
+        total = float(np.mean([s.best_f1 for s in scores.values()]))
+        self.run.log_curve("held_out/best_f1", [self.state.step], [total])
+        log.info("held out mean best F1 %.3f (best so far %.3f)", total, self.state.best)
+        if total >= self.state.best:
+            self.state.best = total
+            self.export(scores)
+        self.checkpoint()
+        self._judged = time.monotonic()
+        return scores
+
+    def export(self, scores: dict[str, Scores]) -> None:
+        """Write the moving average to the run's folder and to where the library looks for it."""
+        metadata = {
+            "step": self.state.step,
+            "train_hours": round(self.state.seconds / 3600, 3),
+            "scores": {name: dataclasses.asdict(value) for name, value in scores.items()},
+            "config": OmegaConf.to_container(self.config, resolve=True),
+        }
+        for path in (self.folder / "best.pt", Path(self.config.export.path)):
+            save_checkpoint(self.state.ema, path, metadata)
+        log.info("exported step %d to %s", self.state.step, self.config.export.path)
+
+
+def _line(scores: Scores) -> str:
+    return (
+        f"F1 {scores.f1:.3f} (P {scores.precision:.3f} R {scores.recall:.3f})  AP50 {scores.ap50:.3f}  "
+        f"best F1 {scores.best_f1:.3f} at {scores.best_score:.2f}  {scores.objects} objects in {scores.frames} frames"
+    )
+
+
+def run_training(config: DictConfig) -> None:
+    """Train as configured, resuming what lies in `train.folder`."""
+    folder = Path(config.train.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.train.threads)
+    cv2.setNumThreads(1)
+    torch.manual_seed(config.train.seed)
+    plan, clips = make_plan(config), read_clips(config)
+    state = TrainingState.fresh(build_model(preset(config.model)), plan.learning_rate, plan.weight_decay)
+    if (folder / "last.pt").exists():
+        state.restore(folder / "last.pt")
+        log.info("going on from step %d (%.2f h)", state.step, state.seconds / 3600)
+    OmegaConf.save(config, folder / f"config_from_{state.step:07d}.yaml", resolve=True)
+    stream = make_stream(config, clips)
+    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    with store.run(f"{config.model} from step {state.step}", {"job": "train_detector"}) as run:
+        run.log_params(_flat(OmegaConf.to_container(config, resolve=True)))
+        watch = Watch(config, state, make_held_out(config, clips), run, folder)
+        train(state, stream, plan, watch.after_step)
+        watch.judge()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}" if prefix else key).items()}
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="train_detector")
+def main(config: DictConfig) -> None:
+    """Entry point."""
+    try:
+        run_training(config)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
