@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zmq
 
@@ -84,6 +85,7 @@ def free_port() -> int:
 
 
 FAST = constant_trace(100.0, 4.0)
+OUTAGE = Trace("outage", np.array([0.0, 0.05]), np.array([12.0, 0.0]), np.zeros(2), duration_s=600.0)
 
 
 @pytest.mark.parametrize("transport", ["ideal", "tcp"])
@@ -153,10 +155,9 @@ def test_connections_share_one_uplink(tmp_path: Path) -> None:
 
 def test_a_full_backlog_makes_the_sender_wait(tmp_path: Path) -> None:
     """In an outage the relay takes only its bound; a sender with a small buffer feels it."""
-    outage = Trace("outage", [0.0, 0.05], [12.0, 0.0], [0.0, 0.0], duration_s=600.0)  # type: ignore[arg-type]
     with (
         served(echo) as server,
-        relayed(tmp_path, server, outage, "--queue-bytes", "32768") as (_, address),
+        relayed(tmp_path, server, OUTAGE, "--queue-bytes", "32768") as (_, address),
         closing(socket.socket()) as client,
     ):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
@@ -179,6 +180,18 @@ def test_the_server_closing_reaches_the_client_after_the_last_answer(tmp_path: P
     ):
         client.sendall(b"x")
         assert read_all(client) == b"last words"
+
+
+def test_a_dead_server_is_noticed_behind_a_full_backlog(tmp_path: Path) -> None:
+    """Bytes that can never arrive do not keep a connection open."""
+    with (
+        served(lambda client: (client.recv(1), client.close())) as server,
+        relayed(tmp_path, server, OUTAGE, "--queue-bytes", "32768") as (_, address),
+        connect(address) as client,
+        pytest.raises(ConnectionError),
+    ):
+        while True:
+            client.sendall(bytes(100_000))
 
 
 def test_the_client_closing_reaches_the_server_after_its_last_byte(tmp_path: Path) -> None:

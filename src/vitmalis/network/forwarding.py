@@ -99,8 +99,9 @@ class Relay:
             self._release(connection)
 
     def summary(self) -> dict[str, Any]:
-        """What it did: connections, bytes each way, lateness of the releases in ms."""
+        """What it did: origin of the trace's clock (monotonic s), connections, bytes each way, lateness of releases."""
         return {
+            "trace_origin_s": self._origin_s,
             "connections": self._accepted,
             "uplink_bytes": self._uplink_bytes,
             "downlink_bytes": self._downlink_bytes,
