@@ -190,8 +190,7 @@ def test_a_dead_server_is_noticed_behind_a_full_backlog(tmp_path: Path) -> None:
         connect(address) as client,
         pytest.raises(ConnectionError),
     ):
-        while True:
-            client.sendall(bytes(100_000))
+        client.sendall(bytes(50_000_000))
 
 
 def test_the_client_closing_reaches_the_server_after_its_last_byte(tmp_path: Path) -> None:
