@@ -21,17 +21,28 @@ from omegaconf.errors import OmegaConfBaseException
 from evaluation.sweep import RunPlace, SweepCallback, print_comparison
 from vitmalis.errors import UserError
 
+MISTAKES = (HydraException, OmegaConfBaseException, UserError)
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="evaluate")
 def run(config: DictConfig) -> float | None:
-    """One evaluation; returns its rendering F1, for sweepers that optimise."""
-    from evaluation.config import typed
-    from evaluation.job import evaluate
+    """One evaluation; returns its rendering F1, for sweepers that optimise.
 
-    options = typed(config)
-    return evaluate(options, RunPlace.of(HydraConfig.get())).get("rendering_f1")
+    A user's mistake is told here and does not reach Hydra, which would add lines of its own; a sweep goes on after it.
+    """
+    place = RunPlace.of(HydraConfig.get())
+    try:
+        with place.summary_on_failure():
+            from evaluation.config import typed
+
+            options = typed(config)
+            from evaluation.job import evaluate
+
+            return evaluate(options, place).get("rendering_f1")
+    except MISTAKES as error:
+        _tell(error)
+        return None
 
 
 def main() -> int:
@@ -39,18 +50,26 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: in order, like Ctrl-C
+    _told.clear()
     try:
         run()
-    except (HydraException, OmegaConfBaseException, UserError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except MISTAKES as error:
+        _tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     finally:
-        if SweepCallback.directory is not None:
-            print_comparison(SweepCallback.directory)
-    return 0
+        failed = SweepCallback.directory is not None and print_comparison(SweepCallback.directory)
+    return 2 if _told or failed else 0
+
+
+_told: list[str] = []
+"""Mistakes told so far."""
+
+
+def _tell(error: Exception) -> None:
+    _told.append(one_line(error))
+    print(f"error: {_told[-1]}", file=sys.stderr)
 
 
 def one_line(error: Exception) -> str:

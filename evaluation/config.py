@@ -113,8 +113,11 @@ def typed(config: DictConfig) -> EvaluationConfig:
     """Check a composed configuration and give it types.
 
     Raises:
-        UserError: a value of the wrong kind or out of range; names the key.
+        UserError: a value that is missing, of the wrong kind or out of range; names the key.
     """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
     try:
         return msgspec.convert(plain(config), EvaluationConfig)
     except msgspec.ValidationError as error:

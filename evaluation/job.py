@@ -12,7 +12,7 @@ import psutil
 from evaluation import processes
 from evaluation.config import EvaluationConfig, flat
 from evaluation.plan import Plan, describe, make_plan, stand_ins, tags_of
-from evaluation.processes import Played
+from evaluation.processes import Played, Served
 from evaluation.report import FILM_FILE, report
 from evaluation.store import Run, Store
 from evaluation.sweep import RunPlace
@@ -30,20 +30,24 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
             as KILLED on KeyboardInterrupt.
     """
     terminal = terminal or Terminal()
-    with _summary_on_failure(place):
-        plan = make_plan(config, terminal)
-        store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
-        terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
-        with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
-            run.log_params(flat(config))
-            run.log_artifact(_write_config(config, place.directory))
+    plan = make_plan(config, terminal)
+    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
+    with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
+        run.log_params(flat(config))
+        run.log_artifact(_write_config(config, place.directory))
+        # The server and the link come first: a busy port should not be found out after minutes of references.
+        with (
+            processes.server(config, place.directory) as server,
+            processes.relay(config.link, server.address, plan.trace, place.directory) as address,
+        ):
             references = find_references(plan, run, terminal)
-            played = play(plan, run, place.directory, terminal)
-            metrics = summarise(played.frames, played.offloads, references, plan.rule)
-            run.log_metrics(metrics)
-            report(plan, played, references, run, place.directory, terminal)
-        place.write_summary("FINISHED", metrics, run_id=run.run_id)
-        terminal.result(metrics, _places(config, place))
+            played = play(plan, server, address, run, place.directory, terminal)
+        metrics = summarise(played.frames, played.offloads, references, plan.rule)
+        run.log_metrics(metrics)
+        report(plan, played, references, run, place.directory, terminal)
+    place.write_summary("FINISHED", metrics, run_id=run.run_id)
+    terminal.result(metrics, _places(config, place))
     return metrics
 
 
@@ -68,23 +72,18 @@ def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections
         torch.set_num_threads(threads)
 
 
-def play(plan: Plan, run: Run, directory: Path, terminal: Terminal) -> Played:
-    """Start server, link and client, and let the clip play."""
-    with (
-        processes.server(plan.config, directory) as server,
-        processes.relay(plan.config.link, server.address, plan.trace, directory) as address,
-        terminal.progress("playing") as step,
-    ):
-        session = plan.session(address, directory)
+def play(plan: Plan, server: Served, address: str, run: Run, directory: Path, terminal: Terminal) -> Played:
+    """Let the clip play against the server at (or behind) `address`; what went wrong on the way is said and tagged."""
+    with terminal.progress("playing") as step:
         played = processes.play(
-            session,
+            plan.session(address, directory),
             plan.config.client.threads,
             directory,
             lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
         )
-        if server.died:
-            run.tag({"server": "died during the run"})
-            terminal.warn(f"the server ended during the run ({directory / 'logs' / 'server.log'})")
+    if server.died:
+        run.tag({"server": "died during the run"})
+        terminal.warn(f"the server ended during the run (see {directory / 'logs' / 'server.log'})")
     lost = sum(offload.status != "ok" for offload in played.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(played.offloads)} offloads lost; offloads.parquet has the reasons")
@@ -106,16 +105,6 @@ def _logs_kept(run: Run, directory: Path) -> Iterator[None]:
     finally:
         for path in sorted((directory / "logs").glob("*.log")):
             run.log_artifact(path, "logs")
-
-
-@contextmanager
-def _summary_on_failure(place: RunPlace) -> Iterator[None]:
-    """A run that does not get to its end says so to whoever compares."""
-    try:
-        yield
-    except BaseException as error:
-        place.write_summary("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", {}, error=str(error))
-        raise
 
 
 def _places(config: EvaluationConfig, place: RunPlace) -> dict[str, str]:

@@ -30,7 +30,7 @@ def report(
     terminal: Terminal,
 ) -> None:
     """Plots, film and records, beside each other in the run's folder and as MLflow artifacts."""
-    title = f"{plan.clip.name}, {plan.trace.name}, {plan.config.policy_name}"
+    title = f"{plan.clip.name}, {plan.trace_name}, {plan.config.policy_name}"
     made = [directory / FRAMES_FILE, directory / OFFLOADS_FILE, directory / "latency.png"]
     plots.latency_breakdown(directory / "latency.png", played.offloads, f"{title}: where the latency goes")
     if references is not None:

@@ -71,6 +71,10 @@ class Store:
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
+        except Exception as error:
+            if run is not None:
+                run.tag({"error": f"{type(error).__name__}: {error}"[:500]})
+            raise
         finally:
             if run is not None:
                 with deferred_signals():

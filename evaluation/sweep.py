@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +47,18 @@ class RunPlace:
     def write_summary(self, status: str, metrics: dict[str, float], **facts: Any) -> None:
         """Leave a small JSON file for comparisons."""
         summary = {"status": status, "overrides": self.overrides, "metrics": metrics, **facts}
+        self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+
+    @contextmanager
+    def summary_on_failure(self) -> Iterator[None]:
+        """A run that does not get to its end says so to whoever compares."""
+        try:
+            yield
+        except BaseException as error:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            self.write_summary(status, {}, error=" ".join(str(error).split()))
+            raise
 
 
 class SweepCallback(Callback):
@@ -64,10 +77,11 @@ def read_summaries(sweep: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
-def print_comparison(sweep: Path) -> None:
-    """One table of all runs of a sweep; nothing if none got far enough."""
+def print_comparison(sweep: Path) -> bool:
+    """Print one table of all runs of a sweep, nothing if none got far enough; returns whether any failed."""
     summaries = read_summaries(sweep)
     if summaries:
         from evaluation.terminal import Terminal
 
         Terminal().comparison(summaries, sweep)
+    return any(summary["status"] == "FAILED" for summary in summaries)

@@ -123,6 +123,9 @@ class Terminal:
             numbers = [_shown(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
             table.add_row(*names, *(numbers if finished else [summary["status"].lower(), *[""] * (len(numbers) - 1)]))
         self._console.print(table)
+        for summary in summaries:
+            if summary.get("error"):
+                self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
         self._console.print(Text.assemble(("  runs: ", "dim"), str(sweep)), soft_wrap=True)
 
     def _line(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from vitmalis.errors import UserError
 from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
 from vitmalis.types import Configuration
 
@@ -13,11 +14,16 @@ class Back2Back:
 
     Args:
         quality: JPEG quality, 1..100; the paper's baselines use 95.
+
+    Raises:
+        UserError: the quality is no whole number in that range.
     """
 
     uses_tracker: ClassVar[bool] = False
 
     def __init__(self, quality: int = 95) -> None:
+        if not isinstance(quality, int) or not 1 <= quality <= 100:
+            raise UserError(f"policy.quality={quality}: give a whole number from 1 to 100")
         self._decision = OffloadDecision(Configuration(tau_d=0, quality=quality, restoration_point=0))
 
     def observe(self, outcome: OffloadOutcome) -> None:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.errors import MissingConfigException
+
+from evaluation.cli import one_line
+from vitmalis.errors import UserError
+
+PROJECT = Path(__file__).parents[2]
+
+
+def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(PROJECT / "evaluate.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["policy=nope"], "policy=nope is unknown: choose one of back2back, trackb2b"),
+        (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
+        (["model=yolo"], "model=yolo is unknown: choose one of vitdet_b"),
+        (["eval.secs=3"], "there is no option 'eval.secs'"),
+        (["nope=1"], "there is no option 'nope'"),
+        (["eval.seconds=ten"], "eval.seconds=ten: expected `float`"),
+        (["eval.seconds=0"], "eval.seconds=0: expected `float` > 0"),
+        (["client.tracker.grid=many"], "client.tracker.grid=many"),
+        (["policy.quality=high"], "policy"),
+        (["trace=file", "trace.path=gone.csv"], "gone.csv"),
+        (["trace=file"], "trace.path"),
+        (["eval.seconds=[1"], "[1"),
+        (["video=file", "video.path=gone.mp4"], "gone.mp4"),
+    ],
+)
+def test_a_mistake_gets_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    result = evaluate(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert expected in result.stderr
+
+
+def test_help_helps(tmp_path: Path) -> None:
+    result = evaluate("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    for word in ("policy: back2back, trackb2b", "python evaluate.py -m", "trace.index=0..29", "make ui"):
+        assert word in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_mistakes_do_not_wait_for_heavy_imports() -> None:
+    code = (
+        "import sys, evaluation.cli; print([m for m in ('torch', 'mlflow', 'matplotlib', 'cv2') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_lines_are_joined() -> None:
+    assert one_line(UserError("a\n  b")) == "a; b"
+    error = MissingConfigException("message", missing_cfg_file="video/x", options=["a", "b"])
+    assert one_line(error) == "video=x is unknown: choose one of a, b"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluation.store import Store, deferred_signals
+from vitmalis.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts")
+
+
+def status(store: Store, run_id: str) -> str:
+    return str(store.client.get_run(run_id).info.status)
+
+
+def test_a_run_holds_what_was_logged(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    with store.run("one", {"clip": "market1906"}) as run:
+        assert status(store, run.run_id) == "RUNNING"
+        run.log_params({"eval.seconds": 10, "policy.name": "trackb2b"})
+        run.log_metrics({"rendering_f1": 0.5})
+        run.log_curve("rendering_f1_per_s", [0, 1, 2], [0.1, 0.2, 0.3])
+        run.log_artifact(tmp_path / "note.txt", "logs")
+    stored = store.client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params == {"eval.seconds": "10", "policy.name": "trackb2b"}
+    assert stored.data.metrics["rendering_f1"] == 0.5
+    assert stored.data.tags["clip"] == "market1906"
+    curve = store.client.get_metric_history(run.run_id, "rendering_f1_per_s")
+    assert [(m.step, m.value) for m in curve] == [(0, 0.1), (1, 0.2), (2, 0.3)]
+    assert [f.path for f in store.client.list_artifacts(run.run_id, "logs")] == ["logs/note.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(ValueError("broken"), "FAILED"), (UserError("yours"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_run_that_does_not_finish_says_how(store: Store, error: BaseException, expected: str) -> None:
+    with pytest.raises(type(error)), store.run("two", {}) as run:
+        raise error
+    assert status(store, run.run_id) == expected
+    assert store.client.get_run(run.run_id).data.tags.get("error", "").endswith(str(error))
+
+
+def test_a_signal_while_the_store_is_written_comes_after() -> None:
+    reached = []
+
+    def write() -> None:
+        with deferred_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+OUTRIGHT = """
+import os, sys
+from pathlib import Path
+from evaluation.store import Store
+folder = Path(sys.argv[1])
+with Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts").run("dead", {}) as run:
+    print(run.run_id, flush=True)
+    os._exit(9)
+"""
+
+
+def test_a_run_whose_process_was_killed_outright_is_ended_by_the_next(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", OUTRIGHT, str(tmp_path)], capture_output=True, text=True, check=False)
+    run_id = ended.stdout.strip()
+    assert ended.returncode == 9
+    next_store = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
+    assert status(next_store, run_id) == "KILLED"
+    with next_store.run("alive", {}) as run:
+        Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
+        assert status(next_store, run.run_id) == "RUNNING"
+
+
+def _one_run(folder: Path) -> None:
+    with Store(f"sqlite:///{folder}/mlflow.db", "new", folder / "artifacts").run("parallel", {}) as run:
+        for i in range(10):
+            run.log_metrics({f"m{i}": float(i)})
+
+
+def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_one_run, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "new", tmp_path / "artifacts")
+    runs = store.client.search_runs([store.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert all(len(run.data.metrics) == 10 for run in runs)
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nonsense://here"):
+        Store("nonsense://here", "tests", tmp_path)
