@@ -22,7 +22,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.store import Run, Store
-from training.detection.clips import ClipParts, prepare_clip
+from training.detection.calibration import best_threshold, calibrated
+from training.detection.clips import ClipParts, original_video, prepare_clip
 from training.detection.held_out import HeldOutSet, clip_set, judge, rendered_set
 from training.detection.scores import Scores
 from training.detection.state import TrainingState
@@ -31,6 +32,7 @@ from training.detection.trainer import Plan, train
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.errors import UserError
+from vitmalis.paths import cache_dir
 from vitmalis.video.standin import StreetScene
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,11 @@ FRAME_SIZE = (960, 540)
 
 def read_clips(config: DictConfig) -> list[ClipParts]:
     """The clips that `clips.weights` names, decoded and labelled."""
-    folder, cache = Path(config.clips.folder), Path(config.clips.cache)
+    folder, cache = Path(config.clips.folder), cache_dir()
     parts = []
     for name in config.clips.weights:
-        video = Path(config.clips.market1906) if name == "market1906" else folder / f"{name}.mp4"
-        parts.append(prepare_clip(name, video, folder / "labels" / f"{name}.csv", cache))
+        video = original_video(name, folder, cache)
+        parts.append(prepare_clip(name, video, folder / "labels" / f"{name}.csv", cache / "detector_training"))
     return parts
 
 
@@ -156,7 +158,7 @@ class Watch:
         scores = judge(self.state.ema, self.sets, pictures)
         torch.set_num_threads(threads)
         for name, of_set in scores.items():
-            log.info("held out %-18s %s", name, _line(of_set))
+            log.info("held out %-18s %s", name, line(of_set))
             for key in ("f1", "ap50", "best_f1", "best_score", "precision", "recall"):
                 value = float(getattr(of_set, key))
                 if math.isfinite(value):
@@ -174,19 +176,24 @@ class Watch:
         return scores
 
     def export(self, scores: dict[str, Scores]) -> None:
-        """Write the moving average to the run's folder and to where the library looks for it."""
+        """Write the moving average, calibrated, to the run's folder and to where the library looks for it."""
+        assert isinstance(self.state.ema, FcosDetector)
+        threshold = best_threshold(scores.values())
         metadata = {
             "step": self.state.step,
             "train_hours": round(self.state.seconds / 3600, 3),
-            "scores": {name: dataclasses.asdict(value) for name, value in scores.items()},
+            "calibrated_from_score": threshold,
+            "held_out_best_f1": {name: of_set.best_f1 for name, of_set in scores.items()},
             "config": OmegaConf.to_container(self.config, resolve=True),
         }
+        model = calibrated(self.state.ema, threshold)
         for path in (self.folder / "best.pt", Path(self.config.export.path)):
-            save_checkpoint(self.state.ema, path, metadata)
-        log.info("exported step %d to %s", self.state.step, self.config.export.path)
+            save_checkpoint(model, path, metadata)
+        log.info("exported step %d to %s, score %.2f became 0.5", self.state.step, self.config.export.path, threshold)
 
 
-def _line(scores: Scores) -> str:
+def line(scores: Scores) -> str:
+    """Scores for a log."""
     return (
         f"F1 {scores.f1:.3f} (P {scores.precision:.3f} R {scores.recall:.3f})  AP50 {scores.ap50:.3f}  "
         f"best F1 {scores.best_f1:.3f} at {scores.best_score:.2f}  {scores.objects} objects in {scores.frames} frames"

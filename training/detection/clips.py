@@ -1,7 +1,7 @@
-"""Real footage to learn from: the first two thirds of each clip, scaled to 540 rows, with the teacher's labels.
+"""Real footage to learn from: the profile part of each clip, scaled to 540 rows, with the teacher's labels.
 
-The last third is held out: it is only ever evaluated on. `market1906` is split as the evaluation splits it: repeated
-frames dropped, 16 a second, the first 40 s to learn from; a second on each side of the cut belongs to neither part.
+The split is the manifest's, the one that evaluations play by: what follows the profile part is held out, it is only
+ever judged by. A second on each side of `market1906`'s cut belongs to neither, as its frames are re-timed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -17,12 +18,12 @@ from training.detection.labels import Targets, read_teacher, teacher_targets
 from training.detection.steady import steady
 from vitmalis.errors import UserError
 from vitmalis.types import Detections, RgbImage
+from vitmalis.video.clips import probe, resolve_clip
+from vitmalis.video.manifest import clip_entry
+from vitmalis.video.market1906 import COLUMNS, distinct_frames
 
 HEIGHT_PX = 540
-MARKET_BARS_PX = (50, 590)
-MARKET_REPEAT_DIFFERENCE = 0.6
-MARKET_FPS = 16
-MARKET_PROFILE_S = 40
+MARKET = "market1906"
 MARKET_GUARD_S = 1
 
 
@@ -63,40 +64,52 @@ class ClipParts:
 
 def split_frames(name: str, kept: list[int]) -> tuple[list[int], list[int]]:
     """Split the original indices of a clip's distinct frames into (to learn from, held out)."""
-    if name == "market1906":
-        cut, guard = MARKET_PROFILE_S * MARKET_FPS, MARKET_GUARD_S * MARKET_FPS
-        return kept[: cut - guard], kept[cut + guard :]
-    cut = 2 * len(kept) // 3
-    return kept[:cut], kept[cut:]
+    entry = clip_entry(name)
+    guard = round(MARKET_GUARD_S * entry.fps) if name == MARKET else 0
+    return kept[: entry.profile_frames - guard], kept[entry.profile_frames + guard :]
+
+
+def original_video(name: str, folder: Path, cache: Path) -> Path:
+    """The file that the teacher's frame numbers count in; `market1906` is fetched if it has to be.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    clip = resolve_clip(name, part="profile", seconds=1.0, cache_dir=cache, folder=str(folder))
+    return Path(clip.path).with_name(clip_entry(name).file)
 
 
 def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> ClipParts:
     """Decode a clip once into `cache/<name>/` and pair its frames with the teacher's labels.
 
+    Args:
+        name: of the manifest.
+        video: its original file.
+        labels: the teacher's CSV.
+        cache: folder for prepared frames.
+
     Raises:
         UserError: the video or the labels are missing or unreadable.
     """
-    market = name == "market1906"
     teacher = read_teacher(labels)
     folder = cache / name
     listing = folder / "frames.txt"
     if not listing.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        kept = _write_frames(video, folder, market)
+        kept = _write_frames(name, video, folder)
         listing.write_text("\n".join(map(str, kept)))
     kept = [int(line) for line in listing.read_text().split()]
-    offset_x_px, scale = _geometry(video, market)
+    market = name == MARKET
+    offset_px = np.array([COLUMNS[0], 0] * 2 if market else [0] * 4, np.float32)
+    scale = np.float32(HEIGHT_PX / probe(video)[2][1])
 
     def moved(index: int) -> Detections:
         raw = teacher.get(index, Detections.empty())
-        boxes = (raw.boxes_xyxy - np.array([offset_x_px, 0, offset_x_px, 0], np.float32)) * np.float32(scale)
-        return Detections(boxes, raw.scores, raw.labels)
+        return Detections((raw.boxes_xyxy - offset_px) * scale, raw.scores, raw.labels)
 
-    def frames(part: list[int], labels: list[Detections]) -> list[ClipFrame]:
-        return [
-            ClipFrame(folder / f"{index:05d}.jpg", index, teacher_targets(found, facades=market))
-            for index, found in zip(part, labels, strict=True)
-        ]
+    def frames(part: list[int], found: list[Detections]) -> list[ClipFrame]:
+        targets = [teacher_targets(detections, facades=market) for detections in found]
+        return [ClipFrame(folder / f"{i:05d}.jpg", i, t) for i, t in zip(part, targets, strict=True)]
 
     train, held_out = split_frames(name, kept)
     # What is learned may be smoothed over time; what is judged by is the teacher's word as it is.
@@ -105,44 +118,22 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> ClipParts
     )
 
 
-def _geometry(video: Path, market: bool) -> tuple[int, float]:
-    capture = _open(video)
-    height_px = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    return (MARKET_BARS_PX[0] if market else 0), HEIGHT_PX / height_px
+def _decoded(name: str, video: Path) -> Iterator[tuple[int, RgbImage]]:
+    """Distinct frames with their index in the file."""
+    if name == MARKET:
+        yield from ((index, image) for index, _, image in distinct_frames(video))
+        return
+    with av.open(str(video)) as container:
+        for index, picture in enumerate(container.decode(container.streams.video[0])):
+            yield index, np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
 
 
-def _open(video: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(video))
-    if not capture.isOpened():
-        raise UserError(f"training clip '{video}' cannot be opened: see clips.folder and clips.market1906")
-    return capture
-
-
-def _decoded(video: Path, market: bool) -> Iterator[tuple[int, np.ndarray]]:
-    """Distinct frames (BGR) with their index in the file."""
-    capture, index = _open(video), 0
-    previous: np.ndarray | None = None
-    while True:
-        more, image = capture.read()
-        if not more:
-            return
-        if market:
-            image = image[:, slice(*MARKET_BARS_PX)]
-            small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (160, 90), interpolation=cv2.INTER_AREA)
-            grey = small.astype(np.float32)
-            new = previous is None or float(np.abs(grey - previous).mean()) >= MARKET_REPEAT_DIFFERENCE
-            previous = grey
-        if not market or new:
-            yield index, image
-        index += 1
-
-
-def _write_frames(video: Path, folder: Path, market: bool) -> list[int]:
+def _write_frames(name: str, video: Path, folder: Path) -> list[int]:
     kept = []
-    for index, image in _decoded(video, market):
+    for index, image in _decoded(name, video):
         scale = HEIGHT_PX / image.shape[0]
         how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
         resized = cv2.resize(image, (round(image.shape[1] * scale), HEIGHT_PX), interpolation=how)
-        cv2.imwrite(str(folder / f"{index:05d}.jpg"), resized, [cv2.IMWRITE_JPEG_QUALITY, 97])
+        cv2.imwrite(str(folder / f"{index:05d}.jpg"), resized[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])
         kept.append(index)
     return kept

@@ -16,6 +16,7 @@ from vitmalis.types import Detections, RgbImage
 
 IOU = 0.5
 LOWEST_SCORE = 0.05
+THRESHOLDS = np.arange(0.1, 0.9, 0.01)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Scores:
         ap50: average precision at IoU 0.5, mean over the classes that occur; ignored boxes are crowds.
         best_f1, best_score: the best F1 over score thresholds, and the threshold.
         recall_by_class: recall at score 0.5 of each class that occurs.
+        f1_curve: F1 at each of `THRESHOLDS`.
         frames, objects: how much was looked at.
     """
 
@@ -37,6 +39,7 @@ class Scores:
     best_f1: float
     best_score: float
     recall_by_class: dict[int, float]
+    f1_curve: tuple[float, ...]
     frames: int
     objects: int
 
@@ -68,8 +71,7 @@ def score(found: Sequence[Detections], truth: Sequence[Targets]) -> Scores:
         precision_meter.update(*_for_torchmetrics(kept, targets))
     total = sum(objects.values())
     hit_all, score_all, label_all = np.concatenate(hits), np.concatenate(scores), np.concatenate(found_labels)
-    thresholds = np.arange(0.1, 0.9, 0.01)
-    curve = np.array([f1(int(hit_all[score_all >= t].sum()), int((score_all >= t).sum()), total) for t in thresholds])
+    curve = np.array([f1(int(hit_all[score_all >= t].sum()), int((score_all >= t).sum()), total) for t in THRESHOLDS])
     sure = score_all >= 0.5
     true = int(hit_all[sure].sum())
     return Scores(
@@ -78,12 +80,13 @@ def score(found: Sequence[Detections], truth: Sequence[Targets]) -> Scores:
         recall=true / max(total, 1),
         ap50=float(precision_meter.compute()["map_50"]) if total else float("nan"),
         best_f1=float(curve.max()),
-        best_score=float(thresholds[curve.argmax()]),
+        best_score=float(THRESHOLDS[curve.argmax()]),
         recall_by_class={
             label: float(hit_all[sure & (label_all == label)].sum() / count)
             for label, count in objects.items()
             if count
         },
+        f1_curve=tuple(curve.tolist()),
         frames=len(truth),
         objects=total,
     )

@@ -1,0 +1,119 @@
+"""Judge exported weights on held-out frames: `python -m training.judge_detector` (configuration: train_detector).
+
+Writes `judgement.json`, a contact sheet per set and `detector_heldout.jpg` (footage that may be shown) to
+`train.folder`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import hydra
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from training.detection.clips import MARKET, ClipParts
+from training.detection.held_out import judge, predict
+from training.detection.pictures import contact_sheet, draw, save_picture
+from training.detection.steady import iou_matrix
+from training.detector import line, make_held_out, read_clips
+from vitmalis.detector import build_model, load_checkpoint, load_into, preset
+from vitmalis.detector.fcos import FcosDetector
+from vitmalis.errors import UserError
+from vitmalis.types import Detections
+
+log = logging.getLogger(__name__)
+
+SHOWN_SCORE = 0.5
+
+
+def persistence(found: list[Detections], iou: float = 0.5) -> float:
+    """Share of boxes with score >= 0.5 that the next frame has again: same class, IoU >= 0.5, score >= 0.5.
+
+    Args:
+        found: of consecutive frames.
+        iou: least overlap; boxes are not moved by optical flow, so that fast ones count as lost.
+    """
+    kept = total = 0
+    sure = [detections.above(SHOWN_SCORE) for detections in found]
+    for now, following in itertools.pairwise(sure):
+        total += len(now)
+        if len(now) and len(following):
+            same = now.labels[:, None] == following.labels[None]
+            kept += int(((iou_matrix(now.boxes_xyxy, following.boxes_xyxy) >= iou) & same).any(1).sum())
+    return kept / total if total else float("nan")
+
+
+def clip_persistence(model: FcosDetector, parts: ClipParts, frames: int) -> float:
+    """Persistence over `frames` consecutive held-out frames from the middle of a clip's held-out part."""
+    start = max(0, (len(parts.held_out) - frames) // 2)
+    chosen = parts.held_out[start : start + frames]
+    return persistence([predict(model, frame.image(), bf16=False) for frame in chosen])
+
+
+def load(config: DictConfig) -> FcosDetector:
+    """The exported model, in evaluation mode."""
+    path = Path(config.export.path)
+    state, _ = load_checkpoint(path)
+    model = build_model(preset(config.model))
+    load_into(model, state, str(path))
+    if not isinstance(model, FcosDetector):
+        raise UserError(f"model={config.model} has no FCOS head: only such models are trained here")
+    return model.eval()
+
+
+def run_judgement(config: DictConfig) -> None:
+    """Judge as configured."""
+    torch.set_num_threads(config.train.threads)
+    cv2.setNumThreads(1)
+    folder, model, clips = Path(config.train.folder), load(config), read_clips(config)
+    sets = make_held_out(config, clips)
+    scores = judge(model, sets, folder / "judgement")
+    steadiness = {parts.name: clip_persistence(model, parts, config.held_out.consecutive) for parts in clips}
+    for name, of_set in scores.items():
+        log.info("%-18s %s", name, line(of_set))
+    log.info("persistence %s", {name: round(value, 3) for name, value in steadiness.items()})
+    result = {
+        "scores": {name: dataclasses.asdict(of_set) for name, of_set in scores.items()},
+        "persistence": steadiness,
+        "seconds_per_frame": seconds_per_frame(model),
+    }
+    (folder / "judgement.json").write_text(json.dumps(result, indent=1))
+    shown = [s for s in sets if s.name == MARKET or s.name.startswith("rendered_")]
+    tiles = []
+    for held_out in shown:
+        frames = held_out.load()
+        picked = np.linspace(0, len(frames) - 1, 6 if held_out.name == MARKET else 2).round().astype(int)
+        tiles += [draw(frames[i][0], predict(model, frames[i][0], bf16=False)) for i in picked]
+    save_picture(folder / "detector_heldout.jpg", contact_sheet(tiles, 4, 400), quality=78)
+
+
+def seconds_per_frame(model: FcosDetector, repeats: int = 5) -> float:
+    """Median time of a 960x540 frame with the threads that are set."""
+    image, taken = np.full((540, 960, 3), 90, np.uint8), []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        predict(model, image, bf16=False)
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="train_detector")
+def main(config: DictConfig) -> None:
+    """Entry point."""
+    try:
+        run_judgement(config)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
