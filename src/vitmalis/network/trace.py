@@ -13,6 +13,8 @@ OPPORTUNITY_BYTES = 1504
 """Mahimahi's delivery opportunity: a full Ethernet packet and its 4-byte TUN header."""
 CONSTANT_PERIOD_S = 12.032
 """Period of a constant trace: holds a whole number of opportunities for every rate in steps of 0.001 Mbps."""
+EDGE_S = 1e-6
+"""Times closer than this are one: a cut leaves no sliver of a row behind."""
 MAX_UPLINK_MBPS = 2_000.0
 MAX_RTT_MS = 60_000.0
 COLUMNS = ("time_s", "uplink_mbps", "rtt_ms")
@@ -140,7 +142,7 @@ class Trace:
         if not (np.isfinite(start_s) and start_s >= 0):
             raise UserError(f"trace '{self.name}': start_s is {start_s}; give seconds from 0 on, like 30")
         start_s %= self.duration_s
-        if start_s == 0:
+        if min(start_s, self.duration_s - start_s) < EDGE_S:
             return self
         if self.opportunities_ms is not None:
             period_ms = self.period_ms
@@ -150,11 +152,11 @@ class Trace:
             return Trace.from_opportunities(
                 self.name, np.concatenate([later, earlier]) - pivot_ms, float(self.rtt_ms[0])
             )
-        first = self.row_at(start_s)
+        first = self.row_at(start_s + EDGE_S)
         order = np.roll(np.arange(len(self)), -first)
         time_s = (self.time_s[order] - start_s) % self.duration_s
         time_s[0] = 0.0
-        if self.time_s[first] < start_s:  # the row is cut: its beginning comes round at the end
+        if self.time_s[first] < start_s - EDGE_S:  # the row is cut: its beginning comes round at the end
             order = np.append(order, first)
             time_s = np.append(time_s, self.time_s[first] - start_s + self.duration_s)
         return replace(

@@ -72,6 +72,8 @@ def _cellular(technology: str, index: int, source: str, seed: int) -> Trace:
         raise UserError(f"trace.technology is '{technology}'; choose one of {', '.join(TECHNOLOGIES)}")
     if not 0 <= index < TRACES_EACH:
         raise UserError(f"trace.index is {index}; there are {TRACES_EACH} {technology} traces, 0 to {TRACES_EACH - 1}")
+    if seed < 0:
+        raise UserError(f"trace.seed is {seed}; give a whole number from 0 on")
     name = f"{technology}_{index:02d}"
     if source == "generated":
         series = generate(technology, index, seed=seed)
