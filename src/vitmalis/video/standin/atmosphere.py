@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +10,8 @@ import numpy as np
 from vitmalis.video.standin import textures
 from vitmalis.video.standin.profiles import Profile
 from vitmalis.video.standin.textures import GROUND_X_M, PX_PER_M, Picture
-from vitmalis.video.standin.view import Canvas, Points, View, clip_near
+from vitmalis.video.standin.view import Canvas, View, clip_near
+from vitmalis.video.standin.world import NO_OBJECT, Sighting
 
 _LIGHT_PX_PER_M = 4
 _LIGHT_Z_M = 25.0
@@ -70,7 +70,7 @@ class Atmosphere:
         sky += clouds * (np.array([250, 250, 250], np.float32) * (0.25 if self._profile.night else 1) - sky) * 0.8
         x = 0
         while x < 2 * width:
-            w, h = int(rng.integers(14, 70)), int(rng.integers(6, 60))
+            w, h = int(rng.integers(14, 70)), min(int(rng.integers(6, 60)), height // 3)
             tone = horizon * rng.uniform(0.62, 0.9) + rng.uniform(-8, 8, 3)
             sky[height - h :, x : x + w] = tone
             if self._profile.night:
@@ -185,13 +185,14 @@ class Atmosphere:
         mixed = cv2.blendLinear(lit, colour, fade, 1 - fade)
         cv2.copyTo(mixed, (depth > 0).astype(np.uint8), canvas.image[rows])
 
-    def paint_shadows(self, canvas: Canvas, feet: Iterable[tuple[Points, float, Any]]) -> None:
-        """Darken the ground under and, in the sun, beside (place, heading, actor)."""
+    def paint_shadows(self, canvas: Canvas, cast: Iterable[Sighting]) -> None:
+        """Darken the ground under and, in the sun, beside everything."""
         view = canvas.view
         mask = np.zeros((view.height // 2, view.width // 2), np.uint8)
         sunny = self._profile.ambient < 0.6
-        for place, heading, actor in feet:
-            half = getattr(actor.looks, "half", (0.2, 0.16) if actor.label >= 0 else (0.1, 0.1))
+        for seen in cast:
+            actor, place, heading = seen.actor, seen.place, seen.actor.heading
+            half = getattr(actor.looks, "half", (0.1, 0.1) if actor.label == NO_OBJECT else (0.2, 0.16))
             c, s = np.cos(heading), np.sin(heading)
             base = np.array(
                 [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitmalis.video.standin.textures import Colour, Picture
 
-Points = NDArray[np.float32]
+Points = NDArray[np.floating]
 NEAR_M = 0.4
 SCENERY = 255
 """Owner of pixels of walls, trees and street furniture (0: ground and sky)."""
