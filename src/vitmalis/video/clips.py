@@ -111,7 +111,8 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
     folder.mkdir(parents=True, exist_ok=True)
     clip = folder / f"{name}.mp4"
     with FileLock(folder / "lock"):  # runs that start together make it once
-        return clip if clip.is_file() else market1906.prepare(entry, folder, progress)
+        made = clip.is_file() and (folder / market1906.LISTING).is_file()
+        return clip if made else market1906.prepare(entry, folder, progress)
 
 
 def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:

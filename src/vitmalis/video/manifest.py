@@ -21,6 +21,7 @@ class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         title, source, licence: what it shows, where it is from and under which terms.
         fps: rate it is played at, frames per second.
         file, sha256: its file and that file's checksum; empty where the user brings the file.
+        frames: how many there are to play (0: as many as the user's file has, or as asked of a stand-in).
         profile_frames: frames of the profile part; the eval part is the rest (0: the parts are files of their own).
     """
 
@@ -31,6 +32,7 @@ class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fps: float
     file: str = ""
     sha256: str = ""
+    frames: int = 0
     profile_frames: int = 0
 
 

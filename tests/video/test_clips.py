@@ -1,0 +1,172 @@
+"""Names become playable clips: fetched, split, shortened, rendered once; mistakes are told in one line."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.types import RgbImage
+from vitmalis.video import market1906
+from vitmalis.video.clips import probe, resolve_clip
+from vitmalis.video.encode import write_clip
+from vitmalis.video.manifest import ClipEntry, manifest
+from vitmalis.video.spec import open_video
+from vitmalis.video.standin import PROFILES
+from vitmalis.video.standin import clip as standin_clip
+
+
+def noisy(frames: int, width: int = 64, height: int = 36) -> list[RgbImage]:
+    """Pictures that differ, flat enough to survive compression: frame i has the brightness 8 * i."""
+    return [np.full((height, width, 3), 8 * i, np.uint8) for i in range(frames)]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "own.mp4"
+    write_clip(path, noisy(25), 10.0, (64, 36))
+    return path
+
+
+def test_written_clips_read_back(film: Path, tmp_path: Path) -> None:
+    assert probe(film) == (10.0, 25, (64, 36))
+    spec = resolve_clip("file", path=str(film), seconds=2.5, cache_dir=tmp_path, max_width=64, max_height=36)
+    for i, image in enumerate(open_video(spec)):
+        assert abs(float(image.mean()) - 8 * i) < 2
+
+
+def test_a_file_is_cut_and_enlarged_to_the_limits(film: Path, tmp_path: Path) -> None:
+    spec = resolve_clip("file", path=str(film), seconds=1.0, start_s=0.5, cache_dir=tmp_path)
+    assert (spec.name, spec.fps, spec.start_frame, spec.frames) == ("own", 10.0, 5, 10)
+    assert (spec.width, spec.height) == (960, 540)
+    assert spec.note == spec.stand_in == ""
+    images = list(open_video(spec))
+    assert len(images) == 10
+    assert abs(float(images[0].mean()) - 40) < 2
+
+
+def test_a_clip_that_ends_early_is_played_to_its_end_and_says_so(film: Path, tmp_path: Path) -> None:
+    spec = resolve_clip("file", path=str(film), seconds=300, start_s=1.0, cache_dir=tmp_path)
+    assert spec.frames == 15
+    assert spec.note == "the clip ends after 1.5 of 300 s"
+    with pytest.raises(UserError, match=r"has 2\.5 s in its eval part, none from eval\.start_s=3"):
+        resolve_clip("file", path=str(film), seconds=1, start_s=3, cache_dir=tmp_path)
+
+
+def test_a_camera_takes_an_index_or_a_pipeline(tmp_path: Path) -> None:
+    spec = resolve_clip("camera", path="0", seconds=2, fps=15, cache_dir=tmp_path)
+    assert (spec.path, spec.fps, spec.frames, spec.live) == ("camera:0", 15, 30, True)
+    pipeline = "videotestsrc ! videoconvert ! appsink"
+    assert resolve_clip("camera", path=pipeline, cache_dir=tmp_path).path == pipeline
+
+
+def test_mistakes_name_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'marketstreet' is unknown: choose one of market1906, .*walkS"):
+        resolve_clip("marketstreet", cache_dir=tmp_path)
+    with pytest.raises(UserError, match=r"needs video\.path"):
+        resolve_clip("file", cache_dir=tmp_path)
+    with pytest.raises(UserError, match=r"there is no file 'nowhere\.mp4'"):
+        resolve_clip("file", path="nowhere.mp4", cache_dir=tmp_path)
+    with pytest.raises(UserError, match=r"get github\.com/udacity/.* \(MIT \(Udacity\)\)"):
+        resolve_clip("drive_day", folder=str(tmp_path), cache_dir=tmp_path)
+    (tmp_path / "drive_day.mp4").write_bytes(b"another file")
+    with pytest.raises(UserError, match=r"has sha256 .* expected 828df7533d8a"):
+        resolve_clip("drive_day", folder=str(tmp_path), cache_dir=tmp_path)
+    with pytest.raises(UserError, match="cannot be read as a video"):
+        resolve_clip("file", path=str(tmp_path / "drive_day.mp4"), cache_dir=tmp_path)
+
+
+def test_parts_of_the_manifest_do_not_overlap_and_both_exist() -> None:
+    for name, entry in manifest().items():
+        if entry.kind == "paper":
+            assert name in PROFILES
+            assert entry.profile_frames == entry.frames == 0
+        else:
+            assert 0 < entry.profile_frames < entry.frames
+            assert len(entry.sha256) == 64
+    assert manifest()["market1906"].profile_frames == 40 * 16
+    assert set(standin_clip.SEEDS) == {"profile", "eval"}
+    assert len(set(standin_clip.SEEDS.values())) == 2
+
+
+def test_manifest_agrees_with_the_real_clips(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "clips"
+    with (folder / "clips.csv").open() as table:
+        rows = {row["name"]: row for row in csv.DictReader(table)}
+    for name, row in rows.items():
+        entry = manifest()[name]
+        assert entry.sha256 == row["sha256"]
+        if entry.kind == "folder":
+            assert entry.frames == int(row["frames"])
+            parts = [
+                resolve_clip(name, part=part, seconds=60, folder=str(folder), cache_dir=tmp_path)
+                for part in ("profile", "eval")
+            ]
+            assert parts[0].start_frame == 0
+            assert parts[1].start_frame == parts[0].frames == round(entry.frames * 2 / 3)
+            assert parts[1].start_frame + parts[1].frames == entry.frames
+
+
+def test_the_paper_s_own_videos_come_before_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path("data/videos/walkR/eval.mp4"), noisy(20), 30.0, (64, 36))
+    spec = resolve_clip("walkR", seconds=0.5, cache_dir=tmp_path)
+    assert Path(spec.path) == Path("data/videos/walkR/eval.mp4")
+    assert spec.stand_in == ""
+
+
+def test_a_stand_in_is_rendered_once_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[tuple[str, int, int]] = []
+
+    def render(name: str, seed: int, fps: float, frames: int, progress: market1906.Progress) -> Iterator[RgbImage]:
+        rendered.append((name, seed, frames))
+        yield from noisy(frames, *standin_clip.SIZE)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(standin_clip, "_render", render)
+    first, second = (resolve_clip("walkS", seconds=0.1, start_s=0.1, cache_dir=tmp_path) for _ in range(2))
+    other = resolve_clip("walkS", part="profile", seconds=0.2, cache_dir=tmp_path)
+    assert first == second
+    assert (first.start_frame, first.frames, first.width, first.height) == (3, 3, 960, 540)
+    assert first.stand_in.startswith("rendered street scene for 'Countryside walk, sunny'")
+    assert other.path != first.path
+    assert [(name, frames) for name, _, frames in rendered] == [("walkS", 6), ("walkS", 6)]
+    assert rendered[0][1] != rendered[1][1]
+
+
+def test_repeated_frames_and_bars_go(tmp_path: Path) -> None:
+    levels = [0, 0, 40, 40, 40, 80, 120, 120]
+    images = []
+    for level in levels:
+        image = np.zeros((360, 640, 3), np.uint8)
+        image[:, slice(*market1906.COLUMNS)] = level
+        images.append(image)
+    path = tmp_path / "sample.mp4"
+    write_clip(path, images, 30.0, (640, 360))
+    kept = list(market1906.distinct_frames(path))
+    assert [index for index, _, _ in kept] == [0, 2, 5, 6]
+    assert all(image.shape == (360, 540, 3) for *_, image in kept)
+    assert abs(float(kept[1][2].mean()) - 40) < 2
+
+
+def test_the_film_that_cannot_be_fetched_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(subprocess, "run", offline)
+    with pytest.raises(UserError, match=r"could not download \(ERROR: No matching") as caught:
+        resolve_clip("market1906", cache_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_film_is_refused(tmp_path: Path) -> None:
+    entry = ClipEntry("package", "t", "s", "l", 16.0, file="sample.mp4", sha256="0" * 64, profile_frames=1)
+    (tmp_path / "sample.mp4").write_bytes(b"not it")
+    with pytest.raises(UserError, match="has sha256"):
+        market1906.prepare(entry, tmp_path, lambda *_: None)
+    assert not (tmp_path / "market1906.mp4").exists()
