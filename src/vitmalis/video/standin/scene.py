@@ -16,11 +16,12 @@ from vitmalis.video.standin.mesh import Mesh, draw_mesh
 from vitmalis.video.standin.profiles import PROFILES
 from vitmalis.video.standin.textures import Picture
 from vitmalis.video.standin.view import SCENERY, Canvas
-from vitmalis.video.standin.world import BICYCLE, NO_OBJECT, TRAFFIC_LIGHT, VIEW_M, Sighting, World
+from vitmalis.video.standin.world import BICYCLE, NO_OBJECT, TRAFFIC_LIGHT, VIEW_M, WALL_PITCH_M, Sighting, World
 
 MIN_VISIBLE = 0.25
 MIN_HEIGHT_PX = 8
-_WALL_PITCH_M = 14.0
+MIN_ASPECT = 0.12
+"""Width over height; what is narrower is a sliver at the border of the picture or of another object."""
 _UP = np.array([0, 1.0, 0], np.float32)
 _LIGHT_STATES = (0, 0, 0, 2, 2, 2, 1)
 
@@ -100,11 +101,11 @@ class StreetScene:
 
     def _paint_walls(self, canvas: Canvas) -> None:
         z_camera = float(canvas.view.position[2])
-        first, last = int(np.floor((z_camera - 14) / _WALL_PITCH_M)), int((z_camera + 1.2 * VIEW_M) / _WALL_PITCH_M)
+        first, last = int(np.floor((z_camera - 14) / WALL_PITCH_M)), int((z_camera + 1.2 * VIEW_M) / WALL_PITCH_M)
         sun_side = np.sign(canvas.sun[0])
         for slot in range(last, first - 1, -1):
-            if slot % 5 == 0 and not self.profile.indoor:
-                continue  # a side street
+            if self.world.in_side_street(slot * WALL_PITCH_M):
+                continue
             for side, x in zip((-1.0, 1.0), self.profile.walls, strict=True):
                 rng = np.random.default_rng([*self._seed, 99, slot + 2**31, int(side > 0)])
                 wall = self._walls[rng.integers(len(self._walls))]
@@ -112,7 +113,7 @@ class StreetScene:
                     continue
                 length, height, levels = wall
                 x_wall = x + side * (rng.uniform(0, 1.2) if not self.profile.indoor else 0.0)
-                z0 = slot * _WALL_PITCH_M
+                z0 = slot * WALL_PITCH_M
                 shade = 1.0 if sun_side == -side else 0.55 + 0.45 * canvas.ambient
                 near = np.array([x_wall, 0, z0], np.float32)
                 along = np.array([0, 0, length], np.float32)
@@ -210,7 +211,8 @@ def _true_boxes(canvas: Canvas, drawn: list[_Drawn]) -> tuple[Detections, NDArra
         if share < MIN_VISIBLE:
             continue
         ys, xs = np.flatnonzero(mine.any(1)), np.flatnonzero(mine.any(0))
-        if ys[-1] - ys[0] + 1 < MIN_HEIGHT_PX:
+        width, height = xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1
+        if height < MIN_HEIGHT_PX or width < MIN_ASPECT * height:
             continue
         top, left = rows.start, columns.start
         boxes.append((left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1))

@@ -18,6 +18,9 @@ from vitmalis.video.standin.view import Points, View
 
 PERSON, BICYCLE, CAR, BUS, TRUCK, TRAFFIC_LIGHT, NO_OBJECT = 0, 1, 2, 5, 7, 9, -1
 VIEW_M = 95.0
+WALL_PITCH_M = 14.0
+"""A building starts every so many metres; every fifth is missing and leaves a side street."""
+_WALLS_TO_SIDE_STREET = 5
 _BEHIND_M = 8.0
 SHRUB = 3
 """Number of the shrub among the trees."""
@@ -91,6 +94,8 @@ class World:
         looks, label, height = self._looks(lane.what, rng)
         patch = 1 + 0.09 * textures.crop_noise(rng, 64, 64)
         along = rng.uniform(-0.3, 0.3) * lane.pitch_m if lane.what not in ("lamp", "light", "parked") else 0.0
+        if lane.what == "cross_vehicle":
+            along = rng.uniform(0.25, 0.75) * WALL_PITCH_M  # from one side street into the other
         return Actor(
             lane=lane,
             x_m=lane.x_m + rng.normal(0, 1) * lane.jitter_m,
@@ -122,6 +127,10 @@ class World:
             kind = SHRUB if what == "shrub" else int(rng.integers(SHRUB))
             return kind, NO_OBJECT, float(rng.uniform(4.5, 8.5) if what == "tree" else rng.uniform(0.8, 1.6))
         return furniture.prop(rng, what), NO_OBJECT, 2.0
+
+    def in_side_street(self, z_m: float) -> bool:
+        """Whether there are no buildings at this point of the street."""
+        return not self.profile.indoor and int(z_m // WALL_PITCH_M) % _WALLS_TO_SIDE_STREET == 0
 
     def camera_z(self, time_s: float) -> float:
         """How far along the street the camera is, metres; it slows down and speeds up but never stops."""
@@ -175,6 +184,8 @@ class World:
                     # It crosses the camera's path when the camera is delay_m before it, so they never collide.
                     left_s = (z - actor.delay_m - z_camera) / self.speed_m_s
                     x = -float(np.sin(actor.heading)) * lane.speed_m_s * left_s + self._camera_x
+                if not self.profile.walls[0] < x < self.profile.walls[1] and not self.in_side_street(z):
+                    continue  # behind the buildings
                 place = np.array([x, 0.0, z], np.float32)
                 depth = float(view.to_camera(place)[2])
                 beside = abs(x - self._camera_x) > 1.9 and actor.label in (CAR, BUS, TRUCK)
