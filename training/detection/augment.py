@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.detection.labels import IGNORE, MIN_VISIBLE, Targets
+from training.detection.labels import IGNORE, MIN_SIDE_PX, MIN_VISIBLE, Targets
 from vitmalis.types import RgbImage
 
 PAD_VALUE = 114
-MIN_SIDE_PX = 12
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ POSITIVE_SCORE = 0.4
 UNSURE_SCORE = 0.25
 FACADE_TOP_PX = 8
 MIN_VISIBLE = 0.3
+MIN_SIDE_PX = 12
 
 # A truck, a train and a streetcar all count as "bus": large vehicles that a 2 M-parameter model cannot tell apart.
 # A motorcycle is ignored: too rare to learn, too alike a bicycle to be called background.
@@ -124,12 +125,15 @@ def rendered_targets(truth: Detections, visible: NDArray[np.float32]) -> Targets
 
     Args:
         truth: boxes; classes that are not learned are left out.
-        visible: (N,) share of each object that nothing hides; under `MIN_VISIBLE` it is ignored.
+        visible: (N,) share of each object that nothing hides; under `MIN_VISIBLE` it is ignored, as is an object
+            without a side of `MIN_SIDE_PX`.
     """
     labels = [learned_class(int(label)) for label in truth.labels]
     keep = np.array([label is not None for label in labels], bool)
     known = np.array([IGNORE if label is None else label for label in labels], np.int64)
-    return Targets.of(truth.boxes_xyxy, np.where(visible < MIN_VISIBLE, IGNORE, known)).select(keep)
+    sides = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
+    unsure = (visible < MIN_VISIBLE) | (sides.max(1, initial=0) < MIN_SIDE_PX)
+    return Targets.of(truth.boxes_xyxy, np.where(unsure, IGNORE, known)).select(keep)
 
 
 def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
