@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import queue
 import threading
 import time
@@ -67,7 +68,7 @@ Report = (
 Post = Callable[[Report], None]
 
 
-class Worker(threading.Thread):
+class Worker(threading.Thread, abc.ABC):
     """A thread that turns its own errors into a report instead of dying in silence; use as a context manager."""
 
     def __init__(self, name: str, post: Post) -> None:
@@ -82,9 +83,9 @@ class Worker(threading.Thread):
         except Exception as error:  # whatever it is, the main thread must hear of it
             self._post(WorkerFailed(error))
 
+    @abc.abstractmethod
     def work(self) -> None:
         """What the thread does."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """Ask the thread to end and wait for it."""
