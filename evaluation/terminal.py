@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,14 +31,14 @@ _ROWS = (
     ("frames lost by the camera", "lost_frames", 1, "{:.0f}"),
 )
 _COMPARED = (
-    ("rendering F1", "rendering_f1", 1, "{:.3f}"),
-    ("inference F1", "inference_f1", 1, "{:.3f}"),
-    ("E2E median", "e2e_latency_s_median", 1e3, "{:.0f} ms"),
-    ("E2E p90", "e2e_latency_s_p90", 1e3, "{:.0f} ms"),
-    ("network", "network_s_median", 1e3, "{:.0f} ms"),
-    ("inference", "inference_s_median", 1e3, "{:.0f} ms"),
-    ("interval", "offload_interval_frames_median", 1, "{:.0f} fr"),
-    ("lost", "lost_offloads", 1, "{:.0f}"),
+    ("F1\nrender", "rendering_f1", 1, "{:.3f}"),
+    ("\ninfer", "inference_f1", 1, "{:.3f}"),
+    ("E2E ms\nmedian", "e2e_latency_s_median", 1e3, "{:.0f}"),
+    ("\np90", "e2e_latency_s_p90", 1e3, "{:.0f}"),
+    ("\nnetwork", "network_s_median", 1e3, "{:.0f}"),
+    ("\ninference", "inference_s_median", 1e3, "{:.0f}"),
+    ("interval\nframes", "offload_interval_frames_median", 1, "{:.0f}"),
+    ("offloads\nlost", "lost_offloads", 1, "{:.0f}"),
 )
 
 
@@ -51,7 +52,7 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         if not self._console.is_terminal:
-            self._console.soft_wrap = True  # whoever reads a log wants whole lines
+            self._console.width = 160  # whoever reads a log wants whole lines
 
     def header(self, title: str, facts: Mapping[str, str], stand_ins: Mapping[str, str]) -> None:
         """What is run, and what in it is not the real thing."""
@@ -113,16 +114,19 @@ class Terminal:
         table = Table(title="comparison", title_justify="left", box=None, padding=(0, 1), header_style="bold")
         columns = _differing([summary["overrides"] for summary in summaries])
         for column in columns or ["run"]:
-            table.add_column(column)
+            table.add_column(f"\n{column}", no_wrap=True)
         for label, *_ in _COMPARED:
-            table.add_column(label, justify="right")
+            table.add_column(label, justify="right", no_wrap=True)
         for number, summary in enumerate(summaries):
             chosen = dict(override.split("=", 1) for override in summary["overrides"] if "=" in override)
             names = [chosen.get(column, "") for column in columns] or [str(number)]
             finished = summary["status"] == "FINISHED"
             numbers = [_shown(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
             table.add_row(*names, *(numbers if finished else [summary["status"].lower(), *[""] * (len(numbers) - 1)]))
-        self._console.print(table)
+        # In a narrow terminal its own line breaks lose less than cut columns would.
+        width = Measurement.get(self._console, self._console.options.update(width=1000), table).maximum
+        self._console.width = max(width, self._console.width)
+        self._console.print(table, crop=False)
         for summary in summaries:
             if summary.get("error"):
                 self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
