@@ -66,7 +66,7 @@ class ModelOptions(_Section, frozen=True):
 class ReferenceOptions(_Section, frozen=True):
     """`references`: how they are computed."""
 
-    threads: Count
+    workers: Count
 
 
 class OutputOptions(_Section, frozen=True):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from evaluation import processes
 from evaluation.config import EvaluationConfig, flat
@@ -62,28 +61,31 @@ def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections
         terminal.warn("a live source has no references: F1 is left out")
         return None
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(plan.config.references.threads, psutil.cpu_count() or 1))
+    torch.set_num_threads(1)
     try:
         detector = load_detector(model.name, weights=model.weights, device=model.device, precision=model.precision)
         run.tag({"model_id": detector.model_id})
         with terminal.progress("references (full resolution, kept for later runs)") as step:
-            return compute_references(plan.clip, detector, step)
+            return compute_references(plan.clip, detector, step, workers=plan.config.references.workers)
     finally:
         torch.set_num_threads(threads)
 
 
 def play(plan: Plan, server: Served, address: str, run: Run, directory: Path, terminal: Terminal) -> Played:
     """Let the clip play against the server at (or behind) `address`; what went wrong on the way is said and tagged."""
-    with terminal.progress("playing") as step:
-        played = processes.play(
-            plan.session(address, directory),
-            plan.config.client.threads,
-            directory,
-            lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
-        )
-    if server.died:
-        run.tag({"server": "died during the run"})
-        terminal.warn(f"the server ended during the run (see {directory / 'logs' / 'server.log'})")
+    try:
+        with terminal.progress("playing") as step:
+            played = processes.play(
+                plan.session(address, directory),
+                plan.config.client.threads,
+                directory,
+                lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
+            )
+    finally:
+        if server.fate:
+            run.tag({"server": f"ended during the run: {server.fate}"})
+            log = directory / "logs" / "server.log"
+            terminal.warn(f"the server ended during the run ({server.fate}; see {log})")
     lost = sum(offload.status != "ok" for offload in played.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(played.offloads)} offloads lost; offloads.parquet has the reasons")

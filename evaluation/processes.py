@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,9 +41,12 @@ class Served:
     child: Child | None = None
 
     @property
-    def died(self) -> bool:
-        """Whether it was started here and is gone."""
-        return self.child is not None and self.child.returncode() is not None
+    def fate(self) -> str:
+        """How a server that was started here ended; empty while it runs."""
+        code = None if self.child is None else self.child.returncode()
+        if code is None:
+            return ""
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
     arguments += [f"--precision={model.precision}", f"--threads={threads}"]
     if model.weights is not None:
         arguments.append(f"--weights={model.weights}")
-    with Child("server", "vitmalis.server", arguments, directory / "logs" / "server.log", _threads(threads)) as child:
+    with Child(
+        "server", "vitmalis.server", arguments, directory / "logs" / "server.log", _environment(threads)
+    ) as child:
         facts = child.wait_ready()
         yield Served(facts["ready"], facts.get("model_id", ""), child)
 
@@ -79,7 +85,7 @@ def relay(link: dict[str, Any], upstream: str, trace: Trace, directory: Path) ->
     arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
     arguments += [f"--{key.replace('_', '-')}={value}" for key, value in link.items() if key != "name"]
     logs = directory / "logs"
-    with Child("relay", "vitmalis.network.relay", arguments, logs / "relay.log", _threads(1)) as child:
+    with Child("relay", "vitmalis.network.relay", arguments, logs / "relay.log", _environment(1)) as child:
         yield child.wait_ready()["ready"]
 
 
@@ -104,7 +110,9 @@ def play(session: ClientSession, threads: int, directory: Path, progress: PlayPr
     path = directory / "session.json"
     write_session(session, path)
     arguments = [f"--session={path}", f"--threads={threads}"]
-    with Child("client", "vitmalis.client", arguments, directory / "logs" / "client.log", _threads(threads)) as child:
+    with Child(
+        "client", "vitmalis.client", arguments, directory / "logs" / "client.log", _environment(threads)
+    ) as child:
         child.wait_ready()
         for report in _reports(child):
             if "progress" in report:
@@ -139,5 +147,7 @@ def _reports(child: Child) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _threads(count: int) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+def _environment(threads: int) -> dict[str, str]:
+    count = str(threads)
+    # With the fault handler even a crash inside a native library leaves its stack in the log.
+    return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONFAULTHANDLER": "1"}

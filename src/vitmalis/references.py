@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +46,7 @@ def compute_references(
     detector: ReferenceDetector,
     progress: Progress = lambda done, total: None,
     cache: Path | None = None,
+    workers: int = 1,
 ) -> list[Detections]:
     """References of every frame of a clip, from the cache where possible.
 
@@ -54,6 +57,8 @@ def compute_references(
         detector: full-resolution model.
         progress: told as frames are done; at least once, with everything done.
         cache: folder to keep them in; None for the project's cache.
+        workers: frames that are computed at once, each in a thread of its own. Give PyTorch one thread then: whole
+            frames side by side need not wait for each other, threads inside a frame do, long on a busy machine.
 
     Raises:
         UserError: a live source (its frames cannot be seen twice), an unreadable video, a damaged cache file.
@@ -62,7 +67,7 @@ def compute_references(
         raise UserError(f"video '{spec.name}': a live source has no references; record it and give the file")
     folder = _folder(spec, detector.model_id, cache or cache_dir())
     with FileLock(folder / "lock"):
-        return _Chunks(folder).complete(spec, detector, progress)
+        return _Chunks(folder).complete(spec, detector, progress, workers)
 
 
 class _Chunks:
@@ -72,15 +77,17 @@ class _Chunks:
         self._folder = folder
         self._known: dict[int, Detections] = {}
 
-    def complete(self, spec: VideoSpec, detector: ReferenceDetector, progress: Progress) -> list[Detections]:
+    def complete(
+        self, spec: VideoSpec, detector: ReferenceDetector, progress: Progress, workers: int
+    ) -> list[Detections]:
         wanted = range(spec.start_frame, spec.start_frame + spec.frames)
         for chunk in range(wanted.start // CHUNK_FRAMES, (wanted.stop - 1) // CHUNK_FRAMES + 1):
             self._load(chunk)
         missing = [frame for frame in wanted if frame not in self._known]
         progress(spec.frames - len(missing), spec.frames)
         try:
-            for done, (frame, image) in enumerate(_images(spec, missing), 1):
-                self._known[frame] = detector.detect(image)
+            for done, (frame, detections) in enumerate(_detected(detector, _images(spec, missing), workers), 1):
+                self._known[frame] = detections
                 if (frame + 1) % CHUNK_FRAMES == 0:
                     self._store(frame // CHUNK_FRAMES)
                 progress(spec.frames - len(missing) + done, spec.frames)
@@ -140,6 +147,21 @@ def _folder(spec: VideoSpec, model_id: str, cache: Path) -> Path:
         with atomic_path(about) as temporary:
             temporary.write_text(text + "\n")
     return folder
+
+
+def _detected(
+    detector: ReferenceDetector, images: Iterator[tuple[int, RgbImage]], workers: int
+) -> Iterator[tuple[int, Detections]]:
+    """Each frame's detections, in order; at most one picture more than workers is kept waiting."""
+    with ThreadPoolExecutor(workers, "references") as pool:
+        under_way: deque[tuple[int, Future[Detections]]] = deque()
+        for frame, image in images:
+            under_way.append((frame, pool.submit(detector.detect, image)))
+            if len(under_way) > workers:
+                first, future = under_way.popleft()
+                yield first, future.result()
+        for first, future in under_way:
+            yield first, future.result()
 
 
 def _images(spec: VideoSpec, frames: list[int]) -> Iterator[tuple[int, RgbImage]]:

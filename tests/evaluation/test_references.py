@@ -62,6 +62,12 @@ def test_each_frame_gets_its_own_boxes(spec: VideoSpec, tmp_path: Path) -> None:
     np.testing.assert_allclose(widths(rows), expected, atol=3)
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_frames_side_by_side_keep_their_order(spec: VideoSpec, tmp_path: Path, workers: int) -> None:
+    rows = compute_references(spec, Brightness(), cache=tmp_path / "many", workers=workers)
+    assert widths(rows) == widths(compute_references(spec, Brightness(), cache=tmp_path / "one"))
+
+
 def test_the_second_time_nothing_is_computed(spec: VideoSpec, tmp_path: Path) -> None:
     first = compute_references(spec, Brightness(), cache=tmp_path)
     detector = Brightness()
