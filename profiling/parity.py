@@ -1,0 +1,272 @@
+"""Ours against detectron2's, stage by stage: `python -m profiling.parity ../shared/data/golden/golden_tiny`.
+
+Runs the model of a golden set (`profiling.golden`) on its pictures. One JSON object goes to standard output and to
+`runs/profiling/parity`: the largest absolute error of each stage over all pictures, then of each picture. Exit status:
+0 inside the tolerances, 1 above, 2 for a set that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from profiling.golden import EVERYTHING, Case, GoldenSet, load_golden
+from profiling.pairing import Boxes, pair
+from vitmalis.detector.checkpoint import load_into
+from vitmalis.detector.config import RcnnConfig
+from vitmalis.detector.detector import image_tensor
+from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector, pool_boxes, select_boxes
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
+from vitmalis.types import Detections
+
+TOLERANCES = {"features": 1e-4, "boxes_px": 1e-2, "scores": 1e-4}
+
+NOISE_FACTOR = 3
+"""Two results in fp32 may each be off by the noise, and rounding is no maximum over all machines."""
+
+RULES = {
+    "noise": f"where {NOISE_FACTOR} times the set's own difference between fp32 and fp64 is above a tolerance of dense "
+    "arrays, it takes the tolerance's place (see 'tolerance' of each stage)",
+    "lists": "compared as sets, one to one; a member without partner is excused only if an overlap at the suppression "
+    "threshold, the score threshold or the end of the list decides about it, or if proposals differ for that reason",
+    "given_proposals": "our second stage on upstream's proposals: the tolerances hold as they are",
+    "end_to_end": "the proposals' rounding (up to 1e-3 px) moves scores of the second stage, on upstream's side as on "
+    "ours: the set's difference between fp32 and fp64 of the score list, once for each side, is added to the tolerance "
+    "of scores; 'scores_above_plain_tolerance' counts the pairs that need it",
+}
+
+KINDS = ((r"given_probs", "scores"), (r"given_pred_boxes", "boxes_px"), (r"", "features"))
+STAGES = (
+    (r"block\d+", "blocks"),
+    (r"rpn_obj_.*", "rpn_logits"),
+    (r"rpn_delta_.*", "rpn_deltas"),
+    (r"given_", "box_head_"),
+)
+"""Arrays by the start of their name: what they hold, and the stage that they are reported under."""
+
+
+LISTS: dict[str, dict[str, Any]] = {"raw": {}, "all": EVERYTHING}
+"""Lists of detections, and what of the head's configuration is another for them."""
+
+
+class Run:
+    """Our model on the picture of one case."""
+
+    def __init__(self, model: RcnnDetector, case: Case) -> None:
+        self.model = model
+        self.image_size = case.image.shape[:2]
+        self.outputs: dict[str, Tensor] = {}
+        net = model.backbone.net
+        hooked = {"patch_embed": net.patch_embed, **{f"block{i:02d}": block for i, block in enumerate(net.blocks)}}
+        hooks = [
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: self.outputs.update({name: output})
+            )
+            for name, module in hooked.items()
+        ]
+        features = net(prepared(model, case))
+        for hook in hooks:
+            hook.remove()
+        self.levels = model.backbone.pyramid(features)
+        self.outputs["last_feat"] = features
+        for index, level in enumerate(self.levels, start=model.backbone.strides[0].bit_length() - 1):
+            objectness, deltas = model.proposal_generator.rpn_head(level)
+            self.outputs |= {f"p{index}": level, f"rpn_obj_p{index}": objectness, f"rpn_delta_p{index}": deltas}
+        self.proposals = model.proposal_generator(self.levels, [self.image_size])[0]
+        if "given_boxes" in case.arrays:
+            self._judge(torch.from_numpy(case.arrays["given_boxes"]))
+
+    def _judge(self, boxes: Tensor) -> None:
+        """The second stage on boxes (P, 4), step by step."""
+        strides = self.model.config.pyramid.strides
+        pooled = pool_boxes(self.levels[: len(strides)], strides, boxes)
+        hidden = self.model.roi_heads.box_head(pooled)
+        logits, deltas = self.model.roi_heads.box_predictor(hidden)
+        self.outputs |= {
+            "given_roi_feat": pooled,
+            "given_head": hidden,
+            "given_cls_logits": logits,
+            "given_box_deltas": deltas,
+            "given_probs": logits.softmax(dim=1),
+            "given_pred_boxes": BOX_CODER.decode_single(deltas, boxes).flatten(1),
+        }
+
+    def detections(self, proposals: Tensor, head: RcnnConfig) -> Detections:
+        """The second stage on proposals (P, 4), to the end."""
+        logits, boxes = self.model.roi_heads(self.levels, proposals)
+        return select_boxes(logits, boxes, self.image_size, head, self.model.config.classes)
+
+
+def prepared(model: RcnnDetector, case: Case) -> Tensor:
+    """The case's picture (1, 3, H, W) as it entered upstream's patch embedding: padded or cropped as there.
+
+    Where upstream did not pad to the patch, its convolution dropped the remainder of rows and columns; so do we.
+    """
+    height, width = case.image.shape[:2]
+    normalised = model.prepare(image_tensor(case.image))[..., :height, :width]
+    patch_px = model.config.vit.patch_px
+    rows, cols = (side // patch_px * patch_px for side in case.padded)
+    return F.pad(normalised, (0, cols - width, 0, rows - height))
+
+
+def dense_stages(run: Run, case: Case) -> Iterator[dict[str, Any]]:
+    """Compare every array of the case that is no list of boxes."""
+    for name, golden in case.arrays.items():
+        base, _, step = name.partition("_every")
+        if base not in run.outputs:
+            continue
+        ours = run.outputs[base].detach()
+        if step:
+            ours = ours[..., :: int(step), :: int(step)]
+        kind = next(kind for start, kind in KINDS if re.match(start, name))
+        stage = next((re.sub(start, stage, base) for start, stage in STAGES if re.match(start, base)), base)
+        noise = case.noise.get(name)
+        tolerance = max(TOLERANCES[kind], NOISE_FACTOR * (noise or 0.0))
+        same_size = ours.numel() == golden.size and (ours.shape == golden.shape or stage == "blocks")
+        error = float(np.abs(ours.numpy().reshape(golden.shape) - golden).max()) if same_size else float("inf")
+        yield {
+            "stage": stage,
+            "array": name,
+            "kind": kind,
+            "error": error,
+            "tolerance": tolerance,
+            "noise": noise,
+            "passed": error <= tolerance,
+        }
+
+
+def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, Any]]:
+    """Compare proposals and detections of the case as sets."""
+    arrays = case.arrays
+    strayed = 0  # proposals that only one side has
+    if "prop_boxes" in arrays:
+        result = pair(
+            Boxes(arrays["prop_boxes"], arrays["prop_logits"]),
+            Boxes(run.proposals.boxes.numpy(), run.proposals.logits.numpy()),
+            {**TOLERANCES, "scores": max(TOLERANCES["scores"], NOISE_FACTOR * case.noise.get("prop_logits", 0.0))},
+            nms_iou=head.proposal_nms_iou,
+        )
+        strayed = max(result["unpaired_golden"], result["unpaired_ours"])
+        yield {"stage": "proposals", "array": "prop_*", **result}
+    for name, settings in LISTS.items():
+        if f"{name}_boxes" not in arrays:
+            continue
+        golden = Boxes(*(arrays[f"{name}_{part}"] for part in ("boxes", "scores", "classes")))
+        chosen = msgspec.structs.replace(head, **settings)
+        if "prop_boxes" in arrays:
+            result = pair_detections(golden, run.detections(torch.from_numpy(arrays["prop_boxes"]), chosen), chosen)
+            yield {"stage": f"{name}_given_proposals", "array": f"{name}_*", **result}
+        result = pair_detections(
+            golden,
+            run.detections(run.proposals.boxes, chosen),
+            chosen,
+            score_noise=2 * case.noise.get(f"{name}_scores", 0.0),
+            excused=2 * strayed * len(run.model.config.classes),
+        )
+        yield {"stage": f"{name}_end_to_end", "array": f"{name}_*", **result}
+
+
+def pair_detections(golden: Boxes, found: Detections, head: RcnnConfig, **allowed: Any) -> dict[str, Any]:
+    """Pair upstream's detections with ours."""
+    ours = Boxes(found.boxes_xyxy, found.scores, found.labels)
+    return pair(golden, ours, TOLERANCES, nms_iou=head.nms_iou, min_score=head.score_threshold, **allowed)
+
+
+def compare(golden: GoldenSet) -> dict[str, Any]:
+    """Run ours on every case of a set; `passed` tells whether every error is inside its tolerance.
+
+    Raises:
+        UserError: the weights do not fit the model that the set describes.
+    """
+    model = RcnnDetector(golden.config, golden.head)
+    load_into(model, golden.state, "of the golden set")
+    model.eval().requires_grad_(False)
+    cases: dict[str, list[dict[str, Any]]] = {}
+    not_compared = dict(golden.not_compared)
+    for case in golden.cases:
+        with torch.inference_mode():
+            run = Run(model, case)
+            cases[case.name] = [*dense_stages(run, case), *list_stages(run, case, golden.head)]
+        not_compared |= left_out(case, cases[case.name])
+        failed = [stage["array"] for stage in cases[case.name] if not stage["passed"]]
+        print(f"{case.name}: {len(cases[case.name])} comparisons, failed: {failed or 'none'}", file=sys.stderr)
+    compared = [stage for stages in cases.values() for stage in stages]
+    if not compared:
+        raise UserError("golden set: none of its arrays has a name that is known here; nothing was compared")
+    return {
+        "passed": all(stage["passed"] for stage in compared),
+        "tolerances": TOLERANCES,
+        "largest_error": largest_errors(compared),
+        "rules": RULES,
+        "torch": torch.__version__,
+        "images": cases,
+        "not_compared": not_compared,
+    }
+
+
+def largest_errors(compared: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per stage, over all arrays of all pictures, the largest of each kind of error, and whether all passed."""
+    result: dict[str, dict[str, Any]] = {}
+    for row in compared:
+        stage = result.setdefault(row["stage"], {"passed": True})
+        for key in (
+            "error",
+            "error_px",
+            "error_score",
+            "unpaired_golden",
+            "unpaired_ours",
+            "scores_above_plain_tolerance",
+        ):
+            if key in row:
+                stage[key] = max(stage.get(key, 0), row[key])
+        stage["passed"] &= row["passed"]
+    return result
+
+
+def left_out(case: Case, compared: list[dict[str, Any]]) -> dict[str, str]:
+    """Arrays of a case that nothing was compared with."""
+    done = {row["array"] for row in compared}
+    inputs_and_lists = {"given_boxes"} | {name for name in case.arrays if f"{name.split('_')[0]}_*" in done}
+    return {f"{case.name}/{name}": "no such output here" for name in case.arrays.keys() - done - inputs_and_lists}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare as the command line says, print and store the result; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m profiling.parity",
+        description="Compare ours with detectron2's ViTDet on a golden set, stage by stage.",
+        epilog=f"Tolerances (absolute): {TOLERANCES}. Exit status: 0 inside, 1 above, 2 for a set that cannot be read.",
+    )
+    parser.add_argument("prefix", metavar="PREFIX", type=Path, help="path of PREFIX.json, PREFIX.npz and PREFIX.pt")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/profiling/parity"), help="folder (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(max(1, options.threads))
+    try:
+        result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix))}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = json.dumps(result, indent=2)
+    with atomic_path(options.output / f"{options.prefix.name}.json") as temporary:
+        temporary.write_text(text + "\n")
+    print(text)
+    return 0 if result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
