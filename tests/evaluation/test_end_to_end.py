@@ -20,7 +20,7 @@ from evaluation.store import Store
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
 
 PROJECT = Path(__file__).parents[2]
-FPS, SECONDS = 10, 3
+FPS, SECONDS = 10, 2
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,6 @@ def children(process: subprocess.Popen[str], module: str) -> list[psutil.Process
     return [p for p in psutil.Process(process.pid).children() if module in " ".join(p.cmdline())]
 
 
-def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
-    assert process.stdout is not None
-    assert any(words in line for line in process.stdout)
-
-
 def wait_for_child(process: subprocess.Popen[str], module: str) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -101,32 +96,15 @@ def test_the_whole_chain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert statuses(folder, monkeypatch)[0] == "FINISHED"
 
 
-def test_a_server_that_dies_costs_offloads_and_not_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = start(folder, "hydra.run.dir=died")
-    wait_for_child(process, "vitmalis.client")
-    server = wait_for_child(process, "vitmalis.server")
-    wait_for_line(process, "playing")
-    records = folder / "died" / "session.json"
-    while not records.exists():
-        time.sleep(0.05)
-    time.sleep(2.0)  # the client is connected or about to be; either way the run must end
-    server.kill()
-    said, complaints = process.communicate(timeout=120)
-    assert process.returncode == 0, complaints
-    assert "the server ended during the run" in said
-    assert len(read_frames(folder / "died" / FRAMES_FILE)) == FPS * SECONDS
-    assert statuses(folder, monkeypatch)[0] == "FINISHED"
-
-
 def test_ctrl_c_ends_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start(folder, "hydra.run.dir=killed")
-    client = wait_for_child(process, "vitmalis.client")
+    server = wait_for_child(process, "vitmalis.server")
     all_children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert complaints.strip() == "interrupted"
-    assert client in all_children
+    assert server in all_children
     assert not [child for child in all_children if child.is_running()]
     assert statuses(folder, monkeypatch)[0] == "KILLED"
 
