@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.attention import attend, attend_short
-from vitmalis.detector.positions import relative_table
+from vitmalis.detector.positions import RelativePositions, relative_table
 from vitmalis.detector.vit import Attention, Block
-from vitmalis.detector.windows import grid_layout
+from vitmalis.detector.windows import grid_layout, grid_rectangle
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,8 @@ def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], chunk: 
         for j in range(42):
             table = rows[i // 7, j // 7] + cols[i % 7, j % 7]
             bias[:, :, i, j] = q[:, :, i] @ table
-    torch.testing.assert_close(attend(q, k, v, (rows, cols), chunk), naive(q, k, v, bias), rtol=1e-4, atol=1e-5)
+    relative = RelativePositions(rows, cols, [grid_rectangle(6, 7, CPU)])
+    torch.testing.assert_close(attend(q, k, v, relative, chunk), naive(q, k, v, bias), rtol=1e-4, atol=1e-5)
 
 
 def test_an_empty_slot_is_a_zero_before_the_projection() -> None:

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from vitmalis.detector.positions import (
-    attention_bias,
+    RelativePositions,
     relative_table,
-    relative_terms,
     resize_absolute,
     sine_positions,
+    with_coarse,
 )
+from vitmalis.detector.windows import grid_rectangle
 
 
 def test_relative_table_counts_from_the_key() -> None:
@@ -22,6 +23,12 @@ def test_relative_table_is_stretched_linearly() -> None:
     table = torch.tensor([[0.0], [3.0], [6.0]])  # made for 2 coordinates, wanted for 3: 5 entries
     # Entry i of 5 samples 3 entries at (i + 0.5) * 3 / 5 - 0.5, not beyond the ends.
     assert relative_table(table, 3)[2, :, 0].tolist() == pytest.approx([6.0, 4.8, 3.0])
+
+
+def test_coarse_coordinates_are_means_for_queries_and_for_keys() -> None:
+    table = torch.tensor([[1.0, 2.0], [5.0, 10.0]])[..., None]
+    expected = [[1.0, 2.0, 1.5], [5.0, 10.0, 7.5], [3.0, 6.0, 4.5]]
+    assert with_coarse(table, 2)[..., 0].tolist() == expected
 
 
 def test_positions_of_the_same_grid_stay_as_they_are() -> None:
@@ -53,6 +60,7 @@ def test_upstream_relative(units: dict[str, np.ndarray], size: int) -> None:
 def test_upstream_decomposed_bias(units: dict[str, np.ndarray]) -> None:
     table = torch.from_numpy(units["relpos_table31"])
     q = torch.from_numpy(units["decomp_q"])[:, None]  # (2, 1, 5 * 7, 5)
-    terms = relative_terms(q, relative_table(table, 5), relative_table(table.flip(1) * 0.7, 7))
+    parts = [grid_rectangle(5, 7, torch.device("cpu"))]
+    relative = RelativePositions(relative_table(table, 5), relative_table(table.flip(1) * 0.7, 7), parts)
     added = torch.from_numpy(units["decomp_attn_out"] - units["decomp_attn_in"])
-    torch.testing.assert_close(attention_bias(*terms)[:, 0], added, rtol=0, atol=1e-5)
+    torch.testing.assert_close(relative.bias(*relative.terms(q))[:, 0], added, rtol=0, atol=1e-5)

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitmalis.detector.positions import attention_bias, relative_terms
+from vitmalis.detector.positions import RelativePositions, joined
 
 SHORT = 64
 """Tokens up to which plain products train faster than the fused kernel."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor] | None, chunk: int = 256) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions | None, chunk: int = 256) -> Tensor:
     """Softmax attention, with the bias of relative positions built for `chunk` query rows at a time.
 
     The bias of all rows at once would be the tokens x tokens matrix that fused attention exists to avoid.
 
     Args:
         q, k, v: (B, heads, T, D).
-        tables: (row_table, col_table) of a grid of T tokens, or None for no relative positions.
+        relative: relative positions of the T tokens, or None.
         chunk: query rows per call of the fused kernel.
 
     Returns:
         (B, heads, T, D).
     """
-    if tables is None:
+    if relative is None:
         fused = not (q.requires_grad and q.shape[2] <= SHORT)
         return F.scaled_dot_product_attention(q, k, v) if fused else attend_short(q, k, v)
-    by_row, by_col = relative_terms(q, *tables)
-    parts = [
-        F.scaled_dot_product_attention(part, k, v, attn_mask=attention_bias(rows, cols))
-        for part, rows, cols in zip(q.split(chunk, 2), by_row.split(chunk, 2), by_col.split(chunk, 2), strict=True)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    by_row, by_col = relative.terms(q)
+    return joined(
+        [
+            F.scaled_dot_product_attention(part, k, v, attn_mask=relative.bias(rows, cols))
+            for part, rows, cols in zip(q.split(chunk, 2), by_row.split(chunk, 2), by_col.split(chunk, 2), strict=True)
+        ],
+        2,
+    )
 
 
 def attend_short(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vitmalis.detector.config import DetectorConfig
+from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
 from vitmalis.detector.pyramid import ViTDetBackbone
-from vitmalis.types import Detections
+from vitmalis.types import BoolMask, Detections
 
 
 class DetectionModel(nn.Module, ABC):
@@ -27,10 +28,52 @@ class DetectionModel(nn.Module, ABC):
         std = images.new_tensor(self.config.pixel_std).view(3, 1, 1)
         return pad_to_multiple((images - mean) / std, self.config.divisor_px)
 
+    def prepare_patches(self, patches: Tensor, layout: MixedLayout) -> Tensor:
+        """Normalise RGB patches (B, T, patch, patch, 3) of range 0..255; pixels beyond the frame become zero."""
+        mean, std = patches.new_tensor(self.config.pixel_mean), patches.new_tensor(self.config.pixel_std)
+        return (patches - mean) / std * layout.inside()[..., None]
+
+    def layout(self, image_size: tuple[int, int], downsample_mask: BoolMask | None) -> MixedLayout | None:
+        """The layout of images (height, width) unpadded under a mask of their regions; None if no region is low.
+
+        Raises:
+            UserError: the mask is not of these regions.
+        """
+        if downsample_mask is None:
+            return None
+        grid = self.config.region_grid(*image_size)
+        if not grid.check(downsample_mask).any():
+            return None
+        return mixed_layout(grid, downsample_mask, next(self.parameters()).device)
+
     @abstractmethod
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
 
-    def predict(self, images: Tensor) -> list[Detections]:
-        """Detect in RGB images float (B, 3, H, W) of range 0..255 and any size."""
-        return self.detect_in(self.backbone(self.prepare(images)), (images.shape[2], images.shape[3]))
+    def predict(
+        self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0
+    ) -> list[Detections]:
+        """Detect in images of which some regions are downsampled.
+
+        Args:
+            images: RGB float (B, 3, H, W) of range 0..255 and any size.
+            downsample_mask: bool (rows, cols) of `DetectorConfig.region_grid`, the same for all images; None for none.
+            restoration_point: 0 to N, see `ViT.forward_patches`.
+
+        Raises:
+            UserError: the mask or the restoration point does not fit.
+        """
+        size = (images.shape[2], images.shape[3])
+        layout = self.layout(size, downsample_mask)
+        return self.detect_in(self.backbone(self.prepare(images), layout, restoration_point), size)
+
+    def predict_patches(self, patches: Tensor, layout: MixedLayout, restoration_point: int) -> list[Detections]:
+        """Detect in frames of which only the pixels of two resolutions are at hand.
+
+        Args:
+            patches: RGB float (B, T, patch, patch, 3) of range 0..255, in the order of the layout.
+            layout: which regions are downsampled.
+            restoration_point: 0 to N, see `ViT.forward_patches`.
+        """
+        features = self.backbone.net.forward_patches(self.prepare_patches(patches, layout), layout, restoration_point)
+        return self.detect_in(self.backbone.pyramid(features), (layout.grid.height_px, layout.grid.width_px))

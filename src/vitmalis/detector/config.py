@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import COCO_CLASSES
 
 
@@ -118,7 +119,8 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: how users choose it.
         vit, pyramid, head: its parts.
         classes: for each class of the model the index into `COCO_CLASSES` that it reports.
-        divisor_px: frames are padded right and bottom to a multiple of this: patch side x downsampling factor.
+        divisor_px: frames are padded right and bottom to a multiple of this: patch side x downsampling factor, which
+            so defines the factor.
         pixel_mean, pixel_std: RGB, on the scale 0..255.
     """
 
@@ -130,6 +132,21 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     divisor_px: int = 32
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self) -> None:
+        if self.divisor_px < 1 or self.divisor_px % self.vit.patch_px:
+            raise UserError(
+                f"detector config: divisor_px {self.divisor_px} must be a multiple of patch_px {self.vit.patch_px}"
+            )
+
+    @property
+    def downsampling_factor(self) -> int:
+        """How much smaller a downsampled region is, along each axis."""
+        return self.divisor_px // self.vit.patch_px
+
+    def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
+        """The decision regions of frames of a size."""
+        return RegionGrid(width_px, height_px, self.vit.window, self.downsampling_factor, self.vit.patch_px)
 
 
 TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))

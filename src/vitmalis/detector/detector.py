@@ -16,8 +16,9 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig, preset
+from vitmalis.detector.official import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.errors import UserError
-from vitmalis.types import COCO_CLASSES, Detections, RgbImage
+from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,13 +27,6 @@ PREPROCESSING_VERSION = 1
 
 EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
 """Models whose weights come with the package."""
-
-PUBLISHED_WEIGHTS = {
-    "vitdet_b": "mask_rcnn_vitdet_b/f325346929/model_final_61ccd1.pkl",
-    "vitdet_l": "mask_rcnn_vitdet_l/f325599698/model_final_6146ed.pkl",
-    "vitdet_h": "mask_rcnn_vitdet_h/f329145471/model_final_7224f1.pkl",
-}
-"""Where detectron2's COCO model zoo keeps the others."""
 
 
 class Detector:
@@ -67,18 +61,26 @@ class Detector:
         self._model = model.to(self._device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def detect(self, image: RgbImage) -> Detections:
-        """Detect in one picture, RGB uint8 (H, W, 3) of any size.
+    def detect(
+        self, image: RgbImage, downsample_mask: BoolMask | None = None, restoration_point: int = 0
+    ) -> Detections:
+        """Detect in one picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3) of any size.
+            downsample_mask: bool (rows, cols) of `config.region_grid(H, W)`, True where resolution is lowered; None
+                for nowhere.
+            restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
 
         Returns:
             Boxes in pixels of this picture, best first.
 
         Raises:
-            UserError: it is no such picture.
+            UserError: it is no such picture, or the mask or restoration point does not fit.
         """
         pixels = image_tensor(image).to(self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return self._model.predict(pixels)[0]
+            return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
 
 def image_tensor(image: RgbImage) -> Tensor:
@@ -114,20 +116,16 @@ def model_id(config: DetectorConfig, weights_sha256: str, precision: str) -> str
     return hashlib.sha256(facts).hexdigest()[:12]
 
 
-def weights_path(name: str, weights: str | Path | None) -> Path:
-    """Where the weights of a model are: as given, else inside the package.
+def weights_path(config: DetectorConfig, weights: str | Path | None) -> Path:
+    """Where the weights of a model are: as given, else inside the package, else where they are published.
 
     Raises:
-        UserError: none are given and none come with the package.
+        UserError: they have to be downloaded and cannot be, or are not what they were.
     """
-    if weights is not None:
-        return Path(weights)
-    if name in EMBEDDED_WEIGHTS:
-        return Path(str(files("vitmalis.detector"))) / "weights" / EMBEDDED_WEIGHTS[name]
-    raise UserError(
-        f"model '{name}' needs weights: put {Path(PUBLISHED_WEIGHTS[name]).name} of detectron2's ViTDet model zoo "
-        f"(COCO/{PUBLISHED_WEIGHTS[name]}) anywhere and say model.weights=/path/to/it"
-    )
+    if weights is None and config.name in EMBEDDED_WEIGHTS:
+        return Path(str(files("vitmalis.detector"))) / "weights" / EMBEDDED_WEIGHTS[config.name]
+    source = PUBLISHED_WEIGHTS[config.name] if weights is None else weights
+    return fetched_weights(config, str(source)) if is_url(source) else Path(source)
 
 
 def load_detector(
@@ -137,7 +135,7 @@ def load_detector(
 
     Args:
         name: one of `PRESETS`.
-        weights: file; None for those that come with the package.
+        weights: file or URL; None for those that come with the package or are published, downloaded once.
         device: as PyTorch names it.
         precision: "fp32", or "bf16" or "fp16" for autocast.
 
@@ -145,7 +143,7 @@ def load_detector(
         UserError: unknown model, device or precision; weights missing, unreadable or of another model.
     """
     config = preset(name)
-    path = weights_path(name, weights)
+    path = weights_path(config, weights)
     state, metadata = load_checkpoint(path)
     with torch.device("meta"):
         model = build_model(config)

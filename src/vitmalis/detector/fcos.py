@@ -15,7 +15,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig, FcosConfig
 from vitmalis.detector.postprocess import select_detections
-from vitmalis.types import Detections
+from vitmalis.types import BoolMask, Detections
 
 BOX_CODER = BoxLinearCoder(normalize_by_size=True)
 BACKGROUND = -1
@@ -146,9 +146,12 @@ class FcosDetector(DetectionModel):
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)
         self._head_config = head
 
-    def forward(self, images: Tensor) -> HeadOutputs:
-        """Map RGB images float (B, 3, H, W) of range 0..255 and any size to the outputs of every cell."""
-        return self.judge(self.backbone(self.prepare(images)))
+    def forward(
+        self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0
+    ) -> HeadOutputs:
+        """Map images to the outputs of every cell; arguments as of `predict`."""
+        layout = self.layout((images.shape[2], images.shape[3]), downsample_mask)
+        return self.judge(self.backbone(self.prepare(images), layout, restoration_point))
 
     def judge(self, levels: Sequence[Tensor]) -> HeadOutputs:
         """Run the head on the levels of the pyramid, each (B, channels, H_l, W_l)."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vitmalis.detector.windows import Rectangles
 
 
 def sine_positions(rows: int, cols: int, width: int) -> Tensor:
@@ -55,27 +60,65 @@ def relative_table(table: Tensor, size: int) -> Tensor:
     return table[at[:, None] - at[None, :] + size - 1]
 
 
-def relative_terms(q: Tensor, row_table: Tensor, col_table: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms of the decomposed relative position bias, for all queries of a grid.
-
-    Their sum over a key's row and column is what is added to the scaled product of query and key; the query is not
-    scaled here (upstream's `add_decomposed_rel_pos`).
+def with_coarse(table: Tensor, factor: int) -> Tensor:
+    """Add coordinates that stand for `factor` neighbours each, whose relative positions are the mean over them.
 
     Args:
-        q: (B, heads, rows * cols, D).
-        row_table: (rows, rows, D) from `relative_table`.
-        col_table: (cols, cols, D).
+        table: (size, size, D) from `relative_table`, `size` a multiple of `factor`.
 
     Returns:
-        (B, heads, rows * cols, rows) and (B, heads, rows * cols, cols).
+        (size + size / factor,) squared by D: the old coordinates first, then the coarse ones, for queries and keys.
     """
-    rows, cols = len(row_table), len(col_table)
-    grid = q.unflatten(2, (rows, cols))  # (B, heads, rows, cols, D)
-    by_row = torch.einsum("bnrcd,rkd->bnrck", grid, row_table)
-    by_col = torch.einsum("bnrcd,ckd->bnrck", grid, col_table)
-    return by_row.flatten(2, 3), by_col.flatten(2, 3)
+    table = torch.cat([table, table.unflatten(0, (-1, factor)).mean(1)])
+    return torch.cat([table, table.unflatten(1, (-1, factor)).mean(2)], dim=1)
 
 
-def attention_bias(by_row: Tensor, by_col: Tensor) -> Tensor:
-    """Add the two terms up for every key: (..., Q, rows) and (..., Q, cols) give (..., Q, rows * cols)."""
-    return (by_row[..., :, None] + by_col[..., None, :]).flatten(-2)
+class RelativePositions(NamedTuple):
+    """Decomposed relative positions between tokens in rectangles.
+
+    The bias of a query and a key is the sum of a term that depends on the key's row and one that depends on its
+    column, so all terms of a query are rows + cols numbers and not one for every key.
+
+    Attributes:
+        row_table: (row coordinates, row coordinates, D) from `relative_table`.
+        col_table: (column coordinates, column coordinates, D).
+        parts: where the tokens lie, queries and keys alike.
+    """
+
+    row_table: Tensor
+    col_table: Tensor
+    parts: Sequence[Rectangles]
+
+    def terms(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms of all queries.
+
+        What is added to the scaled product of query and key is made of the query as it is, unscaled (upstream's
+        `add_decomposed_rel_pos`).
+
+        Args:
+            q: (B, heads, T, D).
+
+        Returns:
+            (B, heads, T, row coordinates) and (B, heads, T, column coordinates).
+        """
+        by_row, by_col = [], []
+        for part, own in zip(self.parts, q.split([part.tokens for part in self.parts], 2), strict=True):
+            cells = own.unflatten(2, part.shape)  # (B, heads, n, h, w, D)
+            by_row.append(torch.einsum("bmnhwd,nhkd->bmnhwk", cells, self.row_table[part.row_at]).flatten(2, 4))
+            by_col.append(torch.einsum("bmnhwd,nwkd->bmnhwk", cells, self.col_table[part.col_at]).flatten(2, 4))
+        return joined(by_row, 2), joined(by_col, 2)
+
+    def bias(self, by_row: Tensor, by_col: Tensor) -> Tensor:
+        """Add the terms of Q queries up for every key: (..., Q, T)."""
+        return joined(
+            [
+                (by_row[..., part.row_at][..., :, None] + by_col[..., part.col_at][..., None, :]).flatten(-3)
+                for part in self.parts
+            ],
+            -1,
+        )
+
+
+def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate, without a copy where there is one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)

@@ -6,14 +6,24 @@ Parameter names are detectron2's, so its checkpoints load as they are.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.attention import attend
 from vitmalis.detector.config import VitConfig
-from vitmalis.detector.positions import relative_table, resize_absolute, sine_positions
+from vitmalis.detector.mixed import MixedLayout
+from vitmalis.detector.positions import (
+    RelativePositions,
+    relative_table,
+    resize_absolute,
+    sine_positions,
+    with_coarse,
+)
 from vitmalis.detector.windows import TokenLayout, grid_layout
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
 
 LAYER_NORM_EPS = 1e-6
 
@@ -91,17 +101,23 @@ class Attention(nn.Module):
             # Upstream fills windows up with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
             qkv = layout.to_windows(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
-        mixed = attend(q, k, v, self._relative_tables(layout, q.dtype))
+        mixed = attend(q, k, v, self._relative_positions(layout, q.dtype))
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
         if self.windowed:
             mixed = layout.from_windows(mixed, len(tokens))
         return self.proj(mixed)
 
-    def _relative_tables(self, layout: TokenLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    def _relative_positions(self, layout: TokenLayout, dtype: torch.dtype) -> RelativePositions | None:
         if self.rel_pos_h is None or self.rel_pos_w is None:
             return None
-        rows, cols = (layout.window, layout.window) if self.windowed else (layout.rows, layout.cols)
-        return relative_table(self.rel_pos_h, rows).to(dtype), relative_table(self.rel_pos_w, cols).to(dtype)
+        if self.windowed:
+            rows, cols, parts = layout.window, layout.window, layout.in_window
+        else:
+            rows, cols, parts = layout.rows, layout.cols, layout.frame
+        row_table, col_table = relative_table(self.rel_pos_h, rows), relative_table(self.rel_pos_w, cols)
+        if layout.factor and not self.windowed:
+            row_table, col_table = with_coarse(row_table, layout.factor), with_coarse(col_table, layout.factor)
+        return RelativePositions(row_table.to(dtype), col_table.to(dtype), parts)
 
 
 class Block(nn.Module):
@@ -156,12 +172,62 @@ class ViT(nn.Module):
         table = self.pos_embed[0, int(self.config.class_position) :].unflatten(0, self.config.position_grid)
         return resize_absolute(table, rows, cols)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W), sides multiples of the patch, to features (B, C, H/patch, W/patch)."""
+    def forward(self, images: Tensor, layout: MixedLayout | None = None, restoration_point: int = 0) -> Tensor:
+        """Map normalised images to features of full resolution.
+
+        Args:
+            images: (B, 3, H, W), sides multiples of the patch.
+            layout: which regions are downsampled in all of these images; None for none.
+            restoration_point: see `forward_patches`.
+
+        Returns:
+            (B, C, H/patch, W/patch).
+        """
+        if layout is not None:
+            return self.forward_patches(layout.cut(images), layout, restoration_point)
         patches = self.patch_embed(images)  # (B, rows, cols, C)
         rows, cols = patches.shape[1:3]
-        layout = grid_layout(rows, cols, self.config.window, images.device)
         tokens = (patches + self.positions(rows, cols)).flatten(1, 2)  # (B, T, C)
-        for block in self.blocks:
+        return self._features(tokens, grid_layout(rows, cols, self.config.window, images.device), self.blocks)
+
+    def forward_patches(self, patches: Tensor, layout: MixedLayout, restoration_point: int) -> Tensor:
+        """Map normalised patches of two resolutions to features of full resolution (paper, section III-B).
+
+        Args:
+            patches: (B, T, patch, patch, 3), in the order of the layout.
+            layout: which regions are downsampled.
+            restoration_point: the subset, from 1, whose global block is the first to see full resolution; 0 enlarges
+                the pixels before the backbone.
+
+        Returns:
+            (B, C, rows, cols) of the layout's grid of patches.
+
+        Raises:
+            UserError: there is no such restoration point, or the layout is made for another patch or window.
+        """
+        self._check(layout.grid, restoration_point)
+        if restoration_point == 0:
+            return self(layout.restore_pixels(patches))
+        rows, cols = layout.grid.patch_rows, layout.grid.patch_cols
+        # Patches one above the other are a picture one patch wide.
+        column = patches.flatten(1, 2).permute(0, 3, 1, 2)  # (B, 3, T * patch, patch)
+        tokens = self.patch_embed(column)[:, :, 0] + layout.positions(self.positions(rows, cols))
+        first = self.config.global_blocks[restoration_point - 1]
+        for block in self.blocks[:first]:
+            tokens = block(tokens, layout.attention)
+        plain = grid_layout(rows, cols, self.config.window, patches.device)
+        return self._features(layout.restore(tokens), plain, self.blocks[first:])
+
+    def _features(self, tokens: Tensor, layout: TokenLayout, blocks: Iterable[nn.Module]) -> Tensor:
+        for block in blocks:
             tokens = block(tokens, layout)
-        return tokens.unflatten(1, (rows, cols)).permute(0, 3, 1, 2)
+        return tokens.unflatten(1, (layout.rows, layout.cols)).permute(0, 3, 1, 2)
+
+    def _check(self, grid: RegionGrid, restoration_point: int) -> None:
+        if not 0 <= restoration_point <= self.config.subsets:
+            raise UserError(f"restoration point {restoration_point} does not exist; choose 0 to {self.config.subsets}")
+        if (grid.patch_px, grid.window) != (self.config.patch_px, self.config.window):
+            raise UserError(
+                f"regions are made for patches of {grid.patch_px} px and windows of {grid.window}, but the model has "
+                f"{self.config.patch_px} px and {self.config.window}"
+            )

@@ -1,7 +1,8 @@
-"""Which token sits in which slot of which attention window."""
+"""Where tokens lie: in rectangles of the frame, and each in a slot of an attention window."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,12 +12,40 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rectangles:
+    """Rectangles of equal shape, one after the other; the tokens of each are in raster order.
+
+    Attributes:
+        row_at: int64 (n, height): the row of each line of tokens, as relative positions count it.
+        col_at: int64 (n, width): the column of each.
+        coarse: these are low-resolution tokens; their coordinates count on where those of the patches end.
+    """
+
+    row_at: Tensor
+    col_at: Tensor
+    coarse: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many rectangles, and the height and width of each in tokens."""
+        return (*self.row_at.shape, self.col_at.shape[1])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rectangles."""
+        return self.row_at.numel() * self.col_at.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenLayout:
     """The tokens of a frame and their place in windows; blocks know nothing else about geometry.
 
     Attributes:
-        rows, cols: the token grid; tokens are in raster order.
+        rows, cols: the grid of full-resolution patches that the tokens cover.
         window: side of a window.
+        factor: patches along the side of a low-resolution token; 0 where there are none.
+        frame: the rectangles that the tokens fall into, in the order of the tokens.
+        in_window: the same for the slots of one window.
         slots: int64 (windows * window * window,): the token in each slot, or the number of tokens where none is.
         homes: int64 (tokens,): the slot that holds each token.
     """
@@ -24,6 +53,9 @@ class TokenLayout:
     rows: int
     cols: int
     window: int
+    factor: int
+    frame: tuple[Rectangles, ...]
+    in_window: tuple[Rectangles, ...]
     slots: Tensor
     homes: Tensor
 
@@ -47,12 +79,32 @@ class TokenLayout:
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a layout made while predicting must serve training as well
 def grid_layout(rows: int, cols: int, window: int, device: torch.device) -> TokenLayout:
-    """Cut a grid into windows from the top left; those at the far borders are filled up, as upstream does."""
-    index = torch.arange(rows * cols, device=device).view(rows, cols)
-    padded = F.pad(index, (0, -cols % window, 0, -rows % window), value=rows * cols)
-    tiles = padded.unflatten(1, (-1, window)).unflatten(0, (-1, window))  # (down, window, across, window)
-    slots = tiles.transpose(1, 2).flatten()
-    filled = (slots < rows * cols).nonzero().flatten()
-    homes = torch.empty(rows * cols, dtype=torch.int64, device=device)
+    """One rectangle: the tokens of a plain ViT, in raster order."""
+    return make_layout([grid_rectangle(rows, cols, device)], rows, cols, window)
+
+
+def grid_rectangle(rows: int, cols: int, device: torch.device) -> Rectangles:
+    """A rectangle that starts at row and column 0."""
+    return Rectangles(torch.arange(rows, device=device)[None], torch.arange(cols, device=device)[None])
+
+
+def make_layout(frame: Sequence[Rectangles], rows: int, cols: int, window: int, factor: int = 0) -> TokenLayout:
+    """Number the tokens of all rectangles and cut each rectangle into windows from its top left.
+
+    Windows at the far borders of a rectangle are filled up with empty slots, as upstream does for the whole frame.
+    """
+    device = frame[0].row_at.device
+    tokens = sum(part.tokens for part in frame)
+    ids = torch.arange(tokens, device=device).split([part.tokens for part in frame])
+    tiles = []
+    for part, own in zip(frame, ids, strict=True):
+        _, height, width = part.shape
+        padded = F.pad(own.view(part.shape), (0, -width % window, 0, -height % window), value=tokens)
+        cut = padded.unflatten(2, (-1, window)).unflatten(1, (-1, window))  # (n, down, window, across, window)
+        tiles.append(cut.transpose(2, 3).flatten())
+    slots = torch.cat(tiles)
+    filled = (slots < tokens).nonzero().flatten()
+    homes = torch.empty(tokens, dtype=torch.int64, device=device)
     homes[slots[filled]] = filled
-    return TokenLayout(rows, cols, window, slots, homes)
+    in_window = (grid_rectangle(window, window, device),)
+    return TokenLayout(rows, cols, window, factor, tuple(frame), in_window, slots, homes)

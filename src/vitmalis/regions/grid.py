@@ -1,0 +1,136 @@
+"""Geometry of decision regions (paper, section III-A): pure functions of frame size, patch, window and factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.types import BoolMask
+
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionGrid:
+    """The decision regions of a frame.
+
+    A region is `window * factor` patches wide and high, so that at low resolution it is exactly one attention window.
+    The frame is padded right and bottom only as far as a low-resolution patch reaches; regions at those borders may
+    be partial.
+
+    Attributes:
+        width_px, height_px: the frame before padding.
+        window: side of an attention window in tokens.
+        factor: how much smaller a downsampled region is, along each axis.
+        patch_px: side of a patch.
+    """
+
+    width_px: int
+    height_px: int
+    window: int
+    factor: int = 2
+    patch_px: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise UserError(f"region grid: {field.name} must be at least 1, not {getattr(self, field.name)}")
+
+    @property
+    def patch_rows(self) -> int:
+        """Rows of full-resolution patches, a multiple of the factor."""
+        return -(-self.height_px // (self.patch_px * self.factor)) * self.factor
+
+    @property
+    def patch_cols(self) -> int:
+        """Columns of full-resolution patches, a multiple of the factor."""
+        return -(-self.width_px // (self.patch_px * self.factor)) * self.factor
+
+    @property
+    def padded_width_px(self) -> int:
+        """Width of the frame after padding."""
+        return self.patch_cols * self.patch_px
+
+    @property
+    def padded_height_px(self) -> int:
+        """Height of the frame after padding."""
+        return self.patch_rows * self.patch_px
+
+    @property
+    def side(self) -> int:
+        """Patches along each side of a whole region: r of the paper."""
+        return self.window * self.factor
+
+    @property
+    def side_px(self) -> int:
+        """Pixels along each side of a whole region."""
+        return self.side * self.patch_px
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of regions: the shape of every mask."""
+        return -(-self.patch_rows // self.side), -(-self.patch_cols // self.side)
+
+    @property
+    def heights(self) -> Int64Array:
+        """Height of each row of regions in patches: (rows,), multiples of the factor; only the last may be partial."""
+        return _extents(self.patch_rows, self.side)
+
+    @property
+    def widths(self) -> Int64Array:
+        """Width of each column of regions in patches: (cols,)."""
+        return _extents(self.patch_cols, self.side)
+
+    @property
+    def region_patches(self) -> Int64Array:
+        """Patches of each region: (rows, cols)."""
+        return self.heights[:, None] * self.widths
+
+    @property
+    def region_boxes_px(self) -> Int64Array:
+        """Each region as a box of pixels of the frame, clipped to it: (rows, cols, 4), xyxy."""
+        rows, cols = self.shape
+        top = np.arange(rows)[:, None] * self.side_px
+        left = np.arange(cols)[None, :] * self.side_px
+        bottom = np.minimum(top + self.side_px, self.height_px)
+        right = np.minimum(left + self.side_px, self.width_px)
+        return np.stack(np.broadcast_arrays(left, top, right, bottom), axis=-1)
+
+    def check(self, downsample_mask: BoolMask) -> BoolMask:
+        """Return a mask of this grid as it is.
+
+        Raises:
+            UserError: it is not bool (rows, cols).
+        """
+        mask = np.asarray(downsample_mask)
+        if mask.dtype != np.bool_ or mask.shape != self.shape:
+            raise UserError(
+                f"downsample mask is {mask.dtype} {mask.shape}, but a {self.width_px}x{self.height_px} frame has "
+                f"{self.shape[0]} x {self.shape[1]} regions of {self.side_px} px: give bool {self.shape}"
+            )
+        return mask
+
+    def patch_mask(self, downsample_mask: BoolMask) -> BoolMask:
+        """Tell for every patch whether its region is downsampled: bool (patch_rows, patch_cols)."""
+        mask = self.check(downsample_mask)
+        return mask.repeat(self.heights, axis=0).repeat(self.widths, axis=1)
+
+    def full_tokens(self, downsample_mask: BoolMask) -> int:
+        """Tokens of the regions that keep their resolution."""
+        return int(self.region_patches[~self.check(downsample_mask)].sum())
+
+    def low_tokens(self, downsample_mask: BoolMask) -> int:
+        """Tokens of the downsampled regions."""
+        return int(self.region_patches[self.check(downsample_mask)].sum()) // self.factor**2
+
+    def tokens(self, downsample_mask: BoolMask) -> int:
+        """Tokens of both resolutions together."""
+        return self.full_tokens(downsample_mask) + self.low_tokens(downsample_mask)
+
+
+def _extents(length: int, side: int) -> Int64Array:
+    """Cut `length` into parts of `side`, the last with what is left."""
+    return np.diff(np.append(np.arange(0, length, side), length))
