@@ -84,6 +84,7 @@ def published() -> bytes:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
     monkeypatch.setattr(official, "PAUSE_S", 0.0)
+    monkeypatch.setattr(official, "CHUNK_BYTES", 100)
     return tmp_path / "weights"
 
 

@@ -31,7 +31,7 @@ PUBLISHED_WEIGHTS = {
 }
 """Where detectron2 publishes the weights of its Mask R-CNN ViTDet models, trained on COCO."""
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16  # what a break may cost
 TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of data
 BREAKS_IN_A_ROW = 5
 """A transfer that breaks so often without a byte of progress is given up."""
@@ -209,7 +209,7 @@ def _transfer(session: requests.Session, url: str, part: Path, start: int) -> It
 
 def _reason(error: Exception) -> str:
     """What went wrong, in one line, without the wrappings of the libraries below."""
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"it answers {error.response.status_code} {error.response.reason}"
     inner: BaseException = error
     while inner.__context__ is not None:
