@@ -18,7 +18,7 @@ from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig, preset
 from vitmalis.detector.official import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.errors import UserError
-from vitmalis.types import COCO_CLASSES, Detections, RgbImage
+from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,18 +61,26 @@ class Detector:
         self._model = model.to(self._device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def detect(self, image: RgbImage) -> Detections:
-        """Detect in one picture, RGB uint8 (H, W, 3) of any size.
+    def detect(
+        self, image: RgbImage, downsample_mask: BoolMask | None = None, restoration_point: int = 0
+    ) -> Detections:
+        """Detect in one picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3) of any size.
+            downsample_mask: bool (rows, cols) of `config.region_grid(H, W)`, True where resolution is lowered; None
+                for nowhere.
+            restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
 
         Returns:
             Boxes in pixels of this picture, best first.
 
         Raises:
-            UserError: it is no such picture.
+            UserError: it is no such picture, or the mask or restoration point does not fit.
         """
         pixels = image_tensor(image).to(self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return self._model.predict(pixels)[0]
+            return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
 
 def image_tensor(image: RgbImage) -> Tensor:
