@@ -67,6 +67,24 @@ class DetectionModel(nn.Module, ABC):
         layout = self.layout(size, downsample_mask)
         return self.detect_in(self.backbone(self.prepare(images), layout, restoration_point), size)
 
+    def predict_each(
+        self, images: Tensor, downsample_masks: Sequence[BoolMask], restoration_point: int = 0
+    ) -> list[Detections]:
+        """Detect in images (B, 3, H, W) that have a mask each; those of equal masks run as one batch.
+
+        Raises:
+            UserError: a mask or the restoration point does not fit.
+        """
+        grid = self.config.region_grid(images.shape[2], images.shape[3])
+        alike: dict[bytes, list[int]] = {}
+        for index, mask in enumerate(downsample_masks):
+            alike.setdefault(grid.check(mask).tobytes(), []).append(index)
+        found: dict[int, Detections] = {}
+        for indices in alike.values():
+            mask = downsample_masks[indices[0]]
+            found.update(zip(indices, self.predict(images[indices], mask, restoration_point), strict=True))
+        return [found[index] for index in range(len(images))]
+
     def predict_patches(self, patches: Tensor, layout: MixedLayout, restoration_point: int) -> list[Detections]:
         """Detect in frames of which only the pixels of two resolutions are at hand.
 
@@ -74,6 +92,9 @@ class DetectionModel(nn.Module, ABC):
             patches: RGB float (B, T, patch, patch, 3) of range 0..255, in the order of the layout.
             layout: which regions are downsampled.
             restoration_point: 0 to N, see `ViT.forward_patches`.
+
+        Raises:
+            UserError: the layout or the restoration point does not fit.
         """
         features = self.backbone.net.forward_patches(self.prepare_patches(patches, layout), layout, restoration_point)
         return self.detect_in(self.backbone.pyramid(features), (layout.grid.height_px, layout.grid.width_px))

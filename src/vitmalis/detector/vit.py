@@ -178,11 +178,15 @@ class ViT(nn.Module):
         Args:
             images: (B, 3, H, W), sides multiples of the patch.
             layout: which regions are downsampled in all of these images; None for none.
-            restoration_point: see `forward_patches`.
+            restoration_point: see `forward_patches`; of no consequence where nothing is downsampled.
 
         Returns:
             (B, C, H/patch, W/patch).
+
+        Raises:
+            UserError: there is no such restoration point, or the layout is made for another patch or window.
         """
+        self._check_point(restoration_point)
         if layout is not None:
             return self.forward_patches(layout.cut(images), layout, restoration_point)
         patches = self.patch_embed(images)  # (B, rows, cols, C)
@@ -205,7 +209,8 @@ class ViT(nn.Module):
         Raises:
             UserError: there is no such restoration point, or the layout is made for another patch or window.
         """
-        self._check(layout.grid, restoration_point)
+        self._check_point(restoration_point)
+        self._check_grid(layout.grid)
         if restoration_point == 0:
             return self(layout.restore_pixels(patches))
         rows, cols = layout.grid.patch_rows, layout.grid.patch_cols
@@ -223,9 +228,11 @@ class ViT(nn.Module):
             tokens = block(tokens, layout)
         return tokens.unflatten(1, (layout.rows, layout.cols)).permute(0, 3, 1, 2)
 
-    def _check(self, grid: RegionGrid, restoration_point: int) -> None:
+    def _check_point(self, restoration_point: int) -> None:
         if not 0 <= restoration_point <= self.config.subsets:
             raise UserError(f"restoration point {restoration_point} does not exist; choose 0 to {self.config.subsets}")
+
+    def _check_grid(self, grid: RegionGrid) -> None:
         if (grid.patch_px, grid.window) != (self.config.patch_px, self.config.window):
             raise UserError(
                 f"regions are made for patches of {grid.patch_px} px and windows of {grid.window}, but the model has "
