@@ -93,7 +93,7 @@ def run_judgement(config: DictConfig) -> None:
         frames = held_out.load()
         picked = np.linspace(0, len(frames) - 1, 6 if held_out.name == MARKET else 2).round().astype(int)
         tiles += [draw(frames[i][0], predict(model, frames[i][0], bf16=False)) for i in picked]
-    save_picture(folder / "detector_heldout.jpg", contact_sheet(tiles, 4, 400), quality=78)
+    save_picture(folder / "detector_heldout.jpg", contact_sheet(tiles, 4, 400), quality=68)
 
 
 def seconds_per_frame(model: FcosDetector, repeats: int = 5) -> float:
