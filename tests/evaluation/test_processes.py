@@ -53,7 +53,7 @@ def test_a_server_that_dies_costs_offloads_and_not_the_run(video: VideoSpec, tmp
     assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
     assert played.frames[-1].source == "tracker"  # the last result is carried on
     assert played.offloads[0].status == "ok"
-    assert "lost" in {offload.status for offload in played.offloads}
+    assert {offload.status for offload in played.offloads} - {"ok"}
 
 
 def test_without_emulation_the_client_is_sent_to_the_server(tmp_path: Path) -> None:
