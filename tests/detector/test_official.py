@@ -167,11 +167,12 @@ def test_no_progress_is_given_up_but_what_came_stays(zoo: Zoo, cache: Path, publ
     assert zoo.asked[-1] == "bytes=1000-"
 
 
-def test_offline_says_what_to_put_where(cache: Path) -> None:
+def test_offline_says_what_to_put_where(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Zoo(b"") as closed:
         url = closed.url
     with pytest.raises(UserError) as caught:
         fetched_weights(SMALL, url)
+    assert capsys.readouterr().err.strip() == ""  # no bar for what never began
     told = str(caught.value)
     assert "\n" not in told
     assert "model 'small'" in told

@@ -12,7 +12,6 @@ import msgspec
 import requests
 import torch
 from filelock import FileLock
-from requests.adapters import HTTPAdapter
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -157,16 +156,15 @@ def download(url: str, part: Path, final: Path, model: str) -> None:
         UserError: no connection, an answer that is no such file, or no progress.
     """
     breaks = 0
-    columns = (TextColumn(final.name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars, requests.Session() as session:
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(max_retries=2))  # to connect; a broken transfer is ours to go on with
-        bar = bars.add_task(final.name, total=None)
+        bar = bars.add_task(final.name, total=None, visible=False)
         while True:
             before = part.stat().st_size if part.is_file() else 0
             try:
                 for done_bytes, total_bytes in _transfer(session, url, part, before):
-                    bars.update(bar, completed=done_bytes, total=total_bytes)
+                    bars.update(bar, completed=done_bytes, total=total_bytes, visible=True)
                 return
             except _BrokenOff as error:
                 grown = part.is_file() and part.stat().st_size > before
