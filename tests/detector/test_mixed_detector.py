@@ -127,6 +127,13 @@ def test_mask_rcnn_takes_masks_too(image: np.ndarray, mask: np.ndarray) -> None:
     assert len(detector.detect(image, mask, 1)) > 0
 
 
+def test_bf16_takes_masks_too(model: DetectionModel, image: np.ndarray, mask: np.ndarray) -> None:
+    detector = Detector(model, weights_sha256="0", precision="bf16")
+    for point in range(3):
+        coarse, exact = detector.detect(image, mask, point), model.predict(batch(image), mask, point)[0]
+        assert abs(float(coarse.scores.mean()) - float(exact.scores.mean())) < 0.01
+
+
 def test_the_factor_is_the_padding_in_patches() -> None:
     config = msgspec.structs.replace(small_config(), divisor_px=48)
     assert config.downsampling_factor == 3
