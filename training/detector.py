@@ -29,7 +29,8 @@ from training.detection.scores import Scores
 from training.detection.state import TrainingState
 from training.detection.stream import RenderedSource, Scene, Stage, TrainingStream
 from training.detection.trainer import Plan, train
-from vitmalis.detector import build_model, preset, save_checkpoint
+from vitmalis.detector import build_model, load_checkpoint, load_into, preset, save_checkpoint
+from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.errors import UserError
 from vitmalis.paths import cache_dir
@@ -101,6 +102,19 @@ def make_plan(config: DictConfig) -> Plan:
     if (settings.hours is None) == (settings.steps is None):
         raise UserError(f"train.hours={settings.hours} and train.steps={settings.steps}: give one and null the other")
     return Plan(**{f.name: settings[f.name] for f in dataclasses.fields(Plan)})
+
+
+def make_model(config: DictConfig) -> DetectionModel:
+    """The model that a new run starts from: fresh, or with the weights and the windows that `start` names.
+
+    Raises:
+        UserError: no such model, or weights that do not fit it.
+    """
+    model = build_model(preset(config.model).with_window(config.start.window))
+    if config.start.weights is not None:
+        state, _ = load_checkpoint(Path(config.start.weights))
+        load_into(model, state, config.start.weights)
+    return model
 
 
 @dataclass
@@ -208,7 +222,7 @@ def run_training(config: DictConfig) -> None:
     cv2.setNumThreads(1)
     torch.manual_seed(config.train.seed)
     plan, clips = make_plan(config), read_clips(config)
-    state = TrainingState.fresh(build_model(preset(config.model)), plan.learning_rate, plan.weight_decay)
+    state = TrainingState.fresh(make_model(config), plan.learning_rate, plan.weight_decay)
     if (folder / "last.pt").exists():
         state.restore(folder / "last.pt")
         log.info("going on from step %d (%.2f h)", state.step, state.seconds / 3600)

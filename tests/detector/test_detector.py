@@ -82,6 +82,40 @@ def test_wrong_names_are_told(weights: Path) -> None:
         load_detector("vitdet_b", weights=weights)
 
 
+def test_another_window(detector: Detector, weights: Path, image: np.ndarray) -> None:
+    other = load_detector("vitdet_tiny", weights=weights, window=3)
+    assert other.config.vit.window == 3
+    assert other.model_id != detector.model_id
+    assert not np.array_equal(other.detect(image).scores, detector.detect(image).scores)
+    assert load_detector("vitdet_tiny", weights=weights, window=5).model_id == detector.model_id
+    with pytest.raises(UserError, match="model window 0 is too small"):
+        load_detector("vitdet_tiny", weights=weights, window=0)
+
+
+def test_relative_positions_of_another_window_are_resized() -> None:
+    """Running with other windows is resizing the tables of window blocks beforehand, as upstream's function does."""
+    torch.manual_seed(0)
+    config = DetectorConfig(
+        name="small", vit=VitConfig(width=16, depth=4, heads=2, subsets=2, window=7, relative_grid=8)
+    )
+    wide = build_model(config)
+    state = {name: torch.randn_like(value) * 0.2 for name, value in wide.state_dict().items()}
+    narrow = build_model(config.with_window(4))
+    narrow.load_state_dict(state)
+    native = build_model(msgspec.structs.replace(config, vit=msgspec.structs.replace(config.vit, window=4)))
+    for block in (0, 2):
+        for axis in "hw":
+            name = f"backbone.net.blocks.{block}.attn.rel_pos_{axis}"
+            table = torch.nn.functional.interpolate(state[name].t()[None], size=7, mode="linear")[0].t()
+            state[name] = table
+    native.load_state_dict(state)
+    images = torch.randn(1, 3, 160, 96)
+    with torch.inference_mode():
+        assert torch.equal(narrow.backbone.net(images), native.backbone.net(images))
+        wide.load_state_dict(narrow.state_dict())
+        assert not torch.allclose(wide.backbone.net(images), native.backbone.net(images), atol=1e-2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],

@@ -144,6 +144,23 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         """How much smaller a downsampled region is, along each axis."""
         return self.divisor_px // self.vit.patch_px
 
+    def with_window(self, window: int | None) -> DetectorConfig:
+        """The same model with attention windows of another side in tokens; None for its own.
+
+        Weights of the one fit the other: relative positions keep their tables, which are resized when used (upstream's
+        `get_rel_pos`). The paper runs weights of window 14 with window 9.
+
+        Raises:
+            UserError: the side is not positive.
+        """
+        if window is None or window == self.vit.window:
+            return self
+        if window < 1:
+            raise UserError(f"model window {window} is too small; give 1 token or more")
+        held = self.vit.relative_window or self.vit.window
+        vit = msgspec.structs.replace(self.vit, window=window, relative_window=held)
+        return msgspec.structs.replace(self, vit=vit)
+
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
         """The decision regions of frames of a size."""
         return RegionGrid(width_px, height_px, self.vit.window, self.downsampling_factor, self.vit.patch_px)

@@ -129,7 +129,12 @@ def weights_path(config: DetectorConfig, weights: str | Path | None) -> Path:
 
 
 def load_detector(
-    name: str, *, weights: str | Path | None = None, device: str = "cpu", precision: str = "fp32"
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    window: int | None = None,
 ) -> Detector:
     """Make a named detector ready to use.
 
@@ -138,11 +143,12 @@ def load_detector(
         weights: file or URL; None for those that come with the package or are published, downloaded once.
         device: as PyTorch names it.
         precision: "fp32", or "bf16" or "fp16" for autocast.
+        window: side of attention windows in tokens; None for the model's own.
 
     Raises:
         UserError: unknown model, device or precision; weights missing, unreadable or of another model.
     """
-    config = preset(name)
+    config = preset(name).with_window(window)
     path = weights_path(config, weights)
     state, metadata = load_checkpoint(path)
     with torch.device("meta"):

@@ -1,0 +1,120 @@
+"""Training may start from a checkpoint, with windows of another size than the checkpoint was trained with."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from training.detection.state import TrainingState
+from training.detection.stream import RenderedSource, Stage, TrainingStream
+from training.detection.trainer import Plan, train
+from training.detector import make_model
+from vitmalis.detector import PRESETS, DetectorConfig, build_model, load_detector, preset, save_checkpoint
+from vitmalis.detector.config import PyramidConfig
+from vitmalis.errors import UserError
+from vitmalis.types import Detections
+from vitmalis.video.standin import SceneFrame
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> DetectorConfig:
+    """A small model with relative positions, which are what depends on the window, under a name."""
+    tiny = preset("vitdet_tiny")
+    vit = msgspec.structs.replace(
+        tiny.vit,
+        width=32,
+        depth=4,
+        heads=2,
+        window=4,
+        position_grid=(8, 8),
+        relative_positions=True,
+        relative_grid=8,
+    )
+    config = msgspec.structs.replace(
+        tiny, name="small", vit=vit, pyramid=PyramidConfig(strides=(8, 16, 32), channels=32)
+    )
+    monkeypatch.setitem(PRESETS, "small", config)
+    return config
+
+
+@pytest.fixture
+def weights(small: DetectorConfig, tmp_path: Path) -> Path:
+    torch.manual_seed(4)
+    model = build_model(small)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "rel_pos" in name:
+                value.normal_(std=0.2)
+    save_checkpoint(model, tmp_path / "window4.pt", {})
+    return tmp_path / "window4.pt"
+
+
+def start(weights: Path | None, window: int | None) -> DictConfig:
+    path = None if weights is None else str(weights)
+    return OmegaConf.create({"model": "small", "start": {"weights": path, "window": window}})
+
+
+class Square:
+    """A scene of one grey square."""
+
+    def __init__(self, profile: str, seed: int) -> None:
+        self.start = 20 + seed % 7
+
+    def render_full(self, frame_index: int) -> SceneFrame:
+        image = np.full((64, 64, 3), 30, np.uint8)
+        image[self.start : self.start + 30, self.start : self.start + 30] = 200
+        box = [[self.start, self.start, self.start + 30, self.start + 30]]
+        return SceneFrame(image, Detections.of(box, [1.0], [2]), np.ones(1, np.float32))
+
+
+def test_starts_from_the_checkpoint_with_the_other_window(weights: Path) -> None:
+    model = make_model(start(weights, 3))
+    assert model.config.vit.window == 3
+    own = make_model(start(weights, None))
+    assert own.config == PRESETS["small"]
+    for name, value in own.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    fresh = make_model(start(None, None))
+    assert not torch.equal(fresh.backbone.net.blocks[0].attn.rel_pos_h, own.backbone.net.blocks[0].attn.rel_pos_h)
+
+
+def test_weights_of_another_model_are_refused(weights: Path) -> None:
+    config = start(weights, None)
+    config.model = "vitdet_tiny"
+    with pytest.raises(UserError, match=r"window4\.pt' do not fit"):
+        make_model(config)
+
+
+def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    plan = Plan(
+        hours=None,
+        steps=3,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        warm_up=0.1,
+        ema_decay=0.9,
+        clip_norm=1.0,
+        box_weight=2.0,
+        bf16=False,
+        seed=5,
+        workers=0,
+    )
+    rendered = RenderedSource(Square, ("walkS",), 10_000, frames_per_scene=3)
+    stages = (Stage(1.0, 2, ((64, 64),), (1.0, 1.0)),)
+    stream = TrainingStream({}, {}, rendered, 1.0, 2, stages, seed=5)
+    model = make_model(start(weights, 3))
+    before = model.backbone.net.blocks[0].attn.rel_pos_h.clone()
+    state = TrainingState.fresh(model, plan.learning_rate, plan.weight_decay)
+    train(state, stream, plan, lambda *_: None)
+    after = state.model.backbone.net.blocks[0].attn.rel_pos_h
+    assert after.shape == before.shape
+    assert after.isfinite().all()
+    assert not torch.equal(after, before)
+    save_checkpoint(state.model, tmp_path / "window3.pt", {"window": 3})
+    detector = load_detector("small", weights=tmp_path / "window3.pt", window=3)
+    assert detector.config.vit.window == 3
+    detector.detect(np.zeros((128, 128, 3), np.uint8))
