@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from vitmalis.video.clips import resolve_clip
 
 from evaluation.config import EvaluationConfig, config_hash
 from evaluation.sweep import RunPlace
@@ -19,6 +18,7 @@ from vitmalis.metrics import MatchRule
 from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.paths import cache_dir
 from vitmalis.policy import build_policy
+from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 
 EMBEDDED_MODEL = "vitdet_tiny"
