@@ -47,7 +47,9 @@ class _Connection:
     def __init__(self, context: zmq.Context, address: str, hello: m.Hello, buffer_bytes: int) -> None:
         self.dealer = context.socket(zmq.DEALER)
         configure(self.dealer)
-        self.dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        # An hour: never, since this connection is closed long before. With -1, which says never, one client in five
+        # whose server had died hung in the context's `term` (libzmq 4.3.5); with this none in forty did.
+        self.dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, round(_CONNECT_TIMEOUT_S * 1e3))
         self.dealer.setsockopt(zmq.SNDHWM, 4)  # two offloads with their announcements
         self.dealer.setsockopt(zmq.MAXMSGSIZE, m.MAX_HEADER_BYTES + m.MAX_DETECTIONS * m.DETECTION_BYTES)
