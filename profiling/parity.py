@@ -217,20 +217,14 @@ def compare(golden: GoldenSet) -> dict[str, Any]:
 
 
 def largest_errors(compared: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per stage, over all arrays of all pictures, the largest of each kind of error, and whether all passed."""
+    """Per stage, over all arrays of all pictures: the largest of each kind of error, counts, and whether all passed."""
     result: dict[str, dict[str, Any]] = {}
     for row in compared:
         stage = result.setdefault(row["stage"], {"passed": True})
-        for key in (
-            "error",
-            "error_px",
-            "error_score",
-            "unpaired_golden",
-            "unpaired_ours",
-            "scores_above_plain_tolerance",
-        ):
-            if key in row:
-                stage[key] = max(stage.get(key, 0), row[key])
+        for key in row.keys() & {"error", "error_px", "error_score"}:
+            stage[key] = max(stage.get(key, 0.0), row[key])
+        for key in row.keys() & {"pairs", "unpaired_golden", "unpaired_ours", "scores_above_plain_tolerance"}:
+            stage[key] = stage.get(key, 0) + row[key]
         stage["passed"] &= row["passed"]
     return result
 
