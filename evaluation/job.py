@@ -35,6 +35,7 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
     with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
         run.log_params(flat(config))
         run.log_artifact(_write_config(config, place.directory))
+        fetch_weights(config)
         # The server and the link come first: a busy port should not be found out after minutes of references.
         with (
             processes.server(config, place.directory) as server,
@@ -48,6 +49,14 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
     place.write_summary("FINISHED", metrics, run_id=run.run_id)
     terminal.result(metrics, _places(config, place))
     return metrics
+
+
+def fetch_weights(config: EvaluationConfig) -> None:
+    """Download published weights on first use: here, where a person sees the progress, and not in the server."""
+    from vitmalis.detector import preset
+    from vitmalis.detector.detector import weights_path
+
+    weights_path(preset(config.model.name), config.model.weights)
 
 
 def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections] | None:
