@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,19 @@ from evaluation.terminal import Terminal
 from vitmalis.metrics import summarise
 from vitmalis.references import compute_references
 from vitmalis.types import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What the run is judged by.
+
+    Attributes:
+        detections: one `Detections` a played frame; None for a live source, whose frames nobody can see twice.
+        model_id: of the model they come from, which the server must serve, too; empty for none.
+    """
+
+    detections: list[Detections] | None = None
+    model_id: str = ""
 
 
 def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | None = None) -> dict[str, float]:
@@ -42,10 +56,10 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
             processes.relay(config.link, server.address, plan.trace, place.directory) as address,
         ):
             references = find_references(plan, run, terminal)
-            played = play(plan, server, address, run, place.directory, terminal)
-        metrics = summarise(played.frames, played.offloads, references, plan.rule)
+            played = play(plan, server, address, references.model_id, run, place.directory, terminal)
+        metrics = summarise(played.frames, played.offloads, references.detections, plan.rule)
         run.log_metrics(metrics)
-        report(plan, played, references, run, place.directory, terminal)
+        report(plan, played, references.detections, run, place.directory, terminal)
     place.write_summary("FINISHED", metrics, run_id=run.run_id)
     terminal.result(metrics, _places(config, place))
     return metrics
@@ -59,8 +73,8 @@ def fetch_weights(config: EvaluationConfig) -> None:
     weights_path(preset(config.model.name), config.model.weights)
 
 
-def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections] | None:
-    """Reference detections of the played frames; None for a live source, whose frames nobody can see twice."""
+def find_references(plan: Plan, run: Run, terminal: Terminal) -> References:
+    """Reference detections of the played frames, where there can be any."""
     model = plan.config.model
     import torch
 
@@ -68,24 +82,27 @@ def find_references(plan: Plan, run: Run, terminal: Terminal) -> list[Detections
 
     if plan.clip.live:
         terminal.warn("a live source has no references: F1 is left out")
-        return None
+        return References()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         detector = load_detector(model.name, weights=model.weights, device=model.device, precision=model.precision)
         run.tag({"model_id": detector.model_id})
         with terminal.progress("references (full resolution, kept for later runs)") as step:
-            return compute_references(plan.clip, detector, step, workers=plan.config.references.workers)
+            detections = compute_references(plan.clip, detector, step, workers=plan.config.references.workers)
+            return References(detections, detector.model_id)
     finally:
         torch.set_num_threads(threads)
 
 
-def play(plan: Plan, server: Served, address: str, run: Run, directory: Path, terminal: Terminal) -> Played:
+def play(
+    plan: Plan, server: Served, address: str, model_id: str, run: Run, directory: Path, terminal: Terminal
+) -> Played:
     """Let the clip play against the server at (or behind) `address`; what went wrong on the way is said and tagged."""
     try:
         with terminal.progress("playing") as step:
             played = processes.play(
-                plan.session(address, directory),
+                plan.session(address, model_id, directory),
                 plan.config.client.threads,
                 directory,
                 lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),

@@ -53,13 +53,14 @@ class Plan:
         """How boxes are matched."""
         return MatchRule(self.config.eval.iou_threshold, self.config.eval.score_threshold)
 
-    def session(self, address: str, directory: Path) -> ClientSession:
-        """What the client process is told."""
+    def session(self, address: str, model_id: str, directory: Path) -> ClientSession:
+        """What the client process is told; `model_id` is what the server must serve, empty for any."""
         client = msgspec.structs.asdict(self.config.client)
         del client["threads"]  # of the process, not of the session
         return ClientSession(
             video=self.clip,
             server_address=address,
+            model_id=model_id,
             output_dir=str(directory),
             policy=self.config.policy_name,
             policy_options=self.config.policy_options,

@@ -105,6 +105,13 @@ def test_absent_server_is_one_clear_error(video: VideoSpec, tmp_path: Path) -> N
         client.play()
 
 
+def test_server_of_another_model_is_refused(video: VideoSpec, tmp_path: Path) -> None:
+    with blob_server(tmp_path) as server:
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, model_id="vitdet-7"))
+        with pytest.raises(UserError, match="serves blob blob-1, this run is judged by vitdet-7"):
+            client.play()
+
+
 def test_missing_clip_is_told_before_anything_plays(video: VideoSpec, tmp_path: Path) -> None:
     missing = VideoSpec("gone", str(tmp_path / "gone.mp4"), FPS, 0, FRAMES, WIDTH, HEIGHT)
     with blob_server(tmp_path) as server:

@@ -105,7 +105,7 @@ def run(
         monkeypatch.setattr(processes, "server", ready)
         monkeypatch.setattr(processes, "relay", lambda _link, upstream, *_: contextlib.nullcontext(upstream))
         monkeypatch.setattr(processes, "play", play)
-        monkeypatch.setattr(job, "find_references", lambda *_: [BOX] * FRAMES)
+        monkeypatch.setattr(job, "find_references", lambda *_: job.References([BOX] * FRAMES, "model"))
         console = Console(file=(tmp_path / "said.txt").open("w"), width=120)
         place = RunPlace(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
         try:

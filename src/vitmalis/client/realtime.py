@@ -128,7 +128,7 @@ class RealtimeClient:
         )
         self.recorder = Recorder(self._interval_s)
         self._inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._offload_worker = OffloadWorker(session.server_address, self._inbox.put)
+        self._offload_worker = OffloadWorker(session.server_address, session.model_id, self._inbox.put)
         self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), self._inbox.put)
         video = session.video
         self._camera = Camera(open_video(video), video.fps, session.buffer_frames, live=video.live)

@@ -21,6 +21,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         output_dir: folder for the records.
         policy, policy_options: see `vitmalis.policy.build_policy`.
         tracker: see `TrackerOptions`.
+        model_id: what the server must serve, so that results are judged against the same model; empty for any.
         trace: name of the network trace, for the records.
         score_threshold: boxes under this score are neither shown nor tracked.
         buffer_frames: frames the camera buffer holds; a client that is later loses the oldest.
@@ -36,6 +37,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = "trackb2b"
     policy_options: dict[str, Any] = {}
     tracker: TrackerOptions = TrackerOptions()
+    model_id: str = ""
     trace: str = ""
     score_threshold: float = 0.5
     buffer_frames: int = 8

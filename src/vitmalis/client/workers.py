@@ -143,12 +143,14 @@ class OffloadWorker(Worker):
 
     Args:
         address: the server's, or the relay's in front of it.
+        model_id: what it must serve; empty for any. Another model ends the run with a `UserError`.
         post: where reports go.
     """
 
-    def __init__(self, address: str, post: Post) -> None:
+    def __init__(self, address: str, model_id: str, post: Post) -> None:
         super().__init__("offload", post)
         self._address = address
+        self._model_id = model_id
         self._endpoint = ClientEndpoint()
         self._starts: queue.SimpleQueue[StartOffload] = queue.SimpleQueue()
         self._under_way: dict[int, tuple[StartOffload, Encoded]] = {}
@@ -202,6 +204,7 @@ class OffloadWorker(Worker):
     def _on_event(self, event: Event) -> None:
         match event:
             case Connected():
+                self._check_model(event.welcome)
                 self._post(LinkChanged(up=True))
             case Disconnected():
                 self._under_way.clear()
@@ -215,6 +218,13 @@ class OffloadWorker(Worker):
                 start, encoded = self._under_way.pop(event.result.seq)
                 outcome = outcome_of(start, encoded, event)
                 self._post(ResultArrived(start.offload_id, event.detections, outcome))
+
+    def _check_model(self, welcome: messages.Welcome) -> None:
+        if self._model_id and welcome.model_id != self._model_id:
+            raise UserError(
+                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is judged by "
+                f"{self._model_id}: start it with the same model, weights and precision"
+            )
 
 
 def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:
