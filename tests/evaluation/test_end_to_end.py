@@ -64,7 +64,14 @@ def statuses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def children(process: subprocess.Popen[str], module: str) -> list[psutil.Process]:
-    return [p for p in psutil.Process(process.pid).children() if module in " ".join(p.cmdline())]
+    return [p for p in psutil.Process(process.pid).children() if module in command_line(p)]
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # a helper such as git may end between being listed and being asked
+        return ""
 
 
 def wait_for_child(process: subprocess.Popen[str], module: str) -> psutil.Process:

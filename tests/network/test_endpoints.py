@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
 from vitmalis.network import messages as m
 from vitmalis.network.endpoints import ClientEndpoint
 from vitmalis.network.events import (
     Connected,
     Disconnected,
-    Event,
     FailureReceived,
     PongReceived,
     ResultReceived,
@@ -26,29 +26,11 @@ from vitmalis.network.payloads import pack_detections
 from vitmalis.server.endpoint import Received, ServerEndpoint
 from vitmalis.types import Configuration, Detections
 
-PATIENCE_S = 20.0
 FOUND = Detections.of([[1, 2, 3, 4]], [0.5], [2])
 
 
 def offload(seq: int) -> m.Offload:
     return m.Offload.of(seq, seq, (960, 540), Configuration())
-
-
-def next_event(client: ClientEndpoint, kind: type) -> Event:
-    """The next event, which is alone and of this kind."""
-    (event,) = next_events(client, 1)
-    assert isinstance(event, kind), event
-    return event
-
-
-def next_events(client: ClientEndpoint, count: int) -> list[Event]:
-    """The next `count` events."""
-    events: list[Event] = []
-    deadline_s = time.monotonic() + PATIENCE_S
-    while len(events) < count and time.monotonic() < deadline_s:
-        events += client.poll(1.0)
-    assert len(events) == count, f"{events}; last error: {client.last_error}"
-    return events
 
 
 def answer(server: ServerEndpoint, received: Received) -> None:
