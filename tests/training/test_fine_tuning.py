@@ -99,6 +99,7 @@ def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_p
         ema_decay=0.9,
         clip_norm=1.0,
         box_weight=2.0,
+        mixed_share=0.5,
         bf16=False,
         seed=5,
         workers=0,

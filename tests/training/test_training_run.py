@@ -66,6 +66,7 @@ def plan(steps: int | None, hours: float | None = None) -> Plan:
         ema_decay=0.9,
         clip_norm=1.0,
         box_weight=2.0,
+        mixed_share=0.5,
         bf16=False,
         seed=5,
         workers=0,

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.detection.mixing import random_mixture
 from training.detection.state import TrainingState, learning_rate_factor
 from training.detection.stream import TrainingStream, loader
 from vitmalis.detector.fcos import FcosDetector
@@ -25,6 +27,7 @@ class Plan:
         learning_rate, weight_decay, warm_up, ema_decay, clip_norm: of AdamW, the schedule (share of the run), the
             average and the gradient.
         box_weight: how much the box loss counts, relative to the other two.
+        mixed_share: share of the batches in which random regions are downsampled (see `random_mixture`).
         bf16: automatic mixed precision on the CPU.
         seed: of everything random.
         workers: processes that make batches.
@@ -38,6 +41,7 @@ class Plan:
     ema_decay: float
     clip_norm: float
     box_weight: float
+    mixed_share: float
     bf16: bool
     seed: int
     workers: int
@@ -91,8 +95,11 @@ def train_batch(state: TrainingState, images: Tensor, targets: list[dict[str, Te
     model = state.model
     assert isinstance(model, FcosDetector)
     generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
+    rng = np.random.default_rng([plan.seed, state.step])
+    grid = model.config.region_grid(images.shape[2], images.shape[3])
+    mixture = random_mixture(rng, grid, model.config.vit.subsets, plan.mixed_share)
     with window_of_positions(model, generator), torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
-        outputs = model(images.float())
+        outputs = model(images.float(), *mixture)
     losses = model.loss(outputs, targets)
     total = losses["classification"] + plan.box_weight * losses["boxes"] + losses["centreness"]
     if not torch.isfinite(total):
