@@ -1,5 +1,17 @@
-"""Decision regions: the grid over a frame in which resolution is chosen."""
+"""Decision regions: their grid over a frame, how much each moves, and what each shows."""
 
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.classify import RegionType, classify, downsample_mask, task_relevance
+from vitmalis.regions.grid import ModelGeometry, RegionGrid
+from vitmalis.regions.motion import Motion, MotionAnalyzer, MotionOptions
 
-__all__ = ["RegionGrid"]
+__all__ = [
+    "ModelGeometry",
+    "Motion",
+    "MotionAnalyzer",
+    "MotionOptions",
+    "RegionGrid",
+    "RegionType",
+    "classify",
+    "downsample_mask",
+    "task_relevance",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,6 +130,30 @@ class RegionGrid:
     def tokens(self, downsample_mask: BoolMask) -> int:
         """Tokens of both resolutions together."""
         return self.full_tokens(downsample_mask) + self.low_tokens(downsample_mask)
+
+
+class ModelGeometry(msgspec.Struct, frozen=True):
+    """What a client has to know of the server's model to lay out regions for it.
+
+    Attributes:
+        window: side of an attention window in tokens.
+        factor: how much smaller a downsampled region is, along each axis.
+        patch_px: side of a patch.
+        restoration_points: the largest restoration point N; 0..N may be asked for.
+    """
+
+    window: int
+    factor: int
+    patch_px: int
+    restoration_points: int
+
+    def grid(self, width_px: int, height_px: int) -> RegionGrid:
+        """Regions of frames of this size.
+
+        Raises:
+            UserError: a size that is not positive.
+        """
+        return RegionGrid(width_px, height_px, self.window, self.factor, self.patch_px)
 
 
 def _extents(length: int, side: int) -> Int64Array:

@@ -1,0 +1,96 @@
+"""Region types, and what each downsampling type does with them (paper, section IV-B): pure functions on arrays."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, Detections
+
+MOTION_THRESHOLD = 0.001
+"""delta^m of the paper: a region with less of the frame's foreground is static."""
+
+RELEVANCE_THRESHOLD = 0.0
+"""delta^rho of the paper: a moving region with any object in it is a dynamic object region."""
+
+
+class RegionType(IntEnum):
+    """What a decision region shows."""
+
+    SBR = 0
+    """Static background: hardly moves, whatever is in it."""
+
+    CMR = 1
+    """Camera-induced motion: moves, without objects."""
+
+    DOR = 2
+    """Dynamic objects: moves, with objects; never downsampled."""
+
+
+DOWNSAMPLED_TYPES: dict[int, tuple[RegionType, ...]] = {
+    0: (),
+    1: (RegionType.CMR,),
+    2: (RegionType.CMR, RegionType.SBR),
+}
+"""Which region types each tau_d downsamples."""
+
+
+def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float64]:
+    """rho_j: share of the objects whose boxes overlap region j.
+
+    Boxes count inside the frame only, and touching a region's edge is no overlap. An object may count in several
+    regions, so that the shares need not sum to 1.
+
+    Returns:
+        float64 (rows, cols), 0..1; all 0 without objects.
+    """
+    if not len(detections):
+        return np.zeros(grid.shape)
+    left, top, right, bottom = np.moveaxis(grid.region_boxes_px, -1, 0)[..., None]  # each (rows, cols, 1)
+    x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
+    wide = np.minimum(right, x1) > np.maximum(left, x0)
+    high = np.minimum(bottom, y1) > np.maximum(top, y0)
+    return np.asarray((wide & high).mean(axis=-1), np.float64)
+
+
+def classify(
+    region_motion: NDArray[np.floating],
+    relevance: NDArray[np.floating],
+    motion_threshold: float = MOTION_THRESHOLD,
+    relevance_threshold: float = RELEVANCE_THRESHOLD,
+) -> NDArray[np.int8]:
+    """Type of each region, in the paper's order: motion is asked first.
+
+    So a region whose objects and background both stand still is an SBR, and tau_d = 2 downsamples it, objects and
+    all. A moving camera leaves few such regions.
+
+    Args:
+        region_motion: m_j, (rows, cols).
+        relevance: rho_j, (rows, cols).
+        motion_threshold: delta^m; below it a region is an SBR.
+        relevance_threshold: delta^rho; above it a moving region is a DOR.
+
+    Returns:
+        int8 (rows, cols) of `RegionType`.
+    """
+    moving = np.where(relevance > relevance_threshold, RegionType.DOR, RegionType.CMR)
+    return np.where(region_motion < motion_threshold, RegionType.SBR, moving).astype(np.int8)
+
+
+def downsample_mask(region_types: NDArray[np.int8], tau_d: int) -> BoolMask:
+    """B = f_tau(phi): bool (rows, cols), True where tau_d asks for low resolution.
+
+    Args:
+        region_types: int8 (rows, cols) of `RegionType`.
+        tau_d: 0 downsamples nothing, 1 CMRs, 2 CMRs and SBRs.
+
+    Raises:
+        UserError: another tau_d.
+    """
+    if tau_d not in DOWNSAMPLED_TYPES:
+        raise UserError(f"tau_d must be one of {', '.join(map(str, DOWNSAMPLED_TYPES))}, not {tau_d}")
+    return np.isin(region_types, DOWNSAMPLED_TYPES[tau_d])
