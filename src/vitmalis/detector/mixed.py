@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitmalis.detector.windows import Rectangles, TokenLayout, make_layout
 from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.order import regions_by_shape
 from vitmalis.types import BoolMask
 
 
@@ -151,13 +152,10 @@ def _mixed_layout(grid: RegionGrid, mask: bytes, device: torch.device) -> MixedL
 def _regions(grid: RegionGrid, chosen: BoolMask, factor: int, device: torch.device) -> list[Rectangles]:
     """The chosen regions as rectangles of tokens of `factor` patches a side, those of equal shape together."""
     found = []
-    for height in np.unique(grid.heights)[::-1]:
-        for width in np.unique(grid.widths)[::-1]:
-            row, col = np.nonzero(chosen & (grid.heights == height)[:, None] & (grid.widths == width))
-            if len(row):
-                row_at = row[:, None] * (grid.side // factor) + np.arange(height // factor)
-                col_at = col[:, None] * (grid.side // factor) + np.arange(width // factor)
-                found.append(Rectangles(torch.as_tensor(row_at, device=device), torch.as_tensor(col_at, device=device)))
+    for group in regions_by_shape(grid, chosen):
+        row_at = group.rows[:, None] * (grid.side // factor) + np.arange(group.height // factor)
+        col_at = group.cols[:, None] * (grid.side // factor) + np.arange(group.width // factor)
+        found.append(Rectangles(torch.as_tensor(row_at, device=device), torch.as_tensor(col_at, device=device)))
     return found
 
 

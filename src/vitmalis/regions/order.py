@@ -1,0 +1,39 @@
+"""The order of regions in a sequence of tokens and in a packed frame: both ends agree because both ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitmalis.regions.grid import Int64Array, RegionGrid
+from vitmalis.types import BoolMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionGroup:
+    """Regions of equal shape in raster order.
+
+    Attributes:
+        rows, cols: int64 (n,), the place of each region in the grid.
+        height, width: of each region in full-resolution patches.
+    """
+
+    rows: Int64Array
+    cols: Int64Array
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def regions_by_shape(grid: RegionGrid, chosen: BoolMask) -> list[RegionGroup]:
+    """Sort the chosen regions, bool (rows, cols), into at most four groups: the higher, then the wider ones first."""
+    groups = []
+    for height in np.unique(grid.heights)[::-1].tolist():
+        for width in np.unique(grid.widths)[::-1].tolist():
+            rows, cols = np.nonzero(chosen & (grid.heights == height)[:, None] & (grid.widths == width))
+            if len(rows):
+                groups.append(RegionGroup(rows, cols, height, width))
+    return groups
