@@ -1,0 +1,49 @@
+"""What an offload would cost and be worth, before it is made (paper, section IV-D)."""
+
+from vitmalis.estimation.estimators import (
+    AnyEstimator,
+    Estimator,
+    LinearEstimator,
+    MlpEstimator,
+    OfflineMeanEstimator,
+    load_estimator,
+    save_estimator,
+)
+from vitmalis.estimation.features import (
+    ACCURACY_FEATURES,
+    SIZE_FEATURES,
+    CandidateFeatures,
+    Candidates,
+    candidate_features,
+    configuration_space,
+)
+from vitmalis.estimation.latency import (
+    EncodeTable,
+    InferenceFit,
+    LatencyTables,
+    e2e_latency_s,
+    load_latency_tables,
+    save_latency_tables,
+)
+
+__all__ = [
+    "ACCURACY_FEATURES",
+    "SIZE_FEATURES",
+    "AnyEstimator",
+    "CandidateFeatures",
+    "Candidates",
+    "EncodeTable",
+    "Estimator",
+    "InferenceFit",
+    "LatencyTables",
+    "LinearEstimator",
+    "MlpEstimator",
+    "OfflineMeanEstimator",
+    "candidate_features",
+    "configuration_space",
+    "e2e_latency_s",
+    "load_estimator",
+    "load_latency_tables",
+    "save_estimator",
+    "save_latency_tables",
+]

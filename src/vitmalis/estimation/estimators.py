@@ -1,0 +1,275 @@
+"""Estimators of payload size and accuracy (paper, equations 1 and 3; alternatives of Table II): one file format each.
+
+An estimator is its file: a msgspec struct whose `kind` says which it is. Training lives elsewhere; NumPy suffices here.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.estimation.features import ACCURACY_FEATURES, SIZE_FEATURES
+from vitmalis.paths import atomic_path
+
+FloatArray = NDArray[np.float64]
+
+VERSION = 1
+"""Of the file format; files of another version are refused."""
+
+Target = Literal["payload_bytes", "f1"]
+FEATURES: dict[Target, tuple[str, ...]] = {"payload_bytes": SIZE_FEATURES, "f1": ACCURACY_FEATURES}
+LIMITS: dict[Target, tuple[float, float]] = {"payload_bytes": (1.0, np.inf), "f1": (0.0, 1.0)}
+"""What an estimate can be: a payload has a byte, an F1 lies in 0..1. Every kind is clipped to it."""
+
+_MAKE_ANEW = "make it anew with `python -m training.estimators`"
+
+
+class Estimator(Protocol):
+    """Estimates one target from feature rows."""
+
+    @property
+    def kind(self) -> str:
+        """mlp, linear or mean."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the columns that `predict` takes."""
+
+    @property
+    def target(self) -> Target:
+        """What it estimates."""
+
+    @property
+    def model_id(self) -> str:
+        """The detector whose samples it learned from."""
+
+    def predict(self, features: ArrayLike) -> FloatArray:
+        """Features (n, F) to estimates (n,): bytes, or F1 in 0..1."""
+
+
+class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=True, tag_field="kind"):
+    """What all kinds have in common.
+
+    Attributes:
+        target: what is estimated.
+        features: columns of the input, exactly those of `FEATURES[target]`.
+        model, model_id: the detector whose samples it learned from.
+        provenance: how it was made: data, seeds, scores; free form.
+        version: of the file format.
+    """
+
+    target: Target
+    features: tuple[str, ...]
+    model: str
+    model_id: str
+    provenance: dict[str, Any] = {}
+    version: int = VERSION
+
+    @property
+    def kind(self) -> str:
+        """Which estimator this is."""
+        return str(self.__struct_config__.tag)
+
+    def predict(self, features: ArrayLike) -> FloatArray:
+        """Estimate the target of each row.
+
+        Args:
+            features: (n, F), columns as in `features`.
+
+        Returns:
+            float64 (n,) within `LIMITS[target]`.
+
+        Raises:
+            ValueError: rows of another width.
+            UserError: a configuration that an offline mean has never seen.
+        """
+        rows = np.asarray(features, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.features):
+            raise ValueError(f"features are {rows.shape}, this estimator takes (n, {len(self.features)})")
+        return np.clip(self._estimate(rows), *LIMITS[self.target])
+
+    def _estimate(self, rows: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+
+class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mlp"):
+    """A multilayer perceptron with ReLUs: standardised inputs, one output.
+
+    Attributes:
+        mean, scale: float64 (F,): an input enters as (x - mean) / scale.
+        weights: per layer float32 (inputs, outputs); the last has one output.
+        biases: per layer float32 (outputs,).
+        output_mean, output_scale: the output leaves as y * scale + mean.
+        output: what that is: the target itself, or its natural logarithm.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    output_mean: float
+    output_scale: float
+    output: Literal["identity", "log"]
+
+    def __post_init__(self) -> None:
+        width = len(self.features)
+        if self.mean.shape != (width,) or self.scale.shape != (width,) or not (self.scale > 0).all():
+            raise ValueError(f"mean and scale must be ({width},) and scales positive")
+        if not self.weights or len(self.weights) != len(self.biases):
+            raise ValueError(f"{len(self.weights)} weights and {len(self.biases)} biases: one of each per layer")
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            if weight.ndim != 2 or weight.shape[0] != width or bias.shape != (weight.shape[1],):
+                raise ValueError(f"layer {weight.shape} with bias {bias.shape} does not take {width} inputs")
+            width = weight.shape[1]
+        if width != 1:
+            raise ValueError(f"the last layer has {width} outputs, not 1")
+
+    def _estimate(self, rows: FloatArray) -> FloatArray:
+        hidden = ((rows - self.mean) / self.scale).astype(np.float32)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = hidden @ weight
+            hidden += bias
+            if layer < last:
+                np.maximum(hidden, 0, out=hidden)
+        value = hidden[:, 0].astype(np.float64) * self.output_scale + self.output_mean
+        return np.exp(value) if self.output == "log" else value
+
+
+class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="linear"):
+    """Ordinary least squares on the same inputs.
+
+    Attributes:
+        coefficients: float64 (F,), per unit of each feature.
+        intercept: estimate where all features are 0.
+    """
+
+    coefficients: np.ndarray
+    intercept: float
+
+    def __post_init__(self) -> None:
+        if self.coefficients.shape != (len(self.features),):
+            raise ValueError(f"coefficients are {self.coefficients.shape}, not ({len(self.features)},)")
+
+    def _estimate(self, rows: FloatArray) -> FloatArray:
+        return rows @ self.coefficients + self.intercept
+
+
+class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mean"):
+    """What each configuration cost on average when profiled, whatever the frame.
+
+    Attributes:
+        keys: names of the features that make a configuration.
+        configurations: int64 (k, len(keys)), unique rows.
+        means: float64 (k,).
+    """
+
+    keys: tuple[str, ...]
+    configurations: np.ndarray
+    means: np.ndarray
+
+    def __post_init__(self) -> None:
+        if missing := set(self.keys) - set(self.features):
+            raise ValueError(f"keys {sorted(missing)} are not among the features")
+        if self.configurations.shape != (len(self.means), len(self.keys)) or not len(self.means):
+            raise ValueError(f"configurations {self.configurations.shape} and means {self.means.shape} do not fit")
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        return [self.features.index(key) for key in self.keys]
+
+    def _estimate(self, rows: FloatArray) -> FloatArray:
+        same = (rows[:, None, self._columns] == self.configurations).all(axis=2)
+        if not (found := same.any(axis=1)).all():
+            values = rows[~found][0, self._columns]
+            name = ", ".join(f"{key}={value:g}" for key, value in zip(self.keys, values, strict=True))
+            raise UserError(f"offline mean of {self.target}: {name} was never profiled; choose among profiled ones")
+        return self.means[same.argmax(axis=1)]
+
+
+AnyEstimator = MlpEstimator | LinearEstimator | OfflineMeanEstimator
+KINDS = ("mlp", "linear", "mean")
+
+
+def save_estimator(estimator: AnyEstimator, path: Path) -> None:
+    """Write `estimator` as JSON; arrays are exact."""
+    data = msgspec.json.encode(estimator, enc_hook=_encode_array)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
+
+
+def load_estimator(path: Path, target: Target | None = None) -> AnyEstimator:
+    """Read an estimator.
+
+    Args:
+        path: file of `save_estimator`.
+        target: what it must estimate; None for either.
+
+    Raises:
+        UserError: no such file, or one of another version, kind, target or feature list, or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such estimator; {_MAKE_ANEW}")
+    return decode_estimator(path.read_bytes(), str(path), target)
+
+
+def decode_estimator(data: bytes, name: str, target: Target | None = None) -> AnyEstimator:
+    """Read an estimator from the bytes of its file; `name` is told in errors, which are those of `load_estimator`."""
+    try:
+        header = msgspec.json.decode(data, type=_Header)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{name} is not an estimator file ({error}); {_MAKE_ANEW}") from error
+    if header.version != VERSION:
+        raise UserError(f"{name} has version {header.version}, this program reads {VERSION}; {_MAKE_ANEW}")
+    if header.kind not in KINDS:
+        raise UserError(f"{name} holds an estimator of kind '{header.kind}', not one of {', '.join(KINDS)}")
+    targets = (target,) if target else get_args(Target)
+    if header.target not in targets:
+        raise UserError(f"{name} estimates '{header.target}', not {' or '.join(targets)}")
+    wanted = FEATURES[header.target]
+    if header.features != wanted:
+        raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_ANEW}")
+    try:
+        return msgspec.json.decode(data, type=AnyEstimator, dec_hook=_decode_array)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{name} is damaged ({error}); {_MAKE_ANEW}") from error
+
+
+class _Header(msgspec.Struct):
+    """Read first, so that a file of another version is called that and not damaged."""
+
+    kind: str
+    version: int
+    target: Any
+    features: tuple[str, ...]
+
+
+class _Array(msgspec.Struct, forbid_unknown_fields=True):
+    """A NumPy array in JSON: `data` is base64 of the little-endian values."""
+
+    dtype: Literal["<f4", "<f8", "<i8"]
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def _encode_array(value: object) -> _Array:
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"cannot write a {type(value).__name__}")
+    dtype = value.dtype.newbyteorder("<").str
+    return _Array(dtype, value.shape, np.ascontiguousarray(value, dtype).tobytes())
+
+
+def _decode_array(wanted: type, value: object) -> np.ndarray:
+    if wanted is not np.ndarray:
+        raise NotImplementedError(f"cannot read a {wanted}")
+    array = msgspec.convert(value, _Array)
+    result = np.frombuffer(array.data, array.dtype).reshape(array.shape)
+    if not np.isfinite(result).all():
+        raise ValueError("a value is not a finite number")
+    return result

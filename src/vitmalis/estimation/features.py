@@ -1,0 +1,150 @@
+"""The configuration space and what the estimators look at for each configuration (paper, section IV-D)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.types import Configuration
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+SIZE_FEATURES = ("tau_d", "downsampled_regions", "downsampled_motion", "frame_motion", "quality")
+"""Inputs of equation 1: tau_d, N_d, m^d, m^f, lambda."""
+
+ACCURACY_FEATURES = (
+    "tau_d", "quality", "restoration_point", "downsampled_regions", "downsampled_motion", "frame_motion",
+    "relevance_mean", "relevance_std",
+)  # fmt: skip
+"""Inputs of equation 3: c = (tau_d, lambda, beta), N_d, m^d, m^f, mu(rho_j), sigma(rho_j)."""
+
+QUALITIES = (70, 75, 80, 85, 90, 95, 100)
+DOWNSAMPLING_TYPES = (0, 1, 2)
+RESTORATION_POINTS = (0, 1, 2, 3, 4)
+
+_SBR, _CMR = 0, 1
+
+
+class MotionValues(Protocol):
+    """What a motion analysis says of a frame: `vitmalis.regions.motion.Motion` or any stand-in."""
+
+    @property
+    def region_motion(self) -> NDArray[np.float32]:
+        """m_j (rows, cols): share of the frame's foreground that lies in each region, 0..1."""
+
+    @property
+    def frame_motion(self) -> float:
+        """m^f: foreground share of all pixels, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Configurations to choose from, as columns.
+
+    Attributes:
+        tau_d, quality, restoration_point: int64 (n,), as in `vitmalis.types.Configuration`.
+    """
+
+    tau_d: IntArray
+    quality: IntArray
+    restoration_point: IntArray
+
+    def __len__(self) -> int:
+        return len(self.tau_d)
+
+    def configuration(self, index: int) -> Configuration:
+        """The candidate at `index`."""
+        return Configuration(int(self.tau_d[index]), int(self.quality[index]), int(self.restoration_point[index]))
+
+    @classmethod
+    def of(cls, configurations: Sequence[Configuration]) -> Candidates:
+        """Columns of a list of configurations."""
+        rows = np.array([(c.tau_d, c.quality, c.restoration_point) for c in configurations], np.int64).reshape(-1, 3)
+        return cls(*np.ascontiguousarray(rows.T))
+
+
+def configuration_space(
+    qualities: Sequence[int] = QUALITIES,
+    tau_d: Sequence[int] = DOWNSAMPLING_TYPES,
+    restoration_points: Sequence[int] = RESTORATION_POINTS,
+) -> Candidates:
+    """All combinations; with tau_d = 0 nothing is restored, so only restoration point 0 (77 by default).
+
+    Raises:
+        UserError: an empty space, a downsampling type other than 0, 1, 2 or a quality outside 1..100.
+    """
+    if unknown := sorted(set(tau_d) - set(DOWNSAMPLING_TYPES)):
+        raise UserError(f"configuration space: tau_d {unknown} is not among {DOWNSAMPLING_TYPES}")
+    if wrong := sorted(q for q in qualities if not 1 <= q <= 100):
+        raise UserError(f"configuration space: JPEG quality {wrong} is not in 1..100")
+    configurations = [
+        Configuration(tau, quality, point)
+        for tau in tau_d
+        for point in (restoration_points if tau else (0,))
+        for quality in qualities
+    ]
+    if not configurations:
+        raise UserError("configuration space: it is empty; give at least one tau_d, quality and restoration point")
+    return Candidates.of(configurations)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateFeatures:
+    """Estimator inputs, one row a candidate.
+
+    Attributes:
+        size: float64 (n, 5), columns as in `SIZE_FEATURES`.
+        accuracy: float64 (n, 8), columns as in `ACCURACY_FEATURES`.
+        downsampled_regions: N_d, float64 (n,).
+    """
+
+    size: FloatArray
+    accuracy: FloatArray
+    downsampled_regions: FloatArray
+
+
+def candidate_features(
+    candidates: Candidates, motion: MotionValues, relevance: ArrayLike, region_types: ArrayLike
+) -> CandidateFeatures:
+    """Look at one frame once and describe every candidate.
+
+    Args:
+        candidates: n configurations.
+        motion: m_j (rows, cols) and m^f.
+        relevance: rho_j (rows, cols).
+        region_types: `RegionType` of each region, int (rows, cols).
+
+    Raises:
+        ValueError: the three arrays are of different shapes.
+    """
+    types, region_motion = np.asarray(region_types), np.asarray(motion.region_motion, np.float64)
+    rho = np.asarray(relevance, np.float64)
+    if not types.shape == region_motion.shape == rho.shape:
+        raise ValueError(f"region types {types.shape}, motion {region_motion.shape}, relevance {rho.shape} differ")
+    cmr, sbr = types == _CMR, types == _SBR
+    # Indexed by tau_d: nothing, CMRs, CMRs and SBRs.
+    count = np.array([0, cmr.sum(), cmr.sum() + sbr.sum()], np.float64)
+    moving = np.array([0.0, region_motion[cmr].sum(), region_motion[cmr | sbr].sum()])
+    columns = {
+        "tau_d": candidates.tau_d,
+        "quality": candidates.quality,
+        "restoration_point": candidates.restoration_point,
+        "downsampled_regions": count[candidates.tau_d],
+        "downsampled_motion": moving[candidates.tau_d],
+        "frame_motion": motion.frame_motion,
+        "relevance_mean": rho.mean(),
+        "relevance_std": rho.std(),
+    }
+    accuracy = np.empty((len(candidates), len(ACCURACY_FEATURES)))
+    for column, name in enumerate(ACCURACY_FEATURES):
+        accuracy[:, column] = columns[name]
+    return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, columns["downsampled_regions"])
+
+
+_SIZE_COLUMNS = [ACCURACY_FEATURES.index(name) for name in SIZE_FEATURES]
