@@ -84,6 +84,13 @@ class Detections:
         """Rows chosen by a bool mask (N,) or by indices."""
         return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
 
+    def with_more(self, other: Detections) -> Detections:
+        """These rows, then those of `other`."""
+        pairs = zip(
+            (self.boxes_xyxy, self.scores, self.labels), (other.boxes_xyxy, other.scores, other.labels), strict=True
+        )
+        return Detections(*(np.concatenate(pair) for pair in pairs))
+
     def above(self, score: float) -> Detections:
         """Rows with at least this score."""
         return self.select(self.scores >= score)

@@ -21,9 +21,11 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.machine import ClientMachine
 from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, build_policy
+from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration, Detections, Frame
 
 INTERVAL_S = 0.1
+GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 GRAY = np.zeros((4, 8), np.uint8)
 
 
@@ -48,14 +50,14 @@ def of_type(actions: list, kind: type) -> list:
 
 @pytest.fixture
 def tracking() -> ClientMachine:
-    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, offload_timeout_s=5.0)
+    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, GEOMETRY, offload_timeout_s=5.0)
     machine.handle(LinkChanged(up=True), 0.0)
     return machine
 
 
 @pytest.fixture
 def plain() -> ClientMachine:
-    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, offload_timeout_s=5.0)
+    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, GEOMETRY, offload_timeout_s=5.0)
     machine.handle(LinkChanged(up=True), 0.0)
     return machine
 
@@ -84,7 +86,7 @@ def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:
 
 
 def test_nothing_is_offloaded_before_the_link_is_up() -> None:
-    machine = ClientMachine(build_policy("back2back"), INTERVAL_S)
+    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, GEOMETRY)
     assert machine.handle(captured(0, tracking=False), 0.0) == []
     (start,) = machine.handle(LinkChanged(up=True), 0.05)
     assert start.frame.index == 0
@@ -181,7 +183,7 @@ def test_policy_sees_the_stride_and_the_tracker() -> None:
             seen.append(state)
             return super().decide(state)
 
-    machine = ClientMachine(Spy(), INTERVAL_S)
+    machine = ClientMachine(Spy(), INTERVAL_S, GEOMETRY)
     machine.handle(LinkChanged(up=True), 0.0)
     for index in range(3):
         machine.handle(captured(index), index * INTERVAL_S)
@@ -195,7 +197,7 @@ def test_policy_sees_the_stride_and_the_tracker() -> None:
 
 
 def test_long_wait_thins_the_history_but_keeps_the_offloaded_frame(tracking: ClientMachine) -> None:
-    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, offload_timeout_s=1e9, history_frames=8)
+    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, GEOMETRY, offload_timeout_s=1e9, history_frames=8)
     machine.handle(LinkChanged(up=True), 0.0)
     for index in range(1000):
         machine.handle(captured(index), index * INTERVAL_S)

@@ -6,13 +6,14 @@ import pytest
 
 from vitmalis.errors import UserError
 from vitmalis.policy import POLICIES, ClientState, OffloadOutcome, Policy, build_policy
+from vitmalis.regions import RegionGrid
 from vitmalis.types import Detections
 
 
 def state(frame_index: int) -> ClientState:
     return ClientState(
         frame_index=frame_index,
-        frame_size=(960, 540),
+        grid=RegionGrid(960, 540, window=5),
         frame_interval_s=1 / 30,
         time_s=frame_index / 30,
         frames_since_offload=min(frame_index, 12),

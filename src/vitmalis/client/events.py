@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vitmalis.policy import OffloadDecision, OffloadOutcome
+from vitmalis.regions import Motion
 from vitmalis.tracker.optical_flow import GrayImage
 from vitmalis.types import Detections, Frame
 
@@ -52,6 +53,14 @@ class TrackingDone:
 
 
 @dataclass(frozen=True, slots=True)
+class MotionAnalysed:
+    """The motion analyzer finished with `frame_index`."""
+
+    frame_index: int
+    motion: Motion
+
+
+@dataclass(frozen=True, slots=True)
 class ResultArrived:
     """The server answered an offload."""
 
@@ -76,7 +85,7 @@ class LinkChanged:
     reason: str = ""
 
 
-Event = FrameCaptured | RenderDue | TrackingDone | ResultArrived | OffloadRefused | LinkChanged
+Event = FrameCaptured | RenderDue | TrackingDone | MotionAnalysed | ResultArrived | OffloadRefused | LinkChanged
 
 # --- actions --------------------------------------------------------------------------------------------------------
 
@@ -116,6 +125,13 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
+class AnalyseMotion:
+    """Find out what moves in this frame."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
 class Render:
     """Show these boxes on this frame.
 
@@ -130,4 +146,4 @@ class Render:
     shown_frame_index: int = -1
 
 
-Action = StartOffload | EndOffload | Track | CatchUp | Render
+Action = StartOffload | EndOffload | Track | CatchUp | AnalyseMotion | Render

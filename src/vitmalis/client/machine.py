@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from vitmalis.client.events import (
     Action,
+    AnalyseMotion,
     CatchUp,
     EndOffload,
     Event,
     FrameCaptured,
     LinkChanged,
+    MotionAnalysed,
     OffloadRefused,
     Render,
     RenderDue,
@@ -22,6 +24,7 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.history import FrameHistory
 from vitmalis.policy import ClientState, Policy
+from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, Frame
 
 
@@ -53,6 +56,7 @@ class ClientMachine:
     Args:
         policy: decides every offload and observes its outcome.
         frame_interval_s: seconds between two captures.
+        geometry: of the server's model.
         score_threshold: boxes under this score are neither shown nor tracked.
         offload_timeout_s: an offload without an answer for longer is given up as lost.
         history_frames: frames kept for the catch-up; a longer wait thins them out.
@@ -62,12 +66,14 @@ class ClientMachine:
         self,
         policy: Policy,
         frame_interval_s: float,
+        geometry: ModelGeometry,
         score_threshold: float = 0.5,
         offload_timeout_s: float = 30.0,
         history_frames: int = 96,
     ) -> None:
         self._policy = policy
         self._frame_interval_s = frame_interval_s
+        self._geometry = geometry
         self._score_threshold = score_threshold
         self._offload_timeout_s = offload_timeout_s
         self._link_up = False
@@ -75,6 +81,7 @@ class ClientMachine:
         self._newest: Frame | None = None
         self._offload: _Offload | None = None
         self._offloads = 0
+        self._results = 0
         self._last_offloaded_index = -1
         self._cache: _Boxes | None = None
         self._tracked: _Boxes | None = None
@@ -82,6 +89,8 @@ class ClientMachine:
         self._history = FrameHistory(history_frames)
         self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
         self._awaiting_catch_up = False
+        self._motion: MotionAnalysed | None = None
+        self._analysing = False
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Advance by one event at run time `now_s`; return what to do, in order."""
@@ -92,6 +101,9 @@ class ClientMachine:
                 return [*self._give_up_overdue(now_s), self._render(event.frame_index)]
             case TrackingDone():
                 return self._on_tracking(event)
+            case MotionAnalysed():
+                self._motion, self._analysing = event, False
+                return self._next_motion_job()
             case ResultArrived():
                 return self._on_result(event, now_s)
             case OffloadRefused():
@@ -119,7 +131,7 @@ class ClientMachine:
         self._newest = event.frame
         if event.tracking_image is not None:
             self._history.append(event.frame.index, event.tracking_image)
-        return [*self._offload_newest(now_s), *self._next_tracker_job()]
+        return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._next_motion_job()]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
         """Offload the newest frame unless it was sent before, an offload is under way or the link is down."""
@@ -131,12 +143,14 @@ class ClientMachine:
         height, width = frame.image.shape[:2]
         state = ClientState(
             frame_index=frame.index,
-            frame_size=(width, height),
+            grid=self._geometry.grid(width, height),
             frame_interval_s=self._frame_interval_s,
             time_s=now_s,
             frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
-            tracked=self._tracked.detections if self._tracked else Detections.empty(),
+            tracked=self._known_objects(),
             retention=self._retention,
+            motion=self._motion.motion if self._motion else None,
+            results=self._results,
         )
         decision = self._policy.decide(state)
         self._offload = _Offload(self._offloads, frame.index, now_s)
@@ -145,11 +159,24 @@ class ClientMachine:
         self._trim_history()
         return [StartOffload(self._offload.offload_id, frame, decision)]
 
+    def _known_objects(self) -> Detections:
+        """The tracker's latest boxes, with those of a newer result that it has not caught up with.
+
+        A result starts the next offload before the tracker has begun with it: what only this result shows (in the
+        first offload after a start, everything) must not count as background.
+        """
+        cache, tracked = self._cache, self._tracked
+        known = tracked.detections if tracked else Detections.empty()
+        if cache is None or (tracked is not None and tracked.result_frame_index == cache.frame_index):
+            return known
+        return known.with_more(cache.detections)
+
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         if self._offload is None or event.offload_id != self._offload.offload_id:
             return []  # given up before it came: its end is already on record
         frame_index = self._offload.frame_index
         self._offload = None
+        self._results += 1
         self._policy.observe(event.outcome)
         self._cache = _Boxes(frame_index, event.detections.above(self._score_threshold), frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
@@ -169,6 +196,18 @@ class ClientMachine:
         if self._offload and now_s - self._offload.started_s > self._offload_timeout_s:
             return self._lose_offload(f"no answer within {self._offload_timeout_s:g} s")
         return []
+
+    # --- motion analyzer --------------------------------------------------------------------------------------------
+
+    def _next_motion_job(self) -> list[Action]:
+        """Give the idle analyzer the newest frame; those it was too late for are skipped."""
+        newest, last = self._newest, self._motion
+        if not self._policy.uses_motion or self._analysing or newest is None:
+            return []
+        if last is not None and newest.index <= last.frame_index:
+            return []
+        self._analysing = True
+        return [AnalyseMotion(newest)]
 
     # --- scheduler: local tracker and local cache -------------------------------------------------------------------
 

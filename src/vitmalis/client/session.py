@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from vitmalis.errors import UserError
+from vitmalis.regions import ModelGeometry
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.spec import VideoSpec
 
@@ -19,6 +20,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         video: what the camera plays.
         server_address: tcp://host:port of the server, or of the relay in front of it.
         output_dir: folder for the records.
+        geometry: of the server's model; a server that says otherwise is refused.
         policy, policy_options: see `vitmalis.policy.build_policy`.
         tracker: see `TrackerOptions`.
         model_id: what the server must serve, so that results are judged against the same model; empty for any.
@@ -34,6 +36,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     video: VideoSpec
     server_address: str
     output_dir: str
+    geometry: ModelGeometry
     policy: str = "trackb2b"
     policy_options: dict[str, Any] = {}
     tracker: TrackerOptions = TrackerOptions()

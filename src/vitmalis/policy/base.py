@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, Detections
+
+if TYPE_CHECKING:
+    from vitmalis.policy.explanation import DecisionExplanation
+    from vitmalis.regions.motion import Motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,21 +19,30 @@ class ClientState:
 
     Attributes:
         frame_index: the frame about to be offloaded.
-        frame_size: (width, height) in pixels.
+        grid: the decision regions of the frame, which knows its size, too.
         frame_interval_s: seconds between two captures.
         time_s: seconds since the first frame.
         frames_since_offload: eta, frames since the last offloaded one (0 for the first).
-        tracked: the local tracker's latest boxes.
+        tracked: objects known: the local tracker's latest boxes and those of a result it has not caught up with.
         retention: kappa, share of objects still tracked since the tracker was last re-initialised, 0..1.
+        motion: the motion analyzer's latest finding, of this frame or an earlier one; None before the first.
+        results: results received so far; before the first nothing is known about objects.
     """
 
     frame_index: int
-    frame_size: tuple[int, int]
+    grid: RegionGrid
     frame_interval_s: float
     time_s: float
     frames_since_offload: int = 0
     tracked: Detections = field(default_factory=Detections.empty)
     retention: float = 1.0
+    motion: Motion | None = None
+    results: int = 0
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.grid.width_px, self.grid.height_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +52,16 @@ class OffloadDecision:
     Attributes:
         configuration: tau_d, quality and restoration point.
         downsample_mask: B, bool (rows, cols) of decision regions, True = low resolution; None when there is none.
+        blank_mask: bool (rows, cols), True = painted one flat colour before a plain JPEG of the whole frame.
+        frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
+        explanation: why, from a policy that weighs alternatives.
     """
 
     configuration: Configuration
     downsample_mask: BoolMask | None = None
+    blank_mask: BoolMask | None = None
+    frame_downsampling: int = 1
+    explanation: DecisionExplanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +105,11 @@ class Policy(Protocol):
 
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.
+        uses_motion: whether the client analyses the motion of frames.
     """
 
     uses_tracker: ClassVar[bool]
+    uses_motion: ClassVar[bool]
 
     def observe(self, outcome: OffloadOutcome) -> None:
         """Learn from a finished offload; called once each, in the order of the results."""
