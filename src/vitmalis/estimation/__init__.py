@@ -25,6 +25,7 @@ from vitmalis.estimation.latency import (
     load_latency_tables,
     save_latency_tables,
 )
+from vitmalis.estimation.shipped import EstimatorPair, load_default, load_pair
 
 __all__ = [
     "ACCURACY_FEATURES",
@@ -34,6 +35,7 @@ __all__ = [
     "Candidates",
     "EncodeTable",
     "Estimator",
+    "EstimatorPair",
     "InferenceFit",
     "LatencyTables",
     "LinearEstimator",
@@ -42,8 +44,10 @@ __all__ = [
     "candidate_features",
     "configuration_space",
     "e2e_latency_s",
+    "load_default",
     "load_estimator",
     "load_latency_tables",
+    "load_pair",
     "save_estimator",
     "save_latency_tables",
 ]

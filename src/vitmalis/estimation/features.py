@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.regions.classify import DOWNSAMPLED_TYPES, downsample_mask
+from vitmalis.regions.motion import Motion
 from vitmalis.types import Configuration
 
 IntArray = NDArray[np.int64]
@@ -25,22 +26,8 @@ ACCURACY_FEATURES = (
 """Inputs of equation 3: c = (tau_d, lambda, beta), N_d, m^d, m^f, mu(rho_j), sigma(rho_j)."""
 
 QUALITIES = (70, 75, 80, 85, 90, 95, 100)
-DOWNSAMPLING_TYPES = (0, 1, 2)
+DOWNSAMPLING_TYPES = tuple(DOWNSAMPLED_TYPES)
 RESTORATION_POINTS = (0, 1, 2, 3, 4)
-
-_SBR, _CMR = 0, 1
-
-
-class MotionValues(Protocol):
-    """What a motion analysis says of a frame: `vitmalis.regions.motion.Motion` or any stand-in."""
-
-    @property
-    def region_motion(self) -> NDArray[np.float32]:
-        """m_j (rows, cols): share of the frame's foreground that lies in each region, 0..1."""
-
-    @property
-    def frame_motion(self) -> float:
-        """m^f: foreground share of all pixels, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +97,7 @@ class CandidateFeatures:
 
 
 def candidate_features(
-    candidates: Candidates, motion: MotionValues, relevance: ArrayLike, region_types: ArrayLike
+    candidates: Candidates, motion: Motion, relevance: FloatArray, region_types: NDArray[np.int8]
 ) -> CandidateFeatures:
     """Look at one frame once and describe every candidate.
 
@@ -118,33 +105,31 @@ def candidate_features(
         candidates: n configurations.
         motion: m_j (rows, cols) and m^f.
         relevance: rho_j (rows, cols).
-        region_types: `RegionType` of each region, int (rows, cols).
+        region_types: `RegionType` of each region (rows, cols).
 
     Raises:
         ValueError: the three arrays are of different shapes.
     """
-    types, region_motion = np.asarray(region_types), np.asarray(motion.region_motion, np.float64)
-    rho = np.asarray(relevance, np.float64)
-    if not types.shape == region_motion.shape == rho.shape:
-        raise ValueError(f"region types {types.shape}, motion {region_motion.shape}, relevance {rho.shape} differ")
-    cmr, sbr = types == _CMR, types == _SBR
-    # Indexed by tau_d: nothing, CMRs, CMRs and SBRs.
-    count = np.array([0, cmr.sum(), cmr.sum() + sbr.sum()], np.float64)
-    moving = np.array([0.0, region_motion[cmr].sum(), region_motion[cmr | sbr].sum()])
+    if not region_types.shape == motion.region_motion.shape == relevance.shape:
+        shapes = region_types.shape, motion.region_motion.shape, relevance.shape
+        raise ValueError(f"region types, motion and relevance are of different shapes: {shapes}")
+    masks = np.stack([downsample_mask(region_types, tau_d) for tau_d in DOWNSAMPLING_TYPES])
+    downsampled = masks.sum(axis=(1, 2), dtype=np.float64)
+    downsampled_motion = (masks * motion.region_motion.astype(np.float64)).sum(axis=(1, 2))
     columns = {
         "tau_d": candidates.tau_d,
         "quality": candidates.quality,
         "restoration_point": candidates.restoration_point,
-        "downsampled_regions": count[candidates.tau_d],
-        "downsampled_motion": moving[candidates.tau_d],
+        "downsampled_regions": downsampled[candidates.tau_d],
+        "downsampled_motion": downsampled_motion[candidates.tau_d],
         "frame_motion": motion.frame_motion,
-        "relevance_mean": rho.mean(),
-        "relevance_std": rho.std(),
+        "relevance_mean": relevance.mean(),
+        "relevance_std": relevance.std(),
     }
     accuracy = np.empty((len(candidates), len(ACCURACY_FEATURES)))
     for column, name in enumerate(ACCURACY_FEATURES):
         accuracy[:, column] = columns[name]
-    return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, columns["downsampled_regions"])
+    return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, downsampled[candidates.tau_d])
 
 
 _SIZE_COLUMNS = [ACCURACY_FEATURES.index(name) for name in SIZE_FEATURES]
