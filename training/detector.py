@@ -222,7 +222,7 @@ def run_training(config: DictConfig) -> None:
     cv2.setNumThreads(1)
     torch.manual_seed(config.train.seed)
     plan, clips = make_plan(config), read_clips(config)
-    state = TrainingState.fresh(make_model(config), plan.learning_rate, plan.weight_decay)
+    state = TrainingState.fresh(make_model(config), plan.learning_rate, plan.weight_decay, config.train.muon)
     if (folder / "last.pt").exists():
         state.restore(folder / "last.pt")
         log.info("going on from step %d (%.2f h)", state.step, state.seconds / 3600)

@@ -1,14 +1,16 @@
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from training.detection.calibration import MAX_SHIFT, best_threshold, calibrated, shift_for
 from training.detection.scores import THRESHOLDS
-from training.judge_detector import persistence
-from vitmalis.detector import build_model, preset
+from training.judge_detector import load, persistence
+from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.types import Detections
 
 
@@ -48,3 +50,13 @@ def test_persistence_by_hand() -> None:
     # First frame: the person is kept, the car became a person. Second: the person is kept, the other is lost.
     assert persistence(found) == pytest.approx(2 / 4)
     assert math.isnan(persistence([Detections.empty()] * 3))
+
+
+@pytest.mark.parametrize(("window", "expected"), [(None, 5), (3, 3)])
+def test_a_model_is_judged_with_the_windows_it_was_trained_with(
+    window: int | None, expected: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(build_model(preset("vitdet_tiny")), path, {"data": "none, random"})
+    config = {"model": "vitdet_tiny", "start": {"window": window}, "export": {"path": str(path)}}
+    assert load(OmegaConf.create(config)).config.vit.window == expected

@@ -9,7 +9,7 @@ import torch
 from training.detection.clips import ClipFrame
 from training.detection.labels import Targets
 from training.detection.scores import score
-from training.detection.state import TrainingState, learning_rate_factor
+from training.detection.state import TrainingState, learning_rate_factor, make_optimisers
 from training.detection.stream import RenderedSource, Stage, TrainingStream, loader, stage_at
 from training.detection.trainer import Plan, train, window_of_positions
 from vitmalis.detector import build_model, preset
@@ -77,9 +77,10 @@ class Stop(Exception):
     pass
 
 
-def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, tmp_path: Path, muon: bool) -> None:
     torch.set_num_threads(1)
-    whole = TrainingState.fresh(tiny_model(), 1e-3, 0.05)
+    whole = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
     told: list[float] = []
     train(whole, stream, plan(6), lambda losses, progress: told.append(losses["classification"]))
 
@@ -88,11 +89,11 @@ def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, t
             first.save(tmp_path / "last.pt")
             raise Stop
 
-    first = TrainingState.fresh(tiny_model(), 1e-3, 0.05)
+    first = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
     with pytest.raises(Stop):
         train(first, stream, plan(6), stop_after_two)
     torch.manual_seed(99)
-    second = TrainingState.fresh(build_model(first.model.config), 1e-3, 0.05)
+    second = TrainingState.fresh(build_model(first.model.config), 1e-3, 0.05, muon)
     second.restore(tmp_path / "last.pt")
     assert second.step == 2
     resumed: list[float] = []
@@ -168,3 +169,19 @@ def test_scores_by_hand() -> None:
     assert result.best_f1 == pytest.approx(2 / 3)
     assert result.best_score > 0.8
     assert result.ap50 == pytest.approx(0.5)
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else() -> None:
+    model = tiny_model()
+    adamw, muon = make_optimisers(model, 1e-3, 0.05, muon=True)
+    held = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in held}
+    assert names == {
+        f"backbone.net.blocks.{i}.{part}.weight"
+        for i in range(4)
+        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    }
+    others = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert held | others == {id(p) for p in model.parameters()}
+    assert not held & others
+    assert len(make_optimisers(model, 1e-3, 0.05, muon=False)) == 1

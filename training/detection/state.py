@@ -21,7 +21,7 @@ class TrainingState:
     Attributes:
         model: what is optimised.
         ema: exponential moving average of the model: what is evaluated and shipped.
-        optimiser: AdamW.
+        optimisers: each of its own parameters; see `make_optimisers`.
         step: batches done.
         seconds: time spent in training batches, over all sittings.
         best: best score so far.
@@ -29,20 +29,16 @@ class TrainingState:
 
     model: nn.Module
     ema: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimisers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
     best: float = -1.0
 
     @classmethod
-    def fresh(cls, model: nn.Module, learning_rate: float, weight_decay: float) -> TrainingState:
-        """Start: no weight decay on biases, norms and position tables."""
-        decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "pos" not in name]
-        plain = [p for name, p in model.named_parameters() if p.ndim <= 1 or "pos" in name]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+    def fresh(cls, model: nn.Module, learning_rate: float, weight_decay: float, muon: bool = False) -> TrainingState:
+        """Start; arguments as of `make_optimisers`."""
         ema = copy.deepcopy(model).eval().requires_grad_(False)
-        return cls(model, ema, optimiser)
+        return cls(model, ema, make_optimisers(model, learning_rate, weight_decay, muon))
 
     def follow(self, decay: float) -> None:
         """Let the average follow the model; young averages follow faster."""
@@ -56,7 +52,7 @@ class TrainingState:
         content = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
@@ -74,12 +70,36 @@ class TrainingState:
         try:
             self.model.load_state_dict(content["model"])
             self.ema.load_state_dict(content["ema"])
-            self.optimiser.load_state_dict(content["optimiser"])
+            for optimiser, saved in zip(self.optimisers, content["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"checkpoint '{path}' is not of this model ({str(error).splitlines()[0]}): give another train.folder"
             ) from error
         self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
+
+
+def make_optimisers(
+    model: nn.Module, learning_rate: float, weight_decay: float, muon: bool
+) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW for all parameters, or Muon for the matrices inside transformer blocks and AdamW for the rest.
+
+    Muon (Jordan et al. 2024) makes all directions of a matrix's update equally long; its steps are scaled to AdamW's, so
+    that one learning rate serves both. Biases, norms and position tables do not decay.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if muon and p.ndim == 2 and ".blocks." in name and "pos" not in name]
+    taken = {id(p) for p in matrices}
+    rest = [(name, p) for name, p in named if id(p) not in taken]
+    decayed = [p for name, p in rest if p.ndim > 1 and "pos" not in name]
+    plain = [p for name, p in rest if p.ndim <= 1 or "pos" in name]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+    if not matrices:
+        return (adamw,)
+    return adamw, torch.optim.Muon(
+        matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
 
 
 def learning_rate_factor(progress: float, warm_up: float, floor: float = 0.01) -> float:

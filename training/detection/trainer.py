@@ -104,10 +104,11 @@ def train_batch(state: TrainingState, images: Tensor, targets: list[dict[str, Te
     total = losses["classification"] + plan.box_weight * losses["boxes"] + losses["centreness"]
     if not torch.isfinite(total):
         raise FloatingPointError(f"loss is {float(total.detach())} at step {state.step}")
-    state.optimiser.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-    state.optimiser.step()
+    for optimiser in state.optimisers:
+        optimiser.step()
     state.step += 1
     state.follow(plan.ema_decay)
     return {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
@@ -133,8 +134,9 @@ def train(
         began = time.monotonic()
         batch = next(batches)
         factor = learning_rate_factor(progress, plan.warm_up)
-        for group in state.optimiser.param_groups:
-            group["lr"] = plan.learning_rate * factor
+        for optimiser in state.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.learning_rate * factor
         losses = train_batch(state, batch.images, batch.targets, plan)
         state.seconds += time.monotonic() - began
         after_step(losses | {"learning_rate": plan.learning_rate * factor}, progress)
