@@ -84,8 +84,8 @@ def make_optimisers(
 ) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW for all parameters, or Muon for the matrices inside transformer blocks and AdamW for the rest.
 
-    Muon (Jordan et al. 2024) makes all directions of a matrix's update equally long; its steps are scaled to AdamW's, so
-    that one learning rate serves both. Biases, norms and position tables do not decay.
+    Muon (Jordan et al. 2024) makes all directions of a matrix's update equally long; its steps are scaled to AdamW's,
+    so that one learning rate serves both. Biases, norms and position tables do not decay.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if muon and p.ndim == 2 and ".blocks." in name and "pos" not in name]
