@@ -58,9 +58,15 @@ class ModelOptions(_Section, frozen=True):
     weights: str | None
     device: str
     precision: str
+    window: Count | None
     max_width: Count
     max_height: Count
     capacity_scale: Positive
+
+    @property
+    def detector_options(self) -> dict[str, Any]:
+        """What `load_detector` is told besides the name, for references and server alike: the same boxes."""
+        return {"weights": self.weights, "device": self.device, "precision": self.precision, "window": self.window}
 
 
 class ReferenceOptions(_Section, frozen=True):

@@ -86,7 +86,7 @@ def find_references(plan: Plan, run: Run, terminal: Terminal) -> References:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        detector = load_detector(model.name, weights=model.weights, device=model.device, precision=model.precision)
+        detector = load_detector(model.name, **model.detector_options)
         run.tag({"model_id": detector.model_id})
         with terminal.progress("references (full resolution, kept for later runs)") as step:
             detections = compute_references(plan.clip, detector, step, workers=plan.config.references.workers)

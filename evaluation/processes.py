@@ -64,10 +64,8 @@ def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
         yield Served(config.server.address)
         return
     model, threads = config.model, config.server.threads
-    arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--device={model.device}"]
-    arguments += [f"--precision={model.precision}", f"--threads={threads}"]
-    if model.weights is not None:
-        arguments.append(f"--weights={model.weights}")
+    arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--threads={threads}"]
+    arguments += [f"--{key}={value}" for key, value in model.detector_options.items() if value is not None]
     with Child(
         "server", "vitmalis.server", arguments, directory / "logs" / "server.log", _environment(threads)
     ) as child:

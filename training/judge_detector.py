@@ -63,7 +63,7 @@ def load(config: DictConfig) -> FcosDetector:
     """The exported model, in evaluation mode."""
     path = Path(config.export.path)
     state, _ = load_checkpoint(path)
-    model = build_model(preset(config.model))
+    model = build_model(preset(config.model).with_window(config.start.window))
     load_into(model, state, str(path))
     if not isinstance(model, FcosDetector):
         raise UserError(f"model={config.model} has no FCOS head: only such models are trained here")
