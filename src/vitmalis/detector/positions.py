@@ -28,18 +28,20 @@ def sine_positions(rows: int, cols: int, width: int) -> Tensor:
     return table
 
 
-def resize_absolute(table: Tensor, rows: int, cols: int) -> Tensor:
-    """Interpolate absolute positions to another token grid, as upstream does (bicubic, no antialiasing).
+def resize_absolute(table: Tensor, rows: int, cols: int, antialias: bool = False) -> Tensor:
+    """Interpolate absolute positions to another token grid (bicubic).
 
     Args:
         table: (table_rows, table_cols, C).
+        antialias: smooth a table that becomes smaller, as timm does and upstream does not.
 
     Returns:
         (rows, cols, C); the table itself where the sizes agree.
     """
     if table.shape[:2] == (rows, cols):
         return table
-    resized = F.interpolate(table.permute(2, 0, 1)[None], size=(rows, cols), mode="bicubic", align_corners=False)
+    channels = table.permute(2, 0, 1)[None]
+    resized = F.interpolate(channels, size=(rows, cols), mode="bicubic", align_corners=False, antialias=antialias)
     return resized[0].permute(1, 2, 0)
 
 

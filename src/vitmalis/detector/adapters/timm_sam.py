@@ -1,0 +1,36 @@
+"""Timm's `VisionTransformerSAM` (samvit_base_patch16 and so on)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
+from vitmalis.detector.positions import resize_absolute
+
+
+def fits(model: Foreign) -> bool:
+    """Whether a model looks like it."""
+    return hasattr(model, "patch_embed") and hasattr(model, "neck")
+
+
+def take_apart(model: Foreign) -> Parts:
+    """Say what it is made of; the features are those before the neck, as `forward_intermediates` gives them.
+
+    Raises:
+        UserError: it has something that there is no rule for, such as rotary positions.
+    """
+    known = ("pos_embed", "patch_drop", "norm_pre", "neck", "head")
+    check_members(model, "the model", needed=("patch_embed", "blocks"), known=known)
+    check_members(model.patch_embed, "its patch_embed", needed=("proj",), known=("norm",))
+
+    def positions(rows: int, cols: int) -> Tensor | None:
+        return None if model.pos_embed is None else resize_absolute(model.pos_embed[0], rows, cols, antialias=True)
+
+    return Parts(
+        project=model.patch_embed.proj,
+        blocks=list(model.blocks),
+        run=lambda block, tokens: block(tokens),
+        positions=positions,
+        after_project=model.patch_embed.norm,
+        before_blocks=model.norm_pre,
+    )
