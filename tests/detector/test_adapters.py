@@ -218,10 +218,11 @@ def test_a_factor_of_one_is_the_library(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sam", "sam, window 3", "transformers", "detectron2"])
 @pytest.mark.parametrize("point", POINTS)
-def test_mixed_resolution_is_ours(name: str, point: int) -> None:
-    """The same weights in our own transformer."""
-    wrapper, theirs = wrapped(name)
-    window = 3 if "3" in name else 2
+@pytest.mark.parametrize("window", [None, 4])
+def test_mixed_resolution_is_ours(name: str, point: int, window: int | None) -> None:
+    """The same weights in our own transformer, with windows of their size and of another."""
+    wrapper, theirs = wrapped(name, window=window)
+    own = 3 if "3" in name else 2
     timm = isinstance(theirs, VisionTransformerSAM)
     ours = ViT(
         VitConfig(
@@ -229,7 +230,8 @@ def test_mixed_resolution_is_ours(name: str, point: int) -> None:
             depth=4,
             heads=2,
             subsets=2,
-            window=window,
+            window=window or own,
+            relative_window=own,
             position_grid=(8, 8),
             class_position=not timm,
             relative_grid=8,
@@ -382,8 +384,8 @@ def test_subsets_are_the_global_blocks() -> None:
         wrap(sam(), subsets=4)
     with pytest.raises(UserError, match="4 blocks do not fall into 3 equal subsets"):
         wrap(plain(), subsets=3)
-    with pytest.raises(UserError, match="windows of 2 tokens, not 9; leave window out"):
-        wrap(sam(), window=9)
+    with pytest.raises(UserError, match="window must be at least 1"):
+        wrap(sam(), window=0)
     with pytest.raises(UserError, match="no block that attends globally"):
         wrap(sam(global_attn_indexes=()))
     with pytest.raises(UserError, match="factor must be at least 1"):

@@ -36,7 +36,9 @@ def wrap(
             there is nothing to choose; blocks that are all global fall into N equal subsets (4 if not told), and full
             resolution comes back before the last block of one of them.
         downsampling_factor: patches along the side of a low-resolution token.
-        window: side of a downsampled region in tokens. That of the model's windows; without any, 9 if not told.
+        window: side of a downsampled region in tokens, and of attention windows. That of the model if not told, or 9
+            where every block is global. Another than the model's resizes the relative positions of window blocks as
+            detectron2 does, like the paper's 9 with weights of 14; features are then no longer the library's own.
 
     Raises:
         UserError: the model has something that mixed resolution has no rule for, or the numbers do not fit it.
@@ -57,20 +59,18 @@ def wrap(
 def _geometry(windows: list[int], subsets: int | None, window: int | None) -> tuple[int, tuple[int, ...]]:
     """The window, and the blocks that restoration points stand before, from the window of each block (0: global)."""
     own = {size for size in windows if size}
+    window = max(own, default=USUAL_WINDOW) if window is None else window
     if not own:
         subsets = USUAL_SUBSETS if subsets is None else subsets
         if subsets < 1 or len(windows) % subsets:
             raise UserError(f"{len(windows)} blocks do not fall into {subsets} equal subsets; choose another number")
         length = len(windows) // subsets
-        return USUAL_WINDOW if window is None else window, tuple(range(length - 1, len(windows), length))
+        return window, tuple(range(length - 1, len(windows), length))
     if len(own) > 1:
         raise UserError(f"blocks attend in windows of {sorted(own)} tokens: mixed resolution needs one size")
-    (size,) = own
-    if window not in (None, size):
-        raise UserError(f"the model attends in windows of {size} tokens, not {window}; leave window out")
     ends = tuple(index for index, local in enumerate(windows) if not local)
     if subsets not in (None, len(ends)):
         raise UserError(f"the model has {len(ends)} global blocks, hence not {subsets} subsets; leave subsets out")
     if not ends:
         raise UserError("the model has no block that attends globally: there is nowhere to restore resolution")
-    return size, ends
+    return window, ends
