@@ -1,0 +1,1 @@
+"""Learning to estimate payload size and accuracy from profiling samples."""

@@ -1,0 +1,136 @@
+"""Profiling samples as tables: read, split by part, clip and frame (columns: `python -m profiling.samples`)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.estimation.estimators import FEATURES, Target
+
+COLUMNS = (
+    "clip", "part", "frame_index", "tau_d", "quality", "restoration_point", "downsampled_regions",
+    "downsampled_motion", "frame_motion", "relevance_mean", "relevance_std", "payload_bytes", "f1",
+)  # fmt: skip
+"""What is needed of a sample; files may have more."""
+
+PROFILE, EVAL = "profile", "eval"
+
+
+def read_samples(folder: Path) -> pd.DataFrame:
+    """All samples in the Parquet files of a folder, ordered by clip, part and frame.
+
+    Raises:
+        UserError: no files, a column missing, or a value that is not a number.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise UserError(f"{folder} has no samples (*.parquet); make them with `python -m profiling.samples`")
+    tables = []
+    for file in files:
+        table = pd.read_parquet(file)
+        if missing := [name for name in COLUMNS if name not in table]:
+            raise UserError(f"{file} lacks {', '.join(missing)}; make it anew with `python -m profiling.samples`")
+        tables.append(table[list(COLUMNS)])
+    samples = pd.concat(tables, ignore_index=True)
+    numbers = samples[list(COLUMNS[2:])].to_numpy(np.float64)
+    if not np.isfinite(numbers).all():
+        row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
+        raise UserError(f"{folder}: clip '{samples['clip'][row]}' has a sample that is not a number; make it anew")
+    return samples.sort_values(["clip", "part", "frame_index"], kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """Rows to learn one target from.
+
+    Attributes:
+        target: "payload_bytes" or "f1".
+        features: float64 (n, F), columns as in `FEATURES[target]`.
+        values: float64 (n,), the truth.
+        clips: str (n,), the clip of each row.
+        parts: str (n,), "profile" or "eval".
+        frame_index: int64 (n,).
+    """
+
+    target: Target
+    features: NDArray[np.float64]
+    values: NDArray[np.float64]
+    clips: NDArray[np.str_]
+    parts: NDArray[np.str_]
+    frame_index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return FEATURES[self.target]
+
+    @property
+    def frames(self) -> int:
+        """Different frames."""
+        return len(set(zip(self.clips, self.parts, self.frame_index, strict=True)))
+
+    def select(self, rows: NDArray) -> SampleSet:
+        """Rows chosen by a bool mask (n,) or by indices."""
+        return SampleSet(
+            self.target, self.features[rows], self.values[rows], self.clips[rows], self.parts[rows],
+            self.frame_index[rows],
+        )  # fmt: skip
+
+    def of_clips(self, patterns: tuple[str, ...] = ("*",)) -> NDArray[np.bool_]:
+        """Rows of clips whose name matches a pattern such as `walk*`: bool (n,)."""
+        chosen = [clip for clip in np.unique(self.clips) if any(fnmatchcase(clip, pattern) for pattern in patterns)]
+        return np.isin(self.clips, chosen)
+
+
+def sample_set(samples: pd.DataFrame, target: Target) -> SampleSet:
+    """The rows that say something new about a target.
+
+    The payload does not depend on the restoration point, so that one row per frame, tau_d and quality is kept for it.
+    """
+    if target == "payload_bytes":
+        samples = samples.drop_duplicates(["clip", "part", "frame_index", "tau_d", "quality"])
+    return SampleSet(
+        target,
+        samples[list(FEATURES[target])].to_numpy(np.float64),
+        samples[target].to_numpy(np.float64),
+        samples["clip"].to_numpy(np.str_),
+        samples["part"].to_numpy(np.str_),
+        samples["frame_index"].to_numpy(np.int64),
+    )
+
+
+def digest_of(rows: SampleSet) -> str:
+    """Eight hexadecimal digits that change with the samples."""
+    hashed = hashlib.sha256(np.ascontiguousarray(rows.features).tobytes())
+    hashed.update(rows.values.tobytes())
+    hashed.update("\n".join(rows.clips).encode())
+    return hashed.hexdigest()[:8]
+
+
+def time_folds(rows: SampleSet, folds: int) -> list[NDArray[np.bool_]]:
+    """Cut every clip's frames into consecutive blocks; fold k validates on the k-th block of each: bool (n,) each.
+
+    Blocks and not single frames, as neighbours in time look alike; all configurations of a frame stay together.
+
+    Raises:
+        UserError: a fold would be empty or hold everything.
+    """
+    block = np.zeros(len(rows), np.int64)
+    for clip in np.unique(rows.clips):
+        own = rows.clips == clip
+        _, order = np.unique(rows.frame_index[own], return_inverse=True)
+        block[own] = order * folds // (order.max() + 1)
+    masks = [block == fold for fold in range(folds)]
+    if folds < 2 or not all(mask.any() for mask in masks):
+        raise UserError(f"search.folds={folds}: give at least 2, and at most the sampled frames of the longest clip")
+    return masks
