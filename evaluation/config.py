@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
@@ -106,17 +106,30 @@ class EvaluationConfig(_Section, frozen=True):
 
     @property
     def policy_name(self) -> str:
-        """Name of the policy."""
+        """How runs of this policy are called."""
         return str(self.policy["name"])
+
+    @property
+    def policy_kind(self) -> str:
+        """Which policy it is: one of `vitmalis.policy.POLICIES`; an ablation is one under another name."""
+        return str(self.policy.get("kind", self.policy_name))
 
     @property
     def policy_options(self) -> dict[str, Any]:
         """What the policy itself is given."""
-        return {key: value for key, value in self.policy.items() if key != "name"}
+        return {key: value for key, value in self.policy.items() if key not in ("name", "kind")}
 
 
 def typed(config: DictConfig) -> EvaluationConfig:
-    """Check a composed configuration and give it types.
+    """Check a composed configuration and give it types; raises as `checked`."""
+    return checked(config, EvaluationConfig)
+
+
+_Config = TypeVar("_Config", bound=msgspec.Struct)
+
+
+def checked(config: DictConfig, kind: type[_Config]) -> _Config:
+    """Give the configuration of any job its types.
 
     Raises:
         UserError: a value that is missing, of the wrong kind or out of range; names the key.
@@ -125,7 +138,7 @@ def typed(config: DictConfig) -> EvaluationConfig:
     if missing:
         raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
     try:
-        return msgspec.convert(plain(config), EvaluationConfig)
+        return msgspec.convert(plain(config), kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`") or "configuration"
