@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from evaluation.config import typed
 from vitmalis.errors import UserError
 from vitmalis.policy import POLICIES, ClientState, OffloadOutcome, Policy, build_policy
-from vitmalis.regions import RegionGrid
+from vitmalis.regions import Motion, RegionGrid
 from vitmalis.types import Detections
+
+CONF = Path(__file__).parents[2] / "conf"
+GRID = RegionGrid(960, 540, window=5)
+
+
+def motion(frame_index: int) -> Motion:
+    shares = np.random.default_rng(frame_index).random(GRID.shape).astype(np.float32)
+    shares[0] = 0.0
+    return Motion(shares / shares.sum(), 0.2)
 
 
 def state(frame_index: int) -> ClientState:
     return ClientState(
         frame_index=frame_index,
-        grid=RegionGrid(960, 540, window=5),
+        grid=GRID,
         frame_interval_s=1 / 30,
         time_s=frame_index / 30,
         frames_since_offload=min(frame_index, 12),
         tracked=Detections.of([[10, 10, 60, 90]], [0.8], [0]),
         retention=0.9,
+        motion=motion(frame_index) if frame_index else None,
+        results=frame_index // 12,
     )
 
 
-@pytest.fixture(params=sorted(POLICIES))
-def policy(request: pytest.FixtureRequest) -> Policy:
-    return build_policy(request.param)
+@pytest.fixture(params=sorted(path.stem for path in (CONF / "policy").glob("*.yaml")))
+def build(request: pytest.FixtureRequest, vitmalis_options: dict[str, str]) -> Callable[[], Policy]:
+    """Every shipped configuration of a policy, ablations included."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = typed(compose("evaluate", overrides=[f"policy={request.param}"]))
+    files = vitmalis_options if "latency_tables" in config.policy_options else {}
+    return lambda: build_policy(config.policy_kind, **(config.policy_options | files))
+
+
+@pytest.fixture
+def policy(build: Callable[[], Policy]) -> Policy:
+    return build()
 
 
 def test_decides_before_any_outcome_and_after_many(policy: Policy) -> None:
@@ -35,12 +61,18 @@ def test_decides_before_any_outcome_and_after_many(policy: Policy) -> None:
         assert 1 <= configuration.quality <= 100
         assert configuration.restoration_point >= 0
         if decision.downsample_mask is None or not decision.downsample_mask.any():
-            assert configuration.restoration_point == 0, "nothing downsampled, nothing to restore"
+            assert (configuration.tau_d, configuration.restoration_point) == (0, 0), "nothing downsampled or restored"
+        else:
+            assert configuration.tau_d > 0
+        ways = (decision.downsample_mask is not None, decision.blank_mask is not None, decision.frame_downsampling > 1)
+        assert sum(ways) <= 1, "a frame is sent in one way"
+        for mask in (decision.downsample_mask, decision.blank_mask):
+            assert mask is None or GRID.check(mask) is mask
         policy.observe(OffloadOutcome(index, decision, 80_000, 0.01, 0.01, 0.3, 0.2, 0.04, 0.56))
 
 
-def test_decisions_repeat_for_the_same_history(policy: Policy) -> None:
-    twin = build_policy(next(name for name, kind in POLICIES.items() if type(policy) is kind))
+def test_decisions_repeat_for_the_same_history(build: Callable[[], Policy]) -> None:
+    policy, twin = build(), build()
     for index in (0, 9, 18):
         decision, other = policy.decide(state(index)), twin.decide(state(index))
         assert decision.configuration == other.configuration
@@ -49,8 +81,42 @@ def test_decisions_repeat_for_the_same_history(policy: Policy) -> None:
         twin.observe(outcome)
 
 
-def test_says_whether_it_needs_the_tracker(policy: Policy) -> None:
+def test_says_what_it_needs(policy: Policy) -> None:
     assert policy.uses_tracker in (True, False)
+    assert policy.uses_motion in (True, False)
+
+
+DEVICE_KNOWS = {
+    "frame_index", "frame_size", "grid", "frame_interval_s", "time_s", "frames_since_offload", "tracked", "retention",
+    "motion", "results",
+}  # fmt: skip
+"""Its own past, its tracker and its motion analyzer. A reference, a later frame or the link's trace is none of them."""
+
+
+class Recorder:
+    """A state that fails whoever asks for more than a device can know."""
+
+    def __init__(self, real: ClientState) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        if name not in DEVICE_KNOWS:
+            raise AssertionError(f"the policy asked for '{name}', which no device can know")
+        return getattr(self._real, name)
+
+
+def test_decides_from_nothing_but_what_a_device_can_know(policy: Policy) -> None:
+    for index in range(0, 60, 12):
+        decision = policy.decide(Recorder(state(index)))  # type: ignore[arg-type]
+        policy.observe(OffloadOutcome(index, decision, 80_000, 0.01, 0.01, 0.3, 0.2, 0.04, 0.56))
+
+
+def test_every_known_policy_has_a_configuration() -> None:
+    kinds = set()
+    for path in (CONF / "policy").glob("*.yaml"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            kinds.add(typed(compose("evaluate", overrides=[f"policy={path.stem}"])).policy_kind)
+    assert kinds == set(POLICIES)
 
 
 def test_unknown_policy_names_the_known_ones() -> None:

@@ -7,11 +7,29 @@ from typing import Any
 from vitmalis.errors import UserError
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome, Policy
+from vitmalis.policy.explanation import DecisionExplanation
 from vitmalis.policy.trackb2b import TrackB2B
+from vitmalis.policy.trackroi import TrackRoI
+from vitmalis.policy.trackud import TrackUD
+from vitmalis.policy.vitmalis import ViTMAlis
 
-__all__ = ["POLICIES", "ClientState", "OffloadDecision", "OffloadOutcome", "Policy", "build_policy"]
+__all__ = [
+    "POLICIES",
+    "ClientState",
+    "DecisionExplanation",
+    "OffloadDecision",
+    "OffloadOutcome",
+    "Policy",
+    "build_policy",
+]
 
-POLICIES: dict[str, type[Policy]] = {"back2back": Back2Back, "trackb2b": TrackB2B}
+POLICIES: dict[str, type[Policy]] = {
+    "back2back": Back2Back,
+    "trackb2b": TrackB2B,
+    "trackroi": TrackRoI,
+    "trackud": TrackUD,
+    "vitmalis": ViTMAlis,
+}
 
 
 def build_policy(name: str, **options: Any) -> Policy:

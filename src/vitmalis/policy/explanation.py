@@ -28,7 +28,7 @@ class DecisionExplanation:
         frontier: indices of the Pareto frontier, from the lowest latency to the highest F1.
         knee: index of the knee point, whether or not it was chosen.
         chosen: index of the chosen candidate.
-        reason: why that one: `only`, `knee`, `stale` (eta), `retention` (kappa) or `nothing to downsample`.
+        reason: why that one: `only`, `knee`, `stale` (eta) or `retention` (kappa).
         estimation_s, optimization_s: time spent on estimating all candidates and on choosing among them.
     """
 

@@ -1,0 +1,53 @@
+"""What the network is expected to give the next offload (paper, section IV-E)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from vitmalis.errors import UserError
+from vitmalis.policy.base import OffloadOutcome
+
+
+class NetworkEstimate:
+    """Throughput and round trip of the most recent offloads, averaged; priors before the first.
+
+    Throughput is averaged over bytes: all bytes over all the time they took to pass. The plain mean of two rates would
+    count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one.
+
+    Args:
+        prior_uplink_mbps, prior_rtt_ms: believed until the first result.
+        window: how many offloads count; two in the paper.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+
+    def __init__(self, prior_uplink_mbps: float, prior_rtt_ms: float, window: int = 2) -> None:
+        if prior_uplink_mbps <= 0:
+            raise UserError(f"policy.prior_uplink_mbps={prior_uplink_mbps}: give a positive number")
+        if prior_rtt_ms < 0:
+            raise UserError(f"policy.prior_rtt_ms={prior_rtt_ms}: give a number that is not negative")
+        if window < 1:
+            raise UserError(f"policy.network_window={window}: give 1 or more")
+        self._prior_uplink_mbps = prior_uplink_mbps
+        self._prior_rtt_s = prior_rtt_ms * 1e-3
+        self._recent: deque[OffloadOutcome] = deque(maxlen=window)
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Take in a finished offload."""
+        self._recent.append(outcome)
+
+    @property
+    def uplink_mbps(self) -> float:
+        """Upload throughput expected, Mbps."""
+        if not self._recent:
+            return self._prior_uplink_mbps
+        transfer_s = max(sum(outcome.transfer_s for outcome in self._recent), 1e-6)
+        return max(sum(outcome.payload_bytes for outcome in self._recent) * 8e-6 / transfer_s, 1e-6)
+
+    @property
+    def rtt_s(self) -> float:
+        """L^net expected, seconds."""
+        if not self._recent:
+            return self._prior_rtt_s
+        return sum(outcome.rtt_s for outcome in self._recent) / len(self._recent)

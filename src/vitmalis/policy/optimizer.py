@@ -1,0 +1,156 @@
+"""The offload optimizer: Pareto frontier, knee point and urgency (paper, section IV-E, Algorithm 1); pure functions.
+
+Of every candidate two numbers are known, its latency (less is better) and its F1 (more is better).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+
+Float64Array = NDArray[np.float64]
+Int64Array = NDArray[np.int64]
+
+KneeMethod = Literal["tradeoff", "chord"]
+Reason = Literal["only", "knee", "stale", "retention"]
+
+_MAX_DIRECTIONS = 20
+"""Reference directions, at most, into which a frontier is divided (20 in the authors' implementation of [37])."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """When freshness comes before accuracy.
+
+    Attributes:
+        staleness_s: delta^eta as time: the paper's 30 frame intervals are a second at its 30 FPS.
+        retention: delta^kappa: share of objects still tracked, 0..1.
+    """
+
+    staleness_s: float = 1.0
+    retention: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.staleness_s <= 0:
+            raise UserError(f"policy.staleness_threshold_s={self.staleness_s}: give a positive number of seconds")
+        if not 0 <= self.retention <= 1:
+            raise UserError(f"policy.retention_threshold={self.retention}: give a share from 0 to 1")
+
+    def of(self, since_offload_s: float, retention: float) -> Reason | None:
+        """Why the lowest latency is wanted, or None.
+
+        Args:
+            since_offload_s: eta times the frame interval, seconds.
+            retention: kappa.
+        """
+        if since_offload_s > self.staleness_s + 1e-9:  # thirty intervals of 1/30 s are not more than a second
+            return "stale"
+        return "retention" if retention < self.retention else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """What Algorithm 1 found.
+
+    Attributes:
+        frontier: indices of the Pareto-optimal candidates, from the lowest latency to the highest F1.
+        knee: index of the knee point, chosen or not.
+        chosen: index of the candidate to use.
+        reason: why that one.
+    """
+
+    frontier: Int64Array
+    knee: int
+    chosen: int
+    reason: Reason
+
+
+def choose(
+    latency_s: Float64Array, f1: Float64Array, urgent: Reason | None = None, method: KneeMethod = "tradeoff"
+) -> Choice:
+    """Lines 12 to 20 of Algorithm 1.
+
+    Args:
+        latency_s: estimated E2E latency of each candidate (n,), n >= 1.
+        f1: estimated inference accuracy of each (n,).
+        urgent: what `Urgency.of` says.
+        method: how the knee point is found.
+    """
+    frontier = pareto_frontier(latency_s, f1)
+    knee = int(frontier[knee_point(latency_s[frontier], f1[frontier], method)])
+    if len(frontier) == 1:
+        return Choice(frontier, knee, knee, "only")
+    if urgent is not None:
+        return Choice(frontier, knee, int(frontier[0]), urgent)
+    return Choice(frontier, knee, knee, "knee")
+
+
+def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
+    """Indices of the candidates that no other one dominates, from the lowest latency to the highest F1.
+
+    One candidate dominates another that it is at least equal to in both and better in one. Of candidates equal in
+    both the first stays, so that along the frontier latency and F1 rise strictly.
+    """
+    order = np.lexsort((-f1, latency_s))  # stable: equal ones keep their order
+    best_before = np.concatenate(([-np.inf], np.maximum.accumulate(f1[order])[:-1]))
+    return order[f1[order] > best_before]
+
+
+def knee_point(latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "tradeoff") -> int:
+    """Position of the knee on a frontier in the order of `pareto_frontier` (n,), n >= 1.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    check_method(method)
+    if len(latency_s) == 1:
+        return 0
+    # Both objectives as losses between 0 (best on the frontier) and 1 (worst).
+    slowness = (latency_s - latency_s[0]) / (latency_s[-1] - latency_s[0])
+    inaccuracy = (f1[-1] - f1) / (f1[-1] - f1[0])
+    return _by_chord(slowness, inaccuracy) if method == "chord" else _by_tradeoff(slowness, inaccuracy)
+
+
+def check_method(method: KneeMethod) -> KneeMethod:
+    """Return the method as it is; raises `UserError` for an unknown one."""
+    if method not in get_args(KneeMethod):
+        raise UserError(f"policy.knee={method}: choose one of {', '.join(get_args(KneeMethod))}")
+    return method
+
+
+def _by_chord(slowness: Float64Array, inaccuracy: Float64Array) -> int:
+    """The point farthest from the line between both ends, on the side of the better; the faster of equals.
+
+    That line is slowness + inaccuracy = 1.
+    """
+    return int(np.argmin(np.round(slowness + inaccuracy, 12)))
+
+
+def _by_tradeoff(slowness: Float64Array, inaccuracy: Float64Array) -> int:
+    """The knee by trade-off utility: Li, Nie, Gao and Yao, arXiv 2005.11600, reference [37] of the paper.
+
+    Between two points, the utility of going from one to the other is what is gained in one normalised objective less
+    what is lost in the other. A point is a knee if no neighbour promises more: if no neighbour has a smaller sum of
+    losses. Neighbours are the points that belong to the same reference direction or to one beside it; a point belongs
+    to the direction (evenly spread from one axis to the other) that it is closest to. Knees of the two outermost
+    directions only count when there are no others: they are ends of the frontier rather than bends in it.
+
+    The method may find several knees, where Algorithm 1 needs one: it is the one with the best utility against the
+    others, the faster of equals. With one bend in the frontier this is the point that `chord` finds, too. They differ
+    where `chord` would take an end of the frontier although there is a bend inside.
+    """
+    loss = np.round(slowness + inaccuracy, 12)
+    spans = min(max(len(loss) - 2, 1), _MAX_DIRECTIONS)
+    share = np.linspace(0.0, 1.0, spans + 1)
+    directions = np.arctan2(1 - share, share)
+    angles = np.arctan2(inaccuracy, slowness)
+    belongs = np.abs(angles[:, None] - directions).argmin(axis=1)
+    neighbours = np.abs(belongs[:, None] - belongs) <= 1
+    knees = (loss[:, None] <= np.where(neighbours, loss, np.inf)).all(axis=1)
+    inner = knees & (belongs > 0) & (belongs < spans)
+    return int(np.argmin(np.where(inner if inner.any() else knees, loss, np.inf)))

@@ -1,0 +1,56 @@
+"""What a policy makes of a frame's content: motion, task relevance and type of every region (paper, section IV-B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.policy.base import ClientState
+from vitmalis.regions import Motion, RegionType, classify, task_relevance
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameContent:
+    """What is known about a frame.
+
+    Attributes:
+        motion: m_j and m_f; zeros before the first analysis.
+        relevance: rho_j, float64 (rows, cols).
+        region_types: int8 (rows, cols) of `RegionType`.
+    """
+
+    motion: Motion
+    relevance: NDArray[np.float64]
+    region_types: NDArray[np.int8]
+
+
+class RegionClassifier:
+    """Classifies by the paper's thresholds; until motion and a result are known, every region is a DOR.
+
+    Args:
+        motion_threshold, relevance_threshold: delta^m and delta^rho.
+
+    Raises:
+        UserError: a threshold is negative.
+    """
+
+    def __init__(
+        self, motion_threshold: float = MOTION_THRESHOLD, relevance_threshold: float = RELEVANCE_THRESHOLD
+    ) -> None:
+        for name, value in (("motion", motion_threshold), ("relevance", relevance_threshold)):
+            if value < 0:
+                raise UserError(f"policy.{name}_threshold={value}: give a number that is not negative")
+        self._thresholds = motion_threshold, relevance_threshold
+
+    def look(self, state: ClientState) -> FrameContent:
+        """Content of the frame about to be offloaded, as far as the device knows it."""
+        relevance = task_relevance(state.grid, state.tracked)
+        if state.motion is None or not state.results:
+            motion = state.motion or Motion(np.zeros(state.grid.shape, np.float32), 0.0)
+            return FrameContent(motion, relevance, np.full(state.grid.shape, RegionType.DOR, np.int8))
+        types = classify(state.motion.region_motion, relevance, *self._thresholds)
+        return FrameContent(state.motion, relevance, types)

@@ -1,0 +1,39 @@
+"""TrackRoI: TrackB2B that sends only what objects are in (paper, VI-A)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from vitmalis.policy.base import ClientState, OffloadDecision
+from vitmalis.policy.regions import RegionClassifier
+from vitmalis.policy.trackb2b import TrackB2B
+from vitmalis.regions import RegionType
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
+
+
+class TrackRoI(TrackB2B):
+    """Paints every region that is no dynamic object region in one flat colour, which costs almost no bytes.
+
+    Without a single such region the whole frame goes: from a blank one the server could never find objects again.
+
+    Args:
+        quality: JPEG quality, 1..100.
+        motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
+    """
+
+    uses_motion: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        quality: int = 95,
+        motion_threshold: float = MOTION_THRESHOLD,
+        relevance_threshold: float = RELEVANCE_THRESHOLD,
+    ) -> None:
+        super().__init__(quality)
+        self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        """Full resolution, the background blanked."""
+        blank = self._classifier.look(state).region_types != RegionType.DOR
+        useful = blank.any() and not blank.all()
+        return OffloadDecision(self._decision.configuration, blank_mask=blank if useful else None)

@@ -1,0 +1,35 @@
+"""TrackUD: TrackB2B that halves the whole frame while offloading is slow (paper, VI-A)."""
+
+from __future__ import annotations
+
+from vitmalis.errors import UserError
+from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.policy.trackb2b import TrackB2B
+
+
+class TrackUD(TrackB2B):
+    """Sends frames of half the width and height while the most recent E2E latency is above a threshold.
+
+    Args:
+        quality: JPEG quality, 1..100.
+        latency_threshold_s: the paper's 15 frame intervals are half a second at its 30 FPS.
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    def __init__(self, quality: int = 95, latency_threshold_s: float = 0.5) -> None:
+        super().__init__(quality)
+        if latency_threshold_s <= 0:
+            raise UserError(f"policy.latency_threshold_s={latency_threshold_s}: give a positive number of seconds")
+        self._threshold_s = latency_threshold_s
+        self._small = OffloadDecision(self._decision.configuration, frame_downsampling=2)
+        self._last_latency_s = 0.0
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Remember how long it took."""
+        self._last_latency_s = outcome.e2e_latency_s
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        """Half size after a slow offload, else full size."""
+        return self._small if self._last_latency_s > self._threshold_s else self._decision

@@ -1,0 +1,197 @@
+"""ViTMAlis: what to downsample, how to compress and where to restore, chosen per frame (paper, section IV)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.estimation import (
+    Candidates,
+    LatencyTables,
+    candidate_features,
+    configuration_space,
+    e2e_latency_s,
+    load_default,
+    load_latency_tables,
+    load_pair,
+)
+from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
+from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.policy.explanation import DecisionExplanation
+from vitmalis.policy.network import NetworkEstimate
+from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
+from vitmalis.policy.regions import FrameContent, RegionClassifier
+from vitmalis.regions import Motion, RegionType
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Estimates:
+    """What is expected of each candidate: float64 (n,) each."""
+
+    candidates: Candidates
+    payload_bytes: Float64Array
+    e2e_latency_s: Float64Array
+    f1: Float64Array
+
+
+class ViTMAlis:
+    """Estimates size, latency and accuracy of every configuration and takes the best trade-off (Algorithm 1).
+
+    Before the first result nothing is known about objects, so every region keeps its resolution. An ablation is this
+    policy with other arguments: see `conf/policy/wo_*.yaml`.
+
+    Args:
+        latency_tables: file of `python -m profiling.latency` for this device, server and model.
+        model: name of the server's model, whose estimators are loaded.
+        estimator: "mlp", "linear" or "mean" (offline means per configuration).
+        estimators: folder with the estimators; None for those in the package.
+        qualities, tau_ds, restoration_points: the configuration space; tau_ds contains 0, which is what remains where
+            there is nothing to downsample.
+        knee: "tradeoff" or "chord", see `vitmalis.policy.optimizer.knee_point`.
+        staleness_threshold_s: delta^eta as time; without an offload for longer, the lowest latency wins.
+        retention_threshold: delta^kappa; with fewer objects still tracked, the lowest latency wins.
+        motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
+        prior_uplink_mbps, prior_rtt_ms: believed of the network until the first result.
+        network_window: how many recent offloads the network is judged by.
+
+    Raises:
+        UserError: an argument is out of range, or a file is missing or does not fit the model.
+    """
+
+    uses_tracker: ClassVar[bool] = True
+    uses_motion: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        latency_tables: str | None = None,
+        model: str = "vitdet_tiny",
+        estimator: str = "mlp",
+        estimators: str | None = None,
+        qualities: Sequence[int] = QUALITIES,
+        tau_ds: Sequence[int] = DOWNSAMPLING_TYPES,
+        restoration_points: Sequence[int] = RESTORATION_POINTS,
+        knee: KneeMethod = "tradeoff",
+        staleness_threshold_s: float = 1.0,
+        retention_threshold: float = 0.7,
+        motion_threshold: float = MOTION_THRESHOLD,
+        relevance_threshold: float = RELEVANCE_THRESHOLD,
+        prior_uplink_mbps: float = 10.0,
+        prior_rtt_ms: float = 40.0,
+        network_window: int = 2,
+    ) -> None:
+        if 0 not in tau_ds:
+            raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
+        self._space = configuration_space(qualities, tau_ds, restoration_points)
+        self._knee = check_method(knee)
+        self._urgency = Urgency(staleness_threshold_s, retention_threshold)
+        self._network = NetworkEstimate(prior_uplink_mbps, prior_rtt_ms, network_window)
+        self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
+        self._tables = _tables(latency_tables, model)
+        model_id = self._tables.model_id
+        pair = (
+            load_default(model, model_id, estimator)
+            if estimators is None
+            else load_pair(Path(estimators), model, model_id, estimator)
+        )
+        self._size, self._accuracy = pair.size, pair.accuracy
+        self._rehearse()
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Learn what the network gave."""
+        self._network.observe(outcome)
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        """Run Algorithm 1 on what is known of this frame."""
+        content = self._classifier.look(state)
+        start_s = time.perf_counter()
+        estimates = self._estimate(content)
+        estimated_s = time.perf_counter()
+        since_offload_s = state.frames_since_offload * state.frame_interval_s
+        urgent = self._urgency.of(since_offload_s, state.retention)
+        choice = choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee)
+        durations_s = estimated_s - start_s, time.perf_counter() - estimated_s
+        configuration = estimates.candidates.configuration(choice.chosen)
+        return OffloadDecision(
+            configuration,
+            downsample_mask(content.region_types, configuration.tau_d) if configuration.tau_d else None,
+            explanation=self._explain(state, content, estimates, choice, durations_s),
+        )
+
+    def _estimate(self, content: FrameContent) -> _Estimates:
+        """Evaluate all configurations in one pass (equations 1 to 3).
+
+        A tau_d > 0 that finds no region of its types is the same as tau_d = 0 and left out, so that what is chosen is
+        what happens: nothing downsampled, nothing to restore.
+        """
+        features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
+        real = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
+        space = self._space
+        candidates = Candidates(space.tau_d[real], space.quality[real], space.restoration_point[real])
+        payload_bytes = self._size.predict(features.size[real])
+        latency_s = e2e_latency_s(
+            self._tables,
+            candidates,
+            features.downsampled_regions[real],
+            payload_bytes,
+            self._network.uplink_mbps,
+            self._network.rtt_s,
+        )
+        return _Estimates(candidates, payload_bytes, latency_s, self._accuracy.predict(features.accuracy[real]))
+
+    def _rehearse(self) -> None:
+        """Estimate a made-up frame with regions of both types: a configuration that nobody measured is told now."""
+        types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
+        self._estimate(FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types))
+
+    def _explain(
+        self,
+        state: ClientState,
+        content: FrameContent,
+        estimates: _Estimates,
+        choice: Choice,
+        durations_s: tuple[float, float],
+    ) -> DecisionExplanation:
+        return DecisionExplanation(
+            region_types=content.region_types,
+            region_motion=content.motion.region_motion,
+            relevance=content.relevance,
+            frame_motion=content.motion.frame_motion,
+            frames_since_offload=state.frames_since_offload,
+            retention=state.retention,
+            uplink_mbps=self._network.uplink_mbps,
+            rtt_s=self._network.rtt_s,
+            tau_d=estimates.candidates.tau_d,
+            quality=estimates.candidates.quality,
+            restoration_point=estimates.candidates.restoration_point,
+            payload_bytes=estimates.payload_bytes,
+            e2e_latency_s=estimates.e2e_latency_s,
+            f1=estimates.f1,
+            frontier=choice.frontier,
+            knee=choice.knee,
+            chosen=choice.chosen,
+            reason=choice.reason,
+            estimation_s=durations_s[0],
+            optimization_s=durations_s[1],
+        )
+
+
+def _tables(path: str | None, model: str) -> LatencyTables:
+    if path is None:
+        raise UserError(
+            f"policy.latency_tables: none were given; measure them with `python -m profiling.latency model={model}`"
+        )
+    tables = load_latency_tables(Path(path))
+    if tables.model != model:
+        raise UserError(f"policy.latency_tables={path}: measured with model '{tables.model}', not '{model}'")
+    return tables
