@@ -48,14 +48,14 @@ def decode_jpeg(data: bytes, max_pixels: int) -> RgbImage:
         raise ValueError(f"JPEG of {width}x{height} has more than {max_pixels} pixels")
     # The orientation of EXIF would turn the image after its size was checked.
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ValueError(f"JPEG data that cannot be decoded: {error.err}") from error
     if image is None:
         raise ValueError("JPEG data that cannot be decoded")
     if image.shape != (height, width, 3):
         raise ValueError(f"JPEG decodes to {image.shape[1]}x{image.shape[0]}, its header says {width}x{height}")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(image, np.uint8)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:

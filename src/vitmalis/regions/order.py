@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,9 +32,19 @@ class RegionGroup:
 def regions_by_shape(grid: RegionGrid, chosen: BoolMask) -> list[RegionGroup]:
     """Sort the chosen regions, bool (rows, cols), into at most four groups: the higher, then the wider ones first."""
     groups = []
-    for height in np.unique(grid.heights)[::-1].tolist():
-        for width in np.unique(grid.widths)[::-1].tolist():
-            rows, cols = np.nonzero(chosen & (grid.heights == height)[:, None] & (grid.widths == width))
-            if len(rows):
-                groups.append(RegionGroup(rows, cols, height, width))
+    for height, width, alike in _shapes(grid):
+        rows, cols = np.nonzero(chosen & alike)
+        if len(rows):
+            groups.append(RegionGroup(rows, cols, height, width))
     return groups
+
+
+@lru_cache(maxsize=16)
+def _shapes(grid: RegionGrid) -> list[tuple[int, int, BoolMask]]:
+    """Each shape of the grid's regions, and which regions have it."""
+    heights, widths = grid.heights, grid.widths
+    return [
+        (height, width, (heights == height)[:, None] & (widths == width))
+        for height in np.unique(heights)[::-1].tolist()
+        for width in np.unique(widths)[::-1].tolist()
+    ]

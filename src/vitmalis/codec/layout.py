@@ -1,0 +1,134 @@
+"""Where each region lies in a packed frame: a pure function of grid and mask, so that it is never sent.
+
+Regions of one resolution and shape stand side by side on shelves as wide as the widest region, a low-resolution one
+`factor` times smaller along both axes. Shelves are stacked into columns, the highest first and each in the first
+column with room, as many columns as make the image cheapest. So partial regions at the borders of the frame waste
+little, and the area falls with the number of tokens. (design.md, section 3, has square cells of whole regions: with the
+24 regions of a 960x540 frame, half of them low, a sixth of that image is empty.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.order import RegionGroup, regions_by_shape
+from vitmalis.types import BoolMask
+
+_ROW_COST_PATCHES = 3
+"""What a line of pixels costs a JPEG codec beside its pixels, in patches of them: measured with libjpeg-turbo, where
+decoding 160 x 2240 pixels took a quarter more than 640 x 560."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedGroup:
+    """Regions of one resolution and shape in the packed image; lengths in patches of that image.
+
+    Attributes:
+        regions: which they are.
+        factor: 1, or how much smaller than in the frame they are.
+        corners: (row, column) of the top left patch of each.
+    """
+
+    regions: RegionGroup
+    factor: int
+    corners: tuple[tuple[int, int], ...]
+
+    @property
+    def height(self) -> int:
+        """Of each region."""
+        return self.regions.height // self.factor
+
+    @property
+    def width(self) -> int:
+        """Of each region."""
+        return self.regions.width // self.factor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLayout:
+    """A packed image of `rows` x `cols` patches; its groups in the order of tokens, full resolution first."""
+
+    rows: int
+    cols: int
+    groups: tuple[PlacedGroup, ...]
+
+
+def packed_layout(grid: RegionGrid, downsample_mask: BoolMask) -> PackedLayout:
+    """Lay out a frame; recent layouts are kept.
+
+    Args:
+        grid: geometry of the frame.
+        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+    """
+    return _packed_layout(grid, grid.check(downsample_mask).tobytes())
+
+
+@lru_cache(maxsize=64)
+def _packed_layout(grid: RegionGrid, mask: bytes) -> PackedLayout:
+    downsampled = np.frombuffer(mask, np.bool_).reshape(grid.shape)
+    groups = [(group, 1) for group in regions_by_shape(grid, ~downsampled)]
+    groups += [(group, grid.factor) for group in regions_by_shape(grid, downsampled)]
+    groups.sort(key=lambda item: -(item[0].height // item[1]))
+    column = max(group.width // factor for group, factor in groups)
+    per_shelf = [column // (group.width // factor) for group, factor in groups]
+    heights = [group.height // factor for group, factor in groups]
+    counts = [-(-len(group) // per) for (group, _), per in zip(groups, per_shelf, strict=True)]
+    rows, columns = _cheapest(heights, counts, column, grid.shape[1])
+    shelves: list[list[tuple[int, int]]] = [[] for _ in groups]
+    for index, taken in enumerate(columns):
+        top = 0
+        for height, number, places in zip(heights, taken, shelves, strict=True):
+            places += [(top + height * at, index * column) for at in range(number)]
+            top += height * number
+    placed = [
+        PlacedGroup(group, factor, _corners(len(group), group.width // factor, per, places))
+        for (group, factor), per, places in zip(groups, per_shelf, shelves, strict=True)
+    ]
+    placed.sort(key=lambda part: (part.factor, -part.regions.height, -part.regions.width))
+    return PackedLayout(rows, len(columns) * column, tuple(placed))
+
+
+def _corners(
+    regions: int, width: int, per_shelf: int, shelves: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """Put regions side by side on their shelves."""
+    places = (divmod(index, per_shelf) for index in range(regions))
+    return tuple((shelves[shelf][0], shelves[shelf][1] + at * width) for shelf, at in places)
+
+
+def _cheapest(
+    heights: Sequence[int], counts: Sequence[int], column: int, most_columns: int
+) -> tuple[int, list[list[int]]]:
+    """Height of the image, and the shelves of each kind in each of its columns of `column` patches."""
+    total = sum(height * count for height, count in zip(heights, counts, strict=True))
+    best, best_cost = (total, [list(counts)]), total * (column + _ROW_COST_PATCHES)
+    for columns in range(most_columns, 1, -1):  # from the wide ones, which cost less an area: the others end sooner
+        rows = max(heights[0], -(-total // columns))
+        while (cost := rows * (columns * column + _ROW_COST_PATCHES)) < best_cost:
+            filled = _fill(heights, counts, rows, columns)
+            if filled is not None:
+                best, best_cost = (rows, filled), cost
+            rows += 1
+    return best
+
+
+def _fill(heights: Sequence[int], counts: Sequence[int], rows: int, columns: int) -> list[list[int]] | None:
+    """Shelves of each kind in each column, the highest first; None if some do not fit."""
+    left, filled = list(counts), []
+    for _ in range(columns):
+        room, taken = rows, []
+        for kind, height in enumerate(heights):
+            number = min(left[kind], room // height)
+            taken.append(number)
+            left[kind] -= number
+            room -= number * height
+        filled.append(taken)
+    return None if any(left) else filled

@@ -1,0 +1,69 @@
+"""From a frame and a policy's decision to the bytes that are sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.codec.packing import FLAT_GREY, check_size, pack
+from vitmalis.policy.base import OffloadDecision
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, RgbImage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedFrame:
+    """A compressed frame and what its receiver has to know of it.
+
+    Attributes:
+        jpeg: the payload.
+        width, height: of the frame that was packed or compressed, in pixels: smaller than the captured one where
+            the decision made the whole frame smaller. Boxes come back in these pixels.
+        downsample_mask: bool (rows, cols); None if no region is low and the JPEG so is the plain frame.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    downsample_mask: BoolMask | None = None
+
+
+def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid) -> EncodedFrame:
+    """Compress a frame as decided: packed, blanked in part, made smaller, or as it is.
+
+    Args:
+        image: RGB uint8 (H, W, 3) of the grid's size.
+        decision: its masks are of the grid's regions.
+        grid: decision regions of the frame.
+
+    Raises:
+        UserError: a mask does not fit the grid.
+        ValueError: the image does not, or the decision downsamples both the frame and regions of it.
+    """
+    check_size(image, (grid.height_px, grid.width_px))
+    quality, factor, mask = decision.configuration.quality, decision.frame_downsampling, decision.downsample_mask
+    if decision.blank_mask is not None:
+        image = blanked(image, grid, decision.blank_mask)
+    if mask is not None and grid.check(mask).any():
+        if factor != 1:
+            raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")
+        return EncodedFrame(encode_jpeg(pack(image, grid, mask), quality), grid.width_px, grid.height_px, mask)
+    if factor != 1:
+        size = (-(-grid.width_px // factor), -(-grid.height_px // factor))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return EncodedFrame(encode_jpeg(image, quality), image.shape[1], image.shape[0])
+
+
+def blanked(image: RgbImage, grid: RegionGrid, blank_mask: BoolMask) -> RgbImage:
+    """Copy a frame with the regions of the mask, bool (rows, cols), painted `FLAT_GREY`.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+    """
+    painted = image.copy()
+    for left, top, right, bottom in grid.region_boxes_px[grid.check(blank_mask)]:
+        painted[top:bottom, left:right] = FLAT_GREY
+    return painted

@@ -1,0 +1,109 @@
+"""Pixels of a frame of two resolutions, packed into one image and cut out of it again (paper, section III-C).
+
+All lengths are multiples of the patch, so with patches of 16 px no JPEG block (16 px, chroma at half resolution) sees
+two regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.codec.layout import PlacedGroup, packed_layout
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, RgbImage
+
+FLAT_GREY = 115
+"""What fills pixels that say nothing: ImageNet's mean, which detectors normalise to about zero, as their padding is."""
+
+
+def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
+    """Height and width of a packed frame in pixels.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+    """
+    layout = packed_layout(grid, downsample_mask)
+    return layout.rows * grid.patch_px, layout.cols * grid.patch_px
+
+
+def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> RgbImage:
+    """Pack a frame, the regions of the mask at low resolution (means over `factor` x `factor` pixels).
+
+    Beyond the frame its last row and column are repeated: cheap to compress, never looked at (`MixedLayout.inside`).
+
+    Args:
+        image: RGB uint8 (H, W, 3) of the grid's size.
+        grid: geometry of the frame.
+        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+
+    Returns:
+        RGB uint8 of `packed_size`.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+        ValueError: the image is of another size.
+    """
+    check_size(image, (grid.height_px, grid.width_px))
+    packed = np.full((*packed_size(grid, downsample_mask), 3), FLAT_GREY, np.uint8)
+    for group in packed_layout(grid, downsample_mask).groups:
+        for source, cell in _cells(grid, group, image, packed):
+            if group.factor == 1:
+                cell[:] = source
+            else:
+                cv2.resize(source, (cell.shape[1], cell.shape[0]), dst=cell, interpolation=cv2.INTER_AREA)
+    return packed
+
+
+def unpack(packed: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> NDArray[np.uint8]:
+    """Cut a packed frame into patches of both resolutions.
+
+    Args:
+        packed: RGB uint8 (H, W, 3) of `packed_size`.
+        grid: geometry of the frame.
+        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+
+    Returns:
+        uint8 (T, patch, patch, 3) in the order of `detector.mixed.MixedLayout`.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+        ValueError: the image is of another size.
+    """
+    check_size(packed, packed_size(grid, downsample_mask))
+    layout, side = packed_layout(grid, downsample_mask), grid.patch_px
+    patches = np.empty((grid.tokens(downsample_mask), side, side, 3), np.uint8)
+    tiles = packed.reshape(layout.rows, side, layout.cols, side, 3).swapaxes(1, 2)  # (rows, cols, patch, patch, 3)
+    start = 0
+    for group in layout.groups:
+        for row, col in group.corners:
+            end = start + group.height * group.width
+            region = tiles[row : row + group.height, col : col + group.width]
+            patches[start:end].reshape(region.shape)[:] = region
+            start = end
+    return patches
+
+
+def check_size(image: RgbImage, size: tuple[int, int]) -> None:
+    """Raise `ValueError` unless an image is uint8 (height, width, 3) of this height and width."""
+    if image.dtype != np.uint8 or image.shape != (*size, 3):
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 {(*size, 3)}")
+
+
+def _cells(
+    grid: RegionGrid, group: PlacedGroup, image: RgbImage, packed: RgbImage
+) -> Iterator[tuple[RgbImage, RgbImage]]:
+    """Each region's pixels of the frame, padded where it ends outside, and its place in the packed image."""
+    side = grid.patch_px
+    height, width = group.regions.height * side, group.regions.width * side
+    tops, lefts = (group.regions.rows * grid.side_px).tolist(), (group.regions.cols * grid.side_px).tolist()
+    for y, x, (row, col) in zip(tops, lefts, group.corners, strict=True):
+        source = image[y : y + height, x : x + width]
+        below, beside = height - source.shape[0], width - source.shape[1]
+        if below or beside:
+            source = np.asarray(cv2.copyMakeBorder(source, 0, below, 0, beside, cv2.BORDER_REPLICATE), np.uint8)
+        at_y, at_x = row * side, col * side
+        yield source, packed[at_y : at_y + height // group.factor, at_x : at_x + width // group.factor]
