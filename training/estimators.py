@@ -215,7 +215,8 @@ def main(config: DictConfig) -> None:
     try:
         print(run_training(config))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
