@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from torch import Tensor
@@ -36,6 +39,7 @@ class Case:
         name: in the set.
         image: RGB uint8 (height, width, 3).
         padded: (height, width) of what entered upstream's patch embedding; smaller than the picture means cropped.
+        output_size: (height, width) of the picture that upstream was asked to find its boxes in.
         arrays: upstream's outputs by name.
         noise: of each array, upstream's fp32 result against its fp64 result, largest absolute difference, by index.
     """
@@ -43,6 +47,7 @@ class Case:
     name: str
     image: np.ndarray
     padded: tuple[int, int]
+    output_size: tuple[int, int]
     arrays: Arrays
     noise: dict[str, float]
 
@@ -90,7 +95,7 @@ def load_golden(prefix: Path) -> GoldenSet:
         config, head = golden_config(spec, about.get("config", {}), state)
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(f"golden set: the spec of '{prefix}.json' lacks or misuses {error}") from error
-    cases = _cases(arrays, about.get("per_image", {}), about.get("fp32_minus_fp64_max_abs", {}), not_compared)
+    cases = _cases(arrays, about, config.vit.patch_px, not_compared)
     if not cases:
         raise UserError(f"golden set: '{prefix}.npz' holds no picture with outputs")
     return GoldenSet(config, head, state, cases, not_compared)
@@ -105,7 +110,7 @@ def _load_arrays(prefix: Path, listed: Mapping[str, Any]) -> tuple[Arrays, dict[
     for path in [main, *sorted(path for path in others - {main} if path.is_file())]:
         try:
             arrays |= np.load(path, allow_pickle=False)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise UserError(f"golden set: '{path}' is no file of NumPy arrays ({error})") from error
     absent = {name: f"listed, but '{listed[name][2]}' is absent" for name in listed.keys() - arrays.keys()}
     return arrays, absent
@@ -161,7 +166,7 @@ def _vit_config(spec: Mapping[str, Any], vit: Mapping[str, Any], state: Mapping[
         heads=spec["num_heads"],
         subsets=max(1, len(blocks)),
         patch_px=patch_px,
-        window=spec["window_size"],
+        window=spec["window_size"] or DEFAULTS.vit.window,  # 0: every block is global
         position_grid=(grid, grid),
         class_position=positions != grid * grid,
         relative_positions=any(tables),
@@ -191,27 +196,55 @@ def _head_config(spec: Mapping[str, Any], rpn: Mapping[str, Any], roi: Mapping[s
     )
 
 
-def _cases(
-    arrays: Arrays, per_image: Mapping[str, Any], noise: Mapping[str, float], not_compared: dict[str, str]
-) -> list[Case]:
+def _cases(arrays: Arrays, about: Mapping[str, Any], patch_px: int, not_compared: dict[str, str]) -> list[Case]:
     """Group arrays `case/array`; a case without a picture of its own is called `picture_how`."""
     groups: dict[str, Arrays] = {}
     for name, value in arrays.items():
         case, _, array = name.rpartition("/")
         groups.setdefault(case, {})[array] = value
     pictures = {name: group["image"] for name, group in groups.items() if "image" in group}
+    noise: Mapping[str, float] = about.get("fp32_minus_fp64_max_abs", {})
     cases = []
     for name, group in groups.items():
         outputs = {key: value for key, value in group.items() if key != "image"}
         source = name if name in pictures else _picture_of(name, list(pictures))
-        if source is None or all(key.startswith("inst_") for key in outputs):
-            reason = "boxes scaled to another output size: frames are never resized here" if source else "no picture"
-            not_compared |= {f"{name}/{key}": reason for key in outputs}
-            continue
-        shape = per_image.get(name, {}).get("padded_shape", (*pictures[source].shape[:2],))
-        case_noise = {key: float(noise[f"{name}/{key}"]) for key in outputs if f"{name}/{key}" in noise}
-        cases.append(Case(name, pictures[source], (shape[-2], shape[-1]), outputs, case_noise))
+        if source is None:
+            not_compared |= {f"{name}/{key}": "no picture" for key in outputs}
+        elif outputs:
+            # Scaled lists have no noise of their own on record; their scores are those of the picture's.
+            known = {key: noise.get(f"{name}/{key}") for key in outputs}
+            known["inst_scores"] = known.get("inst_scores") or noise.get(f"{source}/raw_scores")
+            size = pictures[source].shape[:2]
+            cases.append(
+                Case(
+                    name=name,
+                    image=pictures[source],
+                    padded=_padded(about.get("per_image", {}), groups, [name, source], patch_px) or size,
+                    output_size=_output_size(name) or size,
+                    arrays=outputs,
+                    noise={key: float(value) for key, value in known.items() if value is not None},
+                )
+            )
     return cases
+
+
+def _padded(
+    per_image: Mapping[str, Any], groups: Mapping[str, Arrays], names: Sequence[str], patch_px: int
+) -> tuple[int, int] | None:
+    """What entered the patch embedding, from the description or from the features of the first case that tells."""
+    for name in names:
+        if shape := per_image.get(name, {}).get("padded_shape"):
+            return shape[-2], shape[-1]
+        if "last_feat" in groups.get(name, {}):
+            rows, cols = groups[name]["last_feat"].shape[-2:]
+            return rows * patch_px, cols * patch_px
+    return None
+
+
+def _output_size(case: str) -> tuple[int, int] | None:
+    """The size in a name like `img1_out360x600`."""
+    found = re.search(r"_out(\d+)x(\d+)$", case)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _picture_of(case: str, pictures: Sequence[str]) -> str | None:

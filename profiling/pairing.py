@@ -65,7 +65,7 @@ def pair(
     cost = np.maximum(box_errors / tolerances["boxes_px"], score_errors / score_tolerance)
     if golden.classes is not None and ours.classes is not None:
         cost[golden.classes[:, None] != ours.classes[None]] = np.inf
-    rows, cols = linear_sum_assignment(np.minimum(cost, RECOGNISED))
+    rows, cols = linear_sum_assignment(np.fmin(cost, RECOGNISED))  # what is not a number is nobody's partner
     paired = cost[rows, cols] < RECOGNISED
     rows, cols = rows[paired], cols[paired]
     only_golden = np.setdiff1d(np.arange(len(golden.boxes)), rows)

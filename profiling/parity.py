@@ -57,8 +57,8 @@ STAGES = (
 """Arrays by the start of their name: what they hold, and the stage that they are reported under."""
 
 
-LISTS: dict[str, dict[str, Any]] = {"raw": {}, "all": EVERYTHING}
-"""Lists of detections, and what of the head's configuration is another for them."""
+LISTS: dict[str, dict[str, Any]] = {"raw": {}, "all": EVERYTHING, "inst": {}}
+"""Lists of detections, and what of the head's configuration is another for them; `inst` is scaled to an output size."""
 
 
 class Run:
@@ -67,6 +67,7 @@ class Run:
     def __init__(self, model: RcnnDetector, case: Case) -> None:
         self.model = model
         self.image_size = case.image.shape[:2]
+        self.output_size = case.output_size
         self.outputs: dict[str, Tensor] = {}
         net = model.backbone.net
         hooked = {"patch_embed": net.patch_embed, **{f"block{i:02d}": block for i, block in enumerate(net.blocks)}}
@@ -103,10 +104,19 @@ class Run:
             "given_pred_boxes": BOX_CODER.decode_single(deltas, boxes).flatten(1),
         }
 
-    def detections(self, proposals: Tensor, head: RcnnConfig) -> Detections:
-        """The second stage on proposals (P, 4), to the end."""
+    def detections(self, proposals: Tensor, head: RcnnConfig, scaled: bool) -> Detections:
+        """The second stage on proposals (P, 4), to the end, in pixels of the picture or scaled to the output size."""
         logits, boxes = self.model.roi_heads(self.levels, proposals)
-        return select_boxes(logits, boxes, self.image_size, head, self.model.config.classes)
+        found = select_boxes(logits, boxes, self.image_size, head, self.model.config.classes)
+        return self._scaled(found) if scaled else found
+
+    def _scaled(self, found: Detections) -> Detections:
+        """Detections in the output size: scaled, clipped, without empty ones (upstream's `detector_postprocess`)."""
+        (height, width), (rows, cols) = self.output_size, self.image_size
+        boxes = found.boxes_xyxy * np.array([width / cols, height / rows] * 2, np.float32)
+        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return Detections(boxes, found.scores, found.labels).select(solid)
 
 
 def prepared(model: RcnnDetector, case: Case) -> Tensor:
@@ -135,7 +145,8 @@ def dense_stages(run: Run, case: Case) -> Iterator[dict[str, Any]]:
         noise = case.noise.get(name)
         tolerance = max(TOLERANCES[kind], NOISE_FACTOR * (noise or 0.0))
         same_size = ours.numel() == golden.size and (ours.shape == golden.shape or stage == "blocks")
-        error = float(np.abs(ours.numpy().reshape(golden.shape) - golden).max()) if same_size else float("inf")
+        error = float(np.abs(ours.numpy().reshape(golden.shape) - golden).max(initial=0.0)) if same_size else np.inf
+        error = error if np.isfinite(error) else sys.float_info.max  # JSON has no infinity
         yield {
             "stage": stage,
             "array": name,
@@ -151,7 +162,7 @@ def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, An
     """Compare proposals and detections of the case as sets."""
     arrays = case.arrays
     strayed = 0  # proposals that only one side has
-    if "prop_boxes" in arrays:
+    if {"prop_boxes", "prop_logits"} <= arrays.keys():
         result = pair(
             Boxes(arrays["prop_boxes"], arrays["prop_logits"]),
             Boxes(run.proposals.boxes.numpy(), run.proposals.logits.numpy()),
@@ -161,16 +172,17 @@ def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, An
         strayed = max(result["unpaired_golden"], result["unpaired_ours"])
         yield {"stage": "proposals", "array": "prop_*", **result}
     for name, settings in LISTS.items():
-        if f"{name}_boxes" not in arrays:
+        parts = [f"{name}_{part}" for part in Boxes._fields]
+        if not arrays.keys() >= set(parts):
             continue
-        golden = Boxes(*(arrays[f"{name}_{part}"] for part in ("boxes", "scores", "classes")))
+        golden = Boxes(*(arrays[part] for part in parts))
         chosen = msgspec.structs.replace(head, **settings)
         if "prop_boxes" in arrays:
-            result = pair_detections(golden, run.detections(torch.from_numpy(arrays["prop_boxes"]), chosen), chosen)
-            yield {"stage": f"{name}_given_proposals", "array": f"{name}_*", **result}
+            found = run.detections(torch.from_numpy(arrays["prop_boxes"]), chosen, scaled=name == "inst")
+            yield {"stage": f"{name}_given_proposals", "array": f"{name}_*", **pair_detections(golden, found, chosen)}
         result = pair_detections(
             golden,
-            run.detections(run.proposals.boxes, chosen),
+            run.detections(run.proposals.boxes, chosen, scaled=name == "inst"),
             chosen,
             score_noise=2 * case.noise.get(f"{name}_scores", 0.0),
             excused=2 * strayed * len(run.model.config.classes),

@@ -79,7 +79,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(state, f"{prefix}.pt")
     image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
     arrays = {f"img0/{name}": value for name, value in outputs(model, image).items()}
-    arrays |= {"img0_out45x75/inst_boxes": np.zeros((1, 4), np.float32), "img0/surprise": np.zeros(3)}
+    for part, factor in (("boxes", 0.5), ("scores", 1), ("classes", 1)):
+        arrays[f"img0_out45x75/inst_{part}"] = arrays[f"img0/raw_{part}"] * factor
+    arrays |= {"img0/surprise": np.zeros(3), "img0_lone/raw_boxes": np.zeros((1, 4))}
     np.savez(f"{prefix}.npz", **arrays)
     about = {
         "spec": SPEC,
@@ -117,7 +119,8 @@ def test_a_faithful_model_passes(small: Path, tmp_path: Path, capsys: pytest.Cap
     assert all(stage["passed"] for stage in stages.values())
     assert stages["all_given_proposals"]["unpaired_golden"] == 0
     assert result["images"]["img0"][0]["tolerance"] == 1e-4
-    assert result["not_compared"].keys() == {"img0_out45x75/inst_boxes", "img0/surprise"}
+    assert stages["inst_end_to_end"]["pairs"] == stages["raw_end_to_end"]["pairs"] > 0
+    assert result["not_compared"].keys() == {"img0_lone/raw_boxes", "img0/surprise"}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,59 @@ def test_a_wrong_weight_fails_its_stage(
     result = json.loads(capsys.readouterr().out)
     assert not result["passed"]
     assert not result["largest_error"][fails]["passed"]
+
+
+def rewritten(prefix: Path, changes: dict[str, np.ndarray | None]) -> None:
+    """Replace arrays of a set, or take them out."""
+    arrays = {**np.load(f"{prefix}.npz"), **changes}
+    np.savez(f"{prefix}.npz", **{name: value for name, value in arrays.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "fails"),
+    [
+        ("img0/last_feat", 2e-4, "last_feat"),
+        ("img0/p2_every2", np.nan, "p2"),
+        ("img0/prop_boxes", 0.02, "proposals"),
+        ("img0/prop_logits", np.nan, "proposals"),
+        ("img0/raw_scores", 2e-4, "raw_given_proposals"),
+        ("img0_out45x75/inst_boxes", 0.02, "inst_end_to_end"),
+        ("img0_out45x75/inst_scores", 2e-4, "inst_end_to_end"),
+        ("img0_out45x75/inst_classes", 1, "inst_end_to_end"),
+    ],
+)
+def test_one_wrong_number_fails_its_stage(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], array: str, change: float, fails: str
+) -> None:
+    prefix = copied(small, tmp_path)
+    wrong = np.load(f"{prefix}.npz")[array].copy()
+    wrong.flat[3] += change
+    rewritten(prefix, {array: wrong})
+    assert main([str(prefix), "--output", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    stages = json.loads(text, parse_constant=pytest.fail)["largest_error"]  # plain JSON knows no NaN and no infinity
+    assert not stages[fails]["passed"]
+
+
+def test_another_shape_fails(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prefix = copied(small, tmp_path)
+    rewritten(prefix, {"img0/p6": np.zeros((1, 16, 1, 1), np.float32)})
+    assert main([str(prefix), "--output", str(tmp_path)]) == 1
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["largest_error"]["p6"]["error"] > 1e9
+
+
+def test_a_set_may_hold_less(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is absent is not asked for; the size that entered upstream is then told by the features."""
+    prefix = copied(small, tmp_path)
+    gone = {f"img0/{name}": None for name in ("given_boxes", "prop_boxes", "all_scores", "p6")}
+    rewritten(prefix, gone)
+    about = json.loads(Path(f"{prefix}.json").read_text())
+    del about["per_image"]
+    Path(f"{prefix}.json").write_text(json.dumps(about))
+    assert main([str(prefix), "--output", str(tmp_path)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["largest_error"].keys() == {"last_feat", "p2", "raw_end_to_end", "inst_end_to_end"}
+    assert result["not_compared"].keys() >= {"img0/given_cls_logits", "img0/prop_logits", "img0/all_boxes"}
 
 
 def test_noise_widens_only_what_it_must(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +222,8 @@ def test_broken_sets_are_one_line(small: Path, tmp_path: Path, capsys: pytest.Ca
     assert "none.json' does not exist" in told(tmp_path / "none")
     prefix = copied(small, tmp_path)
     Path(f"{prefix}.npz").write_bytes(b"hello")
+    assert "copy.npz' is no file of NumPy arrays" in told(prefix)
+    Path(f"{prefix}.npz").write_bytes(Path(f"{small}.npz").read_bytes()[:-2000])
     assert "copy.npz' is no file of NumPy arrays" in told(prefix)
     prefix = copied(small, tmp_path)
     Path(f"{prefix}.json").write_text("{}")
@@ -245,4 +303,5 @@ def test_upstream_set(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert stages.keys() >= {"patch_embed", "blocks", "last_feat", "p2", "p6", "rpn_logits", "rpn_deltas", "proposals"}
     assert stages["all_given_proposals"]["error_score"] < 1e-5
     assert stages["all_end_to_end"]["unpaired_golden"] == stages["all_end_to_end"]["unpaired_ours"] == 0
-    assert result["images"].keys() == {"img0", "img1", "img2_upstream_nopad", "img2_div32"}
+    assert result["images"].keys() == {"img0", "img1", "img2_upstream_nopad", "img2_div32", "img1_out360x600"}
+    assert result["not_compared"] == {}
