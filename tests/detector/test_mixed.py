@@ -329,7 +329,7 @@ def test_chunks_of_queries_change_nothing() -> None:
     layout = layout_of(grid, random_mask(grid, 2))
     attention = make_vit(9, relative_grid=9).blocks[1].attn
     q, k, v = torch.randn(3, 1, 2, layout.tokens, 6)
-    relative = attention._relative_positions(layout.attention, torch.float32)
+    (relative,) = attention._relative_positions(layout.attention, torch.float32)
     torch.testing.assert_close(attend(q, k, v, relative, 7), attend(q, k, v, relative, 1000))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from vitmalis.detector.batches import Mixed, MixedBatch
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
@@ -28,7 +29,7 @@ class DetectionModel(nn.Module, ABC):
         std = images.new_tensor(self.config.pixel_std).view(3, 1, 1)
         return pad_to_multiple((images - mean) / std, self.config.divisor_px)
 
-    def prepare_patches(self, patches: Tensor, layout: MixedLayout) -> Tensor:
+    def prepare_patches(self, patches: Tensor, layout: Mixed) -> Tensor:
         """Normalise RGB patches (B, T, patch, patch, 3) of range 0..255; pixels beyond the frame become zero."""
         mean, std = patches.new_tensor(self.config.pixel_mean), patches.new_tensor(self.config.pixel_std)
         return (patches - mean) / std * layout.inside()[..., None]
@@ -64,33 +65,33 @@ class DetectionModel(nn.Module, ABC):
             UserError: the mask or the restoration point does not fit.
         """
         size = (images.shape[2], images.shape[3])
-        layout = self.layout(size, downsample_mask)
-        return self.detect_in(self.backbone(self.prepare(images), layout, restoration_point), size)
+        return self._predict(images, self.layout(size, downsample_mask), restoration_point)
+
+    def _predict(self, images: Tensor, layout: Mixed | None, restoration_point: int) -> list[Detections]:
+        levels = self.backbone(self.prepare(images), layout, restoration_point)
+        return self.detect_in(levels, (images.shape[2], images.shape[3]))
 
     def predict_each(
         self, images: Tensor, downsample_masks: Sequence[BoolMask], restoration_point: int = 0
     ) -> list[Detections]:
-        """Detect in images (B, 3, H, W) that have a mask each; those of equal masks run as one batch.
+        """Detect in images (B, 3, H, W) that have a mask each; those with equal numbers of tokens run as one batch.
 
         Raises:
             UserError: a mask or the restoration point does not fit.
         """
-        grid = self.config.region_grid(images.shape[2], images.shape[3])
-        alike: dict[bytes, list[int]] = {}
-        for index, mask in enumerate(downsample_masks):
-            alike.setdefault(grid.check(mask).tobytes(), []).append(index)
+        layouts = [self.layout((images.shape[2], images.shape[3]), mask) for mask in downsample_masks]
         found: dict[int, Detections] = {}
-        for indices in alike.values():
-            mask = downsample_masks[indices[0]]
-            found.update(zip(indices, self.predict(images[indices], mask, restoration_point), strict=True))
+        for indices in buckets(layouts):
+            common = common_layout([layouts[index] for index in indices])
+            found.update(zip(indices, self._predict(images[indices], common, restoration_point), strict=True))
         return [found[index] for index in range(len(images))]
 
-    def predict_patches(self, patches: Tensor, layout: MixedLayout, restoration_point: int) -> list[Detections]:
+    def predict_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> list[Detections]:
         """Detect in frames of which only the pixels of two resolutions are at hand.
 
         Args:
             patches: RGB float (B, T, patch, patch, 3) of range 0..255, in the order of the layout.
-            layout: which regions are downsampled.
+            layout: which regions are downsampled; a `MixedBatch` where they are others in each frame.
             restoration_point: 0 to N, see `ViT.forward_patches`.
 
         Raises:
@@ -98,3 +99,18 @@ class DetectionModel(nn.Module, ABC):
         """
         features = self.backbone.net.forward_patches(self.prepare_patches(patches, layout), layout, restoration_point)
         return self.detect_in(self.backbone.pyramid(features), (layout.grid.height_px, layout.grid.width_px))
+
+
+def buckets(layouts: Sequence[MixedLayout | None]) -> list[list[int]]:
+    """Indices of the frames that fit into one batch each: those with equal numbers of tokens, and those of None."""
+    found: dict[int | None, list[int]] = {}
+    for index, layout in enumerate(layouts):
+        found.setdefault(None if layout is None else layout.tokens, []).append(index)
+    return list(found.values())
+
+
+def common_layout(layouts: Sequence[MixedLayout | None]) -> Mixed | None:
+    """What the frames of one bucket have in common: one layout, where all have the same, else the batch of them."""
+    first = layouts[0]
+    own = [layout for layout in layouts if layout is not None]
+    return first if all(layout is first for layout in layouts) else MixedBatch.of(own)

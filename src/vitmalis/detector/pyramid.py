@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vitmalis.detector.batches import Mixed
 from vitmalis.detector.config import PyramidConfig, VitConfig
-from vitmalis.detector.mixed import MixedLayout
 from vitmalis.detector.vit import ChannelNorm, ViT
 
 STAGES = {4: "simfp_2", 8: "simfp_3", 16: "simfp_4", 32: "simfp_5"}
@@ -67,6 +67,6 @@ class ViTDetBackbone(nn.Module):
         levels = [self.get_submodule(name)(features) for name in self._stages]
         return [*levels, levels[-1][..., ::2, ::2]]
 
-    def forward(self, images: Tensor, layout: MixedLayout | None = None, restoration_point: int = 0) -> list[Tensor]:
+    def forward(self, images: Tensor, layout: Mixed | None = None, restoration_point: int = 0) -> list[Tensor]:
         """Map normalised images (B, 3, H, W) to the levels of the pyramid; see `ViT.forward`."""
         return self.pyramid(self.net(images, layout, restoration_point))

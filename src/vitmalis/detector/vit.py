@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.attention import attend
+from vitmalis.detector.batches import Mixed, Tokens
 from vitmalis.detector.config import VitConfig
-from vitmalis.detector.mixed import MixedLayout
 from vitmalis.detector.positions import (
     RelativePositions,
     relative_table,
@@ -21,7 +21,7 @@ from vitmalis.detector.positions import (
     sine_positions,
     with_coarse,
 )
-from vitmalis.detector.windows import TokenLayout, grid_layout
+from vitmalis.detector.windows import grid_layout
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 
@@ -94,30 +94,35 @@ class Attention(nn.Module):
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
 
-    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         qkv = self.qkv(tokens)  # (B, T, 3C)
         if self.windowed:
             # Upstream fills windows up with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
             qkv = layout.to_windows(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
-        mixed = attend(q, k, v, self._relative_positions(layout, q.dtype))
+        relative = self._relative_positions(layout, q.dtype)
+        if len(relative) < 2:
+            mixed = attend(q, k, v, relative[0] if relative else None)
+        else:
+            own = zip(q.split(1), k.split(1), v.split(1), relative, strict=True)
+            mixed = torch.cat([attend(*frame) for frame in own])
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
         if self.windowed:
             mixed = layout.from_windows(mixed, len(tokens))
         return self.proj(mixed)
 
-    def _relative_positions(self, layout: TokenLayout, dtype: torch.dtype) -> RelativePositions | None:
+    def _relative_positions(self, layout: Tokens, dtype: torch.dtype) -> list[RelativePositions]:
+        """Those of the whole batch; of each frame where tokens lie differently; none in a model without them."""
         if self.rel_pos_h is None or self.rel_pos_w is None:
-            return None
-        if self.windowed:
-            rows, cols, parts = layout.window, layout.window, layout.in_window
-        else:
-            rows, cols, parts = layout.rows, layout.cols, layout.frame
+            return []
+        rows, cols = (layout.window, layout.window) if self.windowed else (layout.rows, layout.cols)
         row_table, col_table = relative_table(self.rel_pos_h, rows), relative_table(self.rel_pos_w, cols)
         if layout.factor and not self.windowed:
             row_table, col_table = with_coarse(row_table, layout.factor), with_coarse(col_table, layout.factor)
-        return RelativePositions(row_table.to(dtype), col_table.to(dtype), parts)
+        row_table, col_table = row_table.to(dtype), col_table.to(dtype)
+        frames = [layout.in_window] if self.windowed else layout.frames
+        return [RelativePositions(row_table, col_table, parts) for parts in frames]
 
 
 class Block(nn.Module):
@@ -132,7 +137,7 @@ class Block(nn.Module):
             OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width))
         )
 
-    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         tokens = tokens + self.attn(self.norm1(tokens), layout)
         return tokens + self.mlp(self.norm2(tokens))
@@ -172,12 +177,12 @@ class ViT(nn.Module):
         table = self.pos_embed[0, int(self.config.class_position) :].unflatten(0, self.config.position_grid)
         return resize_absolute(table, rows, cols)
 
-    def forward(self, images: Tensor, layout: MixedLayout | None = None, restoration_point: int = 0) -> Tensor:
+    def forward(self, images: Tensor, layout: Mixed | None = None, restoration_point: int = 0) -> Tensor:
         """Map normalised images to features of full resolution.
 
         Args:
             images: (B, 3, H, W), sides multiples of the patch.
-            layout: which regions are downsampled in all of these images; None for none.
+            layout: which regions are downsampled, in all of these images or (`MixedBatch`) in each; None for none.
             restoration_point: see `forward_patches`; of no consequence where nothing is downsampled.
 
         Returns:
@@ -194,7 +199,7 @@ class ViT(nn.Module):
         tokens = (patches + self.positions(rows, cols)).flatten(1, 2)  # (B, T, C)
         return self._features(tokens, grid_layout(rows, cols, self.config.window, images.device), self.blocks)
 
-    def forward_patches(self, patches: Tensor, layout: MixedLayout, restoration_point: int) -> Tensor:
+    def forward_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> Tensor:
         """Map normalised patches of two resolutions to features of full resolution (paper, section III-B).
 
         Args:
@@ -223,7 +228,7 @@ class ViT(nn.Module):
         plain = grid_layout(rows, cols, self.config.window, patches.device)
         return self._features(layout.restore(tokens), plain, self.blocks[first:])
 
-    def _features(self, tokens: Tensor, layout: TokenLayout, blocks: Iterable[nn.Module]) -> Tensor:
+    def _features(self, tokens: Tensor, layout: Tokens, blocks: Iterable[nn.Module]) -> Tensor:
         for block in blocks:
             tokens = block(tokens, layout)
         return tokens.unflatten(1, (layout.rows, layout.cols)).permute(0, 3, 1, 2)

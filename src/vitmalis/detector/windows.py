@@ -64,6 +64,11 @@ class TokenLayout:
         """Number of tokens."""
         return len(self.homes)
 
+    @property
+    def frames(self) -> Sequence[tuple[Rectangles, ...]]:
+        """The rectangles of each kind of frame in a batch: all are alike."""
+        return (self.frame,)
+
     def to_windows(self, tokens: Tensor, fill: Tensor) -> Tensor:
         """Gather tokens into windows: (B, T, C) to (B * windows, window * window, C), empty slots hold `fill` (C,)."""
         batch, _, width = tokens.shape
