@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import PRESETS, DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.detector.postprocess import select_detections
-from vitmalis.detector.rcnn import RcnnDetector, assign_levels, pool_boxes
+from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector, assign_levels, pool_boxes
 from vitmalis.detector.rpn import BOX_CODER as RPN_CODER
 from vitmalis.detector.rpn import choose_proposals, level_anchors
+from vitmalis.detector.vit import Block, ChannelNorm
 from vitmalis.types import Detections
 
 FEATURES, BOXES_PX, SCORES = 1e-4, 1e-2, 1e-4
@@ -199,10 +201,27 @@ def test_anchors(units: Arrays, level: int) -> None:
     assert error(anchors, units[f"anchors_p{level}"]) < 1e-4
 
 
-def test_box_decoding(units: Arrays) -> None:
-    decoded = RPN_CODER.decode_single(torch.from_numpy(units["dec_deltas"]), torch.from_numpy(units["dec_boxes"]))
-    theirs = units["dec_out_w1"]
-    assert np.allclose(decoded.flatten(1), theirs, rtol=1e-5, atol=1e-3)
+@pytest.mark.parametrize(("coder", "expected"), [(RPN_CODER, "dec_out_w1"), (BOX_CODER, "dec_out_w10")])
+def test_box_decoding(units: Arrays, coder: BoxCoder, expected: str) -> None:
+    decoded = coder.decode_single(torch.from_numpy(units["dec_deltas"]), torch.from_numpy(units["dec_boxes"]))
+    assert np.allclose(decoded.flatten(1), units[expected], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["ln", "lnsmall"])
+def test_norm_of_maps(units: Arrays, case: str) -> None:
+    """The second is of values so small that its epsilon decides."""
+    norm = ChannelNorm(4)
+    norm.load_state_dict({"weight": torch.from_numpy(units["ln_w"]), "bias": torch.from_numpy(units["ln_b"])})
+    with torch.inference_mode():
+        assert error(norm(torch.from_numpy(units[f"{case}_in"])), units[f"{case}_out"]) < 1e-5
+
+
+def test_norm_of_tokens(units: Arrays) -> None:
+    norm = Block(4, 1, 0, windowed=False).norm1
+    norm.load_state_dict({"weight": torch.from_numpy(units["ln_w"]), "bias": torch.from_numpy(units["ln_b"])})
+    tokens = torch.from_numpy(units["lnsmall_in"]).permute(0, 2, 3, 1)
+    with torch.inference_mode():
+        assert error(norm(tokens), units["lnsmall_tokens_out"]) < 1e-5
 
 
 def test_level_assignment(units: Arrays) -> None:

@@ -40,3 +40,6 @@ def test_upstream_window_partition(units: dict[str, np.ndarray]) -> None:
     layout = grid_layout(11, 13, 9, CPU)
     windows = layout.to_windows(image.flatten(1, 2), torch.zeros(3))
     assert torch.equal(windows.reshape(-1, 9, 9, 3), torch.from_numpy(units["win_out"]))
+    assert len(layout.slots) == units["win_padhw"].prod()
+    back = layout.from_windows(torch.from_numpy(units["win_out"]).flatten(1, 2), 1)
+    assert torch.equal(back.view(1, 11, 13, 3), torch.from_numpy(units["win_back"]))
