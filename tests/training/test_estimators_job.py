@@ -1,0 +1,163 @@
+"""The whole job on a small hand-made sample set; its tables against formulas written anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from evaluation.store import Store
+from training.estimation.samples import COLUMNS
+from training.estimators import make_plan, run_training, samples_folder
+from vitmalis.errors import UserError
+from vitmalis.estimation import configuration_space, load_pair
+from vitmalis.estimation.estimators import FEATURES
+from vitmalis.regions.grid import RegionGrid
+
+CONF = Path(__file__).parents[2] / "conf"
+MODEL_ID = "abc123"
+
+
+def composed(folder: Path | None = None, *overrides: str) -> DictConfig:
+    places = [] if folder is None else [
+        f"samples.folder={folder / MODEL_ID}", f"search.folder={folder / 'search'}", f"export.folder={folder / 'out'}",
+        f"mlflow.tracking_uri=sqlite:///{folder / 'mlflow.db'}", f"mlflow.artifact_dir={folder / 'artifacts'}",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("train_estimators", overrides=[*places, *overrides])
+
+
+SMALL = ("search.trials=2", "search.folds=2", "search.epochs=[2,4]", "search.widths=[8,64,128]")
+
+
+def write_samples(folder: Path) -> pd.DataFrame:
+    """Two walking clips and a driving one, three frames of each part, all 77 configurations."""
+    random, space, regions = np.random.default_rng(7), configuration_space(), RegionGrid(960, 540, 5).shape
+    tables = []
+    for clip in ("walkA", "walkB", "driveA"):
+        for part in ("profile", "eval"):
+            for frame in range(3):
+                motion, share, relevance = random.uniform(0.05, 0.5), random.uniform(0, 1), random.uniform(0, 0.4)
+                moving = np.where(space.tau_d > 0, share, 0.0)
+                f1 = np.clip(1 - moving * relevance * (1 + space.restoration_point), 0, 1)
+                columns = {
+                    "clip": clip, "part": part, "frame_index": frame, "tau_d": space.tau_d, "quality": space.quality,
+                    "restoration_point": space.restoration_point, "downsampled_regions": 8 * space.tau_d,
+                    "downsampled_motion": moving, "frame_motion": motion, "relevance_mean": relevance,
+                    "relevance_std": relevance / 2, "f1": f1,
+                    "payload_bytes": (3e4 * np.exp(motion + space.quality / 40 - moving)).astype(int),
+                }  # fmt: skip
+                tables.append(pd.DataFrame({**columns, "regions": int(np.prod(regions))}))
+    samples = pd.concat(tables, ignore_index=True)
+    folder.mkdir(parents=True)
+    for clip, table in samples.groupby("clip"):
+        table.to_parquet(folder / f"{clip}.parquet")
+    assert set(COLUMNS) <= set(samples)
+    return samples
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, str]:
+    folder = tmp_path_factory.mktemp("estimators")
+    samples = write_samples(folder / MODEL_ID)
+    threads = torch.get_num_threads()
+    tables = run_training(composed(folder, *SMALL))
+    torch.set_num_threads(threads)
+    return folder, samples, tables
+
+
+def four(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float, float, float]:
+    """The metrics of Table II, once more."""
+    gap, positive = truth - estimate, truth != 0
+    relative = np.abs(gap[positive] / truth[positive])
+    return (
+        float(np.mean(np.abs(gap))),
+        float(np.std(gap - gap.mean()) ** 2 + gap.mean() ** 2) ** 0.5,
+        (100 * float(relative.mean())),
+        1 - float(np.mean(gap**2) / np.var(truth)),
+    )
+
+
+def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) -> None:
+    folder, samples, _ = ran
+    table = pd.read_csv(folder / "search" / "tables.csv").set_index(["split", "target", "kind"])
+    walking = samples["clip"].str.startswith("walk")
+    profile, held = samples["part"] == "profile", samples["part"] == "eval"
+    expected = {
+        "held_out_parts": (profile, held),
+        "walking_to_walking": (profile & walking, held & walking),
+        "walking_to_other": (profile & walking, held & ~walking),
+        "all_to_other": (profile, held & ~walking),
+    }
+    assert set(table.index.get_level_values("split")) == {*expected, "held_out_clips"}
+    key = ["tau_d", "quality", "restoration_point"]
+    for split, (learned, judged) in expected.items():
+        means = samples[learned].groupby(key)["f1"].mean().rename("estimate")
+        joined = samples[judged].join(means, on=key)
+        row = table.loc[(split, "accuracy", "mean")]
+        numbers = four(joined["f1"].to_numpy(), joined["estimate"].to_numpy())
+        assert tuple(row[["mae", "rmse", "mape", "r2"]]) == pytest.approx(numbers)
+        assert row["samples"] == judged.sum()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "linear", "mean"])
+def test_exported_estimators_are_those_of_the_table(ran: tuple[Path, pd.DataFrame, str], kind: str) -> None:
+    folder, samples, _ = ran
+    pair = load_pair(folder / "out", "vitdet_tiny", MODEL_ID, kind)
+    rows = json.loads((folder / "search" / "tables.json").read_text())
+    held = samples[samples["part"] == "eval"]
+    for short, estimator, unit in (("size", pair.size, 1024), ("accuracy", pair.accuracy, 1)):
+        used = held[(held["restoration_point"] == 0)] if short == "size" else held
+        estimate = estimator.predict(used[list(FEATURES[estimator.target])].to_numpy(float))
+        mae, rmse, mape, r2 = four(used[estimator.target].to_numpy(float), estimate)
+        (row,) = [r for r in rows if (r["split"], r["target"], r["kind"]) == ("held_out_parts", short, kind)]
+        assert [row[name] for name in ("mae", "rmse", "mape", "r2")] == pytest.approx(
+            [mae / unit, rmse / unit, mape, r2]
+        )
+        assert estimator.provenance["samples"]["frames"] == {
+            clip: {"profile": 3, "eval": 3} for clip in ("driveA", "walkA", "walkB")
+        }
+        assert str(folder) not in json.dumps(estimator.provenance)
+
+
+def test_what_the_store_and_the_folders_hold(ran: tuple[Path, pd.DataFrame, str]) -> None:
+    folder, _, tables = ran
+    store = Store(f"sqlite:///{folder / 'mlflow.db'}", "training", folder / "artifacts")
+    run = store.client.search_runs([store.experiment_id])[-1]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["model_id"] == MODEL_ID
+    row = next(r for r in json.loads((folder / "search" / "tables.json").read_text()) if r["target"] == "size")
+    assert run.data.metrics[f"{row['split']}/size_{row['kind']}_mae_kib"] == pytest.approx(row["mae"])
+    artifacts = {entry.path for entry in store.client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"tables.md", "tables.csv", "tables.json", "estimates.png", "card.md"}
+    card = (folder / "out" / "card.md").read_text()
+    assert tables in card
+    assert "| walkA | 3 | 3 |" in card
+    assert "### Walking to driving and cycling" in card
+    assert len(list((folder / "out").iterdir())) == 7
+
+
+def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path, pd.DataFrame, str]) -> None:
+    folder, _, before = ran
+    assert run_training(composed(folder, *SMALL)) == before
+    studies = optuna.get_all_study_summaries(f"sqlite:///{folder / 'search' / 'study.db'}")
+    assert sorted(study.study_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
+    assert [study.n_trials for study in studies] == [2, 2]
+
+
+def test_the_shipped_configuration() -> None:
+    config = composed()
+    plan = make_plan(config)
+    assert (plan.trials, plan.epochs, plan.timeout_s) == (40, (20, 120), None)
+    assert {128, 64} <= set(plan.widths)
+    assert config.export.folder == "src/vitmalis/estimation/data/vitdet_tiny"
+    with pytest.raises(UserError, match=r"search\.trials=0"):
+        make_plan(composed(None, "search.trials=0"))
+    assert samples_folder(composed(Path("x")))[1] == MODEL_ID
