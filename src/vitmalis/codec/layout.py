@@ -76,23 +76,22 @@ def _packed_layout(grid: RegionGrid, mask: bytes) -> PackedLayout:
     downsampled = np.frombuffer(mask, np.bool_).reshape(grid.shape)
     groups = [(group, 1) for group in regions_by_shape(grid, ~downsampled)]
     groups += [(group, grid.factor) for group in regions_by_shape(grid, downsampled)]
-    groups.sort(key=lambda item: -(item[0].height // item[1]))
     column = max(group.width // factor for group, factor in groups)
     per_shelf = [column // (group.width // factor) for group, factor in groups]
     heights = [group.height // factor for group, factor in groups]
     counts = [-(-len(group) // per) for (group, _), per in zip(groups, per_shelf, strict=True)]
-    rows, columns = _cheapest(heights, counts, column, grid.shape[1])
+    falling = sorted(range(len(groups)), key=lambda kind: -heights[kind])
+    rows, columns = _cheapest([heights[kind] for kind in falling], [counts[kind] for kind in falling], column, grid)
     shelves: list[list[tuple[int, int]]] = [[] for _ in groups]
     for index, taken in enumerate(columns):
         top = 0
-        for height, number, places in zip(heights, taken, shelves, strict=True):
-            places += [(top + height * at, index * column) for at in range(number)]
-            top += height * number
+        for kind, number in zip(falling, taken, strict=True):
+            shelves[kind] += [(top + heights[kind] * at, index * column) for at in range(number)]
+            top += heights[kind] * number
     placed = [
         PlacedGroup(group, factor, _corners(len(group), group.width // factor, per, places))
         for (group, factor), per, places in zip(groups, per_shelf, shelves, strict=True)
     ]
-    placed.sort(key=lambda part: (part.factor, -part.regions.height, -part.regions.width))
     return PackedLayout(rows, len(columns) * column, tuple(placed))
 
 
@@ -105,12 +104,12 @@ def _corners(
 
 
 def _cheapest(
-    heights: Sequence[int], counts: Sequence[int], column: int, most_columns: int
+    heights: Sequence[int], counts: Sequence[int], column: int, grid: RegionGrid
 ) -> tuple[int, list[list[int]]]:
-    """Height of the image, and the shelves of each kind in each of its columns of `column` patches."""
+    """Height of the image, and the shelves of each kind (falling heights) in its columns of `column` patches."""
     total = sum(height * count for height, count in zip(heights, counts, strict=True))
     best, best_cost = (total, [list(counts)]), total * (column + _ROW_COST_PATCHES)
-    for columns in range(most_columns, 1, -1):  # from the wide ones, which cost less an area: the others end sooner
+    for columns in range(grid.shape[1], 1, -1):  # from the wide ones, which cost less an area: the others end sooner
         rows = max(heights[0], -(-total // columns))
         while (cost := rows * (columns * column + _ROW_COST_PATCHES)) < best_cost:
             filled = _fill(heights, counts, rows, columns)
