@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import (
     ParallelScalingBlock,
     ResPostBlock,
     VisionTransformer,
 )
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 from transformers import VitDetConfig, VitDetModel
@@ -402,6 +405,9 @@ class Overlapping(VisionTransformer):
     ("make", "message"),
     [
         (lambda: nn.Linear(3, 3), "Linear has not the structure of a vision transformer that is known here"),
+        (partial(Beit, **SMALL), "Beit has not the structure of a vision transformer that is known here"),
+        (partial(VisionTransformerRelPos, **SMALL), "VisionTransformerRelPos has not the structure"),
+        (lambda: timm.create_model("vit_small_r26_s32_224"), "its patch_embed .HybridEmbed. has 'backbone' .ResNetV2."),
         (partial(sam, use_rel_pos=False, use_rope=True), "has 'rope_global' .RotaryEmbeddingCat., for which"),
         (partial(plain, attn_layer="diff"), "block 0: attn .DiffAttention. has 'sub_norm' .RmsNorm., for which"),
         (partial(plain, block_fn=ResPostBlock), "block 0 .ResPostBlock. computes something else than a ViTDet block"),

@@ -15,7 +15,7 @@ PREFIX = ("cls_token", "dist_token", "reg_token")
 
 def fits(model: Foreign) -> bool:
     """Whether a model looks like it."""
-    return hasattr(model, "patch_embed") and hasattr(model, "cls_token")
+    return all(hasattr(model, name) for name in ("patch_embed", "cls_token", "no_embed_class"))
 
 
 def take_apart(model: Foreign) -> Parts:

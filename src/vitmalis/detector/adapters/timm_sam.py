@@ -1,10 +1,10 @@
-"""Timm's `VisionTransformerSAM` (samvit_base_patch16 and so on)."""
+"""Timm's `VisionTransformerSAM` (samvit_base_patch16 and so on), and models like it without its norms."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
+from vitmalis.detector.adapters.parts import Foreign, Parts, check_members, unchanged
 from vitmalis.detector.positions import resize_absolute
 
 
@@ -31,6 +31,6 @@ def take_apart(model: Foreign) -> Parts:
         blocks=list(model.blocks),
         run=lambda block, tokens: block(tokens),
         positions=positions,
-        after_project=model.patch_embed.norm,
-        before_blocks=model.norm_pre,
+        after_project=getattr(model.patch_embed, "norm", unchanged),
+        before_blocks=getattr(model, "norm_pre", unchanged),
     )
