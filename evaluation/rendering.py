@@ -16,7 +16,6 @@ from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
@@ -73,7 +72,8 @@ class Film:
         canvas = Image.new("RGB", size, _BACKGROUND)
         pen = ImageDraw.Draw(canvas)
         for x, detections in ((0, record.detections), (width + _GAP_PX, reference)):
-            canvas.paste(_with_boxes(image, detections.above(self._rule.score_threshold)), (x, _HEADER_PX))
+            shown = with_boxes(image, detections.above(self._rule.score_threshold))
+            canvas.paste(Image.fromarray(shown), (x, _HEADER_PX))
         f1 = match(record.detections, reference, self._rule).f1
         _header(pen, 0, "rendered", self._caption(record))
         _header(pen, width + _GAP_PX, "reference", f"frame {record.frame_index}, F1 {f1:.2f}")
@@ -133,7 +133,8 @@ def colour_of(label: int) -> tuple[int, int, int]:
     return _NAMED.get(COCO_CLASSES[label], _OTHERS[label % len(_OTHERS)])
 
 
-def _with_boxes(image: RgbImage, detections: Detections) -> Image:
+def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
+    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(image)
@@ -151,7 +152,7 @@ def _with_boxes(image: RgbImage, detections: Detections) -> Image:
         top = max(box[1] - bottom - 3, 0.0)
         pen.rectangle((box[0], top, box[0] + right - left + 6, top + bottom + 3), fill=colour)
         pen.text((box[0] + 3, top + 1), text, font=font, fill=_BACKGROUND)
-    return picture
+    return np.array(picture)
 
 
 def _header(pen: ImageDraw, x: int, title: str, caption: str) -> None:

@@ -25,7 +25,7 @@ class MotionOptions(msgspec.Struct, frozen=True):
     """
 
     scale: float = 0.25
-    history: int = 8
+    history: int = 5
     variance_threshold: float = 16.0
 
     def __post_init__(self) -> None:
