@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitmalis.detector.bands import Bands, in_bands
 from vitmalis.detector.windows import Rectangles
 
 
@@ -110,15 +111,37 @@ class RelativePositions(NamedTuple):
             by_col.append(torch.einsum("bmnhwd,nwkd->bmnhwk", cells, self.col_table[part.col_at]).flatten(2, 4))
         return joined(by_row, 2), joined(by_col, 2)
 
-    def bias(self, by_row: Tensor, by_col: Tensor) -> Tensor:
-        """Add the terms of Q queries up for every key: (..., Q, T)."""
-        return joined(
-            [
-                (by_row[..., part.row_at][..., :, None] + by_col[..., part.col_at][..., None, :]).flatten(-3)
-                for part in self.parts
-            ],
-            -1,
-        )
+    def bias(self, by_row: Tensor, by_col: Tensor, out: Tensor | None = None) -> Tensor:
+        """Add the terms of Q queries up for every key: (..., Q, T).
+
+        Args:
+            by_row, by_col: (..., Q, row coordinates) and (..., Q, column coordinates).
+            out: where to write it, contiguous; only where no gradients are asked for.
+        """
+        pairs = [
+            (_pick(by_row, part.row_at)[..., :, None], _pick(by_col, part.col_at)[..., None, :]) for part in self.parts
+        ]
+        if out is None:
+            return joined([(row + col).flatten(-3) for row, col in pairs], -1)
+        places = out.split([part.tokens for part in self.parts], -1)
+        for (row, col), place, part in zip(pairs, places, self.parts, strict=True):
+            torch.add(row, col, out=place.unflatten(-1, part.shape))
+        return out
+
+    def in_bands(self) -> tuple[RelativePositions, Bands | None]:
+        """The same for tokens in an order that makes the bias fast to add up; None where they are in such an order.
+
+        The sum runs along the lines of rectangles, and short lines cost three times as much a key.
+        """
+        if len(self.parts) == 1 and self.parts[0].shape[0] == 1:
+            return self, None
+        bands = in_bands(tuple(self.parts))
+        return self._replace(parts=bands.parts), bands
+
+
+def _pick(terms: Tensor, at: Tensor) -> Tensor:
+    """`terms[..., at]`, four times as fast: indices (n, m) into the last dimension."""
+    return terms.index_select(-1, at.flatten()).unflatten(-1, at.shape)
 
 
 def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
