@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from training.detection.clips import MARKET, ClipParts
 from training.detection.held_out import judge, predict
 from training.detection.pictures import contact_sheet, draw, save_picture
+from training.detection.stability import temporal_stability
 from training.detection.steady import iou_matrix
 from training.detector import line, make_held_out, read_clips
 from vitmalis.detector import build_model, load_checkpoint, load_into, preset
@@ -40,7 +41,7 @@ def persistence(found: list[Detections], iou: float = 0.5) -> float:
 
     Args:
         found: of consecutive frames.
-        iou: least overlap; boxes are not moved by optical flow, so that fast ones count as lost.
+        iou: least overlap; unlike in `temporal_stability` boxes are not moved, so that fast ones count as lost.
     """
     kept = total = 0
     sure = [detections.above(SHOWN_SCORE) for detections in found]
@@ -52,11 +53,12 @@ def persistence(found: list[Detections], iou: float = 0.5) -> float:
     return kept / total if total else float("nan")
 
 
-def clip_persistence(model: FcosDetector, parts: ClipParts, frames: int) -> float:
-    """Persistence over `frames` consecutive held-out frames from the middle of a clip's held-out part."""
+def clip_steadiness(model: FcosDetector, parts: ClipParts, frames: int) -> tuple[float, float]:
+    """Persistence and temporal stability over `frames` consecutive frames amid a clip's held-out part."""
     start = max(0, (len(parts.held_out) - frames) // 2)
-    chosen = parts.held_out[start : start + frames]
-    return persistence([predict(model, frame.image(), bf16=False) for frame in chosen])
+    images = [frame.image() for frame in parts.held_out[start : start + frames]]
+    found = [predict(model, image, bf16=False) for image in images]
+    return persistence(found), temporal_stability(zip(images, found, strict=True))
 
 
 def load(config: DictConfig) -> FcosDetector:
@@ -77,13 +79,15 @@ def run_judgement(config: DictConfig) -> None:
     folder, model, clips = Path(config.train.folder), load(config), read_clips(config)
     sets = make_held_out(config, clips)
     scores = judge(model, sets, folder / "judgement")
-    steadiness = {parts.name: clip_persistence(model, parts, config.held_out.consecutive) for parts in clips}
+    steadiness = {parts.name: clip_steadiness(model, parts, config.held_out.consecutive) for parts in clips}
     for name, of_set in scores.items():
         log.info("%-18s %s", name, line(of_set))
-    log.info("persistence %s", {name: round(value, 3) for name, value in steadiness.items()})
+    for name, (kept, stable) in steadiness.items():
+        log.info("%-18s stability %.3f, without optical flow %.3f", name, stable, kept)
     result = {
         "scores": {name: dataclasses.asdict(of_set) for name, of_set in scores.items()},
-        "persistence": steadiness,
+        "persistence": {name: kept for name, (kept, _) in steadiness.items()},
+        "stability": {name: stable for name, (_, stable) in steadiness.items()},
         "seconds_per_frame": seconds_per_frame(model),
     }
     (folder / "judgement.json").write_text(json.dumps(result, indent=1))

@@ -1,0 +1,80 @@
+"""Temporal stability by hand, on a textured picture that slides by under boxes that do or do not follow."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from training.detection.stability import temporal_stability
+from vitmalis.types import Detections, RgbImage
+
+SHIFT_PX = 16
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def slide() -> list[RgbImage]:
+    """A scene moving right by `SHIFT_PX` a frame."""
+    coarse = np.random.default_rng(0).integers(0, 256, (30, 60, 3), np.uint8)
+    scene = cv2.resize(coarse, (480, 240), interpolation=cv2.INTER_CUBIC)
+    start = SHIFT_PX * (FRAMES - 1)
+    return [np.ascontiguousarray(scene[:, start - SHIFT_PX * t : start - SHIFT_PX * t + 400]) for t in range(FRAMES)]
+
+
+def person(t: int, left: float = 60, score: float = 0.9) -> Detections:
+    """40 x 80 px, sliding along: without flow its IoU with itself a frame later is 24 / 56."""
+    x = left + SHIFT_PX * t
+    return Detections.of([[x, 80, x + 40, 160]], [score], [0])
+
+
+def both(a: Detections, b: Detections) -> Detections:
+    return Detections.of(
+        np.concatenate([a.boxes_xyxy, b.boxes_xyxy]), [*a.scores, *b.scores], np.concatenate([a.labels, b.labels])
+    )
+
+
+def test_boxes_that_move_with_the_picture_are_steady(slide: list[RgbImage]) -> None:
+    assert temporal_stability((image, person(t)) for t, image in enumerate(slide)) == 1
+
+
+def test_boxes_that_stay_while_the_picture_moves_are_not(slide: list[RgbImage]) -> None:
+    assert temporal_stability((image, person(0)) for image in slide) == 0
+
+
+def test_a_box_dropped_in_every_second_frame_is_never_found_again(slide: list[RgbImage]) -> None:
+    found = [person(t) if t % 2 == 0 else Detections.empty() for t in range(FRAMES)]
+    assert temporal_stability(zip(slide, found, strict=True)) == 0
+
+
+def test_a_half_where_each_frame_keeps_one_box_of_two(slide: list[RgbImage]) -> None:
+    """Three objects, by turns missing: frame 0 has the first two, frame 1 the last two, frame 2 the last and first."""
+    found = [both(person(t, 60 + 100 * (t % 3)), person(t, 60 + 100 * ((t + 1) % 3))) for t in range(3)]
+    assert temporal_stability(zip(slide, found, strict=False)) == 0.5
+
+
+def test_a_half_where_every_box_lasts_two_frames(slide: list[RgbImage]) -> None:
+    found = [person(0), person(1), Detections.empty()]
+    assert temporal_stability(zip(slide, found, strict=False)) == 0.5
+
+
+@pytest.mark.parametrize("changed", [Detections.of([[76, 80, 116, 160]], [0.9], [2]), person(1, score=0.49)])
+def test_another_class_or_a_faint_box_is_no_match(slide: list[RgbImage], changed: Detections) -> None:
+    assert temporal_stability(zip(slide, [person(0), changed], strict=False)) == 0
+
+
+def test_one_box_is_the_match_of_one_only(slide: list[RgbImage]) -> None:
+    assert temporal_stability(zip(slide, [both(person(0), person(0, 62)), person(1)], strict=False)) == 0.5
+
+
+def test_a_box_that_the_flow_loses_is_looked_for_where_it_was() -> None:
+    """From one noise picture to another there is nothing to follow."""
+    rng = np.random.default_rng(1)
+    noise = [rng.integers(0, 256, (240, 400, 3), np.uint8) for _ in range(2)]
+    assert temporal_stability((image, person(0)) for image in noise) == 1
+
+
+def test_without_boxes_nothing_is_said(slide: list[RgbImage]) -> None:
+    assert math.isnan(temporal_stability((image, Detections.empty()) for image in slide))
