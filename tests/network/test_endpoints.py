@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
 from vitmalis.network import messages as m
@@ -30,13 +31,13 @@ FOUND = Detections.of([[1, 2, 3, 4]], [0.5], [2])
 
 
 def offload(seq: int) -> m.Offload:
-    return m.Offload.of(seq, seq, (960, 540), Configuration())
+    return m.Offload.of(seq, seq, (960, 540), Configuration(), window_size=5, downsampling_factor=2)
 
 
 def answer(server: ServerEndpoint, received: Received) -> None:
     content = received.content
     if isinstance(content, m.Hello):
-        server.send(received.peer, m.Welcome("blob", "ab12"))
+        server.send(received.peer, m.Welcome("blob", "ab12", GEOMETRY))
     elif isinstance(content, m.Ping):
         server.send(received.peer, m.Pong(content.nonce))
     elif isinstance(content, m.Offload):
@@ -215,24 +216,24 @@ def test_another_protocol_version_is_said_clearly_on_both_sides(
     heard: list[Received] = []
 
     def from_the_future(server: ServerEndpoint, received: Received) -> None:
-        server._router.send_multipart([received.peer, b"VM\x02whatever"])
+        server._router.send_multipart([received.peer, b"VM\x03whatever"])
 
     with serving(handle=from_the_future, heard=heard) as address:
         client.connect(address)
         mismatch = next_event(client, VersionMismatch)
-        assert mismatch == VersionMismatch(ours=1, theirs=2)
-        assert "protocol 2, this side 1" in client.last_error
+        assert mismatch == VersionMismatch(ours=2, theirs=3)
+        assert "protocol 3, this side 2" in client.last_error
         assert client.poll(0.5) == []  # and it does not try again
         assert len(heard) == 1
 
     heard.clear()
     with serving(heard=heard) as address, ClientEndpoint() as future:
         with monkeypatch.context() as patch:
-            patch.setattr(m, "PROTOCOL", 2)
-            future.connect(address)  # its Hello says version 2
+            patch.setattr(m, "PROTOCOL", 3)
+            future.connect(address)  # its Hello says version 3
         assert isinstance(next_event(future, FailureReceived), FailureReceived)
     assert isinstance(heard[0].content, m.ProtocolVersionError)
-    assert heard[0].content.theirs == 2
+    assert heard[0].content.theirs == 3
 
 
 def test_a_bad_message_from_the_server_ends_the_connection(client: ClientEndpoint) -> None:

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from vitmalis.network import messages as m
 from vitmalis.network.payloads import pack_detections, unpack_detections
+from vitmalis.regions import ModelGeometry
 from vitmalis.types import COCO_CLASSES, Configuration, Detections
 
-OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3))
+GEOMETRY = ModelGeometry(window=9, factor=2, patch_px=16, restoration_points=4)
+OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3), window_size=9, downsampling_factor=2)
+WELCOME = m.Welcome("vitdet_tiny", "ab12", GEOMETRY)
 RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, transfer_s=0.3, server_s=0.21)
 FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, m.Ping(5)]
-FROM_SERVER: list[m.ServerMessage] = [m.Welcome("vitdet_tiny", "ab12"), RESULT, m.Failure.of(7, "no"), m.Pong(5)]
+FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, m.Failure.of(7, "no"), m.Pong(5)]
 
 
 def header(content: dict[str, Any] | list[Any]) -> bytes:
@@ -33,7 +36,7 @@ def detections(count: int) -> Detections:
 
 
 def test_bytes_on_the_wire_are_as_documented() -> None:
-    assert m.encode(m.Announce(5)) == [b"VM\x01\x82\xa4type\xa8announce\xa3seq\x05"]
+    assert m.encode(m.Announce(5)) == [b"VM\x02\x82\xa4type\xa8announce\xa3seq\x05"]
 
 
 @pytest.mark.parametrize("message", FROM_CLIENT, ids=lambda message: type(message).__name__)
@@ -50,7 +53,9 @@ def test_what_a_server_sends_arrives(message: m.ServerMessage) -> None:
 def test_configuration_and_mask_arrive() -> None:
     mask = np.zeros((2, 4), bool)  # 540 and 960 pixels in regions of 288
     mask[0, 1] = mask[1, 3] = True
-    offload = m.Offload.of(1, 2, (960, 540), Configuration(1, 50, 4), downsample_mask=mask)
+    offload = m.Offload.of(
+        1, 2, (960, 540), Configuration(1, 50, 4), downsample_mask=mask, window_size=9, downsampling_factor=2
+    )
     assert offload.mask_bits == b"\x41"  # 0100 0001
     arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
@@ -68,7 +73,10 @@ def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, 
     )
     arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
-    np.testing.assert_array_equal(arrived.downsample_mask, mask)
+    if mask.any():
+        np.testing.assert_array_equal(arrived.downsample_mask, mask)
+    else:
+        assert arrived.downsample_mask is None
 
 
 @pytest.mark.parametrize(
@@ -104,6 +112,13 @@ def test_offloads_out_of_bounds_are_refused_by_their_number(changes: dict[str, A
     assert refusal.value.seq == OFFLOAD.seq
 
 
+@pytest.mark.parametrize("changes", [{"window": 0}, {"window": 65}, {"factor": 9}, {"patch_px": 14}, {"window": "5"}])
+def test_models_that_cannot_be_served_are_not_believed(changes: dict[str, Any]) -> None:
+    geometry = {**msgspec.structs.asdict(GEOMETRY), **changes}
+    with pytest.raises(m.ProtocolError, match="malformed header"):
+        m.decode_from_server([header({"type": "welcome", "model": "a", "model_id": "b", "geometry": geometry})])
+
+
 @pytest.mark.parametrize("seq", [-1, 2**53 + 1, 2**64 - 1, 1.5, math.nan, "1", None])
 def test_sequence_numbers_out_of_bounds_are_refused(seq: Any) -> None:
     with pytest.raises(m.ProtocolError) as refusal:
@@ -126,13 +141,13 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
         ([b""], "not a ViTMAlis message"),
         ([b"VM"], "not a ViTMAlis message"),
         ([b"GET / HTTP/1.1"], "not a ViTMAlis message"),
-        ([b"VM\x01"], "malformed"),
-        ([b"VM\x01" + b"\x00" * m.MAX_HEADER_BYTES], "header of 65539 bytes"),
-        ([b"VM\x01" + b"\x81\xa1x" + b"\x91" * 60_000], "malformed"),
+        ([b"VM\x02"], "malformed"),
+        ([b"VM\x02" + b"\x00" * m.MAX_HEADER_BYTES], "header of 65539 bytes"),
+        ([b"VM\x02" + b"\x81\xa1x" + b"\x91" * 60_000], "malformed"),
         ([header({"type": "nonsense"})], "malformed"),
         ([header({"type": "welcome", "model": "a", "model_id": "b"})], "malformed"),
         ([header({"type": "hello", "client_id": "x" * 201})], "malformed"),
-        ([b"VM\x01\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
+        ([b"VM\x02\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
         ([*m.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
         ([*m.encode(OFFLOAD, b"x"), b"y"], "3 frames"),
         (m.encode(OFFLOAD), "without a payload"),
@@ -152,7 +167,7 @@ def test_an_oversized_payload_is_refused_by_its_number() -> None:
 
 def test_another_version_is_told_apart_whatever_its_body() -> None:
     for decode in (m.decode_from_client, m.decode_from_server):
-        with pytest.raises(m.ProtocolVersionError, match="protocol 9, this side 1: install the same") as refusal:
+        with pytest.raises(m.ProtocolVersionError, match="protocol 9, this side 2: install the same") as refusal:
             decode([b"VM\x09 a body of the future"])
         assert refusal.value.theirs == 9
 
@@ -170,7 +185,7 @@ SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [m.e
 @given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
 def test_random_bytes_raise_protocol_error_and_nothing_else(frames: list[bytes], prefixed: bool) -> None:
     if prefixed and frames:
-        frames[0] = b"VM\x01" + frames[0]
+        frames[0] = b"VM\x02" + frames[0]
     for decode in (m.decode_from_client, m.decode_from_server):
         with pytest.raises(m.ProtocolError):
             decode(frames)

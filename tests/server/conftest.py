@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import zmq
 
+from tests.server.blob_server import GEOMETRY
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.network import messages as m
 from vitmalis.network.endpoints import ClientEndpoint
 from vitmalis.network.events import Connected, Event
 from vitmalis.process import Child
-from vitmalis.types import Configuration, RgbImage
+from vitmalis.regions import ModelGeometry
+from vitmalis.types import BoolMask, Configuration, RgbImage
 
 PATIENCE_S = 30.0
 ROOT = Path(__file__).parents[2]
@@ -34,8 +36,22 @@ def jpeg(size: tuple[int, int] = SIZE) -> bytes:
     return encode_jpeg(scene(size), 95)
 
 
-def offload(seq: int, size: tuple[int, int] = SIZE, configuration: Configuration | None = None) -> m.Offload:
-    return m.Offload.of(seq, seq, size, configuration or Configuration())
+def offload(
+    seq: int,
+    size: tuple[int, int] = SIZE,
+    configuration: Configuration | None = None,
+    mask: BoolMask | None = None,
+    geometry: ModelGeometry = GEOMETRY,
+) -> m.Offload:
+    return m.Offload.of(
+        seq,
+        seq,
+        size,
+        configuration or Configuration(),
+        downsample_mask=mask,
+        window_size=geometry.window,
+        downsampling_factor=geometry.factor,
+    )
 
 
 def next_event(client: ClientEndpoint, kind: type) -> Event:

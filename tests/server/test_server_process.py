@@ -55,7 +55,7 @@ def test_announces_itself_and_serves(server: Child, client: ClientEndpoint) -> N
 
 def test_hostile_bytes_then_an_honest_client(server_address: str, server: Child, client: ClientEndpoint) -> None:
     with RawClient(server_address) as raw:
-        for frames in ([b"\x00"], [b"VM\x01\xc1"], [b"", b"", b""], m.encode(offload(1), b"x" * (2**20 + 1))):
+        for frames in ([b"\x00"], [b"VM\x02\xc1"], [b"", b"", b""], m.encode(offload(1), b"x" * (2**20 + 1))):
             raw.send(*frames)
             assert isinstance(raw.receive(), m.Failure)
         raw.send(*m.encode(offload(1), bytes(2**21 + 1)))  # so large that the connection is cut
@@ -135,7 +135,7 @@ def test_serves_a_vitdet_exactly_as_it_detects_here(tmp_path: Path, client: Clie
         facts = server.wait_ready()
         client.connect(facts["ready"])
         next_event(client, Connected)
-        assert client.send_offload(offload(1), jpeg())
+        assert client.send_offload(offload(1, geometry=preset("vitdet_tiny").geometry), jpeg())
         event = next_event(client, ResultReceived)
     expected = load_detector("vitdet_tiny", weights=weights)
     assert facts["model_id"] == expected.model_id

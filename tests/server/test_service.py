@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload
+from tests.server.blob_server import GEOMETRY, BlobDetector
+from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload, scene
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.codec.packing import pack
 from vitmalis.network import messages as m
 from vitmalis.network.endpoints import ClientEndpoint
 from vitmalis.network.events import Connected, FailureReceived, PongReceived, ResultReceived
@@ -87,7 +88,7 @@ def test_ping(connected: ClientEndpoint) -> None:
         (offload(5), jpeg((64, 64)), "JPEG of 64x64, announced as 320x192"),
         (offload(5, (8192, 8192)), jpeg(), "8192x8192, at most 1000000 pixels"),
         (offload(5), b"x" * (2**20 + 1), "payload of 1048577 bytes"),
-        (offload(5, configuration=Configuration(1, 75, 2)), jpeg(), "mixed resolution is not served by this model"),
+        (offload(5, configuration=Configuration(1, 75, 5)), jpeg(), "restoration point 5, this model has 0 to 4"),
         (offload(5), encode_jpeg(np.full((SIZE[1], SIZE[0], 3), (0, 200, 0), np.uint8), 50), "green is not supported"),
     ],
 )
@@ -106,14 +107,26 @@ def test_refuses_by_number_and_serves_on(
     next_event(connected, ResultReceived)
 
 
-def test_a_mask_is_refused_unless_it_downsamples_nothing(connected: ClientEndpoint) -> None:
-    mask = np.zeros((1, 2), bool)
-    header = m.Offload.of(1, 1, SIZE, Configuration(2, 90), downsample_mask=mask)
-    connected.send_offload(header, jpeg())
+def test_a_mask_is_served_in_pixels_of_the_frame(connected: ClientEndpoint) -> None:
+    """320 x 192 pixels are 2 x 2 regions of 160 px, those below 32 px high."""
+    mask = np.zeros((2, 2), bool)
+    connected.send_offload(offload(1, configuration=Configuration(2, 90), mask=mask), jpeg())  # nothing is low
     next_event(connected, ResultReceived)
     mask[0, 1] = True
-    connected.send_offload(m.Offload.of(2, 2, SIZE, Configuration(2, 90), downsample_mask=mask), jpeg())
-    assert "1 regions downsampled" in refusal(connected).reason
+    packed = encode_jpeg(pack(scene(), GEOMETRY.grid(*SIZE), mask), 90)
+    connected.send_offload(offload(2, configuration=Configuration(2, 90, 4), mask=mask), packed)
+    event = next_event(connected, ResultReceived)
+    assert isinstance(event, ResultReceived)
+    assert event.detections.boxes_xyxy.tolist() == [[0, 0, *SIZE]]
+    connected.send_offload(offload(3, configuration=Configuration(2, 90, 4), mask=mask), jpeg())
+    assert "the mask packs a frame of 320x192 into" in refusal(connected).reason
+
+
+def test_a_smaller_frame_is_like_any_other(connected: ClientEndpoint) -> None:
+    connected.send_offload(offload(1, (160, 96)), encode_jpeg(scene()[::2, ::2], 95))
+    event = next_event(connected, ResultReceived)
+    assert isinstance(event, ResultReceived)
+    np.testing.assert_allclose(event.detections.boxes_xyxy, np.array([RED_BOX]) / 2, atol=1)
 
 
 def test_a_sequence_number_counts_once(connected: ClientEndpoint, service: Service) -> None:
@@ -174,13 +187,13 @@ def test_malformed_messages_are_counted_and_an_honest_client_is_served(
     rng = np.random.default_rng(0)
     with RawClient(server_address) as raw:
         for size in range(200):
-            raw.send(b"VM\x01" + rng.bytes(size), rng.bytes(size))
+            raw.send(b"VM\x02" + rng.bytes(size), rng.bytes(size))
             answer = raw.receive()
             assert isinstance(answer, m.Failure)
         raw.send(b"VM\x07")
         answer = raw.receive()
         assert isinstance(answer, m.Failure)
-        assert "the peer speaks protocol 7, this side 1" in answer.reason
+        assert "the peer speaks protocol 7, this side 2" in answer.reason
     client.connect(server_address)
     next_event(client, Connected)
     client.send_offload(offload(1), jpeg())

@@ -4,7 +4,7 @@ Regions of one resolution and shape stand side by side on shelves as wide as the
 `factor` times smaller along both axes. Shelves are stacked into columns, the highest first and each in the first
 column with room, as many columns as make the image cheapest. So partial regions at the borders of the frame waste
 little, and the area falls with the number of tokens. (design.md, section 3, has square cells of whole regions: with the
-24 regions of a 960x540 frame, half of them low, a sixth of that image is empty.)
+24 regions of a 960x540 frame, half of them low, a seventh of that image is empty.)
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.grid import ModelGeometry, RegionGrid
 from vitmalis.types import COCO_CLASSES
 
 
@@ -161,9 +161,14 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         vit = msgspec.structs.replace(self.vit, window=window, relative_window=held)
         return msgspec.structs.replace(self, vit=vit)
 
+    @property
+    def geometry(self) -> ModelGeometry:
+        """What a client has to know to offload to this model."""
+        return ModelGeometry(self.vit.window, self.downsampling_factor, self.vit.patch_px, self.vit.subsets)
+
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
         """The decision regions of frames of a size."""
-        return RegionGrid(width_px, height_px, self.vit.window, self.downsampling_factor, self.vit.patch_px)
+        return self.geometry.grid(width_px, height_px)
 
 
 TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))

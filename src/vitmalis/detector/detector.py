@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
+from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import DetectorConfig, preset
+from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.official import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
@@ -32,8 +35,11 @@ EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
 class Detector:
     """A model with its weights.
 
+    Whatever the device, results are complete when a call returns, so that its duration is that of the inference.
+
     Attributes:
         name: of the model.
+        geometry: of its regions, as clients have to know it.
         model_id: short hash of configuration, weights, precision and preprocessing: what its boxes depend on.
         config: what it is made of.
         metadata: what its weights file says about itself.
@@ -48,17 +54,21 @@ class Detector:
         metadata: dict[str, Any] | None = None,
         device: str = "cpu",
         precision: str = "fp32",
+        compiled: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"model precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
         self.config = model.config
         self.name = model.config.name
+        self.geometry = model.config.geometry
         self.metadata = metadata or {}
         self.classes = tuple(COCO_CLASSES[index] for index in model.config.classes)
         self.model_id = model_id(model.config, weights_sha256, precision)
         self._device = checked_device(device)
         self._dtype = PRECISIONS[precision]
         self._model = model.to(self._device).eval().requires_grad_(False)
+        if compiled:
+            compile_blocks(model.backbone.net)
 
     @torch.inference_mode()
     def detect(
@@ -78,20 +88,55 @@ class Detector:
         Raises:
             UserError: it is no such picture, or the mask or restoration point does not fit.
         """
-        pixels = image_tensor(image).to(self._device)
+        pixels = image_tensor(image, self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
+    @torch.inference_mode()
+    def detect_patches(
+        self,
+        patches: NDArray[np.uint8],
+        image_size: tuple[int, int],
+        downsample_mask: BoolMask,
+        restoration_point: int,
+    ) -> Detections:
+        """Detect in a picture of which only the pixels of two resolutions are at hand.
 
-def image_tensor(image: RgbImage) -> Tensor:
-    """Turn a picture, RGB uint8 (H, W, 3), into a batch of one: float (1, 3, H, W), 0..255.
+        Where the picture ends inside a patch of low resolution, `detect` averages over padding and whoever cut the
+        patches perhaps did not; everywhere else the same pixels give the same boxes.
+
+        Args:
+            patches: RGB uint8 (T, patch, patch, 3), in the order of `MixedLayout`: what `codec.packing.unpack` gives.
+            image_size: (height, width) of the picture.
+            downsample_mask: bool (rows, cols) of `config.region_grid(height, width)`.
+            restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
+
+        Returns:
+            Boxes in pixels of the picture, best first.
+
+        Raises:
+            UserError: the patches are not those of the mask, or the mask or restoration point does not fit.
+        """
+        layout = mixed_layout(self.config.region_grid(*image_size), downsample_mask, self._device)
+        side = self.config.vit.patch_px
+        if patches.dtype != np.uint8 or patches.shape != (layout.tokens, side, side, 3):
+            expected = (layout.tokens, side, side, 3)
+            raise UserError(f"detector patches must be RGB uint8 {expected}, not {patches.dtype} {patches.shape}")
+        pixels = torch.from_numpy(patches).to(self._device)[None].float()
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._model.predict_patches(pixels, layout, restoration_point)[0]
+
+
+def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:
+    """Turn a picture, RGB uint8 (H, W, 3), into a batch of one on a device: float (1, 3, H, W), 0..255.
 
     Raises:
         UserError: it is no such picture.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {image.shape}")
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    # Bytes cross to a GPU, and become floats there.
+    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float()
 
 
 def checked_device(device: str) -> torch.device:
@@ -135,6 +180,7 @@ def load_detector(
     device: str = "cpu",
     precision: str = "fp32",
     window: int | None = None,
+    compiled: bool = False,
 ) -> Detector:
     """Make a named detector ready to use.
 
@@ -144,6 +190,7 @@ def load_detector(
         device: as PyTorch names it.
         precision: "fp32", or "bf16" or "fp16" for autocast.
         window: side of attention windows in tokens; None for the model's own.
+        compiled: see `compile_blocks`; the first picture waits for it. Boxes, and so `model_id`, stay the same.
 
     Raises:
         UserError: unknown model, device or precision; weights missing, unreadable or of another model.
@@ -156,4 +203,6 @@ def load_detector(
     load_into(model, state, str(path))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Detector(model, weights_sha256=digest, metadata=metadata, device=device, precision=precision)
+    return Detector(
+        model, weights_sha256=digest, metadata=metadata, device=device, precision=precision, compiled=compiled
+    )

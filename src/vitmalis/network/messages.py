@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from vitmalis.regions.grid import ModelGeometry
 from vitmalis.types import COCO_CLASSES, BoolMask, Configuration
 
 MAGIC = b"VM"
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the wire format; carried by every message, so that any first message tells two versions apart."""
 PATCH_PX = 16
+"""Side of a patch of every model that is served: two JPEG blocks, so that no block mixes two regions."""
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 MAX_DETECTIONS = 10_000
@@ -70,11 +72,17 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Server: the answer to `Hello`; says which model serves and the names behind its labels."""
+    """Server: the answer to `Hello`; says which model serves, its regions, and the names behind its labels."""
 
     model: Text
     model_id: Text
+    geometry: ModelGeometry
     classes: Annotated[tuple[Text, ...], Meta(max_length=1000)] = COCO_CLASSES
+
+    def __post_init__(self) -> None:
+        window, factor, patch_px, points = msgspec.structs.astuple(self.geometry)
+        if not (1 <= window <= 64 and 1 <= factor <= 8 and patch_px == PATCH_PX and 0 <= points <= 64):
+            raise ValueError(f"a model with {self.geometry} cannot be served")
 
 
 class Announce(_Message, frozen=True):
@@ -89,7 +97,8 @@ class Offload(_Message, frozen=True):
     Attributes:
         seq: strictly increasing on one connection.
         frame_index: the captured frame; only for logs on the server.
-        width, height: size of the frame in pixels, 16..8192.
+        width, height: size of the frame in pixels, 16..8192; detections come back in these pixels. The JPEG is of
+            this size, or of the packed frame's (`codec.packing.packed_size`) where regions are downsampled.
         tau_d, quality, restoration_point: the `Configuration`.
         window_size, downsampling_factor: w and d; a decision region is 16*w*d pixels square.
         mask_rows, mask_cols, mask_bits: downsample mask **B** packed by rows, first region in the highest bit; 0, 0
@@ -127,8 +136,8 @@ class Offload(_Message, frozen=True):
         configuration: Configuration,
         *,
         downsample_mask: BoolMask | None = None,
-        window_size: int = 9,
-        downsampling_factor: int = 2,
+        window_size: int,
+        downsampling_factor: int,
     ) -> Offload:
         """Build from the library's types; `frame_size` is (width, height), the mask bool (rows, cols) or None."""
         mask = np.zeros((0, 0), bool) if downsample_mask is None else downsample_mask
@@ -156,7 +165,7 @@ class Offload(_Message, frozen=True):
     def downsample_mask(self) -> BoolMask | None:
         """Mask **B**, bool (rows, cols), or None when nothing is downsampled."""
         count = self.mask_rows * self.mask_cols
-        if not count:
+        if not any(self.mask_bits):
             return None
         bits = np.unpackbits(np.frombuffer(self.mask_bits, np.uint8), count=count)
         return bits.astype(bool).reshape(self.mask_rows, self.mask_cols)
@@ -167,7 +176,7 @@ class Result(_Message, frozen=True):
 
     Attributes:
         count: number of detections in the payload.
-        decode_s, inference_s: JPEG decoding; detector.
+        decode_s, inference_s: JPEG decoding and unpacking; detector.
         queue_s: from receipt of the payload to the start of decoding.
         transfer_s: from receipt of `Announce` to receipt of the payload: the upload without propagation.
         server_s: from receipt of the payload to sending this message.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vitmalis.codec.jpeg import jpeg_size
 from vitmalis.network import messages as m
+from vitmalis.server.admission import objection
 from vitmalis.server.endpoint import Received, ServerEndpoint
 from vitmalis.server.worker import Answer, DetectorLike, Job, Worker
 
@@ -40,6 +40,9 @@ class Service:
         queue_capacity: offloads that may wait for inference; the next one is told that the server is busy.
         max_pixels: larger frames are refused before decoding.
 
+    Raises:
+        ValueError: the model's regions are beyond what the wire can say.
+
     Attributes:
         counts: how often what happened, by name (served, failed, refused, malformed, busy, unreachable).
     """
@@ -49,7 +52,7 @@ class Service:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._endpoint = endpoint
-        self._welcome = m.Welcome(detector.name, detector.model_id)
+        self._welcome = m.Welcome(detector.name, detector.model_id, detector.geometry)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._worker = Worker(detector, self._answered, queue_capacity, max_pixels)
         self._max_pixels = max_pixels
@@ -140,22 +143,7 @@ class Service:
             return f"sequence number {offload.seq} was used before (last {session.last_seq})"
         if offload.seq != session.announced_seq:
             return f"offload {offload.seq} was not announced"
-        mask = offload.downsample_mask
-        if offload.restoration_point or (mask is not None and mask.any()):
-            downsampled = 0 if mask is None else int(mask.sum())
-            return (
-                "mixed resolution is not served by this model "
-                f"(restoration point {offload.restoration_point}, {downsampled} regions downsampled)"
-            )
-        if offload.width * offload.height > self._max_pixels:
-            return f"frame of {offload.width}x{offload.height}, at most {self._max_pixels} pixels are served"
-        try:
-            size = jpeg_size(jpeg)
-        except ValueError as error:
-            return str(error)
-        if size != (offload.width, offload.height):
-            return f"JPEG of {size[0]}x{size[1]}, announced as {offload.width}x{offload.height}"
-        return None
+        return objection(offload, jpeg, self._welcome.geometry, self._max_pixels)
 
     def _refuse(self, peer: bytes, seq: int, reason: str, kind: str) -> None:
         """Tell the sender why, count, and log the first ones (a hostile client must not fill the disk)."""
