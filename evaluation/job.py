@@ -11,7 +11,7 @@ import msgspec
 
 from evaluation import processes
 from evaluation.config import EvaluationConfig, flat
-from evaluation.plan import Plan, describe, make_plan, stand_ins, tags_of
+from evaluation.plan import Plan, describe, fetch_weights, make_plan, stand_ins, tags_of
 from evaluation.processes import Played, Served
 from evaluation.report import FILM_FILE, report
 from evaluation.store import Run, Store
@@ -49,7 +49,7 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
     with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
         run.log_params(flat(config))
         run.log_artifact(_write_config(config, place.directory))
-        fetch_weights(config)
+        fetch_weights(config.model)
         # The server and the link come first: a busy port should not be found out after minutes of references.
         with (
             processes.server(config, place.directory) as server,
@@ -63,14 +63,6 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
     place.write_summary("FINISHED", metrics, run_id=run.run_id)
     terminal.result(metrics, _places(config, place))
     return metrics
-
-
-def fetch_weights(config: EvaluationConfig) -> None:
-    """Download published weights on first use: here, where a person sees the progress, and not in the server."""
-    from vitmalis.detector import preset
-    from vitmalis.detector.detector import weights_path
-
-    weights_path(preset(config.model.name), config.model.weights)
 
 
 def find_references(plan: Plan, run: Run, terminal: Terminal) -> References:

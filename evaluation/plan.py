@@ -6,11 +6,12 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 
-from evaluation.config import EvaluationConfig, config_hash
+from evaluation.config import EvaluationConfig, ModelOptions, config_hash
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal
 from vitmalis.client.session import ClientSession
@@ -18,6 +19,7 @@ from vitmalis.metrics import MatchRule
 from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.paths import cache_dir
 from vitmalis.policy import build_policy
+from vitmalis.regions import ModelGeometry
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 
@@ -27,11 +29,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run needs to know before anything starts; everything a user can get wrong is found out here."""
+    """What a run needs to know before anything starts; everything a user can get wrong is found out here.
+
+    Attributes:
+        config: what was asked for.
+        clip, trace: as they are played.
+        policy_options: as asked for, with the latency tables of this machine where the policy takes some.
+    """
 
     config: EvaluationConfig
     clip: VideoSpec
     trace: Trace
+    policy_options: dict[str, Any]
 
     @property
     def title(self) -> str:
@@ -62,8 +71,10 @@ class Plan:
             server_address=address,
             model_id=model_id,
             output_dir=str(directory),
+            geometry=model_geometry(self.config.model),
             policy=self.config.policy_name,
-            policy_options=self.config.policy_options,
+            policy_kind=self.config.policy_kind,
+            policy_options=self.policy_options,
             trace=self.trace_name,
             score_threshold=self.config.eval.score_threshold,
             **client,
@@ -71,12 +82,14 @@ class Plan:
 
 
 def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
-    """Find the clip and the trace, check the policy.
+    """Find the clip and the trace, check the policy, measure latency tables if it needs them and there are none.
 
     Raises:
         UserError: one of them is unknown, missing or broken.
     """
-    build_policy(config.policy_name, **config.policy_options)
+    wants_tables = config.policy_options.get("latency_tables", "") is None
+    if not wants_tables:
+        build_policy(config.policy_kind, **config.policy_options)
     trace = resolve_trace(**config.trace)
     with terminal.progress("preparing the clip") as step:
         clip = resolve_clip(
@@ -89,14 +102,40 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
             cache_dir=cache_dir(),
             progress=step,
         )
-    return Plan(config, clip, trace)
+    options = config.policy_options
+    if wants_tables:
+        from evaluation.tables import latency_tables
+
+        fetch_weights(config.model)
+        options |= {"latency_tables": str(latency_tables(config, clip.width, clip.height, terminal))}
+        build_policy(config.policy_kind, **options)
+    return Plan(config, clip, trace, options)
+
+
+def fetch_weights(model: ModelOptions) -> None:
+    """Download published weights on first use: here, where a person sees the progress, and not in the server."""
+    from vitmalis.detector import preset
+    from vitmalis.detector.detector import weights_path
+
+    weights_path(preset(model.name), model.weights)
+
+
+def model_geometry(model: ModelOptions) -> ModelGeometry:
+    """What the client must know of the model, whoever serves it.
+
+    Raises:
+        UserError: an unknown model, or a window that cannot be.
+    """
+    from vitmalis.detector import preset
+
+    return preset(model.name).with_window(model.window).geometry
 
 
 def describe(plan: Plan) -> dict[str, str]:
     """What is run, for people."""
     config, clip, trace = plan.config, plan.clip, plan.trace
     length = "live" if clip.live else f"{clip.frames} frames"
-    options = ", ".join(f"{key} {value}" for key, value in config.policy_options.items())
+    options = ", ".join(f"{key} {value}" for key, value in config.policy_options.items() if value is not None)
     model, scale = config.model, config.trace.get("capacity_scale", 1.0)
     scaled = "" if scale == 1.0 else f", capacity x {scale:g}"
     where = f"{config.server.threads} thread(s)" if config.server.spawn else f"at {config.server.address}"
@@ -140,7 +179,7 @@ def tags_of(plan: Plan, place: RunPlace) -> dict[str, str]:
         "config_hash": config_hash(config),
         "git_commit": git_commit(),
         "host": platform.node(),
-        "host.cpu": _processor(),
+        "host.cpu": processor(),
         "host.cores": str(psutil.cpu_count()),
         "run_dir": str(place.directory),
     }
@@ -159,7 +198,8 @@ def git_commit() -> str:
         return "unknown"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

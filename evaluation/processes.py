@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,17 @@ from vitmalis.client.session import ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
 from vitmalis.process import Child
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, FrameRecord, OffloadRecord, read_frames, read_offloads
+from vitmalis.records import (
+    DECISIONS_FILE,
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    DecisionRecord,
+    FrameRecord,
+    OffloadRecord,
+    read_decisions,
+    read_frames,
+    read_offloads,
+)
 
 STALL_S = 60.0
 """A client that reports nothing for longer is ended."""
@@ -51,10 +61,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a client left behind."""
+    """What a client left behind; decisions are those of a policy that explains itself."""
 
     frames: list[FrameRecord]
     offloads: list[OffloadRecord]
+    decisions: list[DecisionRecord] = field(default_factory=list)
 
 
 @contextmanager
@@ -66,6 +77,7 @@ def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
     model, threads = config.model, config.server.threads
     arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--threads={threads}"]
     arguments += [f"--{key}={value}" for key, value in model.detector_options.items() if value is not None]
+    arguments += ["--compile"] * model.compile
     with Child(
         "server", "vitmalis.server", arguments, directory / "logs" / "server.log", _environment(threads)
     ) as child:
@@ -120,8 +132,17 @@ def play(session: ClientSession, threads: int, directory: Path, progress: PlayPr
             raise UserError(f"the client gave up: {child.last_words()}")
         if code != 0:
             raise RuntimeError(f"the client ended with status {code}: {child.last_words()} (see {child.log})")
-    output = Path(session.output_dir)
-    return Played(read_frames(output / FRAMES_FILE), read_offloads(output / OFFLOADS_FILE))
+    return read_played(Path(session.output_dir))
+
+
+def read_played(directory: Path) -> Played:
+    """Read the records in a run's folder; raises `UserError` where there are none."""
+    decisions = directory / DECISIONS_FILE
+    return Played(
+        read_frames(directory / FRAMES_FILE),
+        read_offloads(directory / OFFLOADS_FILE),
+        read_decisions(decisions) if decisions.exists() else [],
+    )
 
 
 def _reports(child: Child) -> Iterator[dict[str, Any]]:

@@ -8,17 +8,19 @@ from pathlib import Path
 import msgspec
 
 from evaluation import plots
-from evaluation.plan import Plan
+from evaluation.decision_picture import draw_decision, draw_regions, most_varied
+from evaluation.plan import Plan, model_geometry
 from evaluation.processes import Played
 from evaluation.rendering import Film, save_png
 from evaluation.store import Run
 from evaluation.terminal import Step, Terminal
 from vitmalis.metrics import f1_over_time
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE
+from vitmalis.records import DECISIONS_FILE, FRAMES_FILE, OFFLOADS_FILE
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 
 FILM_FILE, STILL_FILE = "rendered.mp4", "rendered.png"
+REGIONS_FILE, DECISION_FILE = "regions.png", "decision.png"
 
 
 def report(
@@ -39,8 +41,25 @@ def report(
         path = directory / "rendering_f1.png"
         plots.rendering_f1(path, played.frames, references, f"{title}: what the user saw", plan.rule)
         made += [path, *_film(plan, played, references, directory, terminal)]
-    for path in made:
+    for path in [*made, *_decisions(plan, played, references, directory)]:
         run.log_artifact(path)
+
+
+def _decisions(plan: Plan, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
+    """Records of explained decisions, and pictures of a telling one; live frames are gone and cannot be drawn."""
+    shown = most_varied(played.decisions, played.offloads)
+    if not played.decisions:
+        return []
+    if shown is None or plan.clip.live:
+        return [directory / DECISIONS_FILE]
+    grid = model_geometry(plan.config.model).grid(plan.clip.width, plan.clip.height)
+    offload = next(offload for offload in played.offloads if offload.offload_id == shown.offload_id)
+    image = next(_images(plan.clip, shown.frame_index, 1))
+    reference = None if references is None else references[shown.frame_index]
+    regions, decision = directory / REGIONS_FILE, directory / DECISION_FILE
+    save_png(regions, draw_regions(image, grid, shown))
+    draw_decision(decision, image, grid, shown, offload, reference, plan.rule)
+    return [directory / DECISIONS_FILE, regions, decision]
 
 
 def _film(

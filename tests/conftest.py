@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.policy.small_world import write_estimators, write_tables
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -15,3 +17,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the development data (../shared) is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def vitmalis_options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Arguments of `build_policy("vitmalis", ...)`: made-up estimators and tables, so that no measured ones matter."""
+    folder = tmp_path_factory.mktemp("estimation")
+    write_estimators(folder)
+    return {"estimators": str(folder), "latency_tables": str(write_tables(folder / "tables.json"))}

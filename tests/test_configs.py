@@ -38,10 +38,38 @@ def test_the_trackers_defaults_are_those_of_the_library() -> None:
 
 
 def test_every_policy_has_a_config_that_builds_it() -> None:
-    assert {option for group, option in OPTIONS if group == "policy"} == set(POLICIES)
-    for name in POLICIES:
+    names = {option for group, option in OPTIONS if group == "policy"}
+    assert names == {*POLICIES, "wo_regtype", "wo_mlps", "wo_dynares"}
+    for name in names:
         config = typed(composed(f"policy={name}"))
-        assert isinstance(build_policy(config.policy_name, **config.policy_options), POLICIES[name])
+        assert config.policy_name == name, "runs are called as they were asked for"
+        if "latency_tables" in config.policy_options:
+            parameters = inspect.signature(POLICIES[config.policy_kind]).parameters
+            assert set(config.policy_options) == set(parameters), "every option is shown, none is unknown"
+        else:
+            assert isinstance(build_policy(config.policy_kind, **config.policy_options), POLICIES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("wo_regtype", {"tau_ds": [0, 2]}),
+        ("wo_mlps", {"estimator": "mean"}),
+        ("wo_dynares", {"restoration_points": [4]}),
+    ],
+)
+def test_an_ablation_is_the_full_policy_with_one_part_replaced(name: str, changed: dict[str, object]) -> None:
+    full, ablated = typed(composed("policy=vitmalis")), typed(composed(f"policy={name}"))
+    assert ablated.policy_kind == "vitmalis"
+    assert ablated.policy_options == full.policy_options | changed
+
+
+def test_defaults_of_vitmalis_are_those_of_the_library() -> None:
+    options = typed(composed("policy=vitmalis")).policy_options
+    for parameter in inspect.signature(POLICIES["vitmalis"]).parameters.values():
+        assert options[parameter.name] == (
+            list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        )
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "trace"])

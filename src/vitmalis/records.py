@@ -1,4 +1,4 @@
-"""What a run writes: one row a frame and one row an offload, as Parquet with declared columns.
+"""What a run writes: one row a frame, an offload and an explained decision, as Parquet with declared columns.
 
 Every metric, plot and table is computed from these rows and from nothing else. A column is declared once, beside the
 attribute it stores, with its type, unit and meaning; the Parquet schema carries all three. `Detections` are stored as
@@ -20,15 +20,17 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.types import Detections
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FRAMES_FILE = "frames.parquet"
 OFFLOADS_FILE = "offloads.parquet"
+DECISIONS_FILE = "decisions.parquet"
 SOURCES = ("remote", "tracker", "stale", "none")
 """Where rendered boxes come from: the server's result for this very frame, the local tracker, an older result shown
 unmoved, nothing yet."""
 STATUSES = ("ok", "lost", "failed")
 
 _INT, _FLOAT, _BOOL, _TEXT = pa.int64(), pa.float64(), pa.bool_(), pa.string()
+_INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
 _DETECTION_COLUMNS = (
     ("boxes_xyxy", pa.list_(pa.float32()), "px", "x1, y1, x2, y2 of each box, one after another"),
     ("scores", pa.list_(pa.float32()), "1", "confidence of each box, 0..1"),
@@ -71,9 +73,18 @@ class OffloadRecord:
     restoration_point: int = _column(_INT, "1", "beta, 0..N", 0)
     downsampled_regions: int = _column(_INT, "region", "N_d, decision regions sent at low resolution", 0)
     regions: int = _column(_INT, "region", "decision regions of the frame", 0)
+    blank_regions: int = _column(_INT, "region", "decision regions painted flat", 0)
+    frame_downsampling: int = _column(_INT, "1", "how much smaller the whole frame was sent, along each axis", 1)
     payload_bytes: int | None = _column(_INT, "byte", "compressed frame on the wire", _OPTIONAL)
     start_time_s: float = _column(_FLOAT, "s", "start of encoding on the run's clock")
     decision_s: float | None = _column(_FLOAT, "s", "time the policy took to decide", _OPTIONAL)
+    motion_s: float | None = _column(_FLOAT, "s", "motion analysis of the frame that the decision knew", _OPTIONAL)
+    estimation_s: float | None = _column(_FLOAT, "s", "share of decision_s that estimated candidates", _OPTIONAL)
+    optimization_s: float | None = _column(_FLOAT, "s", "share of decision_s that chose among them", _OPTIONAL)
+    decision_reason: str | None = _column(_TEXT, "name", "why this configuration: see decisions", _OPTIONAL)
+    estimated_payload_bytes: float | None = _column(_FLOAT, "byte", "what payload_bytes was expected to be", _OPTIONAL)
+    estimated_e2e_latency_s: float | None = _column(_FLOAT, "s", "what e2e_latency_s was expected to be", _OPTIONAL)
+    estimated_f1: float | None = _column(_FLOAT, "1", "inference accuracy that was expected, 0..1", _OPTIONAL)
     encode_s: float | None = _column(_FLOAT, "s", "packing and compression", _OPTIONAL)
     transfer_s: float | None = _column(_FLOAT, "s", "payload passing the uplink, without propagation", _OPTIONAL)
     uplink_s: float | None = _column(_FLOAT, "s", "sending to complete arrival at the server", _OPTIONAL)
@@ -88,6 +99,34 @@ class OffloadRecord:
     detections: Detections = field(default_factory=Detections.empty)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """Why an offload was configured as it was, from a policy that weighs candidates; lists over them in one order."""
+
+    offload_id: int = _column(_INT, "1", "number of the offload, from 0")
+    frame_index: int = _column(_INT, "frame", "the offloaded frame")
+    region_rows: int = _column(_INT, "region", "rows of decision regions; lists over regions are in raster order")
+    region_types: Sequence[int] = _column(_INTS, "1", "type of each region: 0 SBR, 1 CMR, 2 DOR")
+    region_motion: Sequence[float] = _column(_FLOATS, "1", "m_j of each region, 0..1")
+    relevance: Sequence[float] = _column(_FLOATS, "1", "rho_j of each region, 0..1")
+    frame_motion: float = _column(_FLOAT, "1", "m_f, 0..1")
+    frames_since_offload: int = _column(_INT, "frame", "eta")
+    retention: float = _column(_FLOAT, "1", "kappa, 0..1")
+    uplink_mbps: float = _column(_FLOAT, "Mbps", "throughput expected")
+    rtt_s: float = _column(_FLOAT, "s", "both propagation delays expected")
+    tau_d: Sequence[int] = _column(_INTS, "1", "of each candidate: what is downsampled")
+    quality: Sequence[int] = _column(_INTS, "1", "of each candidate: JPEG quality")
+    restoration_point: Sequence[int] = _column(_INTS, "1", "of each candidate: beta")
+    payload_bytes: Sequence[float] = _column(_FLOATS, "byte", "of each candidate: estimated size")
+    e2e_latency_s: Sequence[float] = _column(_FLOATS, "s", "of each candidate: estimated latency")
+    f1: Sequence[float] = _column(_FLOATS, "1", "of each candidate: estimated inference accuracy, 0..1")
+    frontier: Sequence[int] = _column(_INTS, "1", "candidates on the Pareto frontier, from the fastest")
+    knee: int = _column(_INT, "1", "candidate at the knee of the frontier")
+    chosen: int = _column(_INT, "1", "candidate that was chosen")
+    reason: str = _column(_TEXT, "name", "why: only, knee, stale (eta) or retention (kappa)")
+    detections: Detections = field(default_factory=Detections.empty)  # objects known when it was decided
+
+
 @dataclass(frozen=True, slots=True)
 class RecordsInfo:
     """What a file of records says about its run."""
@@ -99,10 +138,11 @@ class RecordsInfo:
     schema_version: int = SCHEMA_VERSION
 
 
-_Row = TypeVar("_Row", FrameRecord, OffloadRecord)
+Record = FrameRecord | OffloadRecord | DecisionRecord
+_Row = TypeVar("_Row", FrameRecord, OffloadRecord, DecisionRecord)
 
 
-def schema_of(row_type: type[FrameRecord] | type[OffloadRecord]) -> pa.Schema:
+def schema_of(row_type: type[Record]) -> pa.Schema:
     """Parquet schema of a record type; each field's metadata has `unit` and `description`."""
     columns = []
     for f in dataclasses.fields(row_type):
@@ -124,6 +164,11 @@ def write_offloads(path: Path, rows: Iterable[OffloadRecord], info: RecordsInfo)
     _write(path, OffloadRecord, rows, info)
 
 
+def write_decisions(path: Path, rows: Iterable[DecisionRecord], info: RecordsInfo) -> None:
+    """Write decision records; the file appears whole or not at all."""
+    _write(path, DecisionRecord, rows, info)
+
+
 def read_frames(path: Path) -> list[FrameRecord]:
     """Frame records in the order written; raises `UserError` for a missing or foreign file."""
     return _read(path, FrameRecord)
@@ -132,6 +177,11 @@ def read_frames(path: Path) -> list[FrameRecord]:
 def read_offloads(path: Path) -> list[OffloadRecord]:
     """Offload records in the order written; raises `UserError` for a missing or foreign file."""
     return _read(path, OffloadRecord)
+
+
+def read_decisions(path: Path) -> list[DecisionRecord]:
+    """Decision records in the order written; raises `UserError` for a missing or foreign file."""
+    return _read(path, DecisionRecord)
 
 
 def read_info(path: Path) -> RecordsInfo:
@@ -143,7 +193,7 @@ def _arrow_field(name: str, kind: pa.DataType, unit: str, meaning: str, *, nulla
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "description": meaning})
 
 
-def _flat(row: FrameRecord | OffloadRecord) -> dict[str, Any]:
+def _flat(row: Record) -> dict[str, Any]:
     values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
     detections: Detections = values.pop("detections")
     arrays = (detections.boxes_xyxy.reshape(-1), detections.scores, detections.labels)

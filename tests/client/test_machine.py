@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from vitmalis.client.events import (
+    AnalyseMotion,
     CatchUp,
     EndOffload,
     FrameCaptured,
     LinkChanged,
+    MotionAnalysed,
     OffloadRefused,
     Render,
     RenderDue,
@@ -21,7 +23,7 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.machine import ClientMachine
 from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, build_policy
-from vitmalis.regions import ModelGeometry
+from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import Configuration, Detections, Frame
 
 INTERVAL_S = 0.1
@@ -175,16 +177,22 @@ def test_finish_loses_what_is_under_way(plain: ClientMachine) -> None:
     assert plain.finish("the run ended") == []
 
 
-def test_policy_sees_the_stride_and_the_tracker() -> None:
-    seen: list[ClientState] = []
+def spied(policy: str, seen: list[ClientState]) -> ClientMachine:
+    """A machine whose policy notes every state that it is asked about."""
 
-    class Spy(type(build_policy("trackb2b"))):  # type: ignore[misc]
+    class Spy(type(build_policy(policy))):  # type: ignore[misc]
         def decide(self, state: ClientState) -> OffloadDecision:
             seen.append(state)
             return super().decide(state)
 
     machine = ClientMachine(Spy(), INTERVAL_S, GEOMETRY)
     machine.handle(LinkChanged(up=True), 0.0)
+    return machine
+
+
+def test_policy_sees_the_stride_and_the_tracker() -> None:
+    seen: list[ClientState] = []
+    machine = spied("trackb2b", seen)
     for index in range(3):
         machine.handle(captured(index), index * INTERVAL_S)
     machine.handle(result(0, 0), 0.25)
@@ -194,6 +202,40 @@ def test_policy_sees_the_stride_and_the_tracker() -> None:
     assert [(s.frame_index, s.frames_since_offload) for s in seen] == [(0, 0), (2, 2), (3, 1)]
     assert seen[0].frame_size == (16, 8)
     assert (seen[2].retention, seen[2].tracked.boxes_xyxy[0, 0]) == (0.5, 5)
+
+
+def test_motion_analyzer_gets_the_newest_frame_when_it_is_idle() -> None:
+    machine = spied("trackroi", [])
+    (job,) = of_type(machine.handle(captured(0), 0.0), AnalyseMotion)
+    assert job.frame.index == 0
+    for index in (1, 2, 3):
+        assert of_type(machine.handle(captured(index), index * INTERVAL_S), AnalyseMotion) == []
+    (job,) = machine.handle(MotionAnalysed(0, Motion(np.zeros((1, 1), np.float32), 0.0)), 0.35)
+    assert job.frame.index == 3, "frames that it was too late for are skipped"
+    assert machine.handle(MotionAnalysed(3, Motion(np.zeros((1, 1), np.float32), 0.0)), 0.38) == []
+
+
+def test_motion_is_analysed_for_policies_that_look_at_it_only(tracking: ClientMachine) -> None:
+    assert of_type(tracking.handle(captured(0), 0.0), AnalyseMotion) == []
+
+
+def test_policy_knows_what_has_happened_so_far_and_nothing_later() -> None:
+    seen: list[ClientState] = []
+    machine = spied("trackroi", seen)
+    first, second = (Motion(np.full((1, 1), share, np.float32), share) for share in (0.25, 0.5))
+    machine.handle(captured(0), 0.0)
+    machine.handle(MotionAnalysed(0, first), 0.05)
+    machine.handle(captured(1), 0.1)
+    machine.handle(result(0, 0, x=3), 0.15)  # starts the offload of frame 1, whose analysis is under way
+    machine.handle(MotionAnalysed(1, second), 0.16)
+    machine.handle(TrackingDone(1, boxes(4), 1.0), 0.17)
+    machine.handle(captured(2), 0.2)
+    machine.handle(result(1, 1, x=9), 0.25)
+    assert [(s.frame_index, s.results) for s in seen] == [(0, 0), (1, 1), (2, 2)]
+    assert [s.motion for s in seen] == [None, first, second]
+    # Boxes: nothing; the first result, not yet tracked; the tracker's, and the result that it has not caught up with.
+    assert [s.tracked.boxes_xyxy[:, 0].tolist() for s in seen] == [[], [3], [4, 9]]
+    assert seen[0].grid == GEOMETRY.grid(16, 8)
 
 
 def test_long_wait_thins_the_history_but_keeps_the_offloaded_frame(tracking: ClientMachine) -> None:

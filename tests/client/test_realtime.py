@@ -9,9 +9,11 @@ from pathlib import Path
 
 import av
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
+from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server, free_address
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, write_session
@@ -48,7 +50,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
 
 
 def session(video: VideoSpec, address: str, folder: Path, **changes: object) -> ClientSession:
-    return ClientSession(video=video, server_address=address, output_dir=str(folder), **changes)  # type: ignore[arg-type]
+    told = {"video": video, "server_address": address, "output_dir": str(folder), "geometry": GEOMETRY} | changes
+    return ClientSession(**told)  # type: ignore[arg-type]
 
 
 def test_every_frame_is_rendered_and_every_duration_adds_up(video: VideoSpec, tmp_path: Path) -> None:
@@ -110,6 +113,43 @@ def test_server_of_another_model_is_refused(video: VideoSpec, tmp_path: Path) ->
         client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, model_id="vitdet-7"))
         with pytest.raises(UserError, match="serves blob blob-1, this run is judged by vitdet-7"):
             client.play()
+
+
+def test_server_of_other_regions_is_refused(video: VideoSpec, tmp_path: Path) -> None:
+    with blob_server(tmp_path) as server:
+        other = msgspec.structs.replace(GEOMETRY, window=9)
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, geometry=other))
+        with pytest.raises(UserError, match=r"serves blob with window 5, .* this client was told window 9"):
+            client.play()
+
+
+def test_boxes_of_a_halved_frame_are_those_of_the_captured_one(video: VideoSpec, tmp_path: Path) -> None:
+    with blob_server(tmp_path) as server:
+        options = {"policy": "trackud", "policy_options": {"latency_threshold_s": 1e-6}}
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, **options))
+        client.play()
+    offloads = [o for o in client.recorder.offloads() if o.status == "ok"]
+    assert [o.frame_downsampling for o in offloads[:3]] == [1, 2, 2]
+    assert offloads[1].payload_bytes < 0.6 * offloads[0].payload_bytes  # type: ignore[operator]
+    for o in offloads:
+        assert np.abs(o.detections.boxes_xyxy[0] - red_box(o.frame_index)).max() <= 3
+
+
+def test_every_decision_of_vitmalis_is_explained(
+    video: VideoSpec, tmp_path: Path, vitmalis_options: dict[str, str]
+) -> None:
+    with blob_server(tmp_path) as server:
+        options = {"policy": "wo_mlps", "policy_kind": "vitmalis", "policy_options": vitmalis_options}
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, **options))
+        client.play()
+    offloads, decisions = client.recorder.offloads(), client.recorder.decisions()
+    assert [d.offload_id for d in decisions] == [o.offload_id for o in offloads]
+    assert all(o.status == "ok" for o in offloads), [o.reason for o in offloads]
+    assert (offloads[0].tau_d, offloads[0].motion_s) == (0, None), "nothing is known at first"
+    last = offloads[-1]
+    assert last.downsampled_regions > 0, "a wall without objects is sent at low resolution"
+    assert last.motion_s is not None
+    assert last.decision_s >= last.estimation_s + last.optimization_s  # type: ignore[operator]
 
 
 def test_missing_clip_is_told_before_anything_plays(video: VideoSpec, tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
 from vitmalis.process import announce_ready, exit_on_stdin_eof
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
+from vitmalis.records import (
+    DECISIONS_FILE,
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    RecordsInfo,
+    write_decisions,
+    write_frames,
+    write_offloads,
+)
 
 
 def main() -> int:
@@ -60,6 +68,8 @@ def play(session: ClientSession) -> int:
     output_dir = Path(session.output_dir)
     write_frames(output_dir / FRAMES_FILE, client.recorder.frames(), info)
     write_offloads(output_dir / OFFLOADS_FILE, client.recorder.offloads(), info)
+    if decisions := client.recorder.decisions():
+        write_decisions(output_dir / DECISIONS_FILE, decisions, info)
     print(json.dumps({"done": not interrupted}), flush=True)
     return 130 if interrupted else 0
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from vitmalis.client.events import (
     Action,
+    AnalyseMotion,
     CatchUp,
     EndOffload,
     Event,
@@ -22,11 +23,13 @@ from vitmalis.client.events import (
     Track,
 )
 from vitmalis.client.machine import ClientMachine
+from vitmalis.client.offloading import OffloadWorker
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import (
     Encoded,
-    OffloadWorker,
+    MotionTime,
+    MotionWorker,
     Post,
     Report,
     TrackerWorker,
@@ -81,7 +84,7 @@ class TimedPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.uses_tracker = policy.uses_tracker
+        self.uses_tracker, self.uses_motion = policy.uses_tracker, policy.uses_motion
         self.decision_s = 0.0
 
     def observe(self, outcome: OffloadOutcome) -> None:
@@ -118,27 +121,30 @@ class RealtimeClient:
         self._progress = progress
         self._on_connected = on_connected
         self._interval_s = 1.0 / session.video.fps
-        self._policy = TimedPolicy(build_policy(session.policy, **session.policy_options))
+        self._policy = TimedPolicy(build_policy(session.policy_kind or session.policy, **session.policy_options))
         self._machine = ClientMachine(
-            self._policy,  # type: ignore[arg-type]  # its uses_tracker is the wrapped policy's
+            self._policy,  # type: ignore[arg-type]  # its uses_... are the wrapped policy's
             self._interval_s,
+            session.geometry,
             session.score_threshold,
             session.offload_timeout_s,
             session.history_frames,
         )
-        self.recorder = Recorder(self._interval_s)
+        self.recorder = Recorder(self._interval_s, session.geometry)
         self._inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._offload_worker = OffloadWorker(session.server_address, session.model_id, self._inbox.put)
-        self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), self._inbox.put)
+        post = self._inbox.put
+        self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post)
+        self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), post)
+        self._motion_worker = MotionWorker(session.geometry, session.motion, post)
         video = session.video
         self._camera = Camera(open_video(video), video.fps, session.buffer_frames, live=video.live)
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
-        self._pump = FramePump(self._camera, tracker, self._inbox.put)
+        self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
 
     def play(self) -> None:
         """Run to the end of the clip, then wait for the result under way; the records are in `recorder`."""
-        with self._offload_worker, self._tracker_worker:
+        with self._offload_worker, self._tracker_worker, self._motion_worker:
             self._wait_for_server()
             self._on_connected()
             self._start_s = self._camera.start()
@@ -186,6 +192,8 @@ class RealtimeClient:
                 raise report.error
             case TrackingTime():
                 self.recorder.tracked(report.frame_index, report.tracking_s)
+            case MotionTime():
+                self.recorder.analysed(report.motion_s)
             case Encoded():
                 start_time_s = report.start_s - self._start_s
                 self.recorder.encoded(report.offload_id, start_time_s, report.encode_s, report.payload_bytes)
@@ -212,6 +220,8 @@ class RealtimeClient:
                 self.recorder.offload_ended(action)
             case Track() | CatchUp():
                 self._tracker_worker.submit(action)
+            case AnalyseMotion():
+                self._motion_worker.submit(action)
             case Render():
                 self.recorder.rendered(action, self._now_s())
 

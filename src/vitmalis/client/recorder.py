@@ -1,11 +1,14 @@
-"""Turns what the client did into the run's records: one row a frame, one row an offload."""
+"""Turns what the client did into the run's records: one row a frame, an offload and an explained decision."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOffload
-from vitmalis.records import FrameRecord, OffloadRecord
+from vitmalis.policy import DecisionExplanation
+from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
+from vitmalis.regions import ModelGeometry
 
 
 class Recorder:
@@ -13,14 +16,18 @@ class Recorder:
 
     Args:
         frame_interval_s: nominal spacing of the frames; gives lost frames their capture time.
+        geometry: of the server's model.
     """
 
-    def __init__(self, frame_interval_s: float) -> None:
+    def __init__(self, frame_interval_s: float, geometry: ModelGeometry) -> None:
         self._frame_interval_s = frame_interval_s
+        self._geometry = geometry
         self._capture_times_s: dict[int, float] = {}
         self._tracking_s: dict[int, float] = {}
         self._rendered: list[tuple[Render, float]] = []
         self._offloads: dict[int, OffloadRecord] = {}
+        self._decisions: list[DecisionRecord] = []
+        self._motion_s: float | None = None
         self._lost = 0
 
     def captured(self, frame_index: int, capture_time_s: float) -> None:
@@ -31,13 +38,20 @@ class Recorder:
         """A tracker job that ended at this frame took this long."""
         self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
 
+    def analysed(self, motion_s: float) -> None:
+        """The motion analyzer took this long; later decisions know what it found."""
+        self._motion_s = motion_s
+
     def rendered(self, render: Render, now_s: float) -> None:
         """These boxes were shown."""
         self._rendered.append((render, now_s))
 
     def offload_started(self, start: StartOffload, now_s: float, decision_s: float) -> None:
         """An offload was decided on."""
-        configuration, mask = start.decision.configuration, start.decision.downsample_mask
+        decision = start.decision
+        configuration, explanation = decision.configuration, decision.explanation
+        height, width = start.frame.image.shape[:2]
+        rows, cols = self._geometry.grid(width, height).shape
         self._offloads[start.offload_id] = OffloadRecord(
             offload_id=start.offload_id,
             frame_index=start.frame.index,
@@ -46,11 +60,17 @@ class Recorder:
             tau_d=configuration.tau_d,
             quality=configuration.quality,
             restoration_point=configuration.restoration_point,
-            downsampled_regions=0 if mask is None else int(mask.sum()),
-            regions=0 if mask is None else mask.size,
+            downsampled_regions=0 if decision.downsample_mask is None else int(decision.downsample_mask.sum()),
+            blank_regions=0 if decision.blank_mask is None else int(decision.blank_mask.sum()),
+            regions=rows * cols,
+            frame_downsampling=decision.frame_downsampling,
             start_time_s=now_s,
             decision_s=decision_s,
+            motion_s=self._motion_s,
+            **({} if explanation is None else _expected(explanation)),
         )
+        if explanation is not None:
+            self._decisions.append(decision_record(start.offload_id, start.frame.index, explanation))
 
     def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
         """The offload's frame was compressed."""
@@ -96,6 +116,10 @@ class Recorder:
         """One row an offload, in the order they started."""
         return list(self._offloads.values())
 
+    def decisions(self) -> list[DecisionRecord]:
+        """One row an offload whose decision was explained."""
+        return list(self._decisions)
+
     def frames(self) -> list[FrameRecord]:
         """One row a rendered frame; a frame that the camera buffer lost is rendered, too, but was never captured."""
         return [
@@ -114,3 +138,45 @@ class Recorder:
             )
             for render, now_s in self._rendered
         ]
+
+
+def decision_record(offload_id: int, frame_index: int, explanation: DecisionExplanation) -> DecisionRecord:
+    """The row of an explained decision."""
+    e = explanation
+    return DecisionRecord(
+        offload_id=offload_id,
+        frame_index=frame_index,
+        region_rows=e.region_types.shape[0],
+        region_types=e.region_types.ravel().tolist(),
+        region_motion=e.region_motion.ravel().tolist(),
+        relevance=e.relevance.ravel().tolist(),
+        frame_motion=e.frame_motion,
+        frames_since_offload=e.frames_since_offload,
+        retention=e.retention,
+        uplink_mbps=e.uplink_mbps,
+        rtt_s=e.rtt_s,
+        tau_d=e.tau_d.tolist(),
+        quality=e.quality.tolist(),
+        restoration_point=e.restoration_point.tolist(),
+        payload_bytes=e.payload_bytes.tolist(),
+        e2e_latency_s=e.e2e_latency_s.tolist(),
+        f1=e.f1.tolist(),
+        frontier=e.frontier.tolist(),
+        knee=e.knee,
+        chosen=e.chosen,
+        reason=e.reason,
+        detections=e.tracked,
+    )
+
+
+def _expected(explanation: DecisionExplanation) -> dict[str, Any]:
+    """Columns of an offload whose decision was explained."""
+    chosen = explanation.chosen
+    return {
+        "decision_reason": explanation.reason,
+        "estimation_s": explanation.estimation_s,
+        "optimization_s": explanation.optimization_s,
+        "estimated_payload_bytes": float(explanation.payload_bytes[chosen]),
+        "estimated_e2e_latency_s": float(explanation.e2e_latency_s[chosen]),
+        "estimated_f1": float(explanation.f1[chosen]),
+    }

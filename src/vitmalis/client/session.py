@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.regions import ModelGeometry
+from vitmalis.regions import ModelGeometry, MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.spec import VideoSpec
 
@@ -21,8 +21,9 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         server_address: tcp://host:port of the server, or of the relay in front of it.
         output_dir: folder for the records.
         geometry: of the server's model; a server that says otherwise is refused.
-        policy, policy_options: see `vitmalis.policy.build_policy`.
-        tracker: see `TrackerOptions`.
+        policy: how the policy is called in the records.
+        policy_kind, policy_options: see `vitmalis.policy.build_policy`; no kind means that of this name.
+        tracker, motion: see `TrackerOptions` and `MotionOptions`.
         model_id: what the server must serve, so that results are judged against the same model; empty for any.
         trace: name of the network trace, for the records.
         score_threshold: boxes under this score are neither shown nor tracked.
@@ -38,8 +39,10 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_dir: str
     geometry: ModelGeometry
     policy: str = "trackb2b"
+    policy_kind: str = ""
     policy_options: dict[str, Any] = {}
     tracker: TrackerOptions = TrackerOptions()
+    motion: MotionOptions = MotionOptions()
     model_id: str = ""
     trace: str = ""
     score_threshold: float = 0.5

@@ -1,4 +1,4 @@
-"""The realtime client's two working threads: one tracks, one encodes, sends and receives."""
+"""Threads of the realtime client: what all have in common, and those for the tracker and the motion analyzer."""
 
 from __future__ import annotations
 
@@ -11,28 +11,17 @@ from dataclasses import dataclass
 from typing import Self
 
 from vitmalis.client.events import (
+    AnalyseMotion,
     CatchUp,
     FrameCaptured,
     LinkChanged,
+    MotionAnalysed,
     OffloadRefused,
     ResultArrived,
-    StartOffload,
     Track,
     TrackingDone,
 )
-from vitmalis.codec.jpeg import encode_jpeg
-from vitmalis.errors import UserError
-from vitmalis.network import messages
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import (
-    Connected,
-    Disconnected,
-    Event,
-    FailureReceived,
-    ResultReceived,
-    VersionMismatch,
-)
-from vitmalis.policy import OffloadOutcome
+from vitmalis.regions import ModelGeometry, MotionAnalyzer, MotionOptions
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import Detections
 
@@ -56,6 +45,14 @@ class TrackingTime:
 
 
 @dataclass(frozen=True, slots=True)
+class MotionTime:
+    """The motion analyzer's time for a frame."""
+
+    frame_index: int
+    motion_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """A thread ended with an error, which the run must not outlive."""
 
@@ -63,7 +60,16 @@ class WorkerFailed:
 
 
 Report = (
-    FrameCaptured | LinkChanged | ResultArrived | OffloadRefused | TrackingDone | TrackingTime | Encoded | WorkerFailed
+    FrameCaptured
+    | LinkChanged
+    | ResultArrived
+    | OffloadRefused
+    | TrackingDone
+    | TrackingTime
+    | MotionAnalysed
+    | MotionTime
+    | Encoded
+    | WorkerFailed
 )
 Post = Callable[[Report], None]
 
@@ -138,114 +144,37 @@ def run_tracking(tracker: OpticalFlowTracker, job: Track | CatchUp) -> tuple[int
     return job.frames[-1][0], detections
 
 
-class OffloadWorker(Worker):
-    """Encodes and sends what it is told to, and reports what comes back.
+class MotionWorker(Worker):
+    """Analyses the motion of frames, one at a time.
 
     Args:
-        address: the server's, or the relay's in front of it.
-        model_id: what it must serve; empty for any. Another model ends the run with a `UserError`.
+        geometry: of the server's model, whose regions the motion is counted in.
+        options: see `MotionOptions`.
         post: where reports go.
     """
 
-    def __init__(self, address: str, model_id: str, post: Post) -> None:
-        super().__init__("offload", post)
-        self._address = address
-        self._model_id = model_id
-        self._endpoint = ClientEndpoint()
-        self._starts: queue.SimpleQueue[StartOffload] = queue.SimpleQueue()
-        self._under_way: dict[int, tuple[StartOffload, Encoded]] = {}
+    def __init__(self, geometry: ModelGeometry, options: MotionOptions, post: Post) -> None:
+        super().__init__("motion", post)
+        self._geometry = geometry
+        self._options = options
+        self._jobs: queue.SimpleQueue[AnalyseMotion | None] = queue.SimpleQueue()
 
-    @property
-    def last_error(self) -> str:
-        """Why there is no connection."""
-        return self._endpoint.last_error
-
-    def submit(self, start: StartOffload) -> None:
-        """Encode and send; the outcome is reported as `ResultArrived` or `OffloadRefused`."""
-        self._starts.put(start)
-        self._endpoint.wake()
-
-    def stop(self) -> None:
-        """Drop the connection and end."""
-        self._stopping.set()
-        self._endpoint.wake()
-        super().stop()
+    def submit(self, job: AnalyseMotion) -> None:
+        """Queue a job; its end is reported as `MotionAnalysed`."""
+        self._jobs.put(job)
 
     def work(self) -> None:
-        """Serve both directions from the one thread that owns the socket."""
-        try:
-            self._endpoint.connect(self._address)
-            while not self._stopping.is_set():
-                for event in self._endpoint.poll(timeout_s=1.0):
-                    self._on_event(event)
-                while not self._starts.empty():
-                    self._send(self._starts.get())
-        finally:
-            self._endpoint.close()
+        """Analyse and report."""
+        analyzer: MotionAnalyzer | None = None
+        while (job := self._jobs.get()) is not None:
+            height, width = job.frame.image.shape[:2]
+            analyzer = analyzer or MotionAnalyzer(self._geometry.grid(width, height), self._options)
+            start_s = time.perf_counter()
+            motion = analyzer.analyse(job.frame.image)
+            self._post(MotionTime(job.frame.index, time.perf_counter() - start_s))
+            self._post(MotionAnalysed(job.frame.index, motion))
 
-    def _send(self, start: StartOffload) -> None:
-        start_s = time.monotonic()
-        payload = encode_jpeg(start.frame.image, start.decision.configuration.quality)
-        encoded = Encoded(start.offload_id, start_s, time.monotonic() - start_s, len(payload))
-        height, width = start.frame.image.shape[:2]
-        header = messages.Offload.of(
-            start.offload_id,
-            start.frame.index,
-            (width, height),
-            start.decision.configuration,
-            downsample_mask=start.decision.downsample_mask,
-        )
-        self._post(encoded)
-        if self._endpoint.send_offload(header, payload):
-            self._under_way = {start.offload_id: (start, encoded)}
-        else:
-            self._post(OffloadRefused(start.offload_id, f"not sent: {self._endpoint.last_error}"))
-
-    def _on_event(self, event: Event) -> None:
-        match event:
-            case Connected():
-                self._check_model(event.welcome)
-                self._post(LinkChanged(up=True))
-            case Disconnected():
-                self._under_way.clear()
-                self._post(LinkChanged(up=False, reason=event.reason))
-            case VersionMismatch():
-                raise UserError(str(messages.ProtocolVersionError(event.theirs)))
-            case FailureReceived():
-                self._under_way.pop(event.seq, None)
-                self._post(OffloadRefused(event.seq, event.reason))
-            case ResultReceived() if event.result.seq in self._under_way:
-                start, encoded = self._under_way.pop(event.result.seq)
-                outcome = outcome_of(start, encoded, event)
-                self._post(ResultArrived(start.offload_id, event.detections, outcome))
-
-    def _check_model(self, welcome: messages.Welcome) -> None:
-        if self._model_id and welcome.model_id != self._model_id:
-            raise UserError(
-                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is judged by "
-                f"{self._model_id}: start it with the same model, weights and precision"
-            )
-
-
-def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:
-    """What the offload cost, split by durations alone: the two clocks need not agree.
-
-    The server measures from the arrival of a tiny announcement to the arrival of the payload behind it (`transfer_s`);
-    what is left of the network's time is propagation, both ways.
-    """
-    result = received.result
-    e2e_latency_s = received.received_s - encoded.start_s
-    network_s = max(0.0, e2e_latency_s - encoded.encode_s - result.server_s)
-    transfer_s = min(result.transfer_s, network_s)
-    return OffloadOutcome(
-        frame_index=start.frame.index,
-        decision=start.decision,
-        payload_bytes=encoded.payload_bytes,
-        encode_s=encoded.encode_s,
-        decode_s=result.decode_s,
-        inference_s=result.inference_s,
-        transfer_s=transfer_s,
-        rtt_s=network_s - transfer_s,
-        e2e_latency_s=e2e_latency_s,
-        queue_s=result.queue_s,
-    )
+    def stop(self) -> None:
+        """End after the running job."""
+        self._jobs.put(None)
+        super().stop()

@@ -14,7 +14,8 @@ from vitmalis.types import Detections
 STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlink_s")
 """The parts of an offload's end-to-end latency, in the order they happen."""
 
-_DURATIONS = ("decision_s", *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
+_OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s")
+_DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
 
 
 def frame_counts(
@@ -47,7 +48,13 @@ def summarise(
     for name in _DURATIONS:
         summary |= _spread(name, (getattr(o, name) for o in returned))
     intervals = np.diff([o.frame_index for o in offloads])
-    return summary | _spread("offload_interval_frames", intervals) | _sizes(returned) | _freshness(frames)
+    return (
+        summary
+        | _spread("offload_interval_frames", intervals)
+        | _sizes(returned)
+        | _estimates(returned)
+        | _freshness(frames)
+    )
 
 
 def f1_over_time(
@@ -104,6 +111,22 @@ def _median(name: str, values: Iterable[float | None]) -> dict[str, float]:
 def _sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
     kib = (None if o.payload_bytes is None else o.payload_bytes / 1024 for o in returned)
     return _median("payload_kib", kib) | _median("uplink_mbps", (o.uplink_mbps for o in returned))
+
+
+def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
+    """How far what a policy expected was from what came: absolute errors in percent of the actual value.
+
+    F1 is not among them: a single frame's reference has too few objects; see Table II for the accuracy estimator.
+    """
+    errors: dict[str, float] = {}
+    for name, expected, actual in (
+        ("payload", "estimated_payload_bytes", "payload_bytes"),
+        ("e2e_latency", "estimated_e2e_latency_s", "e2e_latency_s"),
+    ):
+        pairs = [(getattr(o, expected), getattr(o, actual)) for o in returned]
+        percent = [100 * abs(e - a) / a for e, a in pairs if e is not None and a]
+        errors |= _spread(f"{name}_error_percent", percent)
+    return errors
 
 
 def _freshness(frames: Sequence[FrameRecord]) -> dict[str, float]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.types import Detections
+
 Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 
@@ -16,6 +18,7 @@ class DecisionExplanation:
     """The inputs, the candidates and the choice of one decision; arrays over n candidates are in one order.
 
     Attributes:
+        tracked: objects known.
         region_types: int8 (rows, cols) of `RegionType`.
         region_motion: m_j, float32 (rows, cols).
         relevance: rho_j, float64 (rows, cols).
@@ -32,6 +35,7 @@ class DecisionExplanation:
         estimation_s, optimization_s: time spent on estimating all candidates and on choosing among them.
     """
 
+    tracked: Detections
     region_types: NDArray[np.int8]
     region_motion: NDArray[np.float32]
     relevance: Float64Array

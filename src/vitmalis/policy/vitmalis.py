@@ -163,6 +163,7 @@ class ViTMAlis:
         durations_s: tuple[float, float],
     ) -> DecisionExplanation:
         return DecisionExplanation(
+            tracked=state.tracked,
             region_types=content.region_types,
             region_motion=content.motion.region_motion,
             relevance=content.relevance,

@@ -1,0 +1,170 @@
+"""The realtime client's offloading thread: encodes, sends and receives."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.client.events import LinkChanged, OffloadRefused, ResultArrived, StartOffload
+from vitmalis.client.workers import Encoded, Post, Worker
+from vitmalis.codec.offload import encode_offload
+from vitmalis.errors import UserError
+from vitmalis.network import messages
+from vitmalis.network.endpoints import ClientEndpoint
+from vitmalis.network.events import (
+    Connected,
+    Disconnected,
+    Event,
+    FailureReceived,
+    ResultReceived,
+    VersionMismatch,
+)
+from vitmalis.policy import OffloadOutcome
+from vitmalis.regions import ModelGeometry
+from vitmalis.types import Detections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """An offload on its way; `scale`, float32 (4,), takes boxes from the sent frame to the captured one."""
+
+    start: StartOffload
+    encoded: Encoded
+    scale: NDArray[np.float32]
+
+
+class OffloadWorker(Worker):
+    """Encodes and sends what it is told to, and reports what comes back.
+
+    Args:
+        address: the server's, or the relay's in front of it.
+        geometry: what its model's regions must be; another ends the run with a `UserError`.
+        model_id: what it must serve; empty for any. Another model ends the run likewise.
+        post: where reports go.
+    """
+
+    def __init__(self, address: str, geometry: ModelGeometry, model_id: str, post: Post) -> None:
+        super().__init__("offload", post)
+        self._address = address
+        self._geometry = geometry
+        self._model_id = model_id
+        self._endpoint = ClientEndpoint()
+        self._starts: queue.SimpleQueue[StartOffload] = queue.SimpleQueue()
+        self._under_way: dict[int, _Sent] = {}
+
+    @property
+    def last_error(self) -> str:
+        """Why there is no connection."""
+        return self._endpoint.last_error
+
+    def submit(self, start: StartOffload) -> None:
+        """Encode and send; the outcome is reported as `ResultArrived` or `OffloadRefused`."""
+        self._starts.put(start)
+        self._endpoint.wake()
+
+    def stop(self) -> None:
+        """Drop the connection and end."""
+        self._stopping.set()
+        self._endpoint.wake()
+        super().stop()
+
+    def work(self) -> None:
+        """Serve both directions from the one thread that owns the socket."""
+        try:
+            self._endpoint.connect(self._address)
+            while not self._stopping.is_set():
+                for event in self._endpoint.poll(timeout_s=1.0):
+                    self._on_event(event)
+                while not self._starts.empty():
+                    self._send(self._starts.get())
+        finally:
+            self._endpoint.close()
+
+    def _send(self, start: StartOffload) -> None:
+        height, width = start.frame.image.shape[:2]
+        grid = self._geometry.grid(width, height)
+        start_s = time.monotonic()
+        frame = encode_offload(start.frame.image, start.decision, grid)
+        encoded = Encoded(start.offload_id, start_s, time.monotonic() - start_s, len(frame.jpeg))
+        header = messages.Offload.of(
+            start.offload_id,
+            start.frame.index,
+            (frame.width, frame.height),
+            start.decision.configuration,
+            downsample_mask=frame.downsample_mask,
+            window_size=self._geometry.window,
+            downsampling_factor=self._geometry.factor,
+        )
+        self._post(encoded)
+        if self._endpoint.send_offload(header, frame.jpeg):
+            scale = np.array([width / frame.width, height / frame.height] * 2, np.float32)
+            self._under_way = {start.offload_id: _Sent(start, encoded, scale)}
+        else:
+            self._post(OffloadRefused(start.offload_id, f"not sent: {self._endpoint.last_error}"))
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Connected():
+                self._check_server(event.welcome)
+                self._post(LinkChanged(up=True))
+            case Disconnected():
+                self._under_way.clear()
+                self._post(LinkChanged(up=False, reason=event.reason))
+            case VersionMismatch():
+                raise UserError(str(messages.ProtocolVersionError(event.theirs)))
+            case FailureReceived():
+                self._under_way.pop(event.seq, None)
+                self._post(OffloadRefused(event.seq, event.reason))
+            case ResultReceived() if event.result.seq in self._under_way:
+                sent = self._under_way.pop(event.result.seq)
+                found = event.detections
+                detections = Detections(found.boxes_xyxy * sent.scale, found.scores, found.labels)
+                outcome = outcome_of(sent.start, sent.encoded, event)
+                self._post(ResultArrived(sent.start.offload_id, detections, outcome))
+
+    def _check_server(self, welcome: messages.Welcome) -> None:
+        if self._model_id and welcome.model_id != self._model_id:
+            raise UserError(
+                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is judged by "
+                f"{self._model_id}: start it with the same model, weights and precision"
+            )
+        if welcome.geometry != self._geometry:
+            raise UserError(
+                f"the server at {self._address} serves {welcome.model} with {_described(welcome.geometry)}, this "
+                f"client was told {_described(self._geometry)}: configure both alike (model, model.window)"
+            )
+
+
+def _described(geometry: ModelGeometry) -> str:
+    return (
+        f"window {geometry.window}, downsampling factor {geometry.factor}, patches of {geometry.patch_px} px and "
+        f"restoration points up to {geometry.restoration_points}"
+    )
+
+
+def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:
+    """What the offload cost, split by durations alone: the two clocks need not agree.
+
+    The server measures from the arrival of a tiny announcement to the arrival of the payload behind it (`transfer_s`);
+    what is left of the network's time is propagation, both ways.
+    """
+    result = received.result
+    e2e_latency_s = received.received_s - encoded.start_s
+    network_s = max(0.0, e2e_latency_s - encoded.encode_s - result.server_s)
+    transfer_s = min(result.transfer_s, network_s)
+    return OffloadOutcome(
+        frame_index=start.frame.index,
+        decision=start.decision,
+        payload_bytes=encoded.payload_bytes,
+        encode_s=encoded.encode_s,
+        decode_s=result.decode_s,
+        inference_s=result.inference_s,
+        transfer_s=transfer_s,
+        rtt_s=network_s - transfer_s,
+        e2e_latency_s=e2e_latency_s,
+        queue_s=result.queue_s,
+    )
