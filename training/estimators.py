@@ -88,10 +88,10 @@ class Training:
         made = splits(rows, tuple(self.config.domains.walking), tuple(self.config.domains.other))
         for split in made:
             log.info("judging %s: %s", SHORT[rows.target], split.title)
-            for kind, (scores, truth, estimate) in judge(rows, split, fits).items():
-                self.results.append(Result(split.name, split.title, rows.target, kind, scores))
-                if split.name == HELD_OUT:
-                    self.pairs[rows.target, kind] = truth, estimate
+            for kind, judged in judge(rows, split, fits, self.plan.seed).items():
+                self.results.append(Result(split.name, split.title, rows.target, kind, judged.scores))
+                if split.name == HELD_OUT and kind in fits:
+                    self.pairs[rows.target, kind] = judged.truth, judged.estimate
 
     def _export(self, rows: SampleSet, fits: dict[str, Fit]) -> None:
         """Write the estimators that learned from the profile parts of all clips: those of the held-out parts."""

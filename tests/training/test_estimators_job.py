@@ -155,7 +155,7 @@ def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path,
 def test_the_shipped_configuration() -> None:
     config = composed()
     plan = make_plan(config)
-    assert (plan.trials, plan.epochs, plan.timeout_s) == (40, (20, 120), None)
+    assert (plan.trials, plan.epochs, plan.timeout_s) == (40, (30, 200), None)
     assert {128, 64} <= set(plan.widths)
     assert config.export.folder == "src/vitmalis/estimation/data/vitdet_tiny"
     with pytest.raises(UserError, match=r"search\.trials=0"):

@@ -15,7 +15,7 @@ from torch import nn
 from torchmetrics.functional import mean_absolute_percentage_error, r2_score
 
 from training.estimation.alternatives import fit_linear, fit_mean
-from training.estimation.judgement import splits
+from training.estimation.judgement import corrected, splits
 from training.estimation.mlp import MlpPlan, export, fit_mlp, network
 from training.estimation.samples import COLUMNS, EVAL, PROFILE, SampleSet, read_samples, sample_set, time_folds
 from training.estimation.scores import Scores
@@ -150,6 +150,12 @@ def test_splits_that_cannot_be_made(samples: pd.DataFrame, caplog: pytest.LogCap
     assert "no table 'Walking to driving and cycling'" in caplog.text
     with pytest.raises(UserError, match="none of the eval parts"):
         splits(rows.select(rows.parts == PROFILE), ("walk*",), ())
+
+
+def test_the_correction_looks_back_and_never_ahead() -> None:
+    clips, frames = np.array(["a", "a", "b", "a"]), np.array([0, 1, 0, 2])
+    held = SampleSet("payload_bytes", np.zeros((4, 5)), np.array([20.0, 10, 70, 1]), clips, np.full(4, EVAL), frames)
+    assert corrected(held, np.full(4, 10.0), 0).tolist() == pytest.approx([10, 20, 10, 10])
 
 
 def test_a_line_is_found_again() -> None:

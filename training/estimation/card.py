@@ -32,7 +32,9 @@ more, an F1 of 0..1.
 
 Splits: *held-out parts* learns from the profile parts of all clips and judges on their eval parts (later stretches of
 the same videos), and its estimators are those in the files; *held-out clips* judges on each clip's eval part after
-learning from the other clips only. Walking clips: {walking}; driving and cycling: {other}.
+learning from the other clips only. Walking clips: {walking}; driving and cycling: {other}. *Corrected by the last
+payload* is an extension that is off by default (`SizeCorrection`): estimates times actual over estimated size of the
+sampled frame before.
 
 {tables}"""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from training.estimation.samples import EVAL, PROFILE, SampleSet
 from training.estimation.scores import Scores
 from vitmalis.errors import UserError
+from vitmalis.estimation import SizeCorrection
 from vitmalis.estimation.estimators import AnyEstimator
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,20 @@ class Split:
     name: str
     title: str
     folds: tuple[tuple[Rows, Rows], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Truths and estimates (m,) of all folds of a split, and their scores."""
+
+    scores: Scores
+    truth: NDArray[np.float64]
+    estimate: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> Judged:
+        """Compare."""
+        return cls(Scores.of(truth, estimate), truth, estimate)
 
 
 HELD_OUT = "held_out_parts"
@@ -71,12 +86,41 @@ def splits(rows: SampleSet, walking: tuple[str, ...], other: tuple[str, ...]) ->
     return made
 
 
-def judge(rows: SampleSet, split: Split, fits: Mapping[str, Fit]) -> dict[str, tuple[Scores, NDArray, NDArray]]:
-    """Learn and judge every kind of estimator: kind to scores, truths (m,) and estimates (m,) of all folds."""
-    truth = np.concatenate([rows.values[held] for _, held in split.folds])
-    judged = {}
-    for kind, fit in fits.items():
-        parts = [fit(rows.select(learned)).predict(rows.features[held]) for learned, held in split.folds]
-        estimate = np.concatenate(parts)
-        judged[kind] = Scores.of(truth, estimate), truth, estimate
-    return judged
+CORRECTED = "mlp_corrected"
+"""Kind of the MLP with `SizeCorrection`: an extension that the files do not hold."""
+
+
+def judge(rows: SampleSet, split: Split, fits: Mapping[str, Fit], seed: int) -> dict[str, Judged]:
+    """Learn and judge every kind of estimator, and for the payload the MLP with the correction by the last payload.
+
+    Args:
+        rows: samples of both parts.
+        split: what is learned from and judged on.
+        fits: kind to what makes such an estimator.
+        seed: draws the offloads that the correction learns from.
+    """
+    held_rows = [rows.select(held) for _, held in split.folds]
+    truth = np.concatenate([held.values for held in held_rows])
+    estimates = {
+        kind: [fit(rows.select(learned)).predict(rows.features[held]) for learned, held in split.folds]
+        for kind, fit in fits.items()
+    }
+    if rows.target == "payload_bytes":
+        estimates[CORRECTED] = [corrected(*pair, seed) for pair in zip(held_rows, estimates["mlp"], strict=True)]
+    return {kind: Judged.of(truth, np.concatenate(parts)) for kind, parts in estimates.items()}
+
+
+def corrected(held: SampleSet, estimate: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Estimates (n,) with the factor that a device would have: each clip's sampled frames are offloaded in turn.
+
+    With which configuration each is, is drawn at random. Sampled frames are further apart than offloads are.
+    """
+    random, result = np.random.default_rng(seed), estimate.copy()
+    for clip in np.unique(held.clips):
+        correction = SizeCorrection()
+        for frame in np.unique(held.frame_index[held.clips == clip]):
+            own = np.flatnonzero((held.clips == clip) & (held.frame_index == frame))
+            result[own] *= correction.factor
+            offloaded = random.choice(own)
+            correction.observe(estimate[offloaded], held.values[offloaded])
+    return result

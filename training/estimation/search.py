@@ -45,9 +45,9 @@ class SearchPlan:
     trials: int = 40
     timeout_s: float | None = None
     folds: int = 3
-    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    widths: tuple[int, ...] = (32, 64, 128, 256)
     layers: tuple[int, int] = (1, 3)
-    epochs: tuple[int, int] = (20, 120)
+    epochs: tuple[int, int] = (30, 200)
     seed: int = 1906
 
     def __post_init__(self) -> None:
@@ -130,12 +130,12 @@ def _suggested(trial: Trial, rows: SampleSet, plan: SearchPlan) -> MlpPlan:
     layers = trial.suggest_int("layers", *plan.layers)
     for layer in range(layers):
         trial.suggest_categorical(f"width_{layer + 1}", plan.widths)
-    trial.suggest_float("learning_rate", 3e-4, 2e-2, log=True)
-    trial.suggest_float("weight_decay", 1e-6, 1.0, log=True)
+    trial.suggest_float("learning_rate", 5e-4, 2e-2, log=True)
+    trial.suggest_float("weight_decay", 1e-6, 0.1, log=True)
     trial.suggest_int("epochs", *plan.epochs, log=True)
     trial.suggest_categorical("batch", (128, 256, 512, 1024))
-    trial.suggest_float("dropout", 0.0, 0.3)
-    trial.suggest_float("input_noise", 0.0, 0.4)
+    trial.suggest_float("dropout", 0.0, 0.2)
+    trial.suggest_float("input_noise", 0.0, 0.2)
     trial.suggest_categorical("loss", tuple(LOSSES))
     if rows.target == "payload_bytes":
         trial.suggest_categorical("log_target", (True, False))

@@ -12,11 +12,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from training.estimation.judgement import CORRECTED
 from training.estimation.scores import Scores
 from vitmalis.estimation.estimators import Target
 from vitmalis.paths import atomic_path
 
-KIND_TITLES = {"mlp": "MLP", "linear": "Linear regression", "mean": "Offline mean"}
+KIND_TITLES = {
+    "mlp": "MLP",
+    "linear": "Linear regression",
+    "mean": "Offline mean",
+    CORRECTED: "MLP, corrected by the last payload",
+}
 SHORT: dict[Target, str] = {"payload_bytes": "size", "f1": "accuracy"}
 """How files and metrics call the targets."""
 

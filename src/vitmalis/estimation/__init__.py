@@ -1,5 +1,6 @@
 """What an offload would cost and be worth, before it is made (paper, section IV-D)."""
 
+from vitmalis.estimation.correction import SizeCorrection
 from vitmalis.estimation.estimators import (
     AnyEstimator,
     Estimator,
@@ -41,6 +42,7 @@ __all__ = [
     "LinearEstimator",
     "MlpEstimator",
     "OfflineMeanEstimator",
+    "SizeCorrection",
     "candidate_features",
     "configuration_space",
     "e2e_latency_s",
