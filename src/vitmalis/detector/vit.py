@@ -6,7 +6,7 @@ Parameter names are detectron2's, so its checkpoints load as they are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitmalis.detector.attention import attend
 from vitmalis.detector.batches import Mixed, Tokens
 from vitmalis.detector.config import VitConfig
+from vitmalis.detector.linear import Linear
 from vitmalis.detector.positions import (
     RelativePositions,
     relative_table,
@@ -48,7 +49,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, H / patch, W / patch, width)."""
-        return self.proj(images).permute(0, 2, 3, 1)
+        return self.proj(images).permute(0, 2, 3, 1).contiguous()
 
 
 class HierarchicalPatchEmbed(nn.Module):
@@ -86,8 +87,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.windowed = windowed
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         self.rel_pos_h: nn.Parameter | None = None
         self.rel_pos_w: nn.Parameter | None = None
         if relative_size:
@@ -96,7 +97,11 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        qkv = self.qkv(tokens)  # (B, T, 3C)
+        return self.proj(self.mix(self.qkv(tokens), layout))
+
+    def mix(self, qkv: Tensor, layout: Tokens) -> Tensor:
+        """Attend: map the queries, keys and values of tokens (B, T, 3C) to (B, T, C)."""
+        batch = len(qkv)
         if self.windowed:
             # Upstream fills windows up with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
             qkv = layout.to_windows(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
@@ -108,9 +113,7 @@ class Attention(nn.Module):
             own = zip(q.split(1), k.split(1), v.split(1), relative, strict=True)
             mixed = torch.cat([attend(*frame) for frame in own])
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
-        if self.windowed:
-            mixed = layout.from_windows(mixed, len(tokens))
-        return self.proj(mixed)
+        return layout.from_windows(mixed, batch) if self.windowed else mixed
 
     def _relative_positions(self, layout: Tokens, dtype: torch.dtype) -> list[RelativePositions]:
         """Those of the whole batch; of each frame where tokens lie differently; none in a model without them."""
@@ -126,21 +129,39 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each after a norm and beside a shortcut."""
+    """Attention and a two-layer perceptron, each after a norm and beside a shortcut.
+
+    Attributes:
+        ends: `enter` and `leave`, plain or compiled: all of a block that needs no geometry.
+    """
 
     def __init__(self, width: int, heads: int, relative_size: int, windowed: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.attn = Attention(width, heads, relative_size, windowed)
         self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = nn.Sequential(
-            OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width))
-        )
+        self.mlp = nn.Sequential(OrderedDict(fc1=Linear(width, 4 * width), act=nn.GELU(), fc2=Linear(4 * width, width)))
+        self.ends: tuple[Enter, Leave] = (enter, leave)
 
     def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        tokens = tokens + self.attn(self.norm1(tokens), layout)
-        return tokens + self.mlp(self.norm2(tokens))
+        before, after = self.ends
+        return after(self, tokens, self.attn.mix(before(self, tokens), layout))
+
+
+def enter(block: Block, tokens: Tensor) -> Tensor:
+    """Map tokens (B, T, C) to their queries, keys and values (B, T, 3C)."""
+    return block.attn.qkv(block.norm1(tokens))
+
+
+def leave(block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
+    """Map tokens (B, T, C) and what they attended to (B, T, C) to the tokens after the block (B, T, C)."""
+    tokens = tokens + block.attn.proj(mixed)
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+Enter = Callable[[Block, Tensor], Tensor]
+Leave = Callable[[Block, Tensor, Tensor], Tensor]
 
 
 class ViT(nn.Module):
