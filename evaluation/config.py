@@ -58,6 +58,7 @@ class ModelOptions(_Section, frozen=True):
     weights: str | None
     device: str
     precision: str
+    compile: bool
     window: Count | None
     max_width: Count
     max_height: Count

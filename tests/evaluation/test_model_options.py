@@ -37,3 +37,9 @@ def test_server_and_references_run_the_same_window(tmp_path: Path) -> None:
         served = server.model_id
     assert served == load_detector("vitdet_tiny", **narrow.model.detector_options).model_id
     assert served != load_detector("vitdet_tiny", **usual.model.detector_options).model_id
+
+
+def test_only_the_server_compiles() -> None:
+    config = configured("model.compile=true")
+    assert config.model.compile
+    assert config.model.detector_options == configured().model.detector_options

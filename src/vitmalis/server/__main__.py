@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
+    add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
     add("--window", type=_positive, default=None, help="side of an attention window in tokens; the model's own if left")
     add("--threads", type=_positive, default=1, help="torch threads")
     add("--max-message-mb", type=_positive, default=16, help="largest compressed frame that is taken, in 2**20 bytes")
@@ -70,7 +71,12 @@ def _serve(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
         torch.set_num_interop_threads(1)
         detector = load_detector(
-            args.model, weights=args.weights, device=args.device, precision=args.precision, window=args.window
+            args.model,
+            weights=args.weights,
+            device=args.device,
+            precision=args.precision,
+            window=args.window,
+            compiled=args.compile,
         )
         service = Service(endpoint, detector, queue_capacity=args.max_queue, max_pixels=args.max_megapixels * 1_000_000)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id)
