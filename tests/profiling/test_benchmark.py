@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 from profiling import benchmark
-from profiling.benchmark import codec_pass, decision_pass, half_masks, largest, motion_pass, one_core, tracker_pass
+from profiling.benchmark import (
+    GEOMETRY,
+    codec_pass,
+    decision_pass,
+    half_masks,
+    largest,
+    motion_pass,
+    one_core,
+    tracker_pass,
+)
+from profiling.made_up import MODEL
+from vitmalis.detector.config import preset
 from vitmalis.errors import UserError
 from vitmalis.policy.base import ClientState
 from vitmalis.regions import Motion, RegionGrid
@@ -71,6 +82,7 @@ def test_masks_are_halves_and_the_boxes_ten() -> None:
     masks = half_masks(RegionGrid(width_px=960, height_px=540, window=5), 20)
     assert {int(mask.sum()) for mask in masks} == {12}
     assert len({mask.tobytes() for mask in masks}) == 20
+    assert GEOMETRY.grid(960, 540) == preset(MODEL).region_grid(540, 960)
     chosen = largest(BOXES, 3)
     assert chosen.labels.tolist() == [2, 0, 2]
 
