@@ -6,6 +6,7 @@ import struct
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.types import RgbImage
 
@@ -21,8 +22,17 @@ def encode_jpeg(image: RgbImage, quality: int) -> bytes:
     Raises:
         ValueError: not such an image, or a quality outside 1..100 (OpenCV would silently clip it).
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image is {image.dtype} {image.shape}, expected RGB uint8 (H, W, 3)")
+    _check_image(image)
+    return encode_bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), quality)
+
+
+def encode_bgr(image: NDArray[np.uint8], quality: int) -> bytes:
+    """`encode_jpeg` of an image whose channels are in OpenCV's order already.
+
+    Raises:
+        ValueError: as of `encode_jpeg`.
+    """
+    _check_image(image)
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality {quality} is outside 1..100")
     options = [
@@ -31,7 +41,7 @@ def encode_jpeg(image: RgbImage, quality: int) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     ]
-    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    encoded, data = cv2.imencode(".jpg", image, options)
     if not encoded:
         raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} cannot be a JPEG")
     return data.tobytes()
@@ -82,6 +92,11 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
             break
         at += 2 + length
     raise ValueError("JPEG without a frame header")
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
 
 
 def _frame_size(bits: int, height: int, width: int, components: int) -> tuple[int, int]:

@@ -48,6 +48,11 @@ class PlacedGroup:
         """Of each region."""
         return self.regions.width // self.factor
 
+    @property
+    def tokens(self) -> int:
+        """Patches of all of them."""
+        return len(self.corners) * self.height * self.width
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLayout:
