@@ -7,32 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from profiling.timing import median_ms
 from vitmalis.detector import PRESETS, build_model, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-
-
-def median_ms(run: Callable[[], object], repeats: int) -> float:
-    """Median duration of `repeats` calls after a first one that warms up, ms."""
-    run()
-    durations_ms = []
-    for _ in range(repeats):
-        start_s = time.perf_counter()
-        run()
-        durations_ms.append(1e3 * (time.perf_counter() - start_s))
-    return round(statistics.median(durations_ms), 2)
 
 
 def measure_stages(model: DetectionModel, width: int, height: int, repeats: int) -> dict[str, float]:

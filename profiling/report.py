@@ -1,0 +1,126 @@
+"""What profiling jobs tell: one JSON object on standard output and in a file; tables, plots and bars for people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
+"""Okabe and Ito's palette: told apart by colour-blind readers and in grey."""
+
+Step = Callable[[str], None]
+"""Called before each piece of work with what it is."""
+
+
+def emit(result: dict[str, Any], path: Path) -> None:
+    """Print a result to standard output and store it."""
+    text = json.dumps(result, indent=2)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n")
+    print(text)
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Some columns of rows as a table on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 160  # whoever reads a log wants whole lines
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(_shown(row.get(column)) for column in columns))
+    console.print(table)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Step]:
+    """A bar on standard error; where nobody watches a terminal, a line for each piece of work."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Two refreshes a second: drawing must not take the processor from what is measured.
+    with Progress(*columns, console=console, refresh_per_second=2, disable=not console.is_terminal) as bars:
+        task = bars.add_task(what, total=total)
+        begun = 0
+
+        def step(note: str) -> None:
+            nonlocal begun
+            bars.update(task, completed=begun, description=f"{what}: {note}")
+            begun += 1
+            if not console.is_terminal:
+                say(f"{what} {begun}/{total}: {note}")
+
+        yield step
+        bars.update(task, completed=total, description=what)
+
+
+def canvas(title: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure without pyplot (no global state, no display) with so many panels side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 if panels == 1 else 5.2 * panels, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    for own in axes:
+        own.grid(alpha=0.25)
+        own.set_axisbelow(True)
+        own.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Store a figure as its suffix says."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    say(f"plot: {path}")
+
+
+def listed(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], list[Any]]:
+    """An argparse type: values between commas, each from `low` to `high`."""
+
+    def parse(text: str) -> list[Any]:
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text}' is no list like 1,2,3 ({error})") from error
+        if outside := [value for value in values if not low <= value <= high]:
+            raise argparse.ArgumentTypeError(f"{outside[0]} is outside {low:g} to {high:g}")
+        return values
+
+    return parse
+
+
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Raise `UserError` unless each of the options is at least 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
