@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from vitmalis.client.session import ClientSession
 from vitmalis.metrics import MatchRule
 from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.paths import cache_dir
-from vitmalis.policy import build_policy
+from vitmalis.policy import POLICIES, build_policy
 from vitmalis.regions import ModelGeometry
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
@@ -135,7 +136,7 @@ def describe(plan: Plan) -> dict[str, str]:
     """What is run, for people."""
     config, clip, trace = plan.config, plan.clip, plan.trace
     length = "live" if clip.live else f"{clip.frames} frames"
-    options = ", ".join(f"{key} {value}" for key, value in config.policy_options.items() if value is not None)
+    options = ", ".join(f"{key} {value}" for key, value in _telling(config).items())
     model, scale = config.model, config.trace.get("capacity_scale", 1.0)
     scaled = "" if scale == 1.0 else f", capacity x {scale:g}"
     where = f"{config.server.threads} thread(s)" if config.server.spawn else f"at {config.server.address}"
@@ -149,6 +150,20 @@ def describe(plan: Plan) -> dict[str, str]:
     if not plan.emulated:
         del facts["trace"]
     return facts | ({"note": clip.note} if clip.note else {})
+
+
+def _telling(config: EvaluationConfig) -> dict[str, Any]:
+    """Policy options that are not the defaults of their policy, and how frames are compressed and estimated."""
+    parameters = inspect.signature(POLICIES[config.policy_kind]).parameters
+    return {
+        key: value
+        for key, value in config.policy_options.items()
+        if key in ("quality", "estimator") or _plain(parameters[key].default) != value
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def stand_ins(plan: Plan) -> dict[str, str]:

@@ -111,6 +111,21 @@ def test_an_empty_frame_of_moving_objects_has_nothing_to_downsample(vitmalis_opt
     assert (decision.configuration.tau_d, decision.configuration.restoration_point) == (0, 0)
 
 
+@pytest.mark.parametrize(("weight", "factor"), [(0.0, 1.0), (1.0, 1.5), (0.5, 1.5**0.5)])
+def test_size_correction_learns_from_payloads_when_asked_to(
+    vitmalis_options: dict, weight: float, factor: float
+) -> None:
+    policy = build_policy("vitmalis", size_correction=weight, **vitmalis_options)
+    first = policy.decide(state())
+    assert first.explanation is not None
+    estimated_bytes = first.explanation.payload_bytes[first.explanation.chosen]
+    seen = OffloadOutcome(0, first, round(1.5 * estimated_bytes), 0.01, 0.005, 0.4, 0.2, 0.04, 0.6)
+    policy.observe(seen)
+    second = policy.decide(state()).explanation
+    assert second is not None
+    assert second.payload_bytes == pytest.approx(first.explanation.payload_bytes * factor, rel=1e-4)
+
+
 def ablated(name: str, options: dict) -> DecisionExplanation:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("evaluate", overrides=[f"policy={name}"]))
@@ -155,6 +170,7 @@ def test_missing_tables_and_estimators_name_the_job_that_makes_them(vitmalis_opt
         ({"tau_ds": [1, 2]}, r"policy.tau_ds=\[1, 2\]: it must contain 0"),
         ({"knee": "elbow"}, "policy.knee=elbow"),
         ({"model": "vitdet_l"}, "measured with model 'vitdet_tiny', not 'vitdet_l'"),
+        ({"size_correction": 2}, "policy.size_correction=2"),
         ({"motion_threshold": -1}, "policy.motion_threshold=-1"),
         ({"restoration_points": [7]}, "restoration points"),
     ],

@@ -15,6 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import (
     Candidates,
     LatencyTables,
+    SizeCorrection,
     candidate_features,
     configuration_space,
     e2e_latency_s,
@@ -63,6 +64,8 @@ class ViTMAlis:
         motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
         prior_uplink_mbps, prior_rtt_ms: believed of the network until the first result.
         network_window: how many recent offloads the network is judged by.
+        size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
+            the scene's texture, see `vitmalis.estimation.SizeCorrection`.
 
     Raises:
         UserError: an argument is out of range, or a file is missing or does not fit the model.
@@ -89,6 +92,7 @@ class ViTMAlis:
         prior_uplink_mbps: float = 10.0,
         prior_rtt_ms: float = 40.0,
         network_window: int = 2,
+        size_correction: float = 0.0,
     ) -> None:
         if 0 not in tau_ds:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
@@ -96,6 +100,9 @@ class ViTMAlis:
         self._knee = check_method(knee)
         self._urgency = Urgency(staleness_threshold_s, retention_threshold)
         self._network = NetworkEstimate(prior_uplink_mbps, prior_rtt_ms, network_window)
+        if not 0 <= size_correction <= 1:
+            raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
+        self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
         self._tables = _tables(latency_tables, model)
         model_id = self._tables.model_id
@@ -108,8 +115,13 @@ class ViTMAlis:
         self._rehearse()
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Learn what the network gave."""
+        """Learn what the network gave, and how large the payload was."""
         self._network.observe(outcome)
+        explanation = outcome.decision.explanation
+        if explanation is not None:
+            # The factor has not changed since that decision: it changes here only.
+            uncorrected_bytes = explanation.payload_bytes[explanation.chosen] / self._correction.factor
+            self._correction.observe(float(uncorrected_bytes), outcome.payload_bytes)
 
     def decide(self, state: ClientState) -> OffloadDecision:
         """Run Algorithm 1 on what is known of this frame."""
@@ -138,7 +150,7 @@ class ViTMAlis:
         real = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
         space = self._space
         candidates = Candidates(space.tau_d[real], space.quality[real], space.restoration_point[real])
-        payload_bytes = self._size.predict(features.size[real])
+        payload_bytes = self._size.predict(features.size[real]) * self._correction.factor
         latency_s = e2e_latency_s(
             self._tables,
             candidates,
