@@ -1,0 +1,170 @@
+"""A decision drawn from what a run left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import av
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from evaluation.cli import CONF_DIR
+from evaluation.config import typed
+from evaluation.decision_picture import chosen_mask, most_varied
+from evaluation.explain import main
+from evaluation.store import Store
+from vitmalis.client.session import ClientSession, write_session
+from vitmalis.metrics import summarise
+from vitmalis.records import (
+    DECISIONS_FILE,
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    DecisionRecord,
+    OffloadRecord,
+    RecordsInfo,
+    write_decisions,
+    write_frames,
+    write_offloads,
+)
+from vitmalis.regions import ModelGeometry
+from vitmalis.types import Detections
+from vitmalis.video.spec import VideoSpec
+
+GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
+DECISION = DecisionRecord(
+    offload_id=1,
+    frame_index=3,
+    region_rows=1,
+    region_types=[2, 1],
+    region_motion=[0.25, 0.75],
+    relevance=[1.0, 0.0],
+    frame_motion=0.125,
+    frames_since_offload=3,
+    retention=1.0,
+    uplink_mbps=10.0,
+    rtt_s=0.04,
+    tau_d=[0, 1, 2],
+    quality=[95, 70, 70],
+    restoration_point=[0, 3, 3],
+    payload_bytes=[5e4, 2e4, 1e4],
+    e2e_latency_s=[0.6, 0.4, 0.3],
+    f1=[0.9, 0.8, 0.4],
+    frontier=[2, 1, 0],
+    knee=1,
+    chosen=1,
+    reason="knee",
+    detections=Detections.of([[10, 10, 60, 90]], [0.9], [0]),
+)
+OFFLOADS = [
+    OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, status="lost", reason="gone"),
+    OffloadRecord(
+        offload_id=1,
+        frame_index=3,
+        start_time_s=0.3,
+        payload_bytes=25_000,
+        e2e_latency_s=0.5,
+        estimated_payload_bytes=2e4,
+        estimated_e2e_latency_s=0.4,
+    ),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Folder of a run of two offloads over a clip of 320x160, known to an MLflow store beside it."""
+    with av.open(str(tmp_path / "clip.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 160, "yuv420p"
+        for i in range(6):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((160, 320, 3), 40 * i, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    overrides = ["policy=vitmalis", "video=file", f"video.path={tmp_path}/clip.mp4", f"mlflow.tracking_uri={uri}"]
+    overrides.append(f"mlflow.artifact_dir={tmp_path}/artifacts")
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = typed(compose("evaluate", overrides=overrides))
+    directory = tmp_path / "run"
+    directory.mkdir()
+    (directory / "config.yaml").write_bytes(msgspec.yaml.encode(config))
+    video = VideoSpec("clip", str(tmp_path / "clip.mp4"), 10.0, 0, 6, 320, 160)
+    write_session(ClientSession(video, "tcp://127.0.0.1:1", str(directory), GEOMETRY), directory / "session.json")
+    info = RecordsInfo(policy="vitmalis", clip="clip")
+    write_frames(directory / FRAMES_FILE, [], info)
+    write_offloads(directory / OFFLOADS_FILE, OFFLOADS, info)
+    lost = dataclasses.replace(DECISION, offload_id=0, frame_index=0, region_types=[2, 2])
+    write_decisions(directory / DECISIONS_FILE, [lost, DECISION], info)
+    store = Store(uri, "evaluation", tmp_path / "artifacts")
+    with store.run("run", {"run_dir": str(directory)}) as logged:
+        (directory / "summary.json").write_text(json.dumps({"run_id": logged.run_id}))
+    return directory
+
+
+def run_id(run: Path) -> str:
+    return json.loads((run / "summary.json").read_text())["run_id"]
+
+
+def test_a_run_is_named_by_its_folder_or_its_id_and_keeps_the_picture(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{run.parent}/mlflow.db"
+    assert main([str(run), "--no-reference"]) == 0, "one with many region types, which returned"
+    assert main([run_id(run), "--offload", "0", "--no-reference", "--tracking-uri", uri]) == 0
+    assert capsys.readouterr().out.split() == [str(run / "decision_1.png"), str(run / "decision_0.png")]
+    picture = cv2.imread(str(run / "decision_1.png"))
+    assert picture is not None
+    assert picture.shape[1] > 1000
+    store = Store(uri, "evaluation", run.parent / "artifacts")
+    kept = {artifact.path for artifact in store.client.list_artifacts(run_id(run))}
+    assert {"decision_0.png", "decision_1.png"} <= kept
+
+
+def test_the_reference_of_a_frame_is_computed_where_it_is_missing(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(run), "--offload", "1"]) == 0
+    assert (run / "decision_1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "--offload", "7"], "--offload 7: this run has offloads 0 to 1"),
+        (["nowhere"], "run 'nowhere': no such folder, and there is no MLflow store"),
+        (["0123", "--tracking-uri", "sqlite:///{run}/../mlflow.db"], "neither a folder nor a run id"),
+    ],
+)
+def test_mistakes_are_one_line(
+    run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    assert main([argument.format(run=run) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_run_without_explanations_says_which_have_some(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / DECISIONS_FILE).unlink()
+    assert main([str(run)]) == 2
+    assert "does not explain its decisions: take a run of vitmalis" in capsys.readouterr().err
+
+
+def test_what_is_drawn_is_what_was_decided() -> None:
+    grid = GEOMETRY.grid(320, 160)
+    mask = chosen_mask(DECISION, grid)
+    assert mask is not None
+    assert mask.tolist() == [[False, True]]
+    assert chosen_mask(dataclasses.replace(DECISION, chosen=0), grid) is None
+    assert most_varied([DECISION], OFFLOADS[:1]) is None, "a lost offload has nothing to compare with"
+
+
+def test_errors_of_estimates_are_shares_of_what_came() -> None:
+    metrics = summarise([], OFFLOADS, None)
+    assert metrics["payload_error_percent_median"] == pytest.approx(20.0)
+    assert metrics["e2e_latency_error_percent_median"] == pytest.approx(20.0)
