@@ -32,7 +32,7 @@ from training.estimation.card import card, describe, frames
 from training.estimation.judgement import HELD_OUT, Fit, judge, splits
 from training.estimation.mlp import MlpPlan, fit_mlp
 from training.estimation.samples import PROFILE, SampleSet, digest_of, read_samples, sample_set
-from training.estimation.search import SearchPlan, search_mlp
+from training.estimation.search import FINISHED, SearchPlan, search_mlp
 from training.estimation.tables import SHORT, Pairs, Result, as_frame, markdown, metrics, scatter
 from vitmalis.detector import load_detector
 from vitmalis.errors import UserError
@@ -158,7 +158,7 @@ def progress(title: str, total: int) -> Iterator[Any]:
         task = bar.add_task(title, total=total, best="")
 
         def tell(study: optuna.Study) -> None:
-            done = [trial for trial in study.trials if trial.state.is_finished()]
+            done = [trial for trial in study.trials if trial.state in FINISHED]
             values = [trial.value for trial in done if trial.state == optuna.trial.TrialState.COMPLETE]
             best = f"best {min(value for value in values if value is not None):.3f}" if values else ""
             bar.update(task, completed=len(done), best=best)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional import mean_absolute_percentage_error, r2_score
 
-from training.estimation.alternatives import fit_linear, fit_mean
+from training.estimation.alternatives import check_covered, fit_linear, fit_mean
 from training.estimation.judgement import corrected, splits
 from training.estimation.mlp import MlpPlan, export, fit_mlp, network
 from training.estimation.samples import COLUMNS, EVAL, PROFILE, SampleSet, read_samples, sample_set, time_folds
@@ -215,6 +215,18 @@ def test_an_mlp_learns_the_curve_that_a_line_cannot(samples: pd.DataFrame) -> No
     for other in ("linear", "mean"):
         assert scores["mlp"].mae < scores[other].mae
         assert scores["mlp"].mape < scores[other].mape
+
+
+def test_too_few_samples_are_told_before_the_search(samples: pd.DataFrame, tmp_path: Path) -> None:
+    rows = sample_set(
+        samples[(samples["part"] == PROFILE) & ((samples["frame_index"] > 2) | (samples["tau_d"] == 0))], "f1"
+    )
+    with pytest.raises(
+        UserError, match=r"4 configurations such as tau_d=2, quality=70, restoration_point=0 are in none"
+    ):
+        search_mlp(rows, SMALL, tmp_path)
+    with pytest.raises(UserError, match="in none of the 9 frames"):
+        check_covered(rows.select(rows.frame_index <= 2), rows)
 
 
 def test_the_same_seed_makes_the_same_mlp(samples: pd.DataFrame) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.estimation.samples import SampleSet
+from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import LinearEstimator, OfflineMeanEstimator, Target
 
 KEYS: dict[Target, tuple[str, ...]] = {
@@ -32,10 +34,29 @@ def fit_linear(rows: SampleSet, **origin: Any) -> LinearEstimator:
 def fit_mean(rows: SampleSet, **origin: Any) -> OfflineMeanEstimator:
     """Mean of each configuration over all frames; `origin` as for `fit_linear`."""
     keys = KEYS[rows.target]
-    columns = [rows.names.index(key) for key in keys]
-    configurations, group = np.unique(rows.features[:, columns], axis=0, return_inverse=True)
+    configurations, group = np.unique(_configurations(rows), axis=0, return_inverse=True)
     means = np.bincount(group.ravel(), rows.values) / np.bincount(group.ravel())
     return OfflineMeanEstimator(
         target=rows.target, features=rows.names, keys=keys, configurations=configurations.astype(np.int64),
         means=means, **origin,
     )  # fmt: skip
+
+
+def check_covered(learned: SampleSet, held: SampleSet) -> None:
+    """Make sure that every configuration to be judged on was also learned from: an offline mean cannot guess.
+
+    Raises:
+        UserError: one was not.
+    """
+    unseen = set(map(tuple, _configurations(held))) - set(map(tuple, _configurations(learned)))
+    if unseen:
+        name = ", ".join(f"{key}={v:g}" for key, v in zip(KEYS[held.target], min(unseen), strict=True))
+        raise UserError(
+            f"too few samples: {len(unseen)} configurations such as {name} are in none of the {learned.frames} frames "
+            "that one table or fold learns from; take more with `python -m profiling.samples`"
+        )
+
+
+def _configurations(rows: SampleSet) -> NDArray[np.float64]:
+    """What tells configurations apart, (n, keys)."""
+    return rows.features[:, [rows.names.index(key) for key in KEYS[rows.target]]]

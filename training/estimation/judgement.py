@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.estimation.alternatives import check_covered
 from training.estimation.samples import EVAL, PROFILE, SampleSet
 from training.estimation.scores import Scores
 from vitmalis.errors import UserError
@@ -98,8 +99,13 @@ def judge(rows: SampleSet, split: Split, fits: Mapping[str, Fit], seed: int) -> 
         split: what is learned from and judged on.
         fits: kind to what makes such an estimator.
         seed: draws the offloads that the correction learns from.
+
+    Raises:
+        UserError: the samples are too few: a configuration is judged on that was not learned from.
     """
     held_rows = [rows.select(held) for _, held in split.folds]
+    for (learned, _), held in zip(split.folds, held_rows, strict=True):
+        check_covered(rows.select(learned), held)
     truth = np.concatenate([held.values for held in held_rows])
     estimates = {
         kind: [fit(rows.select(learned)).predict(rows.features[held]) for learned, held in split.folds]

@@ -13,7 +13,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from training.estimation.alternatives import fit_mean
+from training.estimation.alternatives import check_covered, fit_mean
 from training.estimation.mlp import LOSSES, MlpPlan, fit_mlp
 from training.estimation.samples import SampleSet, digest_of, time_folds
 from training.estimation.scores import Scores
@@ -77,8 +77,10 @@ def search_mlp(
         The best plan, and the study.
 
     Raises:
-        UserError: another process searches in this folder, or no trial was completed.
+        UserError: another process searches in this folder, no trial was completed, or the samples are too few.
     """
+    for mask in time_folds(rows, plan.folds):
+        check_covered(rows.select(~mask), rows.select(mask))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "study.lock", timeout=0)
     try:

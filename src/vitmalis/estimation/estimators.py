@@ -189,7 +189,7 @@ class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, 
         if not (found := same.any(axis=1)).all():
             values = rows[~found][0, self._columns]
             name = ", ".join(f"{key}={value:g}" for key, value in zip(self.keys, values, strict=True))
-            raise UserError(f"offline mean of {self.target}: {name} was never profiled; choose among profiled ones")
+            raise UserError(f"offline mean of {self.target}: {name} was never profiled: profile it, or choose another")
         return self.means[same.argmax(axis=1)]
 
 
