@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from evaluation import processes
+from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
@@ -47,7 +48,9 @@ def test_a_server_that_dies_costs_offloads_and_not_the_run(video: VideoSpec, tmp
                 assert offloads > 0
                 child._process.kill()
 
-        session = ClientSession(video, address, str(tmp_path), policy="trackb2b", offload_timeout_s=1.0, drain_s=0.5)
+        session = ClientSession(
+            video, address, str(tmp_path), GEOMETRY, policy="trackb2b", offload_timeout_s=1.0, drain_s=0.5
+        )
         played = processes.play(session, 1, tmp_path, kill_half_way)
         assert server.fate == "killed by SIGKILL"
     assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
@@ -62,7 +65,7 @@ def test_without_emulation_the_client_is_sent_to_the_server(tmp_path: Path) -> N
 
 
 def test_a_client_that_cannot_start_says_why(video: VideoSpec, tmp_path: Path) -> None:
-    session = ClientSession(video, "tcp://127.0.0.1:9", str(tmp_path), connect_timeout_s=0.2)
+    session = ClientSession(video, "tcp://127.0.0.1:9", str(tmp_path), GEOMETRY, connect_timeout_s=0.2)
     with pytest.raises(UserError, match=r"the client did not start .*127\.0\.0\.1:9 did not answer"):
         processes.play(session, 1, tmp_path, lambda *_: None)
 
