@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation import tables
+from evaluation.config import EvaluationConfig, checked, typed
+from evaluation.store import Store
+from evaluation.terminal import Terminal
+from profiling import latency
+from profiling.durations import CodecDurations, measure_codec, measure_inference, typical_mask
+from profiling.fitting import fit_point, is_poor
+from profiling.progress import Reporter
+from vitmalis.detector import preset
+from vitmalis.errors import UserError
+from vitmalis.estimation.latency import load_latency_tables
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis.video.encode import write_clip
+
+CONF = Path(__file__).parents[2] / "conf"
+GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 10 x 10 patches, the last row of 10 x 4
+
+
+def quiet(*_: object) -> None:
+    """No progress."""
+
+
+def noise(width: int, height: int) -> RgbImage:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def latency_config(*overrides: str) -> latency.LatencyConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return checked(compose("profile_latency", overrides=list(overrides)), latency.LatencyConfig)
+
+
+def evaluation_config(*overrides: str) -> EvaluationConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("evaluate", overrides=list(overrides)))
+
+
+@given(st.integers(0, 24), st.integers(0, 1000))
+def test_a_typical_mask_has_its_regions_and_about_its_share_of_patches(count: int, seed: int) -> None:
+    mask = typical_mask(GRID, count, np.random.default_rng(seed))
+    assert mask.sum() == count
+    assert abs(GRID.region_patches[mask].sum() / GRID.region_patches.sum() - count / 24) < 0.05
+
+
+def test_codec_durations_of_every_case() -> None:
+    grid = RegionGrid(96, 64, window=1)
+    told: list[int] = []
+    durations = measure_codec(
+        [noise(96, 64), noise(96, 64)], grid, (0, 3, 6), (70, 100), 2, np.random.default_rng(0),
+        lambda done, total, task: told.append(total - done),
+    )  # fmt: skip
+    assert told == list(range(23, -1, -1))
+    cases = {(count, quality) for count in (0, 3, 6) for quality in (70, 100)}
+    for by_case in (durations.encode_s, durations.decode_s):
+        assert {case: len(values) for case, values in by_case.items()} == dict.fromkeys(cases, 4)
+        assert all(value > 0 for values in by_case.values() for value in values)
+
+
+class Stub:
+    """Notes how it was asked: (restoration point, N_d)."""
+
+    def __init__(self) -> None:
+        self.config = preset("vitdet_tiny")
+        self.asked: list[tuple[int, int]] = []
+
+    def detect(self, image: RgbImage) -> Detections:
+        self.asked.append((0, 0))
+        return Detections.empty()
+
+    def detect_patches(
+        self, patches: np.ndarray, image_size: tuple[int, int], downsample_mask: BoolMask, restoration_point: int
+    ) -> Detections:
+        self.asked.append((restoration_point, int(downsample_mask.sum())))
+        return Detections.empty()
+
+
+def test_inference_is_measured_in_a_random_order_after_a_round_that_is_not_counted() -> None:
+    stub = Stub()
+    durations = measure_inference(
+        [noise(330, 320)], stub, (0, 2, 6), range(3), 4, np.random.default_rng(0), quiet  # type: ignore[arg-type]
+    )  # fmt: skip
+    cases = [(0, 0), *((point, count) for count in (2, 6) for point in range(3))]
+    assert {case: len(values) for case, values in durations.items()} == dict.fromkeys(cases, 4)
+    warming, rounds = stub.asked[:4], [stub.asked[at : at + 7] for at in range(4, 32, 7)]
+    assert set(warming) == {(0, 0), (0, 6), (1, 6), (2, 6)}
+    assert all(sorted(one) == sorted(cases) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+def test_a_line_through_medians() -> None:
+    durations = {(0, 0): [9.0, 0.4, 0.4], (4, 8): [0.3, 0.3, 5.0], (4, 16): [0.2], (4, 24): [0.1], (2, 8): [7.0]}
+    fit = fit_point(durations, 4)
+    assert (fit.intercept_s, fit.slope_s, fit.r2) == pytest.approx((0.4, -0.0125, 1.0))
+    assert (fit.residual_s, fit.largest_residual_s) == pytest.approx((0.0, 0.0), abs=1e-12)
+    assert (fit.restoration_point, fit.samples) == (4, 4)
+
+
+def test_residuals_of_a_line_by_hand() -> None:
+    # Least squares through (0, 1), (1, 3), (2, 2): 1.5 + 0.5 n; misses -0.5, 1, -0.5.
+    fit = fit_point({(0, 0): [1.0], (1, 1): [3.0], (1, 2): [2.0]}, 1)
+    assert (fit.intercept_s, fit.slope_s) == pytest.approx((1.5, 0.5))
+    assert fit.r2 == pytest.approx(1 - 1.5 / 2)
+    assert fit.residual_s == pytest.approx(0.5**0.5)
+    assert fit.largest_residual_s == pytest.approx(1.0)
+
+
+def test_a_flat_line_is_no_poor_fit_but_a_noisy_one_is() -> None:
+    flat = {(0, 0): [0.300], (0, 8): [0.303], (0, 16): [0.299], (0, 24): [0.302]}
+    noisy = {(1, 24): [0.20], (1, 16): [0.35], (1, 8): [0.22], (0, 0): [0.30]}
+    assert fit_point(flat, 0).r2 < 0.5
+    assert not is_poor(fit_point(flat, 0), flat, r2=0.9, residual=0.03)
+    assert is_poor(fit_point(noisy, 1), noisy, r2=0.9, residual=0.03)
+
+
+def test_the_encode_table_has_medians_in_order() -> None:
+    values = {(6, 90): [3.0], (0, 90): [5.0, 9.0, 4.0], (0, 70): [1.0, 2.0], (6, 70): [0.5]}
+    table = latency.encode_table(CodecDurations(encode_s=values))
+    assert (table.downsampled_regions, table.qualities) == ((0, 6), (70, 90))
+    assert table.encode_s == ((1.5, 5.0), (0.5, 3.0))
+
+
+def small_job(folder: Path, **changes: object) -> latency.LatencyConfig:
+    """A job on frames of 192x96 pixels of one small file."""
+    if not (folder / "clip.mp4").exists():
+        write_clip(folder / "clip.mp4", [noise(192, 96)] * 3, 10.0, (192, 96))
+    config = latency_config(f"mlflow.tracking_uri='sqlite:///{folder}/mlflow.db'")
+    clips = {"file": {"path": str(folder / "clip.mp4"), "seconds": 0.2}}
+    fixed = {"clips": clips, "frame": latency.FrameSize(width=192, height=96), "repeats": 1}
+    return msgspec.structs.replace(config, **{**fixed, "output": str(folder / "tables.json"), **changes})
+
+
+def run_small(config: latency.LatencyConfig, folder: Path) -> dict:
+    store = Store(config.mlflow.tracking_uri, "profiling", folder / "artifacts")
+    with store.run("latency", {}) as run:
+        return latency.run_job(config, Reporter(), run)
+
+
+def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) -> None:
+    result = run_small(small_job(tmp_path), tmp_path)
+    found = load_latency_tables(tmp_path / "tables.json")
+    assert (found.model, found.model_id, found.regions) == ("vitdet_tiny", result["model_id"], 2)
+    assert found.encode.downsampled_regions == (0, 1, 2)
+    assert [fit.restoration_point for fit in found.inference] == [0, 1, 2, 3, 4]
+    assert found.inference_s(1, 4) == pytest.approx(found.inference[4].intercept_s + found.inference[4].slope_s)
+    assert found.host["client_threads"] == 1
+    assert (tmp_path / "tables.png").stat().st_size > 10_000
+    for row in result["inference"]:  # what is shown is what was fitted
+        assert row["median_ms"]["0"] - row["intercept_ms"] == pytest.approx(row["residual_ms"]["0"], abs=0.2)
+
+    other = {"server_tables": str(tmp_path / "tables.json"), "output": str(tmp_path / "both.json")}
+    run_small(small_job(tmp_path, device="phone", **other), tmp_path)
+    both = load_latency_tables(tmp_path / "both.json")
+    assert (both.device, both.server) == ("phone", found.server)
+    assert (both.inference, both.decode_s) == (found.inference, found.decode_s)
+    assert both.host["server"] == found.host
+    with pytest.raises(UserError, match="server_tables"):
+        run_small(small_job(tmp_path, frame=latency.FrameSize(width=96, height=96), **other), tmp_path)
+
+
+def test_clips_that_cannot_be_had_are_named(tmp_path: Path) -> None:
+    config = small_job(tmp_path, clips={"drive_day": {"folder": str(tmp_path)}})
+    with pytest.raises(UserError, match="none of the clips"):
+        latency.read_frames(config, Reporter())
+
+
+def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
+    measured: list[tables.TablesKey] = []
+
+    def measure(config: EvaluationConfig, key: tables.TablesKey, path: Path, terminal: Terminal) -> None:
+        measured.append(key)
+        path.write_text("{}")
+
+    monkeypatch.setattr(tables, "_measure", measure)
+    config = evaluation_config("server.threads=2")
+    first = tables.latency_tables(config, 960, 540, Terminal())
+    assert tables.latency_tables(config, 960, 540, Terminal()) == first
+    assert tables.latency_tables(config, 810, 540, Terminal()) != first
+    assert [(key.width_px, key.server_threads) for key in measured] == [(960, 2), (810, 2)]
+    assert first.is_relative_to(tmp_path)
+
+
+def test_a_server_elsewhere_is_not_measured_here() -> None:
+    config = evaluation_config("server.spawn=false", "server.address=tcp://edge:5555")
+    with pytest.raises(UserError, match=r"tcp://edge:5555.*server_tables"):
+        tables.latency_tables(config, 960, 540, Terminal())
+
+
+def test_the_job_is_told_what_the_run_is(tmp_path: Path) -> None:
+    run = evaluation_config("model.window=7", f"model.weights='{tmp_path}/my \"odd\" weights.pt'", "server.threads=2")
+    key = tables.TablesKey(
+        model="vitdet_tiny", model_id="x", width_px=810, height_px=540, client_threads=1, server_threads=2,
+        compiled=False,
+    )  # fmt: skip
+    job = latency_config(*tables._overrides(run, key, tmp_path / "a=b.json"))
+    assert job.model == run.model
+    assert (job.frame.width, job.frame.height, job.server_threads) == (810, 540, 2)
+    assert job.output == str(tmp_path / "a=b.json")
+    assert job.mlflow == msgspec.structs.replace(run.mlflow, experiment="profiling")
+
+
+def test_a_job_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_overrides", lambda *_: ["no_such_option=1"])
+    key = tables.TablesKey(
+        model="vitdet_tiny", model_id="x", width_px=96, height_px=96, client_threads=1, server_threads=1, compiled=False
+    )
+    with pytest.raises(UserError, match="latency tables could not be measured"):
+        tables._measure(evaluation_config(), key, tmp_path / "tables.json", Terminal())
+
+
+def test_progress_is_read_from_the_jobs_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("encoding and decoding: 3/40\ninference: 12/52, 9 s left\nwarning: odd\n")
+    assert tables._progress(log) == (12, 52, "inference")
+    log.write_text("")
+    assert tables._progress(log) == (0, 1, "")
+
+
+def test_medians_do_not_mind_one_interruption() -> None:
+    durations = {(0, 0): [0.3, 0.3, 3.0], (4, 24): [0.1, 0.1, 0.1]}
+    assert fit_point(durations, 4).intercept_s == pytest.approx(median(durations[0, 0]))
