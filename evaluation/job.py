@@ -43,6 +43,7 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
             as KILLED on KeyboardInterrupt.
     """
     terminal = terminal or Terminal()
+    (place.directory / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
     plan = make_plan(config, terminal)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))

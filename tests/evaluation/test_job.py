@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,3 +197,17 @@ def test_the_comparison_has_a_row_a_run_and_says_what_failed(tmp_path: Path) -> 
 def test_summaries_are_small_json(tmp_path: Path) -> None:
     RunPlace(tmp_path).write_summary("FINISHED", {"rendering_f1": 1.0}, run_id="x")
     assert json.loads((tmp_path / "summary.json").read_text())["run_id"] == "x"
+
+
+def test_a_warning_while_planning_finds_its_log(
+    config: EvaluationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra's log file is opened at the first line, which may come before any process has made the folder."""
+
+    def plan(*_: object) -> None:
+        assert (tmp_path / "run" / "logs").is_dir()
+        raise UserError("far enough")
+
+    monkeypatch.setattr(job, "make_plan", plan)
+    with pytest.raises(UserError, match="far enough"):
+        job.evaluate(config, RunPlace(tmp_path / "run"), Terminal(Console(file=io.StringIO())))
