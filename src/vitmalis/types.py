@@ -86,10 +86,11 @@ class Detections:
 
     def with_more(self, other: Detections) -> Detections:
         """These rows, then those of `other`."""
-        pairs = zip(
-            (self.boxes_xyxy, self.scores, self.labels), (other.boxes_xyxy, other.scores, other.labels), strict=True
+        return Detections(
+            np.concatenate([self.boxes_xyxy, other.boxes_xyxy]),
+            np.concatenate([self.scores, other.scores]),
+            np.concatenate([self.labels, other.labels]),
         )
-        return Detections(*(np.concatenate(pair) for pair in pairs))
 
     def above(self, score: float) -> Detections:
         """Rows with at least this score."""

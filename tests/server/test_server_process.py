@@ -165,5 +165,5 @@ def test_a_busy_port_is_one_clear_line(tmp_path: Path, server_address: str) -> N
 def test_help_names_every_option() -> None:
     shown = subprocess.run([sys.executable, "-m", "vitmalis.server", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
-    for option in ("--address", "--model", "--weights", "--device", "--precision", "--window", "--threads"):
+    for option in ("--address", "--model", "--weights", "--device", "--precision", "--window", "--compile"):
         assert option in shown.stdout
