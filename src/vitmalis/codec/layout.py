@@ -81,23 +81,38 @@ def _packed_layout(grid: RegionGrid, mask: bytes) -> PackedLayout:
     downsampled = np.frombuffer(mask, np.bool_).reshape(grid.shape)
     groups = [(group, 1) for group in regions_by_shape(grid, ~downsampled)]
     groups += [(group, grid.factor) for group in regions_by_shape(grid, downsampled)]
-    column = max(group.width // factor for group, factor in groups)
-    per_shelf = [column // (group.width // factor) for group, factor in groups]
-    heights = [group.height // factor for group, factor in groups]
-    counts = [-(-len(group) // per) for (group, _), per in zip(groups, per_shelf, strict=True)]
-    falling = sorted(range(len(groups)), key=lambda kind: -heights[kind])
-    rows, columns = _cheapest([heights[kind] for kind in falling], [counts[kind] for kind in falling], column, grid)
-    shelves: list[list[tuple[int, int]]] = [[] for _ in groups]
+    shapes = tuple((len(group), group.height // factor, group.width // factor) for group, factor in groups)
+    rows, cols, corners = _arranged(shapes, grid.shape[1])
+    placed = (PlacedGroup(group, factor, at) for (group, factor), at in zip(groups, corners, strict=True))
+    return PackedLayout(rows, cols, tuple(placed))
+
+
+@lru_cache(maxsize=256)
+def _arranged(
+    shapes: tuple[tuple[int, int, int], ...], most_columns: int
+) -> tuple[int, int, tuple[tuple[tuple[int, int], ...], ...]]:
+    """Rows and columns of the image, and the corners of all rectangles, from their (number, height, width) by kind.
+
+    Kept, since many masks have as many regions of each kind.
+    """
+    column = max(width for _, _, width in shapes)
+    counts = [-(-number // (column // width)) for number, _, width in shapes]
+    falling = sorted(range(len(shapes)), key=lambda kind: -shapes[kind][1])
+    rows, columns = _cheapest(
+        [shapes[kind][1] for kind in falling], [counts[kind] for kind in falling], column, most_columns
+    )
+    shelves: list[list[tuple[int, int]]] = [[] for _ in shapes]
     for index, taken in enumerate(columns):
         top = 0
         for kind, number in zip(falling, taken, strict=True):
-            shelves[kind] += [(top + heights[kind] * at, index * column) for at in range(number)]
-            top += heights[kind] * number
-    placed = [
-        PlacedGroup(group, factor, _corners(len(group), group.width // factor, per, places))
-        for (group, factor), per, places in zip(groups, per_shelf, shelves, strict=True)
-    ]
-    return PackedLayout(rows, len(columns) * column, tuple(placed))
+            height = shapes[kind][1]
+            shelves[kind] += [(top + height * at, index * column) for at in range(number)]
+            top += height * number
+    corners = (
+        _corners(number, width, column // width, places)
+        for (number, _, width), places in zip(shapes, shelves, strict=True)
+    )
+    return rows, len(columns) * column, tuple(corners)
 
 
 def _corners(
@@ -109,12 +124,12 @@ def _corners(
 
 
 def _cheapest(
-    heights: Sequence[int], counts: Sequence[int], column: int, grid: RegionGrid
+    heights: Sequence[int], counts: Sequence[int], column: int, most_columns: int
 ) -> tuple[int, list[list[int]]]:
     """Height of the image, and the shelves of each kind (falling heights) in its columns of `column` patches."""
     total = sum(height * count for height, count in zip(heights, counts, strict=True))
     best, best_cost = (total, [list(counts)]), total * (column + _ROW_COST_PATCHES)
-    for columns in range(grid.shape[1], 1, -1):  # from the wide ones, which cost less an area: the others end sooner
+    for columns in range(most_columns, 1, -1):  # from the wide ones, which cost less an area: the others end sooner
         rows = max(heights[0], -(-total // columns))
         while (cost := rows * (columns * column + _ROW_COST_PATCHES)) < best_cost:
             filled = _fill(heights, counts, rows, columns)

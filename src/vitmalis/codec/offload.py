@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vitmalis.codec.jpeg import encode_bgr, encode_jpeg
+from vitmalis.codec.jpeg import encode_bgr, encode_jpeg, to_bgr
 from vitmalis.codec.packing import FLAT_GREY, check_size, pack
 from vitmalis.policy.base import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
@@ -50,7 +50,7 @@ def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid)
     if mask is not None and grid.check(mask).any():
         if factor != 1:
             raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")
-        packed = pack(image, grid, mask, bgr=True)
+        packed = pack(to_bgr(image), grid, mask)
         return EncodedFrame(encode_bgr(packed, quality), grid.width_px, grid.height_px, mask)
     if factor != 1:
         size = (-(-grid.width_px // factor), -(-grid.height_px // factor))

@@ -6,8 +6,6 @@ two regions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +28,15 @@ def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
     return layout.rows * grid.patch_px, layout.cols * grid.patch_px
 
 
-def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: bool = False) -> NDArray[np.uint8]:
+def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> RgbImage:
     """Pack a frame, the regions of the mask at low resolution (means over `factor` x `factor` pixels).
 
     Beyond the frame its last row and column are repeated: cheap to compress, never looked at (`MixedLayout.inside`).
 
     Args:
-        image: RGB uint8 (H, W, 3) of the grid's size.
+        image: uint8 (H, W, 3) of the grid's size; the order of its channels stays.
         grid: geometry of the frame.
         downsample_mask: bool (rows, cols) of regions, True for low resolution.
-        bgr: turn the channels round on the way, which spares `encode_bgr` a pass.
 
     Returns:
         uint8 of `packed_size`.
@@ -51,19 +48,10 @@ def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: b
     check_size(image, (grid.height_px, grid.width_px))
     layout = packed_layout(grid, downsample_mask)
     packed = np.full((layout.rows * grid.patch_px, layout.cols * grid.patch_px, 3), FLAT_GREY, np.uint8)
-    image = _divisible(image, grid.factor)
+    # Of the whole frame, not region by region: measured, a few large calls cost less than many small ones.
+    low = _smaller(image, grid.factor)
     for group in layout.groups:
-        for source, cell in _cells(grid, group, image, packed):
-            height, width = source.shape[0] // group.factor, source.shape[1] // group.factor
-            if group.factor > 1:
-                source = np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-            if bgr:
-                cv2.cvtColor(source, cv2.COLOR_RGB2BGR, dst=cell[:height, :width])
-            else:
-                cell[:height, :width] = source
-            if cell.shape[:2] != (height, width):
-                cell[height:, :width] = cell[height - 1, :width]
-                cell[:, width:] = cell[:, width - 1 : width]
+        _place(image if group.factor == 1 else low, grid, group, packed)
     return packed
 
 
@@ -104,21 +92,25 @@ def check_size(image: RgbImage, size: tuple[int, int]) -> None:
         raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 {(*size, 3)}")
 
 
-def _divisible(image: RgbImage, factor: int) -> RgbImage:
-    """Repeat the last row and column until both sides are multiples of the factor, as those of most frames are."""
+def _smaller(image: RgbImage, factor: int) -> RgbImage:
+    """Means over `factor` x `factor` pixels; the last row and column are repeated until they are that many."""
     below, beside = -image.shape[0] % factor, -image.shape[1] % factor
-    if not below and not beside:
-        return image
-    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE), np.uint8)
+    if below or beside:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE), np.uint8)
+    size = (image.shape[1] // factor, image.shape[0] // factor)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _cells(
-    grid: RegionGrid, group: PlacedGroup, image: RgbImage, packed: RgbImage
-) -> Iterator[tuple[RgbImage, RgbImage]]:
-    """Each region's pixels of the frame, as far as it reaches, and its place in the packed image."""
-    side = grid.patch_px
+def _place(source: RgbImage, grid: RegionGrid, group: PlacedGroup, packed: RgbImage) -> None:
+    """Copy regions from a frame of their resolution, and repeat its edge where they reach beyond."""
+    side, step = grid.patch_px, grid.side_px // group.factor
     height, width = group.height * side, group.width * side
-    tops, lefts = (group.regions.rows * grid.side_px).tolist(), (group.regions.cols * grid.side_px).tolist()
+    tops, lefts = (group.regions.rows * step).tolist(), (group.regions.cols * step).tolist()
     for y, x, (row, col) in zip(tops, lefts, group.corners, strict=True):
-        source = image[y : y + height * group.factor, x : x + width * group.factor]
-        yield source, packed[row * side : row * side + height, col * side : col * side + width]
+        region = source[y : y + height, x : x + width]
+        cell = packed[row * side : row * side + height, col * side : col * side + width]
+        inside_y, inside_x = region.shape[:2]
+        cell[:inside_y, :inside_x] = region
+        if region.shape != cell.shape:
+            cell[inside_y:, :inside_x] = region[-1]
+            cell[:, inside_x:] = cell[:, inside_x - 1 : inside_x]
