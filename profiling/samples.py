@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +92,12 @@ class Sampler:
     Args:
         config: of the job.
         deadline_s: no frame is begun after this time (`time.time()`).
+        stop: no frame is begun once it is set.
     """
 
-    def __init__(self, config: SamplesConfig, deadline_s: float) -> None:
+    def __init__(self, config: SamplesConfig, deadline_s: float, stop: Event) -> None:
         torch.set_num_threads(1)
-        self._config, self._deadline_s, self._parent = config, deadline_s, os.getppid()
+        self._config, self._deadline_s, self._stop, self._parent = config, deadline_s, stop, os.getppid()
         self._detector = config.detector()
         self._space = configuration_space(config.qualities, config.tau_ds, config.restoration_points)
         self._folder = SampleFolder(
@@ -115,15 +118,18 @@ class Sampler:
             )
 
     def _over(self) -> bool:
-        return time.time() > self._deadline_s or os.getppid() != self._parent
+        orphaned = os.getppid() != self._parent
+        return self._stop.is_set() or time.time() > self._deadline_s or orphaned
 
 
 _sampler: Sampler  # one per worker process
 
 
-def _start_worker(config: bytes, deadline_s: float) -> None:
+def _start_worker(config: bytes, deadline_s: float, stop: Event) -> None:
     global _sampler
-    _sampler = Sampler(msgspec.json.decode(config, type=SamplesConfig), deadline_s)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the parent, which lets frames under way be finished
+        signal.signal(number, signal.SIG_IGN)
+    _sampler = Sampler(msgspec.json.decode(config, type=SamplesConfig), deadline_s, stop)
 
 
 def _run_chunk(chunk: bytes) -> None:
@@ -172,7 +178,8 @@ def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, r
     deadline_s = time.time() + 60 * config.budget_minutes if config.budget_minutes else float("inf")
     wanted = [folder.frame_path(chunk.clip, chunk.part, frame) for chunk in chunks for frame in chunk.frames]
     context = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock it
-    arguments = (msgspec.json.encode(config), deadline_s)
+    stop = context.Event()
+    arguments = (msgspec.json.encode(config), deadline_s, stop)
     with ProcessPoolExecutor(config.workers, context, _start_worker, arguments) as pool:
         pending = {pool.submit(_run_chunk, msgspec.json.encode(chunk)) for chunk in chunks}
         try:
@@ -182,6 +189,7 @@ def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, r
                 for future in done:
                     future.result()
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -212,6 +220,7 @@ def collect(config: SamplesConfig, reporter: Reporter) -> dict[str, Any]:
 def main(config: DictConfig) -> None:
     """Entry point."""
     reporter = Reporter()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: in order, like Ctrl-C
     try:
         options = checked(config, SamplesConfig)
         store = Store(options.mlflow.tracking_uri, options.mlflow.experiment, Path(options.mlflow.artifact_dir))
@@ -223,6 +232,9 @@ def main(config: DictConfig) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
     text = json.dumps(result, indent=2)
     with atomic_path(Path("runs/profiling/samples.json")) as path:
         path.write_text(text + "\n")

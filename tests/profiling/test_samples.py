@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,11 +235,17 @@ def test_clips_that_cannot_be_had_are_named(tmp_path: Path) -> None:
         samples.find_clips(msgspec.structs.replace(config, only=["nowhere"]), reporter)  # type: ignore[arg-type]
 
 
-def test_no_frame_is_begun_after_the_budget(tmp_path: Path, clip: VideoSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_frame_is_begun_after_the_budget_or_an_interruption(
+    tmp_path: Path, clip: VideoSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(samples.SamplesConfig, "detector", lambda self: Stub())
     config = config_of(f"folder='{tmp_path}'", "qualities=[90]", "warmup_s=0")
     chunk = samples.Chunk(clip, "square", "profile", [3, 6])
-    samples.Sampler(config, deadline_s=0.0).run(chunk)
+    stop = multiprocessing.get_context("spawn").Event()
+    samples.Sampler(config, 0.0, stop).run(chunk)
+    stop.set()
+    samples.Sampler(config, float("inf"), stop).run(chunk)
     assert not list(tmp_path.glob("*/frames/*/*.parquet"))
-    samples.Sampler(config, deadline_s=float("inf")).run(chunk)
+    stop.clear()
+    samples.Sampler(config, float("inf"), stop).run(chunk)
     assert len(list(tmp_path.glob("*/frames/*/*.parquet"))) == 2
