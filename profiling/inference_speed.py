@@ -1,21 +1,24 @@
 """How long a model takes for a frame, stage by stage: `python -m profiling.inference_speed --model vitdet_tiny`.
 
 Weights are random: speed depends on the architecture. One JSON object goes to standard output and to `runs/profiling`.
+`--compare` measures precisions and engines instead, each beside plain fp32, so that what slows one slows both.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from profiling.timing import median_ms
-from vitmalis.detector import PRESETS, build_model, preset
+from profiling.timing import Pairs, Run, median_ms
+from vitmalis.detector import PRESETS, Detector, attention, build_model, linear, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
@@ -42,6 +45,50 @@ def measure_stages(model: DetectionModel, width: int, height: int, repeats: int)
     return {**stages, "detect": whole}
 
 
+def compare_engines(model: DetectionModel, width: int, height: int, repeats: int) -> list[dict[str, Any]]:
+    """Precisions and engines by name, from picture to boxes: median ms, and median ratio to plain fp32 beside it."""
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+    def detect(precision: str = "fp32", compiled: bool = False) -> Run:
+        detector = Detector(copy.deepcopy(model), weights_sha256="", precision=precision, compiled=compiled)
+        return lambda: detector.detect(picture)
+
+    plain = detect()
+    engines = {
+        "fp32 with MKL (before)": replaced(linear, "ONEDNN", plain),
+        "fp32 compiled": detect(compiled=True),
+        "bf16": detect("bf16"),
+        "bf16 with fused attention (before)": replaced(attention, "BF16_PRODUCTS", detect("bf16")),
+        "bf16 compiled": detect("bf16", compiled=True),
+    }
+    rows = []
+    for name, run in engines.items():
+        print(f"{name} ...", file=sys.stderr)
+        plain(), run()  # warm, and compiled
+        pairs = Pairs()
+        for _ in range(repeats):
+            pairs.add(run, plain)
+        ours_ms, fp32_ms = pairs.median_ms
+        rows.append(
+            {"engine": name, "ms": round(ours_ms, 1), "fp32_ms": round(fp32_ms, 1), "ratio": round(pairs.ratio, 3)}
+        )
+    return rows
+
+
+def replaced(module: ModuleType, switch: str, run: Run) -> Run:
+    """The call with a switch of a module turned off, as it was before there was one."""
+
+    def without() -> None:
+        on = getattr(module, switch)
+        setattr(module, switch, False)
+        try:
+            run()
+        finally:
+            setattr(module, switch, on)
+
+    return without
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure as the command line says, print and store the result."""
     parser = argparse.ArgumentParser(prog="python -m profiling.inference_speed", description=__doc__.splitlines()[0])
@@ -51,11 +98,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=9, help="the median of so many is told")
     parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/inference_speed.json"))
+    parser.add_argument("--compare", action="store_true", help="precisions and engines, each beside plain fp32")
+    parser.add_argument("--output", type=Path, default=None, help="runs/profiling/inference_speed[_compare].json")
     options = parser.parse_args(arguments)
     result = measure(options)
+    name = "inference_speed_compare" if options.compare else "inference_speed"
     text = json.dumps(result, indent=2)
-    with atomic_path(options.output) as temporary:
+    with atomic_path(options.output or Path("runs/profiling") / f"{name}.json") as temporary:
         temporary.write_text(text + "\n")
     print(text)
 
@@ -71,20 +120,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}")
     config = preset(options.model)
     torch.set_num_threads(options.threads)
-    dtype = PRECISIONS[options.precision]
     model = build_model(config).eval().requires_grad_(False)
-    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        stages = measure_stages(model, options.width, options.height, options.repeats)
-    return {
+    facts = {
         "model": config.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "width": options.width,
         "height": options.height,
         "threads": options.threads,
-        "precision": options.precision,
         "torch": torch.__version__,
-        "median_ms": stages,
     }
+    if options.compare:
+        return {**facts, "rows": compare_engines(model, options.width, options.height, options.repeats)}
+    dtype = PRECISIONS[options.precision]
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        stages = measure_stages(model, options.width, options.height, options.repeats)
+    return {**facts, "precision": options.precision, "median_ms": stages}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitmalis.detector.attention import attend, attend_short
+from vitmalis.detector.attention import attend, attend_by_products, attend_short
 from vitmalis.detector.positions import RelativePositions, relative_table
 from vitmalis.detector.vit import Attention, Block
 from vitmalis.detector.windows import grid_layout, grid_rectangle
@@ -28,6 +28,17 @@ def qkv() -> tuple[Tensor, Tensor, Tensor]:
 def test_fused_and_short_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
     torch.testing.assert_close(attend(*qkv, None), naive(*qkv))
     torch.testing.assert_close(attend_short(*qkv), naive(*qkv))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 42, 512])
+def test_two_products_a_head_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor], rows: int) -> None:
+    torch.testing.assert_close(attend_by_products(*qkv, rows), naive(*qkv))
+
+
+def test_bfloat16_is_as_near_as_its_digits_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitmalis.detector.attention.BF16_PRODUCTS", True)
+    qkv = torch.randn(3, 2, 3, 70, 8)
+    torch.testing.assert_close(attend(*qkv.bfloat16(), None).float(), naive(*qkv), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 42, 256])
