@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
-from vitmalis.detector.vit import Attention, Block
+from vitmalis.detector.vit import Attention, Block, enter, leave
 from vitmalis.detector.windows import grid_layout
 from vitmalis.errors import UserError
 
@@ -68,6 +68,7 @@ class AdaptedBlock(Block):
         self.attn = AdaptedAttention(getattr(theirs, attention), bool(window_of(theirs)), *scaled)
         self.add_module("norm2", theirs.norm2)
         self.add_module("mlp", chained(theirs.mlp, own("ls2"), own("drop_path2") or own("drop_path")))
+        self.ends = (enter, leave)
 
 
 def chained(*layers: nn.Module | None) -> nn.Module:
