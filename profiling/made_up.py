@@ -15,7 +15,7 @@ from vitmalis.estimation import (
     InferenceFit,
     LatencyTables,
     MlpEstimator,
-    load_default,
+    load_pair,
     save_estimator,
     save_latency_tables,
 )
@@ -34,7 +34,7 @@ def policy_on(folder: Path) -> tuple[ViTMAlis, str]:
         folder: for its files; they are read once.
     """
     try:
-        model_id = load_default(MODEL, "").size.model_id
+        model_id = load_pair(MODEL).size.model_id
     except UserError:  # none are shipped
         write_estimators(folder)
         tables = write_tables(folder / "tables.json", "made-up")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.estimation import LinearEstimator, load_default, load_pair, save_estimator
+from vitmalis.estimation import LinearEstimator, load_pair, save_estimator
 from vitmalis.estimation.estimators import FEATURES, Target
 
 TARGETS: dict[str, Target] = {"size": "payload_bytes", "accuracy": "f1"}
@@ -26,39 +25,36 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_pair(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        pair = load_pair(folder, "small", "one", "linear")
+def test_a_pair(folder: Path) -> None:
+    pair = load_pair("small", "linear", folder)
     assert (pair.size.target, pair.accuracy.target) == ("payload_bytes", "f1")
-    assert not caplog.records
+    assert pair.stand_in("one") == ""
 
 
-def test_samples_of_another_model_id_are_worth_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        load_pair(folder, "small", "two", "linear")
-    assert len(caplog.records) == 2
-    assert "learned from samples of small one, but two is used" in caplog.text
+def test_samples_of_another_model_id_make_a_stand_in(folder: Path) -> None:
+    pair = load_pair("small", "linear", str(folder))
+    assert pair.stand_in("two") == "estimators learned from samples of small one, used with two"
 
 
 def test_what_is_not_there_is_said_with_the_way_to_it(folder: Path) -> None:
     with pytest.raises(UserError, match=r"size_mlp.json, accuracy_mlp.json missing .*profiling\.samples model=small"):
-        load_pair(folder, "small", "one", "mlp")
+        load_pair("small", "mlp", folder)
     with pytest.raises(UserError, match=r"no estimators of model 'vitdet_x' .*training\.estimators model=vitdet_x"):
-        load_default("vitdet_x", "any")
+        load_pair("vitdet_x")
 
 
 def test_wrong_kind_and_wrong_model(folder: Path) -> None:
     with pytest.raises(UserError, match="kind 'forest' is unknown; choose one of mlp, linear, mean"):
-        load_pair(folder, "small", "one", "forest")
+        load_pair("small", "forest", folder)
     with pytest.raises(UserError, match="are for model 'small', not 'large'"):
-        load_pair(folder, "large", "one", "linear")
+        load_pair("large", "linear", folder)
 
 
 def test_size_and_accuracy_are_not_confused(folder: Path) -> None:
     (folder / "accuracy_linear.json").replace(folder / "size_linear.json")
     (folder / "accuracy_linear.json").write_bytes((folder / "size_linear.json").read_bytes())
     with pytest.raises(UserError, match="estimates 'f1', not payload_bytes"):
-        load_pair(folder, "small", "one", "linear")
+        load_pair("small", "linear", folder)
 
 
 def test_a_client_estimates_without_torch() -> None:

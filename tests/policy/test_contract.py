@@ -84,6 +84,7 @@ def test_decisions_repeat_for_the_same_history(build: Callable[[], Policy]) -> N
 def test_says_what_it_needs(policy: Policy) -> None:
     assert policy.uses_tracker in (True, False)
     assert policy.uses_motion in (True, False)
+    assert isinstance(policy.stand_in, str)
 
 
 DEVICE_KNOWS = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
 from evaluation.config import typed
 from vitmalis.errors import UserError
+from vitmalis.estimation import LatencyTablesMissing, load_latency_tables, save_latency_tables
 from vitmalis.policy import ClientState, DecisionExplanation, OffloadOutcome, build_policy
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import Configuration, Detections
@@ -156,12 +158,19 @@ def test_wo_mlps_does_not_look_at_the_frame(vitmalis_options: dict) -> None:
 
 
 def test_missing_tables_and_estimators_name_the_job_that_makes_them(vitmalis_options: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"python -m profiling.latency"):
-        build_policy("vitmalis")
+    with pytest.raises(LatencyTablesMissing, match=r"python -m profiling.latency"):
+        build_policy("vitmalis", estimators=vitmalis_options["estimators"])
     with pytest.raises(UserError, match=r"no-such.json: .*python -m profiling.latency"):
-        build_policy("vitmalis", latency_tables=str(tmp_path / "no-such.json"))
+        build_policy("vitmalis", **(vitmalis_options | {"latency_tables": str(tmp_path / "no-such.json")}))
     with pytest.raises(UserError, match=r"python -m training.estimators"):
         build_policy("vitmalis", **(vitmalis_options | {"estimators": str(tmp_path)}))
+
+
+def test_tables_of_another_model_are_refused(vitmalis_options: dict, tmp_path: Path) -> None:
+    own = load_latency_tables(Path(vitmalis_options["latency_tables"]))
+    save_latency_tables(msgspec.structs.replace(own, model="vitdet_l"), tmp_path / "tables.json")
+    with pytest.raises(UserError, match="measured with model 'vitdet_l', not 'vitdet_tiny'"):
+        build_policy("vitmalis", **(vitmalis_options | {"latency_tables": str(tmp_path / "tables.json")}))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +178,7 @@ def test_missing_tables_and_estimators_name_the_job_that_makes_them(vitmalis_opt
     [
         ({"tau_ds": [1, 2]}, r"policy.tau_ds=\[1, 2\]: it must contain 0"),
         ({"knee": "elbow"}, "policy.knee=elbow"),
-        ({"model": "vitdet_l"}, "measured with model 'vitdet_tiny', not 'vitdet_l'"),
+        ({"model": "vitdet_l"}, "are for model 'vitdet_tiny', not 'vitdet_l'"),
         ({"size_correction": 2}, "policy.size_correction=2"),
         ({"motion_threshold": -1}, "policy.motion_threshold=-1"),
         ({"restoration_points": [7]}, "restoration points"),

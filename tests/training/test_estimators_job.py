@@ -110,7 +110,7 @@ def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) ->
 @pytest.mark.parametrize("kind", ["mlp", "linear", "mean"])
 def test_exported_estimators_are_those_of_the_table(ran: tuple[Path, pd.DataFrame, str], kind: str) -> None:
     folder, samples, _ = ran
-    pair = load_pair(folder / "out", "vitdet_tiny", MODEL_ID, kind)
+    pair = load_pair("vitdet_tiny", kind, folder / "out")
     rows = json.loads((folder / "search" / "tables.json").read_text())
     held = samples[samples["part"] == "eval"]
     for short, estimator, unit in (("size", pair.size, 1024), ("accuracy", pair.accuracy, 1)):

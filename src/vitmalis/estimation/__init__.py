@@ -22,11 +22,12 @@ from vitmalis.estimation.latency import (
     EncodeTable,
     InferenceFit,
     LatencyTables,
+    LatencyTablesMissing,
     e2e_latency_s,
     load_latency_tables,
     save_latency_tables,
 )
-from vitmalis.estimation.shipped import EstimatorPair, load_default, load_pair
+from vitmalis.estimation.shipped import EstimatorPair, load_pair
 
 __all__ = [
     "ACCURACY_FEATURES",
@@ -39,6 +40,7 @@ __all__ = [
     "EstimatorPair",
     "InferenceFit",
     "LatencyTables",
+    "LatencyTablesMissing",
     "LinearEstimator",
     "MlpEstimator",
     "OfflineMeanEstimator",
@@ -46,7 +48,6 @@ __all__ = [
     "candidate_features",
     "configuration_space",
     "e2e_latency_s",
-    "load_default",
     "load_estimator",
     "load_latency_tables",
     "load_pair",

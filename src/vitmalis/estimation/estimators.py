@@ -5,6 +5,7 @@ An estimator is its file: a msgspec struct whose `kind` says which it is. Traini
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -94,8 +95,9 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
             raise ValueError(f"features are {rows.shape}, this estimator takes (n, {len(self.features)})")
         return np.clip(self._estimate(rows), *LIMITS[self.target])
 
+    @abstractmethod
     def _estimate(self, rows: FloatArray) -> FloatArray:
-        raise NotImplementedError
+        """Estimates (n,) of checked rows (n, F), not yet clipped."""
 
 
 class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mlp"):
@@ -260,14 +262,14 @@ class _Array(msgspec.Struct, forbid_unknown_fields=True):
 
 def _encode_array(value: object) -> _Array:
     if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"cannot write a {type(value).__name__}")
+        raise TypeError(f"an estimator file holds no {type(value).__name__}")
     dtype = value.dtype.newbyteorder("<").str
     return _Array(dtype, value.shape, np.ascontiguousarray(value, dtype).tobytes())
 
 
 def _decode_array(wanted: type, value: object) -> np.ndarray:
     if wanted is not np.ndarray:
-        raise NotImplementedError(f"cannot read a {wanted}")
+        raise TypeError(f"an estimator file holds no {wanted}")
     array = msgspec.convert(value, _Array)
     result = np.frombuffer(array.data, array.dtype).reshape(array.shape)
     if not np.isfinite(result).all():

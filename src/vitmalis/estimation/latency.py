@@ -21,6 +21,10 @@ VERSION = 1
 """Of the file format; files of another version are refused."""
 
 
+class LatencyTablesMissing(UserError):
+    """A policy needs latency tables and was given none; who can measure them here may do so and try again."""
+
+
 class EncodeTable(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_unknown_fields=True):
     """T^enc(N_d, lambda): packing and JPEG encoding on the device.
 

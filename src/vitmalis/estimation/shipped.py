@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import KINDS, AnyEstimator, decode_estimator
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +22,32 @@ class EstimatorPair:
     size: AnyEstimator
     accuracy: AnyEstimator
 
+    def stand_in(self, model_id: str) -> str:
+        """What is wrong with using these for a detector: samples of another one; empty if they are of this one."""
+        others = sorted({e.model_id for e in (self.size, self.accuracy)} - {model_id})
+        if not others:
+            return ""
+        return f"estimators learned from samples of {self.size.model} {', '.join(others)}, used with {model_id}"
 
-def load_default(model: str, model_id: str, kind: str = "mlp") -> EstimatorPair:
-    """Load the estimators that come with the package.
+
+def load_pair(model: str, kind: str = "mlp", folder: str | Path | None = None) -> EstimatorPair:
+    """Load both estimators of one kind.
 
     Args:
         model: name of the detector, such as "vitdet_tiny".
-        model_id: of the detector that is used; samples of another one give a warning in the log.
         kind: "mlp", "linear" or "mean".
+        folder: of `python -m training.estimators`; None for those that come with the package.
 
     Raises:
-        UserError: unknown kind, none shipped for this model, or a damaged file.
+        UserError: unknown kind, none there for this model, or a damaged file.
     """
-    return load_pair(files("vitmalis.estimation") / "data" / model, model, model_id, kind)
-
-
-def load_pair(folder: Traversable, model: str, model_id: str, kind: str = "mlp") -> EstimatorPair:
-    """Load both estimators of one kind from `folder` (a `Path` will do); otherwise as `load_default`."""
     if kind not in KINDS:
         raise UserError(f"estimator kind '{kind}' is unknown; choose one of {', '.join(KINDS)}")
-    sources = folder / f"size_{kind}.json", folder / f"accuracy_{kind}.json"
+    place = files("vitmalis.estimation") / "data" / model if folder is None else Path(folder)
+    sources = place / f"size_{kind}.json", place / f"accuracy_{kind}.json"
     if missing := [source.name for source in sources if not source.is_file()]:
         raise UserError(
-            f"there are no estimators of model '{model}' ({', '.join(missing)} missing in {folder}); make them with "
+            f"there are no estimators of model '{model}' ({', '.join(missing)} missing in {place}); make them with "
             f"`python -m profiling.samples model={model}`, then `python -m training.estimators model={model}`"
         )
     pair = EstimatorPair(
@@ -56,10 +56,5 @@ def load_pair(folder: Traversable, model: str, model_id: str, kind: str = "mlp")
     )
     for estimator in (pair.size, pair.accuracy):
         if estimator.model != model:
-            raise UserError(f"the estimators in {folder} are for model '{estimator.model}', not '{model}'")
-        if estimator.model_id != model_id:
-            log.warning(
-                "the %s estimator learned from samples of %s %s, but %s is used: run profiling.samples and "
-                "training.estimators again", estimator.target, model, estimator.model_id, model_id,
-            )  # fmt: skip
+            raise UserError(f"the estimators in {place} are for model '{estimator.model}', not '{model}'")
     return pair

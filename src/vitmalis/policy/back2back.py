@@ -21,6 +21,7 @@ class Back2Back:
 
     uses_tracker: ClassVar[bool] = False
     uses_motion: ClassVar[bool] = False
+    stand_in: str = ""
 
     def __init__(self, quality: int = 95) -> None:
         if not isinstance(quality, int) or not 1 <= quality <= 100:

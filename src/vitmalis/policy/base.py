@@ -106,10 +106,12 @@ class Policy(Protocol):
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.
         uses_motion: whether the client analyses the motion of frames.
+        stand_in: what this policy decides by in place of what it should; empty for nothing. A run shows and tags it.
     """
 
     uses_tracker: ClassVar[bool]
     uses_motion: ClassVar[bool]
+    stand_in: str
 
     def observe(self, outcome: OffloadOutcome) -> None:
         """Learn from a finished offload; called once each, in the order of the results."""

@@ -15,11 +15,11 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import (
     Candidates,
     LatencyTables,
+    LatencyTablesMissing,
     SizeCorrection,
     candidate_features,
     configuration_space,
     e2e_latency_s,
-    load_default,
     load_latency_tables,
     load_pair,
 )
@@ -68,6 +68,7 @@ class ViTMAlis:
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
 
     Raises:
+        LatencyTablesMissing: everything else is in order, but there are no latency tables.
         UserError: an argument is out of range, or a file is missing or does not fit the model.
     """
 
@@ -104,14 +105,10 @@ class ViTMAlis:
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
-        self._tables = _tables(latency_tables, model)
-        model_id = self._tables.model_id
-        pair = (
-            load_default(model, model_id, estimator)
-            if estimators is None
-            else load_pair(Path(estimators), model, model_id, estimator)
-        )
+        pair = load_pair(model, estimator, estimators)  # before the tables, as those are measured where missing
         self._size, self._accuracy = pair.size, pair.accuracy
+        self._tables = _tables(latency_tables, model)
+        self.stand_in = pair.stand_in(self._tables.model_id)
         self._rehearse()
 
     def observe(self, outcome: OffloadOutcome) -> None:
@@ -201,7 +198,7 @@ class ViTMAlis:
 
 def _tables(path: str | None, model: str) -> LatencyTables:
     if path is None:
-        raise UserError(
+        raise LatencyTablesMissing(
             f"policy.latency_tables: none were given; measure them with `python -m profiling.latency model={model}`"
         )
     tables = load_latency_tables(Path(path))
