@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 
 from profiling.made_up import policy_on
 from profiling.progress import Reporter
+from profiling.report import emit
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import EncodedFrame, encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
 from vitmalis.policy.base import ClientState, OffloadDecision
 from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
@@ -231,10 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, not {getattr(options, name)}")
     scenes = min(options.scenes, len(PROFILES))
-    text = json.dumps(measure(options.repeats, options.frames, scenes), indent=2)
-    with atomic_path(options.output) as temporary:
-        temporary.write_text(text + "\n")
-    print(text)
+    emit(measure(options.repeats, options.frames, scenes), options.output)
 
 
 if __name__ == "__main__":

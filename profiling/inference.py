@@ -8,6 +8,7 @@ it should follow. One JSON object goes to standard output and to `runs/profiling
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from profiling.report import COLOURS, canvas, check_positive, emit, listed, progress, save_figure, say, show_table
+from profiling.progress import Reporter
+from profiling.report import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
 from profiling.timing import Pairs, Run, duration_ms
 from vitmalis.detector import PRESETS, build_model, preset
 from vitmalis.detector.base import DetectionModel
@@ -158,11 +160,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         repeats = options.repeats or (3 if slow else 9)
         whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
         cases = [(share, point) for point in points for share in options.shares]
-        with progress("measuring", len(cases)) as step:
-            rows = []
-            for share, point in cases:
-                step(f"{share:.0%} of regions, restoration point {point}")
-                rows.append(measurement.row(share, point, repeats, whole_repeats))
+        reporter, rows = Reporter(), []
+        for done, (share, point) in enumerate(cases):
+            reporter.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
+            rows.append(measurement.row(share, point, repeats, whole_repeats))
+            if slow:
+                reporter.say(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+        reporter.step(len(cases), len(cases), "measuring")
     bars = judged(rows, last)
     return {
         "model": config.name,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from profiling.report import emit
 from profiling.timing import Pairs, Run, median_ms
 from vitmalis.detector import PRESETS, Detector, attention, build_model, linear, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
 
 
 def measure_stages(model: DetectionModel, width: int, height: int, repeats: int) -> dict[str, float]:
@@ -103,10 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     result = measure(options)
     name = "inference_speed_compare" if options.compare else "inference_speed"
-    text = json.dumps(result, indent=2)
-    with atomic_path(options.output or Path("runs/profiling") / f"{name}.json") as temporary:
-        temporary.write_text(text + "\n")
-    print(text)
+    emit(result, options.output or Path("runs/profiling") / f"{name}.json")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

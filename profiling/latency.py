@@ -7,7 +7,6 @@ One JSON object goes to standard output and to `runs/profiling/latency.json`, pr
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -25,13 +24,15 @@ import psutil
 import torch
 from omegaconf import DictConfig
 
-from evaluation.config import Count, MlflowOptions, ModelOptions, NotNegative, Share, checked
+from evaluation.config import checked
 from evaluation.plan import git_commit, processor
 from evaluation.store import Run, Store
 from evaluation.tables import TablesKey
 from profiling.durations import CodecDurations, measure_codec, measure_inference
 from profiling.fitting import Durations, draw_fits, fit_point, is_poor, medians
+from profiling.latency_config import LatencyConfig
 from profiling.progress import Reporter
+from profiling.report import emit
 from vitmalis.detector import Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import (
@@ -41,62 +42,11 @@ from vitmalis.estimation.latency import (
     load_latency_tables,
     save_latency_tables,
 )
-from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.paths import cache_dir
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import open_video
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys mean what the comments in `conf/profile_latency.yaml` say."""
-
-
-class FrameSize(_Section, frozen=True):
-    """`frame`: pixels."""
-
-    width: Count
-    height: Count
-
-
-class CodecGrid(_Section, frozen=True):
-    """`codec`: what T_enc is measured at."""
-
-    shares: list[Share]
-    qualities: list[int]
-
-
-class InferenceGrid(_Section, frozen=True):
-    """`inference`: what LM_inf is fitted to."""
-
-    shares: list[Share]
-
-
-class PoorFit(_Section, frozen=True):
-    """`poor_fit`: when a line is warned of."""
-
-    r2: Share
-    residual: NotNegative
-
-
-class LatencyConfig(_Section, frozen=True):
-    """The whole job."""
-
-    model: ModelOptions
-    clips: dict[str, dict[str, Any]]
-    frame: FrameSize
-    device: str | None
-    server: str | None
-    client_threads: Count
-    server_threads: Count
-    codec: CodecGrid
-    inference: InferenceGrid
-    repeats: Count
-    poor_fit: PoorFit
-    seed: int
-    server_tables: str | None
-    output: str | None
-    mlflow: MlflowOptions
 
 
 def read_frames(config: LatencyConfig, reporter: Reporter) -> tuple[list[RgbImage], dict[str, str]]:
@@ -315,10 +265,7 @@ def main(config: DictConfig) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    text = json.dumps(result, indent=2)
-    with atomic_path(Path("runs/profiling/latency.json")) as path:
-        path.write_text(text + "\n")
-    print(text)
+    emit(result, Path("runs/profiling/latency.json"))
 
 
 if __name__ == "__main__":

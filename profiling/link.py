@@ -25,11 +25,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.mahimahi import compare_frames, compare_uploads
+from profiling.report import emit
 from vitmalis.errors import UserError
 from vitmalis.network.emulation import EmulatedConnection, EmulatedPath
 from vitmalis.network.trace import Trace
 from vitmalis.network.traces import resolve_trace, save_trace
-from vitmalis.paths import atomic_path
 from vitmalis.process import Child
 
 PATIENCE_S = 120.0
@@ -162,10 +162,7 @@ def main(config: DictConfig) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    text = json.dumps(result, indent=2)
-    with atomic_path(folder / "result.json") as path:
-        path.write_text(text + "\n")
-    print(text)
+    emit(result, folder / "result.json")
     if not result["passed"]:
         sys.exit(1)
 

@@ -8,7 +8,6 @@ Runs the model of a golden set (`profiling.golden`) on its pictures. One JSON ob
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ import torch
 from profiling.golden import EVERYTHING, Case, GoldenSet, load_golden
 from profiling.golden_run import Run
 from profiling.pairing import Boxes, pair
+from profiling.report import emit
 from vitmalis.detector.checkpoint import load_into
 from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
 from vitmalis.types import Detections
 
 TOLERANCES = {"features": 1e-4, "boxes_px": 1e-2, "scores": 1e-4}
@@ -195,10 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = json.dumps(result, indent=2)
-    with atomic_path(options.output / f"{options.prefix.name}.json") as temporary:
-        temporary.write_text(text + "\n")
-    print(text)
+    emit(result, options.output / f"{options.prefix.name}.json")
     return 0 if result["passed"] else 1
 
 

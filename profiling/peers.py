@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from profiling.report import check_positive, emit, progress, show_table
+from profiling.progress import Reporter
+from profiling.report import check_positive, emit, show_table
 from profiling.timing import Pairs
 from vitmalis.detector import preset
 from vitmalis.detector.vit import ViT
@@ -136,17 +137,21 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: a process that measures memory fails.
     """
-    rows = []
-    with progress("peers", len(options.sizes) * (1 + 2 * len(options.peers))) as step:
-        for height_px, width_px in options.sizes:
-            step(f"memory of ours, {height_px}x{width_px}")
-            our_bytes = memory_in_child("ours", height_px, width_px, options.threads)
-            for peer in options.peers:
-                step(f"memory of {peer}, {height_px}x{width_px}")
-                peer_bytes = memory_in_child(peer, height_px, width_px, options.threads)
-                step(f"time beside {peer}, {height_px}x{width_px}")
-                pairs = timed(peer, height_px, width_px, options.repeats)
-                rows.append(as_row(peer, (height_px, width_px), pairs, our_bytes, peer_bytes))
+    reporter, rows = Reporter(), []
+    done, total = 0, len(options.sizes) * len(options.peers)
+    for height_px, width_px in options.sizes:
+        size = f"{height_px}x{width_px}"
+        reporter.step(done, total, "peers", f"memory of ours, {size}")
+        our_bytes = memory_in_child("ours", height_px, width_px, options.threads)
+        for peer in options.peers:
+            reporter.step(done, total, "peers", f"memory of {peer}, {size}")
+            peer_bytes = memory_in_child(peer, height_px, width_px, options.threads)
+            reporter.step(done, total, "peers", f"time beside {peer}, {size}")
+            pairs = timed(peer, height_px, width_px, options.repeats)
+            rows.append(as_row(peer, (height_px, width_px), pairs, our_bytes, peer_bytes))
+            reporter.say(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+            done += 1
+    reporter.step(total, total, "peers")
     return {
         "model": "ViT-B of ViTDet, from a picture to the last block's features",
         "window": WINDOW,

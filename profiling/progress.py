@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-import sys
 import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _EVERY_S = 5.0
 """Between two lines where nobody watches a terminal; six times as long while nothing gets done."""
 
 
 class Reporter:
-    """A line that is rewritten on a terminal; now and then a new one elsewhere."""
+    """A bar on a terminal; now and then a line elsewhere, `task: done/total, N s left, note`."""
 
     def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        # Two refreshes a second: drawing must not take the processor from what is measured.
+        self._bars = Progress(*columns, console=self._console, refresh_per_second=2)
+        self._bar = TaskID(-1)
         self._task = ""
         self._began_s = self._told_s = 0.0
         self._first = self._told = 0.0
-        self._open = False
 
-    def step(self, done: float, total: float, task: str = "") -> None:
-        """Tell that `done` of `total` is done; time left is reckoned from the first call of a task on."""
-        now = time.monotonic()
+    def step(self, done: float, total: float, task: str = "", note: str = "") -> None:
+        """Tell that `done` of `total` is done, and what is next; time left is reckoned from a task's first call on."""
         if task != self._task:
-            self._task, self._began_s, self._first, self._told_s = task, now, done, 0.0
-        terminal = sys.stderr.isatty()
-        pause_s = 0.2 if terminal else _EVERY_S if done > self._told else 6 * _EVERY_S
-        if done < total and now - self._told_s < pause_s:
+            self._task, self._began_s, self._first, self._told_s = task, time.monotonic(), done, 0.0
+            self._bar = self._bars.add_task(task, total=total)
+        if not self._console.is_terminal:
+            self._tell(done, total, note)
             return
-        self._told_s, self._told = now, done
+        self._bars.start()  # of no consequence where it has begun
+        self._bars.update(self._bar, completed=done, total=total, description=f"{task}: {note}" if note else task)
+        if done >= total:
+            self._bars.stop()
+
+    def _tell(self, done: float, total: float, note: str) -> None:
+        now_s = time.monotonic()
+        pause_s = _EVERY_S if done > self._told else 6 * _EVERY_S
+        if done < total and now_s - self._told_s < pause_s:
+            return
+        self._told_s, self._told = now_s, done
         gained = done - self._first
-        left = f", {(now - self._began_s) / gained * (total - done):.0f} s left" if gained > 0 and done < total else ""
-        self._open = terminal and done < total
-        print(
-            f"{task}: {done:.0f}/{total:.0f}{left}", end="\x1b[K\r" if self._open else "\n", file=sys.stderr, flush=True
-        )
+        left_s = (now_s - self._began_s) / gained * (total - done) if gained > 0 else 0.0
+        parts = [f"{done:.0f}/{total:.0f}", f"{left_s:.0f} s left" if left_s else "", note]
+        self.say(f"{self._task}: {', '.join(part for part in parts if part)}")
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        print("\n" * self._open + text, file=sys.stderr, flush=True)
-        self._open = False
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vitmalis.errors import UserError
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
 """Okabe and Ito's palette: told apart by colour-blind readers and in grey."""
-
-Step = Callable[[str], None]
-"""Called before each piece of work with what it is."""
 
 
 def emit(result: dict[str, Any], path: Path) -> None:
@@ -58,27 +53,6 @@ def _shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Step]:
-    """A bar on standard error; where nobody watches a terminal, a line for each piece of work."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Two refreshes a second: drawing must not take the processor from what is measured.
-    with Progress(*columns, console=console, refresh_per_second=2, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=total)
-        begun = 0
-
-        def step(note: str) -> None:
-            nonlocal begun
-            bars.update(task, completed=begun, description=f"{what}: {note}")
-            begun += 1
-            if not console.is_terminal:
-                say(f"{what} {begun}/{total}: {note}")
-
-        yield step
-        bars.update(task, completed=total, description=what)
 
 
 def canvas(title: str, panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 import torch
 
-from profiling.report import COLOURS, canvas, check_positive, emit, listed, progress, save_figure, say, show_table
+from profiling.progress import Reporter
+from profiling.report import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
 from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
@@ -185,14 +186,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
     overall = {setting: Outcome() for setting in tried}
     rows = []
-    with progress("restoration points", len(clips) * options.frames) as step:
-        for spec in clips:
-            own = {setting: Outcome() for setting in tried}
-            outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
-            for index, image in pictures(spec, spread_frames(spec, options.frames)):
-                step(f"{spec.name}, frame {index}")
-                try_frame(detector, image, tried, options.seed + index, outcomes)
-            rows += [own[setting].row(spec.name, setting) for setting in tried]
+    reporter, done, total = Reporter(), 0, len(clips) * options.frames
+    for spec in clips:
+        own = {setting: Outcome() for setting in tried}
+        outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
+        for index, image in pictures(spec, spread_frames(spec, options.frames)):
+            reporter.step(done, total, "restoration points", f"{spec.name}, frame {index}")
+            try_frame(detector, image, tried, options.seed + index, outcomes)
+            done += 1
+        rows += [own[setting].row(spec.name, setting) for setting in tried]
+    reporter.step(total, total, "restoration points")
     rows += [overall[setting].row(ALL, setting) for setting in tried]
     return {
         "model": detector.name,

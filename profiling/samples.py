@@ -7,7 +7,6 @@ JSON object goes to standard output and to `runs/profiling/samples.json`, progre
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -27,6 +26,7 @@ from omegaconf import DictConfig
 from evaluation.config import Count, MlflowOptions, ModelOptions, NotNegative, Positive, Share, checked
 from evaluation.store import Store
 from profiling.progress import Reporter
+from profiling.report import emit
 from profiling.sampling.moments import replay, sampled_frames, staleness
 from profiling.sampling.outcomes import sample_moment, tried
 from profiling.sampling.storage import SampleFolder, summary
@@ -34,7 +34,7 @@ from vitmalis.detector import Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
 from vitmalis.metrics.matching import MatchRule
-from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.paths import cache_dir
 from vitmalis.regions.motion import MotionAnalyzer
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.clips import Part, resolve_clip
@@ -235,10 +235,7 @@ def main(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print("interrupted: the next run goes on from here", file=sys.stderr)
         sys.exit(130)
-    text = json.dumps(result, indent=2)
-    with atomic_path(Path("runs/profiling/samples.json")) as path:
-        path.write_text(text + "\n")
-    print(text)
+    emit(result, Path("runs/profiling/samples.json"))
 
 
 if __name__ == "__main__":

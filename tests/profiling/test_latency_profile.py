@@ -17,6 +17,7 @@ from evaluation.terminal import Terminal
 from profiling import latency
 from profiling.durations import CodecDurations, measure_codec, measure_inference, typical_mask
 from profiling.fitting import fit_point, is_poor
+from profiling.latency_config import FrameSize, LatencyConfig
 from profiling.progress import Reporter
 from vitmalis.detector import preset
 from vitmalis.errors import UserError
@@ -37,9 +38,9 @@ def noise(width: int, height: int) -> RgbImage:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def latency_config(*overrides: str) -> latency.LatencyConfig:
+def latency_config(*overrides: str) -> LatencyConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return checked(compose("profile_latency", overrides=list(overrides)), latency.LatencyConfig)
+        return checked(compose("profile_latency", overrides=list(overrides)), LatencyConfig)
 
 
 def evaluation_config(*overrides: str) -> EvaluationConfig:
@@ -131,17 +132,17 @@ def test_the_encode_table_has_medians_in_order() -> None:
     assert table.encode_s == ((1.5, 5.0), (0.5, 3.0))
 
 
-def small_job(folder: Path, **changes: object) -> latency.LatencyConfig:
+def small_job(folder: Path, **changes: object) -> LatencyConfig:
     """A job on frames of 192x96 pixels of one small file."""
     if not (folder / "clip.mp4").exists():
         write_clip(folder / "clip.mp4", [noise(192, 96)] * 3, 10.0, (192, 96))
     config = latency_config(f"mlflow.tracking_uri='sqlite:///{folder}/mlflow.db'")
     clips = {"file": {"path": str(folder / "clip.mp4"), "seconds": 0.2}}
-    fixed = {"clips": clips, "frame": latency.FrameSize(width=192, height=96), "repeats": 1}
+    fixed = {"clips": clips, "frame": FrameSize(width=192, height=96), "repeats": 1}
     return msgspec.structs.replace(config, **{**fixed, "output": str(folder / "tables.json"), **changes})
 
 
-def run_small(config: latency.LatencyConfig, folder: Path) -> dict:
+def run_small(config: LatencyConfig, folder: Path) -> dict:
     store = Store(config.mlflow.tracking_uri, "profiling", folder / "artifacts")
     with store.run("latency", {}) as run:
         return latency.run_job(config, Reporter(), run)
@@ -166,7 +167,7 @@ def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) 
     assert (both.inference, both.decode_s) == (found.inference, found.decode_s)
     assert both.host["server"] == found.host
     with pytest.raises(UserError, match="server_tables"):
-        run_small(small_job(tmp_path, frame=latency.FrameSize(width=96, height=96), **other), tmp_path)
+        run_small(small_job(tmp_path, frame=FrameSize(width=96, height=96), **other), tmp_path)
 
 
 def test_clips_that_cannot_be_had_are_named(tmp_path: Path) -> None:
