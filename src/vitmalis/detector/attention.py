@@ -11,9 +11,14 @@ from vitmalis.detector.positions import RelativePositions, joined
 SHORT = 64
 """Tokens up to which plain products train faster than the fused kernel."""
 
-BF16_PRODUCTS = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
-"""This CPU multiplies bfloat16, but PyTorch's fused kernel makes use of that only where there is AMX."""
 
+def _cpu_has(feature: str) -> bool:
+    """Whether PyTorch sees an instruction set; not every version that we run on can tell, and then it is not used."""
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", lambda: False)())
+
+
+BF16_PRODUCTS = _cpu_has("avx512_bf16") and not _cpu_has("amx_tile")
+"""This CPU multiplies bfloat16, but PyTorch's fused kernel makes use of that only where there is AMX."""
 
 BIAS_ELEMENTS = 1 << 24
 """Elements of the bias that are built at a time, unless one head has more: 64 MB in fp32."""
