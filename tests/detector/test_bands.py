@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitmalis.detector import attention
 from vitmalis.detector.attention import attend
 from vitmalis.detector.bands import in_bands
 from vitmalis.detector.mixed import mixed_layout
@@ -44,7 +45,12 @@ def test_what_has_one_resolution_is_one_rectangle() -> None:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("gradients", [False, True])
-def test_attention_equals_the_formula(mask: np.ndarray, gradients: bool) -> None:
+@pytest.mark.parametrize("fewest", [0, 10**6])
+def test_attention_equals_the_formula(
+    mask: np.ndarray, gradients: bool, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By products, by the fused kernel, and with gradients."""
+    monkeypatch.setattr(attention, "PRODUCTS_TOKENS", fewest)
     torch.manual_seed(0)
     layout = mixed_layout(GRID, mask, torch.device("cpu")).attention
     q, k, v = torch.randn(3, 2, 3, layout.tokens, 8, requires_grad=gradients)

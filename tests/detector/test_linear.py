@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitmalis.detector.linear import ONEDNN, Linear
+from vitmalis.detector.linear import ONEDNN, Linear, Perceptron
 
 
 @pytest.fixture
@@ -50,3 +50,15 @@ def test_predictions_take_onednn(layers: tuple[Linear, nn.Linear]) -> None:
     with torch.inference_mode(), torch.profiler.profile() as profile:
         layers[0](torch.randn(7, 48))
     assert "mkldnn::_linear_pointwise" in {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_perceptron_is_its_layers_one_after_another(gradients: bool) -> None:
+    torch.manual_seed(0)
+    perceptron = Perceptron(24)
+    tokens = torch.randn(2, 7, 24)
+    expected = nn.functional.gelu(tokens @ perceptron.fc1.weight.T + perceptron.fc1.bias)
+    expected = expected @ perceptron.fc2.weight.T + perceptron.fc2.bias
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(perceptron(tokens), expected.detach() if not gradients else expected)
+    assert [name for name, _ in perceptron.named_children()] == ["fc1", "act", "fc2"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +25,12 @@ BF16_PRODUCTS = _cpu_has("avx512_bf16") and not _cpu_has("amx_tile")
 
 BIAS_ELEMENTS = 1 << 24
 """Elements of the bias that are built at a time, unless one head has more: 64 MB in fp32."""
+
+PRODUCTS_TOKENS = 512
+"""Tokens above which plain products predict faster than the fused kernel with a bias, on a CPU in fp32."""
+
+PRODUCTS_ROWS = 128
+"""Query rows of such a product, for each thread."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions | None, chunk: int = 768) -> Tensor:
@@ -50,11 +59,36 @@ def attend(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions | None, 
     rows = -(-tokens // max(1, tokens // chunk))
     together = max(1, min(heads, BIAS_ELEMENTS // (batch * rows * tokens)))
     split = zip(q.split(together, 1), k.split(together, 1), v.split(together, 1), strict=True)
-    mixed = joined([_attend_relative(*part, relative, rows) for part in split], 1)
+    how = _by_products if tokens > PRODUCTS_TOKENS and _predicts_on_cpu(q) else partial(_fused, rows=rows)
+    mixed = joined([how(*part, relative) for part in split], 1)
     return mixed if bands is None else mixed.index_select(2, bands.places)
 
 
-def _attend_relative(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions, rows: int) -> Tensor:
+def _predicts_on_cpu(q: Tensor) -> bool:
+    return q.device.type == "cpu" and q.dtype == torch.float32 and not q.requires_grad
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions) -> Tensor:
+    """Products with one head's keys and values, `PRODUCTS_ROWS` query rows at a time, on top of their bias in place.
+
+    PyTorch's fused kernel on a CPU reads the bias in a pass of its own; here it is where the product adds up. A fifth
+    less time than the fused kernel's for 2040 tokens, and never more from 512 on (measured, one thread).
+    """
+    by_row, by_col = relative.terms(q)
+    rows = PRODUCTS_ROWS * torch.get_num_threads()
+    memory = q.new_empty(rows, q.shape[2])
+    scaled = q * q.shape[3] ** -0.5
+    mixed = q.new_empty(v.shape)
+    for at in np.ndindex(*q.shape[:2]):
+        keys, values = k[at].contiguous().t(), v[at].contiguous()
+        split = (part[at].split(rows) for part in (scaled, by_row, by_col, mixed))
+        for part, row, col, own in zip(*split, strict=True):
+            weights = relative.bias(row, col, memory[: len(part)]).addmm_(part, keys)
+            torch.mm(torch.softmax(weights, dim=-1, out=weights), values, out=own)
+    return mixed
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions, rows: int) -> Tensor:
     """`rows` query rows at a time, whose bias all have one place in memory unless gradients are asked for."""
     by_row, by_col = relative.terms(q)
     tokens = q.shape[2]

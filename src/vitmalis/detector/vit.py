@@ -5,7 +5,6 @@ Parameter names are detectron2's, so its checkpoints load as they are.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from vitmalis.detector.attention import attend
 from vitmalis.detector.batches import Mixed, Tokens
 from vitmalis.detector.config import VitConfig
-from vitmalis.detector.linear import Linear
+from vitmalis.detector.linear import Linear, Perceptron
 from vitmalis.detector.positions import (
     RelativePositions,
     relative_table,
@@ -140,7 +139,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.attn = Attention(width, heads, relative_size, windowed)
         self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = nn.Sequential(OrderedDict(fc1=Linear(width, 4 * width), act=nn.GELU(), fc2=Linear(4 * width, width)))
+        self.mlp = Perceptron(width)
         self.ends: tuple[Enter, Leave] = (enter, leave)
 
     def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:

@@ -71,10 +71,10 @@ class TokenLayout:
 
     def to_windows(self, tokens: Tensor, fill: Tensor) -> Tensor:
         """Gather tokens into windows: (B, T, C) to (B * windows, window * window, C), empty slots hold `fill` (C,)."""
-        batch, _, width = tokens.shape
+        windows = tokens.index_select(1, self.slots.clamp(max=self.tokens - 1))
         if len(self.slots) > self.tokens:
-            tokens = torch.cat([tokens, fill.expand(batch, 1, width)], dim=1)
-        return tokens.index_select(1, self.slots).reshape(-1, self.window * self.window, width)
+            windows[:, self.slots == self.tokens] = fill
+        return windows.reshape(-1, self.window * self.window, tokens.shape[2])
 
     def from_windows(self, windows: Tensor, batch: int) -> Tensor:
         """Put tokens back in their order: (B * windows, window * window, C) to (B, T, C)."""
