@@ -33,6 +33,7 @@ from profiling.fitting import Durations, draw_fits, fit_point, is_poor, medians
 from profiling.latency_config import LatencyConfig
 from profiling.progress import Reporter
 from profiling.report import emit
+from profiling.stages import WholeTimes, measure_whole, stage_times
 from vitmalis.detector import Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import (
@@ -100,11 +101,12 @@ def host_facts(config: LatencyConfig) -> dict[str, Any]:
 
 
 class ServerPart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured on the server: its name, mean decoding, lines, what they were fitted to, and facts."""
+    """The server's share: its name, mean decoding, lines and what they were fitted to, frames sent whole."""
 
     name: str
     decode_s: float
     inference: tuple[InferenceFit, ...]
+    whole: WholeTimes
     durations: dict[tuple[int, int], list[float]] = {}
     facts: dict[str, Any] = {}
 
@@ -122,12 +124,15 @@ def measure_server(
         name=config.server or platform.node(),
         decode_s=fmean(median(values) for values in codec.decode_s.values()),
         inference=tuple(fit_point(durations, point) for point in points),
+        whole=measure_whole(frames, detector.detect, grid, draws, reporter.step),
         durations=durations,
     )
 
 
-def server_from(path: Path, config: LatencyConfig, detector: Detector) -> ServerPart:
-    """The server's part of tables that were measured on its own host.
+def server_from(
+    path: Path, config: LatencyConfig, detector: Detector, frames: Sequence[RgbImage], reporter: Reporter
+) -> ServerPart:
+    """The server's part of tables that were measured on its own host; frames are compressed on this one.
 
     Raises:
         UserError: no such file, or one of another model or frame size.
@@ -137,8 +142,21 @@ def server_from(path: Path, config: LatencyConfig, detector: Detector) -> Server
     mine = detector.model_id, config.frame.width, config.frame.height
     if theirs != mine:
         raise UserError(f"server_tables={path}: measured with model and frame size {theirs}, not {mine}: choose alike")
+    if tables.stages is None:
+        raise UserError(f"server_tables={path}: without stages; measure there with `python -m profiling.latency`")
+    grid = detector.config.region_grid(config.frame.height, config.frame.width)
+    draws = np.random.default_rng(config.seed)
+    mine_whole = measure_whole(frames, lambda image: None, grid, draws, reporter.step)
+    whole = {
+        name: msgspec.structs.replace(getattr(tables.stages, name), encode_s=getattr(mine_whole, name).encode_s)
+        for name in ("halved", "blanked")
+    }
     return ServerPart(
-        name=tables.server, decode_s=tables.decode_s, inference=tables.inference, facts={"server": tables.host}
+        name=tables.server,
+        decode_s=tables.decode_s,
+        inference=tables.inference,
+        whole=WholeTimes(**whole),
+        facts={"server": tables.host},
     )
 
 
@@ -157,7 +175,7 @@ def measure(
     if config.server_tables is None:
         server = measure_server(config, detector, frames, codec, reporter)
     else:
-        server = server_from(Path(config.server_tables), config, detector)
+        server = server_from(Path(config.server_tables), config, detector, frames, reporter)
     tables = LatencyTables(
         device=config.device or platform.node(),
         server=server.name,
@@ -171,7 +189,8 @@ def measure(
         inference=server.inference,
         host=host_facts(config) | {"frames": len(frames), "clips_left_out": left_out} | server.facts,
     )
-    return tables, server.durations
+    stages = stage_times(tables, frames, grid, server.whole, codec, server.durations)
+    return msgspec.structs.replace(tables, stages=stages), server.durations
 
 
 def as_json(tables: LatencyTables, durations: Durations, poor: Sequence[int], path: Path) -> dict[str, Any]:
@@ -204,6 +223,7 @@ def as_json(tables: LatencyTables, durations: Durations, poor: Sequence[int], pa
             }
             for fit in tables.inference
         ],
+        "stages": msgspec.to_builtins(tables.stages),
         "host": tables.host,
     }
 

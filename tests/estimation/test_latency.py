@@ -103,7 +103,7 @@ def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "has version 2, this program reads 1"),
+        ({"version": 1}, "has version 1, this program reads 2"),
         ({"decode_s": -1.0}, "decode_s"),
         ({"decode_s": "soon"}, "does not hold"),
         ({"surprise": 1}, "surprise"),

@@ -19,6 +19,7 @@ from profiling.durations import CodecDurations, measure_codec, measure_inference
 from profiling.fitting import fit_point, is_poor
 from profiling.latency_config import FrameSize, LatencyConfig
 from profiling.progress import Reporter
+from profiling.stages import spread
 from vitmalis.detector import preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables
@@ -156,6 +157,11 @@ def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) 
     assert [fit.restoration_point for fit in found.inference] == [0, 1, 2, 3, 4]
     assert found.inference_s(1, 4) == pytest.approx(found.inference[4].intercept_s + found.inference[4].slope_s)
     assert found.host["client_threads"] == 1
+    stages = found.stages
+    assert stages is not None
+    assert min(stages.prepare_s, stages.motion_s, stages.estimation_s, stages.halved.inference_s) > 0
+    assert stages.tracking_step_s + 10 * stages.tracking_object_s > 0
+    assert set(stages.spread) == {"encode", "decode", "inference", "tracking", "motion"}
     assert (tmp_path / "tables.png").stat().st_size > 10_000
     for row in result["inference"]:  # what is shown is what was fitted
         assert row["median_ms"]["0"] - row["intercept_ms"] == pytest.approx(row["residual_ms"]["0"], abs=0.2)
@@ -166,6 +172,8 @@ def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) 
     assert (both.device, both.server) == ("phone", found.server)
     assert (both.inference, both.decode_s) == (found.inference, found.decode_s)
     assert both.host["server"] == found.host
+    assert both.stages is not None
+    assert both.stages.halved.inference_s == stages.halved.inference_s  # the server's, as it was measured there
     with pytest.raises(UserError, match="server_tables"):
         run_small(small_job(tmp_path, frame=FrameSize(width=96, height=96), **other), tmp_path)
 
@@ -232,3 +240,10 @@ def test_progress_is_read_from_the_jobs_log(tmp_path: Path) -> None:
 def test_medians_do_not_mind_one_interruption() -> None:
     durations = {(0, 0): [0.3, 0.3, 3.0], (4, 24): [0.1, 0.1, 0.1]}
     assert fit_point(durations, 4).intercept_s == pytest.approx(median(durations[0, 0]))
+
+
+def test_the_spread_is_that_of_logarithms_around_the_median() -> None:
+    assert spread([[1.0, 1.0, np.e], [5.0]]) == pytest.approx(
+        (1 / 3) ** 0.5
+    )  # logarithms 0, 0, 1; one alone says nothing
+    assert spread([]) == 0.0

@@ -17,7 +17,7 @@ from vitmalis.paths import atomic_path
 
 FloatArray = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Of the file format; files of another version are refused."""
 
 
@@ -86,6 +86,39 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     samples: int
 
 
+class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Seconds of a frame that is sent as one plain JPEG after something was done to all of it."""
+
+    encode_s: float
+    decode_s: float
+    inference_s: float
+
+
+class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What equation 2 leaves out and a virtual clock needs: medians in seconds.
+
+    Attributes:
+        prepare_s: the tracker's copy of a frame.
+        tracking_step_s, tracking_object_s: following boxes from one frame to the next, and what each box adds.
+        motion_s: motion analysis of a frame.
+        estimation_s, optimization_s: a decision's two parts; 0 where there are no estimators of the model.
+        halved: a frame of half the side, as TrackUD sends it.
+        blanked: a frame with half of its regions painted flat, as TrackRoI sends it.
+        spread: standard deviation of the logarithm of single durations around their medians, by stage: `encode`,
+            `decode`, `inference`, `tracking`, `motion`.
+    """
+
+    prepare_s: float
+    tracking_step_s: float
+    tracking_object_s: float
+    motion_s: float
+    estimation_s: float
+    optimization_s: float
+    halved: WholeFrame
+    blanked: WholeFrame
+    spread: dict[str, float] = {}
+
+
 class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_unknown_fields=True):
     """What one device, one server and one model take, measured; made by `python -m profiling.latency`.
 
@@ -97,6 +130,7 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         encode: table of encoding times.
         decode_s: mean of decoding and unpacking.
         inference: one fit per restoration point.
+        stages: of what else happens on a run; None in tables that were made for estimating only.
         host: facts of the machine(s) and of the measurement; free form.
         version: of the file format.
     """
@@ -111,6 +145,7 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
     encode: EncodeTable
     decode_s: float
     inference: tuple[InferenceFit, ...]
+    stages: StageTimes | None = None
     host: dict[str, Any] = {}
     version: int = VERSION
 
