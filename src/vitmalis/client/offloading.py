@@ -7,11 +7,10 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitmalis.client.events import LinkChanged, OffloadRefused, ResultArrived, StartOffload
 from vitmalis.client.workers import Encoded, Post, Worker
-from vitmalis.codec.offload import encode_offload
+from vitmalis.codec.offload import encode_offload, sent_mask, sent_size
 from vitmalis.errors import UserError
 from vitmalis.network import messages
 from vitmalis.network.endpoints import ClientEndpoint
@@ -25,16 +24,16 @@ from vitmalis.network.events import (
 )
 from vitmalis.policy import OffloadOutcome
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Detections
+from vitmalis.types import Detections, RgbImage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sent:
-    """An offload on its way; `scale`, float32 (4,), takes boxes from the sent frame to the captured one."""
+    """An offload on its way."""
 
     start: StartOffload
+    header: messages.Offload
     encoded: Encoded
-    scale: NDArray[np.float32]
 
 
 class OffloadWorker(Worker):
@@ -90,19 +89,10 @@ class OffloadWorker(Worker):
         start_s = time.monotonic()
         frame = encode_offload(start.frame.image, start.decision, grid)
         encoded = Encoded(start.offload_id, start_s, time.monotonic() - start_s, len(frame.jpeg))
-        header = messages.Offload.of(
-            start.offload_id,
-            start.frame.index,
-            (frame.width, frame.height),
-            start.decision.configuration,
-            downsample_mask=frame.downsample_mask,
-            window_size=self._geometry.window,
-            downsampling_factor=self._geometry.factor,
-        )
+        header = offload_header(start, self._geometry)
         self._post(encoded)
         if self._endpoint.send_offload(header, frame.jpeg):
-            scale = np.array([width / frame.width, height / frame.height] * 2, np.float32)
-            self._under_way = {start.offload_id: _Sent(start, encoded, scale)}
+            self._under_way = {start.offload_id: _Sent(start, header, encoded)}
         else:
             self._post(OffloadRefused(start.offload_id, f"not sent: {self._endpoint.last_error}"))
 
@@ -121,8 +111,7 @@ class OffloadWorker(Worker):
                 self._post(OffloadRefused(event.seq, event.reason))
             case ResultReceived() if event.result.seq in self._under_way:
                 sent = self._under_way.pop(event.result.seq)
-                found = event.detections
-                detections = Detections(found.boxes_xyxy * sent.scale, found.scores, found.labels)
+                detections = in_captured_pixels(event.detections, sent.header, sent.start.frame.image)
                 outcome = outcome_of(sent.start, sent.encoded, event)
                 self._post(ResultArrived(sent.start.offload_id, detections, outcome))
 
@@ -144,6 +133,28 @@ def _described(geometry: ModelGeometry) -> str:
         f"window {geometry.window}, downsampling factor {geometry.factor}, patches of {geometry.patch_px} px and "
         f"restoration points up to {geometry.restoration_points}"
     )
+
+
+def offload_header(start: StartOffload, geometry: ModelGeometry) -> messages.Offload:
+    """What the server is told beside the JPEG."""
+    height, width = start.frame.image.shape[:2]
+    grid = geometry.grid(width, height)
+    return messages.Offload.of(
+        start.offload_id,
+        start.frame.index,
+        sent_size(start.decision, grid),
+        start.decision.configuration,
+        downsample_mask=sent_mask(start.decision, grid),
+        window_size=geometry.window,
+        downsampling_factor=geometry.factor,
+    )
+
+
+def in_captured_pixels(detections: Detections, header: messages.Offload, image: RgbImage) -> Detections:
+    """Boxes of the sent frame as boxes of the captured one, which is larger where the whole frame was made smaller."""
+    height, width = image.shape[:2]
+    scale = np.array([width / header.width, height / header.height] * 2, np.float32)
+    return Detections(detections.boxes_xyxy * scale, detections.scores, detections.labels)
 
 
 def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:

@@ -44,18 +44,33 @@ def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid)
         ValueError: the image does not, or the decision downsamples both the frame and regions of it.
     """
     check_size(image, (grid.height_px, grid.width_px))
-    quality, factor, mask = decision.configuration.quality, decision.frame_downsampling, decision.downsample_mask
+    quality, mask, size = decision.configuration.quality, sent_mask(decision, grid), sent_size(decision, grid)
     if decision.blank_mask is not None:
         image = blanked(image, grid, decision.blank_mask)
-    if mask is not None and grid.check(mask).any():
-        if factor != 1:
+    if mask is not None:
+        if (factor := decision.frame_downsampling) != 1:
             raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")
         packed = pack(to_bgr(image), grid, mask)
-        return EncodedFrame(encode_bgr(packed, quality), grid.width_px, grid.height_px, mask)
-    if factor != 1:
-        size = (-(-grid.width_px // factor), -(-grid.height_px // factor))
+        return EncodedFrame(encode_bgr(packed, quality), *size, mask)
+    if decision.frame_downsampling != 1:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return EncodedFrame(encode_jpeg(image, quality), image.shape[1], image.shape[0])
+    return EncodedFrame(encode_jpeg(image, quality), *size)
+
+
+def sent_mask(decision: OffloadDecision, grid: RegionGrid) -> BoolMask | None:
+    """B, bool (rows, cols), or None if no region is low: the frame then goes as a plain JPEG.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+    """
+    mask = decision.downsample_mask
+    return mask if mask is not None and grid.check(mask).any() else None
+
+
+def sent_size(decision: OffloadDecision, grid: RegionGrid) -> tuple[int, int]:
+    """(width, height) in pixels of the frame that is packed or compressed."""
+    factor = decision.frame_downsampling
+    return -(-grid.width_px // factor), -(-grid.height_px // factor)
 
 
 def blanked(image: RgbImage, grid: RegionGrid, blank_mask: BoolMask) -> RgbImage:

@@ -8,50 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from math import prod
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vitmalis.codec.jpeg import decode_jpeg
-from vitmalis.codec.packing import packed_size, unpack
 from vitmalis.network.messages import Failure, Offload, Result
 from vitmalis.network.payloads import pack_detections
-from vitmalis.regions.grid import ModelGeometry
-from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis.server.decoding import DetectorLike, decode_offload
 
 _log = logging.getLogger(__name__)
 _WARM_UP_SHAPE = (540, 960, 3)
-
-
-class DetectorLike(Protocol):
-    """What the server needs of a detector."""
-
-    @property
-    def name(self) -> str:
-        """Model name, such as `vitdet_tiny`."""
-
-    @property
-    def model_id(self) -> str:
-        """Identity of architecture, weights and preprocessing."""
-
-    @property
-    def geometry(self) -> ModelGeometry:
-        """The regions it can take at low resolution, and where it can restore them."""
-
-    def detect(self, image: RgbImage) -> Detections:
-        """Boxes in pixels of `image`, RGB uint8 (H, W, 3)."""
-
-    def detect_patches(
-        self,
-        patches: NDArray[np.uint8],
-        image_size: tuple[int, int],
-        downsample_mask: BoolMask,
-        restoration_point: int,
-    ) -> Detections:
-        """Boxes in pixels of the frame (height, width) that `unpack` cut `patches` from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +101,7 @@ class Worker:
         """Decode and infer; whatever goes wrong with one frame is told to its sender and does not end the server."""
         start_s = time.monotonic()
         try:
-            infer = self._decode(job)
+            infer = decode_offload(self._detector, job.offload, job.jpeg, self._max_pixels)
         except ValueError as error:
             return Answer(job, Failure.of(job.offload.seq, str(error)))
         decoded_s = time.monotonic()
@@ -157,14 +122,3 @@ class Worker:
             server_s=0.0,
         )
         return Answer(job, result, payload)
-
-    def _decode(self, job: Job) -> Callable[[], Detections]:
-        """Decode and unpack; what is returned infers."""
-        offload, mask = job.offload, job.offload.downsample_mask
-        if mask is None:
-            return partial(self._detector.detect, decode_jpeg(job.jpeg, self._max_pixels))
-        grid = self._detector.geometry.grid(offload.width, offload.height)
-        packed = decode_jpeg(job.jpeg, prod(packed_size(grid, mask)))
-        patches = unpack(packed, grid, mask)
-        size = (offload.height, offload.width)
-        return partial(self._detector.detect_patches, patches, size, mask, offload.restoration_point)
