@@ -70,6 +70,27 @@ class ModelOptions(_Section, frozen=True):
         return {"weights": self.weights, "device": self.device, "precision": self.precision, "window": self.window}
 
 
+class ClockOptions(_Section, frozen=True):
+    """`clock`: what drives client and server."""
+
+    name: Literal["realtime", "virtual"]
+
+
+class LatencyOptions(_Section, frozen=True):
+    """`latency`: how long things take on the virtual clock."""
+
+    name: Literal["measured", "sampled", "paper_testbed"]
+    tables: str | None
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class InferenceCacheOptions(_Section, frozen=True):
+    """`inference_cache`: answers kept for other virtual runs."""
+
+    enabled: bool
+    max_gb: Positive
+
+
 class ReferenceOptions(_Section, frozen=True):
     """`references`: how they are computed."""
 
@@ -101,9 +122,17 @@ class EvaluationConfig(_Section, frozen=True):
     eval: EvalOptions
     client: ClientOptions
     server: ServerOptions
+    clock: ClockOptions
+    latency: LatencyOptions
+    inference_cache: InferenceCacheOptions
     references: ReferenceOptions
     output: OutputOptions
     mlflow: MlflowOptions
+
+    @property
+    def virtual(self) -> bool:
+        """Whether time is computed."""
+        return self.clock.name == "virtual"
 
     @property
     def policy_name(self) -> str:
@@ -166,7 +195,7 @@ def flat(config: EvaluationConfig) -> dict[str, str]:
 def config_hash(config: EvaluationConfig) -> str:
     """Twelve hexadecimal digits, equal for runs that were asked for the same thing."""
     wanted = msgspec.to_builtins(config)
-    for section in ("mlflow", "output", "references"):
+    for section in ("mlflow", "output", "references", "inference_cache"):
         del wanted[section]
     return hashlib.sha256(msgspec.json.encode(wanted, order="deterministic")).hexdigest()[:12]
 

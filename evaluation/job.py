@@ -11,6 +11,7 @@ import msgspec
 
 from evaluation import processes
 from evaluation.config import EvaluationConfig, flat
+from evaluation.models import loaded_detector
 from evaluation.plan import Plan, describe, fetch_weights, make_plan, stand_ins, tags_of
 from evaluation.processes import Played, Served
 from evaluation.report import FILM_FILE, report
@@ -51,14 +52,9 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
         run.log_params(flat(config))
         run.log_artifact(_write_config(config, place.directory))
         fetch_weights(config.model)
-        # The server and the link come first: a busy port should not be found out after minutes of references.
-        with (
-            processes.server(config, place.directory) as server,
-            processes.relay(config.link, server.address, plan.trace, place.directory) as address,
-        ):
-            references = find_references(plan, run, terminal)
-            played = play(plan, server, address, references.model_id, run, place.directory, terminal)
-        metrics = summarise(played.frames, played.offloads, references.detections, plan.rule)
+        play_run = play_virtual if config.virtual else play_realtime
+        played, references, extra = play_run(plan, run, place.directory, terminal)
+        metrics = summarise(played.frames, played.offloads, references.detections, plan.rule) | extra
         run.log_metrics(metrics)
         report(plan, played, references.detections, run, place.directory, terminal)
     place.write_summary("FINISHED", metrics, run_id=run.run_id)
@@ -66,26 +62,41 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
     return metrics
 
 
+def play_realtime(
+    plan: Plan, run: Run, directory: Path, terminal: Terminal
+) -> tuple[Played, References, dict[str, float]]:
+    """Server, link and client as processes; what they recorded, what to judge it by, no further metrics."""
+    config = plan.config
+    # The server and the link come first: a busy port should not be found out after minutes of references.
+    with (
+        processes.server(config, directory) as server,
+        processes.relay(config.link, server.address, plan.trace, directory) as address,
+    ):
+        references = find_references(plan, run, terminal)
+        return play(plan, server, address, references.model_id, run, directory, terminal), references, {}
+
+
+def play_virtual(
+    plan: Plan, run: Run, directory: Path, terminal: Terminal
+) -> tuple[Played, References, dict[str, float]]:
+    """Everything in this process under the virtual clock; the metrics are those of the inference cache."""
+    from evaluation.virtual import play_virtually
+
+    references = find_references(plan, run, terminal)
+    played, cache_metrics = play_virtually(plan, references.model_id, directory, terminal)
+    return played, references, cache_metrics
+
+
 def find_references(plan: Plan, run: Run, terminal: Terminal) -> References:
     """Reference detections of the played frames, where there can be any."""
-    model = plan.config.model
-    import torch
-
-    from vitmalis.detector.detector import load_detector
-
     if plan.clip.live:
         terminal.warn("a live source has no references: F1 is left out")
         return References()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        detector = load_detector(model.name, **model.detector_options)
-        run.tag({"model_id": detector.model_id})
-        with terminal.progress("references (full resolution, kept for later runs)") as step:
-            detections = compute_references(plan.clip, detector, step, workers=plan.config.references.workers)
-            return References(detections, detector.model_id)
-    finally:
-        torch.set_num_threads(threads)
+    detector = loaded_detector(plan.config.model)
+    run.tag({"model_id": detector.model_id})
+    with terminal.progress("references (full resolution, kept for later runs)") as step:
+        detections = compute_references(plan.clip, detector, step, workers=plan.config.references.workers)
+        return References(detections, detector.model_id)
 
 
 def play(

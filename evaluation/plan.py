@@ -17,6 +17,7 @@ from evaluation.config import EvaluationConfig, ModelOptions, config_hash
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal
 from vitmalis.client.session import ClientSession
+from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.metrics import MatchRule
 from vitmalis.network.traces import Trace, resolve_trace
@@ -39,6 +40,7 @@ class Plan:
         clip, trace: as they are played.
         policy_options: as asked for, with the latency tables of this machine where the policy takes some.
         policy_stand_in: what the policy says of itself, see `Policy.stand_in`.
+        latency_tables: file with the durations of a virtual clock; None in real time.
     """
 
     config: EvaluationConfig
@@ -46,6 +48,7 @@ class Plan:
     trace: Trace
     policy_options: dict[str, Any]
     policy_stand_in: str = ""
+    latency_tables: Path | None = None
 
     @property
     def title(self) -> str:
@@ -93,6 +96,7 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
         UserError: one of them is unknown, missing or broken.
     """
     options = config.policy_options
+    _check_clock(config)
     policy: Policy | None = None
     with suppress(LatencyTablesMissing):  # all else that can be wrong with it is told before anything takes long
         policy = build_policy(config.policy_kind, **options)
@@ -108,13 +112,32 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
             cache_dir=cache_dir(),
             progress=step,
         )
-    if policy is None:
-        from evaluation.tables import latency_tables
+    if config.virtual and clip.live:
+        raise UserError(f"video '{clip.name}': a live source plays in real time only; record it and give the file")
+    tables: Path | None = None
+    if config.virtual or policy is None:
+        from evaluation.tables import run_tables
 
         fetch_weights(config.model)
-        options |= {"latency_tables": str(latency_tables(config, clip.width, clip.height, terminal))}
+        tables = run_tables(config, clip.width, clip.height, terminal)
+    if policy is None:
+        options |= {"latency_tables": str(tables)}
         policy = build_policy(config.policy_kind, **options)
-    return Plan(config, clip, trace, options, policy.stand_in)
+    return Plan(config, clip, trace, options, policy.stand_in, tables if config.virtual else None)
+
+
+def _check_clock(config: EvaluationConfig) -> None:
+    """Refuse what cannot be had on the clock that was chosen."""
+    if not config.virtual:
+        if config.latency.name != "measured" or config.latency.tables is not None:
+            raise UserError(
+                f"latency={config.latency.name} says how long things take on the virtual clock: add clock=virtual"
+            )
+        return
+    if not config.server.spawn:
+        raise UserError(f"server.address={config.server.address}: clock=virtual has no server elsewhere to wait for")
+    if config.link["name"] not in ("emulated", "none"):
+        raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
 
 
 def fetch_weights(model: ModelOptions) -> None:
@@ -151,6 +174,8 @@ def describe(plan: Plan) -> dict[str, str]:
         "policy": f"{config.policy_name} ({options})" if options else config.policy_name,
         "model": f"{model.name} on {model.device}, {where}",
     }
+    if config.virtual:
+        facts["clock"] = f"virtual, durations {config.latency.name}"
     if not plan.emulated:
         del facts["trace"]
     return facts | ({"note": clip.note} if clip.note else {})
@@ -179,15 +204,21 @@ def stand_ins(plan: Plan) -> dict[str, str]:
         "model": "small embedded model for ViTDet-L" if plan.config.model.name == EMBEDDED_MODEL else "",
         "link": "uplink emulated on one machine" if plan.emulated else "",
         "policy": plan.policy_stand_in,
+        "latency": "published durations of a Jetson Orin Nano and an RTX 5090" if _testbed(plan) else "",
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _testbed(plan: Plan) -> bool:
+    return plan.config.virtual and plan.config.latency.name == "paper_testbed"
 
 
 def tags_of(plan: Plan, place: RunPlace) -> dict[str, str]:
     """What MLflow runs are searched and grouped by."""
     config = plan.config
     tags = {
-        "clock": "realtime",
+        "clock": config.clock.name,
+        "latency": config.latency.name if config.virtual else "real",
         "clip": plan.clip.name,
         "trace": plan.trace_name,
         "trace.source": str(config.trace.get("source", config.trace["kind"])) if plan.emulated else "none",

@@ -15,10 +15,11 @@ import psutil
 from filelock import FileLock
 
 from evaluation.config import EvaluationConfig
+from evaluation.models import loaded_detector
 from evaluation.plan import processor
 from evaluation.terminal import Terminal
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import VERSION
+from vitmalis.estimation.latency import VERSION, save_latency_tables
 from vitmalis.paths import cache_dir
 from vitmalis.process import Child
 
@@ -48,6 +49,33 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
         return cache_dir() / "latency" / f"{self.model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"
 
 
+def run_tables(config: EvaluationConfig, width_px: int, height_px: int, terminal: Terminal) -> Path:
+    """The file of latency tables that a run goes by: named by the user, the paper's testbed, or this machine's.
+
+    Raises:
+        UserError: as `latency_tables`.
+    """
+    latency = config.latency
+    if config.virtual and latency.tables is not None:
+        return Path(latency.tables)
+    if config.virtual and latency.name == "paper_testbed":
+        return _testbed_tables(config, width_px, height_px)
+    return latency_tables(config, width_px, height_px, terminal)
+
+
+def _testbed_tables(config: EvaluationConfig, width_px: int, height_px: int) -> Path:
+    from vitmalis.virtual.testbed import paper_testbed
+
+    detector = loaded_detector(config.model)
+    geometry = detector.geometry
+    tables = paper_testbed(
+        detector.model_id, detector.name, geometry.grid(width_px, height_px), geometry.restoration_points
+    )
+    path = cache_dir() / "latency" / f"paper_testbed-{detector.model_id}-{width_px}x{height_px}-v{VERSION}.json"
+    save_latency_tables(tables, path)
+    return path
+
+
 def latency_tables(config: EvaluationConfig, width_px: int, height_px: int, terminal: Terminal) -> Path:
     """The file of latency tables for a run on this machine; measured first if there is none, in under a minute.
 
@@ -67,13 +95,7 @@ def latency_tables(config: EvaluationConfig, width_px: int, height_px: int, term
             "here; run `python -m profiling.latency` there, then here with server_tables=<its file>, and give the "
             "result as policy.latency_tables=<file>"
         )
-    import torch  # here, as help and mistakes need not wait for it
-
-    from vitmalis.detector.detector import load_detector
-
-    threads = torch.get_num_threads()
-    detector = load_detector(config.model.name, **config.model.detector_options)
-    torch.set_num_threads(threads)
+    detector = loaded_detector(config.model)
     key = TablesKey(
         model=detector.name,
         model_id=detector.model_id,

@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.paths import atomic_path, cache_dir, file_sha256
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 
@@ -136,9 +136,7 @@ def _folder(spec: VideoSpec, model_id: str, cache: Path) -> Path:
     path = Path(spec.path)
     if not path.is_file():
         raise UserError(f"video '{spec.name}': there is no file '{path}'")
-    with path.open("rb") as file:
-        video = hashlib.file_digest(file, "sha256").hexdigest()
-    key = {"video_sha256": video, "width": spec.width, "height": spec.height, "model_id": model_id}
+    key = {"video_sha256": file_sha256(path), "width": spec.width, "height": spec.height, "model_id": model_id}
     text = json.dumps(key, indent=2)
     folder = cache / "references" / hashlib.sha256(text.encode()).hexdigest()[:20]
     folder.mkdir(parents=True, exist_ok=True)

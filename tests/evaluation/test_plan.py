@@ -64,3 +64,17 @@ def test_estimators_of_another_model_are_a_stand_in(
     assert "policy" not in stand_ins(make_plan(configured(clip, **vitmalis_options), Terminal()))
     said = stand_ins(make_plan(configured(clip, **foreign), Terminal()))["policy"]
     assert said == "estimators learned from samples of vitdet_tiny vitdet_tiny-test, used with retrained"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["latency=paper_testbed"], "add clock=virtual"),
+        (["clock=virtual", "server.spawn=false"], "no server elsewhere"),
+        (["clock=virtual", "video=camera"], "plays in real time only"),
+    ],
+)
+def test_what_cannot_be_had_on_a_clock_is_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            make_plan(typed(compose("evaluate", overrides=overrides)), Terminal())

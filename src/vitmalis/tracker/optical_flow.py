@@ -79,6 +79,11 @@ class OpticalFlowTracker:
         return self._boxes
 
     @property
+    def objects(self) -> int:
+        """How many objects are tracked."""
+        return len(self._boxes)
+
+    @property
     def retention(self) -> float:
         """kappa: share of the objects of the last restart that are still tracked; 1 when there were none."""
         return len(self._boxes) / self._started_with if self._started_with else 1.0

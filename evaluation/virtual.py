@@ -1,0 +1,104 @@
+"""A run on the virtual clock: client, link and server in this process, time computed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from evaluation.models import loaded_detector
+from evaluation.plan import Plan
+from evaluation.processes import Played
+from evaluation.terminal import Terminal
+from vitmalis.errors import UserError
+from vitmalis.estimation import load_latency_tables
+from vitmalis.paths import cache_dir, file_sha256
+from vitmalis.policy import build_policy
+from vitmalis.records import (
+    DECISIONS_FILE,
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    RecordsInfo,
+    write_decisions,
+    write_frames,
+    write_offloads,
+)
+
+if TYPE_CHECKING:
+    from vitmalis.virtual.cache import InferenceCache
+    from vitmalis.virtual.durations import Durations
+
+CACHE_FOLDER = "inference"
+
+
+def play_virtually(plan: Plan, model_id: str, directory: Path, terminal: Terminal) -> tuple[Played, dict[str, float]]:
+    """Play the clip on the virtual clock and write its records.
+
+    Args:
+        plan: of the run, with latency tables.
+        model_id: of the references.
+        directory: for the records.
+        terminal: shows progress.
+
+    Returns:
+        The records, and metrics of the inference cache.
+
+    Raises:
+        UserError: the latency tables do not fit the clip or the clock.
+    """
+    from vitmalis.virtual.client import VirtualClient
+    from vitmalis.virtual.network import connect
+    from vitmalis.virtual.server import VirtualServer
+
+    config = plan.config
+    session = plan.session("", model_id, directory)
+    cv2.setNumThreads(config.client.threads)
+    cache = inference_cache(config.inference_cache.max_gb) if config.inference_cache.enabled else None
+    hits, misses = (cache.hits, cache.misses) if cache else (0, 0)
+    with terminal.progress("playing in virtual time") as step:
+        client = VirtualClient(
+            session,
+            build_policy(config.policy_kind, **plan.policy_options),
+            VirtualServer(loaded_detector(config.model), plan.clip, file_sha256(Path(plan.clip.path)), cache),
+            connect(config.link["name"], plan.trace, config.link.get("transport", "ideal")),
+            _durations(plan),
+            lambda done, offloads, lost: step(done, plan.clip.frames, f"{offloads} offloads, {lost} lost"),
+        )
+        client.play()
+    recorder = client.recorder
+    played = Played(recorder.frames(), recorder.offloads(), recorder.decisions())
+    info = RecordsInfo(policy=session.policy, clip=session.video.name, trace=session.trace, clock="virtual")
+    write_frames(directory / FRAMES_FILE, played.frames, info)
+    write_offloads(directory / OFFLOADS_FILE, played.offloads, info)
+    if played.decisions:
+        write_decisions(directory / DECISIONS_FILE, played.decisions, info)
+    if cache is None:
+        return played, {}
+    return played, {"cache_hits": cache.hits - hits, "cache_misses": cache.misses - misses}
+
+
+@lru_cache(maxsize=1)
+def inference_cache(max_gb: float) -> InferenceCache:
+    """The one that all virtual runs of this project share."""
+    from vitmalis.virtual.cache import InferenceCache
+
+    return InferenceCache(cache_dir() / CACHE_FOLDER, round(max_gb * 1e9))
+
+
+def _durations(plan: Plan) -> Durations:
+    """The configured durations, from tables of the very frames that are played."""
+    from vitmalis.virtual.durations import Durations
+
+    if plan.latency_tables is None:
+        raise RuntimeError("a virtual run was planned without latency tables")
+    tables, latency, clip = load_latency_tables(plan.latency_tables), plan.config.latency, plan.clip
+    measured = tables.model, tables.width_px, tables.height_px
+    wanted = plan.config.model.name, clip.width, clip.height
+    if measured != wanted:
+        raise UserError(
+            f"latency.tables={plan.latency_tables}: measured with {measured[0]} on {measured[1]}x{measured[2]} frames, "
+            f"this run has {wanted[0]} and {wanted[1]}x{wanted[2]}"
+        )
+    return Durations(tables, latency.seed if latency.name == "sampled" else None)

@@ -1,0 +1,120 @@
+"""Answers of the virtual server, kept so that a study pays for each distinct inference once."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import diskcache
+import msgspec
+import numpy as np
+
+from vitmalis.types import Detections
+
+_VERSION = 1
+"""Of the stored form; part of every key, so that entries of another version are not found."""
+
+
+class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an answer depends on.
+
+    Attributes:
+        video_sha256, frame: the picture, by its file and its place in it.
+        width, height: of the frame as it is played, pixels.
+        model_id: of the detector, with its weights and preprocessing.
+        quality, restoration_point, frame_downsampling: how it is sent.
+        downsample_mask, blank_mask: bits of bool (rows, cols), packed by rows; empty for none.
+    """
+
+    video_sha256: str
+    frame: int
+    width: int
+    height: int
+    model_id: str
+    quality: int
+    restoration_point: int
+    frame_downsampling: int = 1
+    downsample_mask: bytes = b""
+    blank_mask: bytes = b""
+
+    def digest(self) -> str:
+        """The key's name in the store."""
+        return hashlib.sha256(bytes([_VERSION]) + msgspec.msgpack.encode(self)).hexdigest()
+
+
+class CachedAnswer(msgspec.Struct, frozen=True):
+    """What came of an offload.
+
+    Attributes:
+        payload_bytes: size of the JPEG.
+        detections: boxes in pixels of the captured frame, with all scores that the server returns.
+    """
+
+    payload_bytes: int
+    detections: Detections
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """An answer as it lies on disk: little-endian arrays."""
+
+    payload_bytes: int
+    boxes_xyxy: bytes
+    scores: bytes
+    labels: bytes
+
+
+class InferenceCache:
+    """A store of answers that many processes may read and write at once.
+
+    Args:
+        directory: made if absent.
+        max_bytes: when it is full, the answers used least recently go first.
+
+    Attributes:
+        hits, misses: of this object.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self._store = diskcache.Cache(
+            str(directory), size_limit=max_bytes, eviction_policy="least-recently-used", timeout=60
+        )
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: AnswerKey) -> CachedAnswer | None:
+        """The answer, or None: nobody stored it, it had to go, or its entry is damaged."""
+        try:
+            answer = _decoded(self._store.get(key.digest(), retry=True))
+        except (msgspec.MsgspecError, ValueError, TypeError, OSError, sqlite3.DatabaseError):
+            answer = None
+        self.hits += answer is not None
+        self.misses += answer is None
+        return answer
+
+    def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
+        """Keep an answer."""
+        found = answer.detections
+        stored = _Stored(
+            answer.payload_bytes,
+            found.boxes_xyxy.astype("<f4").tobytes(),
+            found.scores.astype("<f4").tobytes(),
+            found.labels.astype("<i8").tobytes(),
+        )
+        self._store.set(key.digest(), msgspec.msgpack.encode(stored), retry=True)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._store.close()
+
+
+def _decoded(value: object) -> CachedAnswer | None:
+    if not isinstance(value, bytes):
+        return None
+    stored = msgspec.msgpack.decode(value, type=_Stored)
+    detections = Detections.of(
+        np.frombuffer(stored.boxes_xyxy, "<f4"),
+        np.frombuffer(stored.scores, "<f4"),
+        np.frombuffer(stored.labels, "<i8"),
+    )
+    return CachedAnswer(stored.payload_bytes, detections)

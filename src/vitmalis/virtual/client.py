@@ -1,0 +1,205 @@
+"""The virtual driver: an event queue around the client's state machine, in place of threads, sockets and waiting.
+
+The same frames are really compressed, inferred and tracked as in real time; only time is computed. A stage starts when
+what it needs is there and it is idle, takes what `Durations` says, and then its end is an event. Nothing here depends
+on how busy the machine is: a session with one set of durations gives the same records at every run.
+
+Not modelled: stages do not slow each other down, and the camera buffer never overflows, since no stage on the way of a
+frame takes longer than a frame interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vitmalis.client.events import (
+    Action,
+    AnalyseMotion,
+    CatchUp,
+    EndOffload,
+    Event,
+    FrameCaptured,
+    LinkChanged,
+    MotionAnalysed,
+    Render,
+    RenderDue,
+    ResultArrived,
+    StartOffload,
+    Track,
+    TrackingDone,
+)
+from vitmalis.client.machine import ClientMachine
+from vitmalis.client.offloading import offload_header
+from vitmalis.client.recorder import Recorder
+from vitmalis.client.session import ClientSession
+from vitmalis.client.workers import run_tracking
+from vitmalis.policy import OffloadDecision, OffloadOutcome, Policy
+from vitmalis.regions import MotionAnalyzer
+from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.types import Frame
+from vitmalis.video.spec import open_video
+from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.events import EventQueue
+from vitmalis.virtual.network import Connection, upload
+from vitmalis.virtual.server import VirtualServer
+
+Progress = Callable[[int, int, int], None]
+"""Called with frames rendered, offloads started, offloads lost."""
+
+
+class VirtualClient:
+    """Plays one session on a virtual clock; the records are in `recorder`.
+
+    Args:
+        session: what to play; its server address is not used.
+        policy: decides, and is told what came of it.
+        server: answers.
+        connection: to the server, its time starting with the first frame.
+        durations: of every stage.
+        progress: told after every rendered frame.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        policy: Policy,
+        server: VirtualServer,
+        connection: Connection,
+        durations: Durations,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self._session = session
+        self._server = server
+        self._connection = connection
+        self._durations = durations
+        self._progress = progress
+        self._policy = policy
+        self._interval_s = 1.0 / session.video.fps
+        self._clock = EventQueue()
+        self._machine = ClientMachine(
+            policy,
+            self._interval_s,
+            session.geometry,
+            session.score_threshold,
+            session.offload_timeout_s,
+            session.history_frames,
+        )
+        self.recorder = Recorder(self._interval_s, session.geometry)
+        self._tracker = OpticalFlowTracker(session.tracker)
+        grid = session.geometry.grid(session.video.width, session.video.height)
+        self._analyzer = MotionAnalyzer(grid, session.motion)
+        self._images = open_video(session.video)
+        self._under_way: int | None = None
+        self._server_free_s = 0.0
+
+    def play(self) -> None:
+        """Run to the end of the clip, then let the offload under way end."""
+        self._handle(LinkChanged(up=True))
+        self._clock.at(0.0, lambda: self._capture(0))
+        for frame_index in range(self._session.video.frames):
+            self._clock.run_before((frame_index + 1) * self._interval_s)
+            self._handle(RenderDue(frame_index))
+            self._progress(frame_index + 1, self.recorder.offload_count, self.recorder.lost_offloads)
+        self._machine.stop_offloading()
+        deadline_s = self._clock.now_s + self._session.drain_s
+        while self._machine.outstanding is not None and self._clock.next_s < deadline_s:
+            self._clock.step()
+        for action in self._machine.finish("the run ended first"):
+            self._carry_out(action)
+
+    def _capture(self, frame_index: int) -> None:
+        """Take a frame from the camera; the state machine has it once the tracker's copy is made."""
+        frame = Frame(frame_index, frame_index * self._interval_s, next(self._images))
+        tracking_image, prepare_s = None, 0.0
+        if self._policy.uses_tracker:
+            tracking_image = self._tracker.prepare(frame.image)
+            prepare_s = self._durations.prepare_s(frame_index)
+        self.recorder.captured(frame_index, frame.capture_time_s)
+        self._after(prepare_s, FrameCaptured(frame, tracking_image))
+        if frame_index + 1 < self._session.video.frames:
+            self._clock.at((frame_index + 1) * self._interval_s, lambda: self._capture(frame_index + 1))
+
+    def _handle(self, event: Event) -> None:
+        for action in self._machine.handle(event, self._clock.now_s):
+            self._carry_out(action)
+
+    def _after(self, duration_s: float, event: Event) -> None:
+        self._clock.at(self._clock.now_s + duration_s, lambda: self._handle(event))
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartOffload():
+                self._offload(action)
+            case EndOffload():
+                self.recorder.offload_ended(action)
+            case Track() | CatchUp():
+                self._track(action)
+            case AnalyseMotion():
+                self._analyse(action.frame)
+            case Render():
+                self.recorder.rendered(action, self._clock.now_s)
+
+    def _track(self, job: Track | CatchUp) -> None:
+        followed = self._tracker.objects if isinstance(job, Track) else len(job.detections)
+        steps = 1 if isinstance(job, Track) else len(job.frames) - 1
+        frame_index, detections = run_tracking(self._tracker, job)
+        tracking_s = self._durations.tracking_s(frame_index, followed, steps)
+        self.recorder.tracked(frame_index, tracking_s)
+        self._after(tracking_s, TrackingDone(frame_index, detections, self._tracker.retention))
+
+    def _analyse(self, frame: Frame) -> None:
+        motion = self._analyzer.analyse(frame.image)
+        motion_s = self._durations.motion_s(frame.index)
+
+        def analysed() -> None:
+            self.recorder.analysed(motion_s)
+            self._handle(MotionAnalysed(frame.index, motion))
+
+        self._clock.at(self._clock.now_s + motion_s, analysed)
+
+    def _offload(self, start: StartOffload) -> None:
+        """Follow an offload to its result, which is an event to come."""
+        number, times_s = start.offload_id, self._durations.decision_s(start.decision)
+        start = replace(start, decision=_timed(start.decision, times_s))
+        answer = self._server.answer(start.frame, start.decision)
+        encode_start_s = self._clock.now_s + sum(times_s)
+        encode_s = self._durations.encode_s(number, start.decision)
+        self.recorder.offload_started(start, encode_start_s, sum(times_s))
+        self.recorder.encoded(number, encode_start_s, encode_s, answer.payload_bytes)
+        header = offload_header(start, self._session.geometry)
+        sent = upload(self._connection, encode_start_s + encode_s, header, answer.payload_bytes)
+        served_s = max(sent.arrived_s, self._server_free_s)
+        decode_s = self._durations.decode_s(number, start.decision)
+        inference_s = self._durations.inference_s(number, start.decision)
+        self._server_free_s = served_s + decode_s + inference_s
+        received_s = self._connection.download(self._server_free_s)
+        network_s = received_s - self._server_free_s + sent.arrived_s - encode_start_s - encode_s
+        outcome = OffloadOutcome(
+            frame_index=start.frame.index,
+            decision=start.decision,
+            payload_bytes=answer.payload_bytes,
+            encode_s=encode_s,
+            decode_s=decode_s,
+            inference_s=inference_s,
+            transfer_s=sent.transfer_s,
+            rtt_s=network_s - sent.transfer_s,
+            e2e_latency_s=received_s - encode_start_s,
+            queue_s=served_s - sent.arrived_s,
+        )
+        self._under_way = number
+        self._clock.at(received_s, lambda: self._receive(ResultArrived(number, answer.detections, outcome)))
+
+    def _receive(self, result: ResultArrived) -> None:
+        """As in real time, a result that comes after the next offload was sent is thrown away."""
+        if result.offload_id == self._under_way:
+            self.recorder.answered(result)
+            self._handle(result)
+
+
+def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:
+    """The decision with the virtual clock's times in place of those that explaining it really took."""
+    if decision.explanation is None:
+        return decision
+    explanation = replace(decision.explanation, estimation_s=times_s[0], optimization_s=times_s[1])
+    return replace(decision, explanation=explanation)

@@ -1,0 +1,94 @@
+"""How long each stage takes on the virtual clock: medians of latency tables, or seeded samples around them."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from vitmalis.errors import UserError
+from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
+from vitmalis.policy import OffloadDecision
+
+
+class Durations:
+    """Durations of a run's stages, seconds.
+
+    A duration depends on what is done, and with `seed` on the number of the frame or offload it is done for; never on
+    what was asked before, so that two policies meet the same slow moments.
+
+    Args:
+        tables: with stages, of the frames that are played.
+        seed: of log-normal samples with the tables' spread around their medians; None for the medians themselves.
+
+    Raises:
+        UserError: the tables have no stages.
+    """
+
+    def __init__(self, tables: LatencyTables, seed: int | None = None) -> None:
+        if tables.stages is None:
+            raise UserError(
+                f"latency tables of {tables.model} on {tables.device} have no stages, which the virtual clock needs: "
+                "measure them with `python -m profiling.latency`"
+            )
+        self._tables = tables
+        self._stages: StageTimes = tables.stages
+        self._seed = seed
+
+    def prepare_s(self, frame_index: int) -> float:
+        """The tracker's copy of a frame."""
+        return self._stages.prepare_s * self._factor("tracking", frame_index)
+
+    def tracking_s(self, frame_index: int, objects: int, steps: int) -> float:
+        """A tracker job of so many steps that ends at this frame."""
+        step_s = self._stages.tracking_step_s + objects * self._stages.tracking_object_s if objects else 0.0
+        return steps * step_s * self._factor("tracking", frame_index)
+
+    def motion_s(self, frame_index: int) -> float:
+        """Motion analysis of a frame."""
+        return self._stages.motion_s * self._factor("motion", frame_index)
+
+    def decision_s(self, decision: OffloadDecision) -> tuple[float, float]:
+        """Estimating and optimising; a policy that does neither decides at once."""
+        return (self._stages.estimation_s, self._stages.optimization_s) if decision.explanation else (0.0, 0.0)
+
+    def encode_s(self, offload_id: int, decision: OffloadDecision) -> float:
+        """Packing and compression."""
+        whole = self._whole(decision)
+        regions = _downsampled(decision)
+        median_s = whole.encode_s if whole else float(self._tables.encode_s(regions, decision.configuration.quality))
+        return median_s * self._factor("encode", offload_id)
+
+    def decode_s(self, offload_id: int, decision: OffloadDecision) -> float:
+        """Decompression and unpacking."""
+        whole = self._whole(decision)
+        return (whole.decode_s if whole else self._tables.decode_s) * self._factor("decode", offload_id)
+
+    def inference_s(self, offload_id: int, decision: OffloadDecision) -> float:
+        """The model's forward pass."""
+        whole = self._whole(decision)
+        regions = _downsampled(decision)
+        point = decision.configuration.restoration_point if regions else 0
+        median_s = whole.inference_s if whole else float(self._tables.inference_s(regions, point))
+        return median_s * self._factor("inference", offload_id)
+
+    def _whole(self, decision: OffloadDecision) -> WholeFrame | None:
+        if decision.frame_downsampling not in (1, 2):
+            raise UserError(
+                f"a frame made {decision.frame_downsampling} times smaller was not profiled, only one of half its side"
+            )
+        if decision.frame_downsampling == 2:
+            return self._stages.halved
+        blank = decision.blank_mask
+        return self._stages.blanked if blank is not None and blank.any() else None
+
+    def _factor(self, stage: str, number: int) -> float:
+        """What a sample is over its median: 1 without a seed."""
+        if self._seed is None:
+            return 1.0
+        draws = np.random.default_rng((self._seed, zlib.crc32(stage.encode()), number))
+        return float(draws.lognormal(0.0, self._stages.spread.get(stage, 0.0)))
+
+
+def _downsampled(decision: OffloadDecision) -> int:
+    return 0 if decision.downsample_mask is None else int(decision.downsample_mask.sum())

@@ -1,0 +1,64 @@
+"""The network of a virtual run: when messages arrive, computed and not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vitmalis.network import messages
+from vitmalis.network.emulation import EmulatedConnection, EmulatedPath
+from vitmalis.network.trace import Trace
+
+
+class Connection(Protocol):
+    """One client's way to the server and back; `EmulatedConnection` is one. Seconds from the run's first frame."""
+
+    def upload(self, sent_s: float, payload_bytes: int) -> float:
+        """When the last byte of a message reaches the server."""
+
+    def download(self, sent_s: float) -> float:
+        """When a result reaches the client."""
+
+
+class DirectConnection:
+    """No network between the two: everything arrives when it is sent."""
+
+    def upload(self, sent_s: float, payload_bytes: int) -> float:
+        """At once."""
+        return sent_s
+
+    def download(self, sent_s: float) -> float:
+        """At once."""
+        return sent_s
+
+
+def connect(link: str, trace: Trace, transport: str = "ideal") -> Connection:
+    """The connection for a `link` of the configuration: `emulated` by a trace, or `none`."""
+    return EmulatedConnection(EmulatedPath(trace, transport)) if link == "emulated" else DirectConnection()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One offload on its way: when it was announced to the server, and when all of it was there."""
+
+    announced_s: float
+    arrived_s: float
+
+    @property
+    def transfer_s(self) -> float:
+        """What a server measures: from the announcement to the payload behind it."""
+        return self.arrived_s - self.announced_s
+
+
+def upload(connection: Connection, sent_s: float, header: messages.Offload, payload_bytes: int) -> Upload:
+    """Announce and send an offload as `ClientEndpoint.send_offload` does."""
+    announcement = [len(part) for part in messages.encode(messages.Announce(header.seq))]
+    parts = [len(messages.encode(header)[0]), payload_bytes]
+    announced_s = connection.upload(sent_s, zmtp_bytes(announcement))
+    return Upload(announced_s, connection.upload(sent_s, zmtp_bytes(parts)))
+
+
+def zmtp_bytes(parts: Sequence[int]) -> int:
+    """Bytes of a ZeroMQ message on a TCP connection: each part has a flag and a length of 1 or 8 bytes (ZMTP 3.1)."""
+    return sum(size + (2 if size < 256 else 9) for size in parts)

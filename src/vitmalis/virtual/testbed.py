@@ -1,0 +1,116 @@
+"""The paper's testbed as latency tables: a Jetson Orin Nano offloads 1080p frames to an RTX 5090 that runs ViTDet-L.
+
+What the paper states is used as it is; between and beyond it we assume as little as possible and say so here:
+
+- Inference (sections I and III): 281 ms for a 1080p frame, 39 ms for a 360p frame. A line through the two over the
+  FLOPs of ViTDet-L's backbone gives every other cost, also that of mixed resolution and of a halved frame.
+- Codec (section VI-B, Fig. 10): medians of encoding and decoding together are 30 ms for full frames and for TrackUD's,
+  38 ms for TrackRoI's, 39 ms for ViTMAlis'. How they are divided is not stated: decoding is taken as 10 ms throughout.
+  No dependence on quality or on the number of downsampled regions is stated, so there is none.
+- Overhead (section VI-B, Fig. 11): motion analysis 10 ms, estimation 9 ms, optimisation 2 ms.
+- The tracker's time is not stated: 10 ms a step are taken, well within a frame interval, however many objects.
+
+A run's frames have fewer regions than a 1080p frame; their share of all is what counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.detector.config import DetectorConfig, preset
+from vitmalis.detector.costs import vit_cost
+from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
+from vitmalis.regions.grid import RegionGrid
+
+FULL_HD, NHD = (1080, 1920), (360, 640)
+"""(height, width) of the two frames whose inference is stated."""
+INFERENCE_S = {FULL_HD: 0.281, NHD: 0.039}
+DECODE_S, ENCODE_S, PACK_AND_ENCODE_S, BLANK_AND_ENCODE_S = 0.010, 0.020, 0.029, 0.028
+MOTION_S, ESTIMATION_S, OPTIMIZATION_S, TRACKING_STEP_S = 0.010, 0.009, 0.002, 0.010
+WINDOW = 9
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_MASKS = 8
+_QUALITIES = (70, 100)
+
+
+def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_points: int) -> LatencyTables:
+    """Latency tables of the paper's testbed for a run that plays other frames with another model.
+
+    Args:
+        model_id, model: of the run's detector, for whose place ViTDet-L stands.
+        grid: of the run's frames.
+        restoration_points: N of the run's detector, spread over ViTDet-L's four.
+    """
+    vitdet_l = preset("vitdet_l").with_window(WINDOW)
+    regions = grid.region_patches.size
+    halved = WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=inference_s(vitdet_l, (540, 960)))
+    blanked = WholeFrame(encode_s=BLANK_AND_ENCODE_S, decode_s=DECODE_S, inference_s=INFERENCE_S[FULL_HD])
+    return LatencyTables(
+        device="Jetson Orin Nano (as published)",
+        server="RTX 5090 (as published)",
+        model=model,
+        model_id=model_id,
+        width_px=grid.width_px,
+        height_px=grid.height_px,
+        regions=regions,
+        encode=EncodeTable(
+            downsampled_regions=(0, 1),
+            qualities=_QUALITIES,
+            encode_s=((ENCODE_S,) * len(_QUALITIES), (PACK_AND_ENCODE_S,) * len(_QUALITIES)),
+        ),
+        decode_s=DECODE_S,
+        inference=tuple(_line(vitdet_l, point, regions) for point in range(restoration_points + 1)),
+        stages=StageTimes(
+            prepare_s=0.0,
+            tracking_step_s=TRACKING_STEP_S,
+            tracking_object_s=0.0,
+            motion_s=MOTION_S,
+            estimation_s=ESTIMATION_S,
+            optimization_s=OPTIMIZATION_S,
+            halved=halved,
+            blanked=blanked,
+        ),
+        host={"source": "figures stated in the ViTMAlis paper, see vitmalis.virtual.testbed"},
+    )
+
+
+def inference_s(
+    config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_] | None = None, point: int = 0
+) -> float:
+    """Seconds for a frame of (height, width) pixels, from the line through the two that are stated."""
+    stated = sorted((_flops(config, size), duration_s) for size, duration_s in INFERENCE_S.items())
+    (few, few_s), (many, many_s) = stated
+    return few_s + (many_s - few_s) * (_flops(config, size, mask, point) - few) / (many - few)
+
+
+def _flops(config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_] | None = None, point: int = 0) -> int:
+    return vit_cost(config.vit, config.region_grid(*size), mask, point).flops
+
+
+def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
+    """LM^inf over the run's regions, fitted to a 1080p frame's with equal shares downsampled."""
+    shape, draws = config.region_grid(*FULL_HD).shape, np.random.default_rng(point)
+    counts = np.array(_SHARES) * regions
+    seconds = np.array([np.mean([_drawn_s(config, point, shape, s, draws) for _ in range(_MASKS)]) for s in _SHARES])
+    slope, intercept = np.polyfit(counts, seconds, 1)
+    misses = seconds - (intercept + slope * counts)
+    total = float(((seconds - seconds.mean()) ** 2).sum())
+    return InferenceFit(
+        restoration_point=point,
+        intercept_s=float(intercept),
+        slope_s=float(slope),
+        r2=1 - float((misses**2).sum()) / total if total > 1e-12 else 1.0,
+        residual_s=float(np.sqrt((misses**2).mean())),
+        largest_residual_s=float(np.abs(misses).max()),
+        samples=len(_SHARES),
+    )
+
+
+def _drawn_s(
+    config: DetectorConfig, point: int, shape: tuple[int, int], share: float, draws: np.random.Generator
+) -> float:
+    """Inference with so many regions downsampled, drawn at random."""
+    regions = shape[0] * shape[1]
+    mask = draws.permutation(np.arange(regions) < round(share * regions)).reshape(shape)
+    return inference_s(config, FULL_HD, mask, point)

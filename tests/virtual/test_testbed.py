@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitmalis.detector.config import preset
+from vitmalis.errors import UserError
+from vitmalis.policy import OffloadDecision
+from vitmalis.types import Configuration
+from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.testbed import FULL_HD, NHD, inference_s, paper_testbed
+
+GRID = preset("vitdet_tiny").region_grid(540, 960)  # 4 x 6 regions
+
+
+def test_what_the_paper_states_comes_out() -> None:
+    vitdet_l = preset("vitdet_l").with_window(9)
+    assert inference_s(vitdet_l, FULL_HD) == pytest.approx(0.281)
+    assert inference_s(vitdet_l, NHD) == pytest.approx(0.039)
+    durations = Durations(paper_testbed("id", "vitdet_tiny", GRID, 4))
+    full, packed = OffloadDecision(Configuration()), OffloadDecision(Configuration(), np.ones((4, 6), bool))
+    blanked = OffloadDecision(Configuration(), blank_mask=np.ones((4, 6), bool))
+    halved = OffloadDecision(Configuration(), frame_downsampling=2)
+    codec_s = [durations.encode_s(0, d) + durations.decode_s(0, d) for d in (full, halved, blanked, packed)]
+    assert codec_s == pytest.approx([0.030, 0.030, 0.038, 0.039])
+    assert [durations.inference_s(0, sent) for sent in (full, blanked)] == pytest.approx([0.281, 0.281])
+    assert durations.inference_s(0, halved) == pytest.approx(inference_s(vitdet_l, (540, 960)))
+    assert durations.motion_s(0) == 0.010
+
+
+def test_later_restoration_and_more_regions_save_more() -> None:
+    tables = paper_testbed("id", "vitdet_tiny", GRID, 4)
+    slopes = [fit.slope_s for fit in tables.inference]
+    assert slopes[0] == pytest.approx(0.0, abs=1e-12)
+    assert all(later < earlier for earlier, later in zip(slopes, slopes[1:], strict=False))
+    assert all(fit.r2 > 0.99 for fit in tables.inference)
+    assert tables.inference_s(24, 4) < 0.4 * 0.281
+
+
+def test_a_size_that_nobody_profiled_is_refused() -> None:
+    durations = Durations(paper_testbed("id", "vitdet_tiny", GRID, 4))
+    with pytest.raises(UserError, match="4 times smaller was not profiled"):
+        durations.encode_s(0, OffloadDecision(Configuration(), frame_downsampling=4))

@@ -1,0 +1,169 @@
+"""The virtual driver with exact durations: every time in the records can be computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.server.blob_server import GEOMETRY, BlobDetector
+from vitmalis.client.session import ClientSession
+from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
+from vitmalis.network import messages
+from vitmalis.network.link import wire_bytes
+from vitmalis.network.trace import constant_trace
+from vitmalis.policy import build_policy
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
+from vitmalis.types import Configuration
+from vitmalis.video.encode import write_clip
+from vitmalis.video.spec import VideoSpec
+from vitmalis.virtual.client import VirtualClient
+from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.events import EventQueue
+from vitmalis.virtual.network import DirectConnection, connect, upload, zmtp_bytes
+from vitmalis.virtual.server import VirtualServer
+
+WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 10.0, 30
+HALVED = WholeFrame(encode_s=0.01, decode_s=0.01, inference_s=0.06)
+STAGES = StageTimes(
+    prepare_s=0.001,
+    tracking_step_s=0.004,
+    tracking_object_s=0.001,
+    motion_s=0.002,
+    estimation_s=0.003,
+    optimization_s=0.001,
+    halved=HALVED,
+    blanked=HALVED,
+    spread={"encode": 0.1, "decode": 0.1, "inference": 0.1, "tracking": 0.1, "motion": 0.1},
+)
+TABLES = LatencyTables(
+    device="d", server="s", model="vitdet_tiny", model_id="m", width_px=WIDTH, height_px=HEIGHT, regions=6,
+    encode=EncodeTable(downsampled_regions=(0,), qualities=(95,), encode_s=((0.02,),)),
+    decode_s=0.03,
+    inference=(InferenceFit(
+        restoration_point=0, intercept_s=0.2, slope_s=0.0, r2=1.0, residual_s=0.0, largest_residual_s=0.0, samples=2
+    ),),
+    stages=STAGES,
+)  # fmt: skip
+
+
+def red_box(frame_index: int) -> tuple[int, int, int, int]:
+    x = 40 + 2 * frame_index
+    return x, 64, x + 64, 128
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
+    path = tmp_path_factory.mktemp("film") / "red.mp4"
+    rng = np.random.default_rng(0)
+    wall, images = rng.integers(60, 140, (HEIGHT // 8, WIDTH // 8, 1), np.uint8).repeat(8, 0).repeat(8, 1), []
+    for i in range(FRAMES):
+        image = wall.repeat(3, 2)
+        x0, y0, x1, y1 = red_box(i)
+        image[y0:y1, x0:x1] = 230, 20, 20
+        images.append(image)
+    write_clip(path, images, FPS, (WIDTH, HEIGHT))
+    return VideoSpec("red", str(path), FPS, 0, FRAMES, WIDTH, HEIGHT)
+
+
+def play(video: VideoSpec, policy: str, seed: int | None = None, mbps: float | None = None, **session: object):
+    told = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
+    client = VirtualClient(
+        msgspec.structs.replace(told, **session),
+        build_policy(policy),
+        VirtualServer(BlobDetector(), video, "sha"),
+        DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0)),
+        Durations(TABLES, seed),
+    )
+    client.play()
+    return client.recorder
+
+
+def test_a_run_without_a_network_by_hand(video: VideoSpec) -> None:
+    records = play(video, "back2back")
+    offloads, frames = records.offloads(), records.frames()
+    # 20 + 30 + 200 ms a full frame; at 250 ms frame 2 is the newest, at 500 ms frame 5 (captured right then or before).
+    assert [o.e2e_latency_s for o in offloads] == pytest.approx([0.25] * len(offloads))
+    assert [o.start_time_s for o in offloads[:3]] == pytest.approx([0.0, 0.25, 0.5])
+    assert [o.frame_index for o in offloads[:2]] == [0, 2]
+    assert [(o.encode_s, o.decode_s, o.inference_s, o.queue_s, o.network_s) for o in offloads] == [
+        pytest.approx((0.02, 0.03, 0.2, 0.0, 0.0), abs=1e-12)
+    ] * len(offloads)
+    assert [f.frame_index for f in frames] == list(range(FRAMES))
+    assert [f.render_time_s for f in frames] == pytest.approx([(i + 1) / FPS for i in range(FRAMES)])
+    assert [f.source for f in frames[:3]] == ["none", "none", "stale"]  # the result comes at 250 ms, shown at 300
+    assert frames[2].shown_frame_index == 0
+    np.testing.assert_allclose(frames[2].detections.boxes_xyxy[0], red_box(0), atol=3)
+
+
+def test_the_tracker_takes_its_time(video: VideoSpec) -> None:
+    records = play(video, "trackb2b")
+    # Result of frame 0 at 251 ms (the copy takes 1): frames 1 and 2 are caught up in 2 x (4 + 1) ms.
+    frames = records.frames()
+    assert frames[2].source == "tracker"
+    assert (frames[2].result_frame_index, frames[2].shown_frame_index) == (0, 2)
+    assert frames[2].tracking_s == pytest.approx(0.010)
+    assert frames[3].tracking_s == pytest.approx(0.005)
+
+
+def test_uploads_follow_the_trace_and_results_take_half_the_rtt(video: VideoSpec) -> None:
+    offload = play(video, "back2back", mbps=1.0).offloads()[0]
+    header = messages.Offload.of(0, 0, (WIDTH, HEIGHT), Configuration(), window_size=5, downsampling_factor=2)
+    assert offload.payload_bytes is not None
+    size = wire_bytes(zmtp_bytes([len(messages.encode(header)[0]), offload.payload_bytes]))
+    assert offload.transfer_s == pytest.approx(size * 8 / 1e6, abs=0.030)  # opportunities of 1504 bytes are 12 ms apart
+    assert offload.rtt_s == pytest.approx(0.040, abs=0.013)
+    assert offload.e2e_latency_s == pytest.approx(0.25 + offload.network_s)
+
+
+def test_two_runs_are_equal_to_the_bit(video: VideoSpec, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        records = play(video, "trackb2b", seed=3, mbps=2.0)
+        info = RecordsInfo(policy="trackb2b", clip="red", clock="virtual")
+        write_frames(tmp_path / name / FRAMES_FILE, records.frames(), info)
+        write_offloads(tmp_path / name / OFFLOADS_FILE, records.offloads(), info)
+    for file in (FRAMES_FILE, OFFLOADS_FILE):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_another_seed_takes_other_times_around_the_same_median(video: VideoSpec) -> None:
+    runs = [[o.inference_s for o in play(video, "back2back", seed=seed).offloads()] for seed in (1, 2)]
+    assert runs[0] != runs[1]
+    assert np.median(runs[0] + runs[1]) == pytest.approx(0.2, rel=0.1)
+    first = Durations(TABLES, 1)
+    assert first.motion_s(5) == Durations(TABLES, 1).motion_s(5) != first.motion_s(6)
+
+
+def test_an_overdue_offload_is_lost_and_its_result_thrown_away(video: VideoSpec) -> None:
+    records = play(video, "back2back", offload_timeout_s=0.15)
+    offloads = records.offloads()
+    assert {o.status for o in offloads[:-1]} == {"lost"}
+    assert all("0.15 s" in o.reason for o in offloads[:-1])
+    assert all(f.source == "none" for f in records.frames())
+
+
+def test_an_offload_under_way_at_the_end_may_still_end_or_not(video: VideoSpec) -> None:
+    assert play(video, "back2back").offloads()[-1].status == "ok"
+    lost = play(video, "back2back", drain_s=0.0).offloads()[-1]
+    assert (lost.status, lost.reason) == ("lost", "the run ended first")
+
+
+def test_an_upload_is_announced_first() -> None:
+    header = messages.Offload.of(7, 3, (96, 64), Configuration(), window_size=5, downsampling_factor=2)
+    sent = upload(connect("emulated", constant_trace(12.0, 20.0)), 1.0, header, 50_000)
+    assert sent.announced_s == pytest.approx(1.011, abs=0.002)
+    assert sent.transfer_s == pytest.approx(50_000 * 8 / 12e6, rel=0.06)
+
+
+def test_things_happen_in_the_order_of_time_and_then_of_calls() -> None:
+    queue, seen = EventQueue(), []
+    queue.at(0.2, lambda: seen.append("c"))
+    queue.at(0.1, lambda: (seen.append("a"), queue.at(0.1, lambda: seen.append("b"))))
+    queue.at(0.3, lambda: seen.append("d"))
+    queue.run_before(0.3)
+    assert seen == ["a", "b", "c"]
+    assert (queue.now_s, queue.next_s) == (0.3, 0.3)
+    with pytest.raises(ValueError, match="has passed"):
+        queue.at(0.25, lambda: None)
