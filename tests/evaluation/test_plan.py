@@ -75,6 +75,5 @@ def test_estimators_of_another_model_are_a_stand_in(
     ],
 )
 def test_what_cannot_be_had_on_a_clock_is_refused(overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            make_plan(typed(compose("evaluate", overrides=overrides)), Terminal())
+    with pytest.raises(UserError, match=told), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        make_plan(typed(compose("evaluate", overrides=overrides)), Terminal())

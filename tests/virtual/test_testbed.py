@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def test_later_restoration_and_more_regions_save_more() -> None:
     tables = paper_testbed("id", "vitdet_tiny", GRID, 4)
     slopes = [fit.slope_s for fit in tables.inference]
     assert slopes[0] == pytest.approx(0.0, abs=1e-12)
-    assert all(later < earlier for earlier, later in zip(slopes, slopes[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(slopes))
     assert all(fit.r2 > 0.99 for fit in tables.inference)
     assert tables.inference_s(24, 4) < 0.4 * 0.281
 
