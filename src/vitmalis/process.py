@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +36,35 @@ def exit_on_stdin_eof() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="stdin-watch", daemon=True).start()
+
+
+class Interrupts:
+    """SIGINT and SIGTERM, which end the work under way once and in order, and never what is done to keep its results.
+
+    Made in the main thread; from then on signals outside `raised` are only noted.
+    """
+
+    def __init__(self) -> None:
+        self._raising = False
+        self._seen = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        first, self._seen = not self._seen, True
+        if first and self._raising:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt at the first signal inside the block, or at its start if one came before."""
+        self._raising = True
+        try:
+            if self._seen:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._raising = False
 
 
 class Child:

@@ -28,6 +28,8 @@ SOURCES = ("remote", "tracker", "stale", "none")
 """Where rendered boxes come from: the server's result for this very frame, the local tracker, an older result shown
 unmoved, nothing yet."""
 STATUSES = ("ok", "lost", "failed")
+ENDINGS = ("complete", "interrupted", "failed")
+"""How a run ended; rows of all but the first stop where it did."""
 
 _INT, _FLOAT, _BOOL, _TEXT = pa.int64(), pa.float64(), pa.bool_(), pa.string()
 _INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
@@ -135,6 +137,7 @@ class RecordsInfo:
     clip: str
     trace: str = ""
     clock: str = "realtime"
+    ended: str = "complete"
     schema_version: int = SCHEMA_VERSION
 
 

@@ -5,73 +5,81 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
+import os
 import sys
 from pathlib import Path
 
 import cv2
+import msgspec
 
+from vitmalis.client.keeping import check_output, keep_records
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
-from vitmalis.process import announce_ready, exit_on_stdin_eof
-from vitmalis.records import (
-    DECISIONS_FILE,
-    FRAMES_FILE,
-    OFFLOADS_FILE,
-    RecordsInfo,
-    write_decisions,
-    write_frames,
-    write_offloads,
-)
+from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof
 
 
-def main() -> int:
-    """Parse, play, write; returns the exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.client",
         description="Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",
-        epilog="evaluate.py writes the session file and starts this; the records are the same either way.",
+        epilog="evaluate.py writes the session file and starts this. For a device of its own, python -m "
+        "evaluation.prepare makes a folder with all it needs (docs/two_machines.md); the records are the same.",
     )
-    parser.add_argument(
-        "--session", type=Path, required=True, help="JSON file of vitmalis.client.session.ClientSession"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("--session", type=Path, required=True, help="JSON file of vitmalis.client.session.ClientSession")
+    add("--address", help="of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
+    add("--output", help="folder for the records instead of the session's")
+    add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
+    return parser
+
+
+def main() -> int:
+    """Parse, play, write; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
+    arguments = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the run in order, with its records
+    interrupts = Interrupts()
     exit_on_stdin_eof()
     cv2.setNumThreads(arguments.threads)
     try:
-        return play(read_session(arguments.session))
+        session = read_session(arguments.session)
+        address = os.path.expandvars(arguments.address or session.server_address)
+        output_dir = arguments.output or session.output_dir
+        return play(msgspec.structs.replace(session, server_address=address, output_dir=output_dir), interrupts)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def play(session: ClientSession) -> int:
-    """Play a session; progress goes to standard output, one JSON object a line."""
+def play(session: ClientSession, interrupts: Interrupts) -> int:
+    """Play a session; progress goes to standard output, one JSON object a line.
+
+    What was played is written however it ended; the records say how.
+    """
 
     def progress(frames: int, offloads: int, lost: int) -> None:
-        print(
-            json.dumps({"progress": frames, "frames": session.video.frames, "offloads": offloads, "lost": lost}),
-            flush=True,
-        )
+        say({"progress": frames, "frames": session.video.frames, "offloads": offloads, "lost": lost})
 
+    check_output(Path(session.output_dir))
     client = RealtimeClient(session, progress, on_connected=lambda: announce_ready(session.server_address))
+    ended = "failed"
     try:
-        client.play()
-        interrupted = False
+        with interrupts.raised():
+            client.play()
+        ended = "complete"
     except KeyboardInterrupt:
-        interrupted = True
-    info = RecordsInfo(policy=session.policy, clip=session.video.name, trace=session.trace, clock="realtime")
-    output_dir = Path(session.output_dir)
-    write_frames(output_dir / FRAMES_FILE, client.recorder.frames(), info)
-    write_offloads(output_dir / OFFLOADS_FILE, client.recorder.offloads(), info)
-    if decisions := client.recorder.decisions():
-        write_decisions(output_dir / DECISIONS_FILE, decisions, info)
-    print(json.dumps({"done": not interrupted}), flush=True)
-    return 130 if interrupted else 0
+        ended = "interrupted"
+    finally:
+        if client.recorder.frame_count:
+            keep_records(client.recorder, session, ended)
+    say({"done": ended == "complete"})
+    return 0 if ended == "complete" else 130
+
+
+def say(report: dict[str, object]) -> None:
+    """One JSON line on standard output."""
+    print(json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,11 @@ class ClientMachine:
         """The offload that has no answer yet."""
         return self._offload.offload_id if self._offload else None
 
+    @property
+    def link_up(self) -> bool:
+        """Whether offloads may be started."""
+        return self._link_up
+
     def stop_offloading(self) -> None:
         """Start no further offload; the one under way may still end."""
         self._stopped = True

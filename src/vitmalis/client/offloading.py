@@ -52,7 +52,7 @@ class OffloadWorker(Worker):
         self._geometry = geometry
         self._model_id = model_id
         self._endpoint = ClientEndpoint()
-        self._starts: queue.SimpleQueue[StartOffload] = queue.SimpleQueue()
+        self._starts: queue.SimpleQueue[StartOffload | None] = queue.SimpleQueue()  # None: connect anew
         self._under_way: dict[int, _Sent] = {}
 
     @property
@@ -63,6 +63,12 @@ class OffloadWorker(Worker):
     def submit(self, start: StartOffload) -> None:
         """Encode and send; the outcome is reported as `ResultArrived` or `OffloadRefused`."""
         self._starts.put(start)
+        self._endpoint.wake()
+
+    def reconnect(self) -> None:
+        """Connect anew: after an outage that is done sooner than TCP tries again what it has in hand, and the offload
+        that was given up need not cross the link before the next."""
+        self._starts.put(None)
         self._endpoint.wake()
 
     def stop(self) -> None:
@@ -79,9 +85,16 @@ class OffloadWorker(Worker):
                 for event in self._endpoint.poll(timeout_s=1.0):
                     self._on_event(event)
                 while not self._starts.empty():
-                    self._send(self._starts.get())
+                    self._start(self._starts.get())
         finally:
             self._endpoint.close()
+
+    def _start(self, start: StartOffload | None) -> None:
+        if start is not None:
+            self._send(start)
+            return
+        self._under_way.clear()
+        self._endpoint.connect(self._address)
 
     def _send(self, start: StartOffload) -> None:
         height, width = start.frame.image.shape[:2]

@@ -218,6 +218,9 @@ class RealtimeClient:
                 self._offload_worker.submit(action)
             case EndOffload():
                 self.recorder.offload_ended(action)
+                if action.status == "lost" and self._machine.link_up:  # given up: no answer in time
+                    self._handle(LinkChanged(up=False, reason=action.reason))
+                    self._offload_worker.reconnect()
             case Track() | CatchUp():
                 self._tracker_worker.submit(action)
             case AnalyseMotion():

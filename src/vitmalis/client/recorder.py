@@ -108,6 +108,11 @@ class Recorder:
         return self._lost
 
     @property
+    def frame_count(self) -> int:
+        """Frames rendered so far."""
+        return len(self._rendered)
+
+    @property
     def offload_count(self) -> int:
         """Offloads started so far."""
         return len(self._offloads)
