@@ -108,7 +108,7 @@ def decision_pass(states: Sequence[ClientState], repeats: int) -> dict[str, Any]
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        policy, estimators = policy_on(Path(folder))
+        policy = policy_on(Path(folder))
         for state in itertools.islice(itertools.cycle(states), repeats + 1):
             decision, took_ms = timed(policy.decide, state)
             why = decision.explanation
@@ -122,7 +122,6 @@ def decision_pass(states: Sequence[ClientState], repeats: int) -> dict[str, Any]
         "estimation_ms": estimation_ms,
         "optimization_ms": optimization_ms,
         "configurations": CONFIGURATIONS,
-        "estimators": estimators,
     }
 
 
