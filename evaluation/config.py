@@ -103,6 +103,14 @@ class OutputOptions(_Section, frozen=True):
     film_seconds: NotNegative
 
 
+class SweepOptions(_Section, frozen=True):
+    """`sweep`: where runs that are made together lie, and which need not be made again."""
+
+    name: str
+    rerun: bool
+    index: str
+
+
 class MlflowOptions(_Section, frozen=True):
     """`mlflow`: where the run is kept."""
 
@@ -127,6 +135,7 @@ class EvaluationConfig(_Section, frozen=True):
     inference_cache: InferenceCacheOptions
     references: ReferenceOptions
     output: OutputOptions
+    sweep: SweepOptions
     mlflow: MlflowOptions
 
     @property
@@ -188,14 +197,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def flat(config: EvaluationConfig) -> dict[str, str]:
     """Every option as `section.key`, for MLflow's parameters; where results are kept is none of them."""
     sections = msgspec.to_builtins(config)
-    del sections["mlflow"]
+    del sections["mlflow"], sections["sweep"]
     return dict(_flatten("", sections))
 
 
 def config_hash(config: EvaluationConfig) -> str:
     """Twelve hexadecimal digits, equal for runs that were asked for the same thing."""
     wanted = msgspec.to_builtins(config)
-    for section in ("mlflow", "output", "references", "inference_cache"):
+    for section in ("mlflow", "output", "references", "inference_cache", "sweep"):
         del wanted[section]
     return hashlib.sha256(msgspec.json.encode(wanted, order="deterministic")).hexdigest()[:12]
 

@@ -11,6 +11,8 @@ import msgspec
 
 from evaluation import processes
 from evaluation.config import EvaluationConfig, flat
+from evaluation.finished import FinishedRun, FinishedRuns
+from evaluation.identity import Identity, identify
 from evaluation.models import loaded_detector
 from evaluation.plan import Plan, describe, fetch_weights, make_plan, stand_ins, tags_of
 from evaluation.processes import Played, Served
@@ -36,19 +38,46 @@ class References:
     model_id: str = ""
 
 
-def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | None = None) -> dict[str, float]:
-    """Run one evaluation; returns its metrics by name.
+def evaluate(
+    config: EvaluationConfig, place: RunPlace, terminal: Terminal | None = None, *, wait: bool = True
+) -> dict[str, float]:
+    """Run one evaluation, or take over an equal one that a sweep need not make again; returns its metrics by name.
+
+    Args:
+        config: what is asked for.
+        place: where it leaves its results.
+        terminal: shows what goes on.
+        wait: whether to wait where another process is making the same run of a sweep.
 
     Raises:
         UserError: something a user can mend; other exceptions are bugs. Either way the MLflow run ends as FAILED, and
             as KILLED on KeyboardInterrupt.
+        RunElsewhere: another process is making this run, and one should not wait.
     """
     terminal = terminal or Terminal()
     (place.directory / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
     plan = make_plan(config, terminal)
+    identity = identify(plan)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    finished = FinishedRuns(Path(config.sweep.index))
+    if identity is None or place.sweep is None:
+        return _make(plan, identity, place, store, finished, terminal)
+    with finished.claimed(identity.digest(), wait):
+        equal = None if config.sweep.rerun else finished.find(identity.digest(), store)
+        if equal is None:
+            return _make(plan, identity, place, store, finished, terminal)
+        return _take_over(equal, plan, place, store, terminal)
+
+
+def _make(
+    plan: Plan, identity: Identity | None, place: RunPlace, store: Store, finished: FinishedRuns, terminal: Terminal
+) -> dict[str, float]:
+    """Play and judge; the run is FINISHED in MLflow, then in its folder, then for all other sweeps."""
+    config, digest = plan.config, identity.digest() if identity else ""
+    place.forget_summary()
     terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
-    with store.run(plan.title, tags_of(plan, place)) as run, _logs_kept(run, place.directory):
+    tags = tags_of(plan, place) | {"identity": digest}
+    with store.run(plan.title, tags) as run, _logs_kept(run, place.directory):
         run.log_params(flat(config))
         run.log_artifact(_write_config(config, place.directory))
         fetch_weights(config.model)
@@ -57,9 +86,25 @@ def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal | Non
         metrics = summarise(played.frames, played.offloads, references.detections, plan.rule) | extra
         run.log_metrics(metrics)
         report(plan, played, references.detections, run, place.directory, terminal)
-    place.write_summary("FINISHED", metrics, run_id=run.run_id)
+    place.write_summary("FINISHED", metrics, run_id=run.run_id, identity=digest)
+    if identity is not None:
+        finished.note(
+            FinishedRun(
+                identity=digest, run_dir=place.run_dir, run_id=run.run_id, store=store.name, metrics=dict(metrics)
+            )
+        )
     terminal.result(metrics, _places(config, place))
     return metrics
+
+
+def _take_over(equal: FinishedRun, plan: Plan, place: RunPlace, store: Store, terminal: Terminal) -> dict[str, float]:
+    """Let an equal run stand for this one; it may have been made right here before the sweep was interrupted."""
+    terminal.note(f"{plan.title}: an equal run has finished, {equal.run_dir} (sweep.rerun=true makes it again)")
+    if equal.run_dir != place.run_dir:
+        facts = {"run_id": equal.run_id, "run_dir": equal.run_dir, "identity": equal.identity}
+        place.write_summary("FINISHED", equal.metrics, skipped=True, **facts)
+        store.tag(equal.run_id, {f"sweep.taken_over.{place.parent_run_id}": str(place.number)})
+    return equal.metrics
 
 
 def play_realtime(

@@ -237,6 +237,8 @@ def tags_of(plan: Plan, place: RunPlace) -> dict[str, str]:
     tags |= {f"stand_in.{key}": value for key, value in stand_ins(plan).items()}
     if place.sweep is not None:
         tags |= {"sweep": str(place.sweep), "sweep.number": str(place.number)}
+        if place.parent_run_id:
+            tags["mlflow.parentRunId"] = place.parent_run_id
     return tags
 
 

@@ -1,4 +1,8 @@
-"""The MLflow store: made once however many processes start together, and no run left RUNNING that no longer runs."""
+"""The MLflow store: made once however many processes start together, and no run left RUNNING that no longer runs.
+
+A run says which process on which host makes it, and while it lasts, that it is still there. Whoever opens the store
+next ends the runs of this host whose process is gone, and those of other hosts that have long said nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _PARAM_LIMIT = 6000
 _BATCH = 100
+HEARTBEAT_S = 60.0
+"""How often a run says that it is still there."""
+SILENT_S = 1800.0
+"""A run of another host that said nothing for longer is dead; long enough for clocks that differ and slow servers."""
 
 
 class Store:
@@ -48,14 +56,31 @@ class Store:
             with lock:  # MLflow creates its tables and experiments without one
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
                 location = artifact_dir.resolve().as_uri() if database else None
-                found = self.client.get_experiment_by_name(experiment)
-                self.experiment_id: str = (
-                    found.experiment_id if found else self.client.create_experiment(experiment, location)
-                )
+                self.experiment_id: str = self._experiment(experiment, location)
         except MlflowException as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"mlflow.tracking_uri={tracking_uri}: cannot open the store: {reason}") from error
+        self.name = f"{tracking_uri} {experiment}"
         self._end_dead_runs()
+
+    def _experiment(self, name: str, location: str | None) -> str:
+        """Id of the experiment, made if there is none; on a server, another machine may be making it right now."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(name, location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self.client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise UserError(
+                f"mlflow.experiment={name}: that experiment was deleted: restore it (`mlflow experiments restore "
+                f"--experiment-id {found.experiment_id if found else '...'}`) or choose another name"
+            )
+        return str(found.experiment_id)
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
@@ -66,7 +91,8 @@ class Store:
             with deferred_signals():
                 all_tags = {**tags, **_process_tags()}
                 run = Run(self.client, self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info)
-            yield run
+            with self._heartbeat(run.run_id):
+                yield run
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
@@ -80,10 +106,69 @@ class Store:
                 with deferred_signals():
                     self.client.set_terminated(run.run_id, status)
 
+    def has_finished(self, run_id: str) -> bool:
+        """Whether the store holds this run, finished and not deleted."""
+        info = self._info(run_id)
+        return info is not None and (info.status, info.lifecycle_stage) == ("FINISHED", "active")
+
+    def create_parent(self, name: str, tags: Mapping[str, str]) -> str:
+        """Begin the run of a whole sweep, which stays open until `end`; returns its id."""
+        all_tags = {**tags, **_process_tags()}
+        return str(self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
+
+    def reopen(self, run_id: str) -> bool:
+        """Go on with a sweep's run from this process; false if the store no longer has it."""
+        info = self._info(run_id)
+        if info is None or info.lifecycle_stage != "active":
+            return False
+        Run(self.client, info).tag(_process_tags())
+        self.client.update_run(run_id, status="RUNNING")
+        return True
+
+    def end(self, run_id: str, status: str, metrics: Mapping[str, float]) -> None:
+        """Close a sweep's run."""
+        info = self._info(run_id)
+        if info is not None:
+            Run(self.client, info).log_metrics(metrics)
+            self.client.set_terminated(run_id, status)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run that is no longer being written."""
+        info = self._info(run_id)
+        if info is not None:
+            Run(self.client, info).tag(tags)
+
+    def _info(self, run_id: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id).info if run_id else None
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    @contextmanager
+    def _heartbeat(self, run_id: str) -> Iterator[None]:
+        """Say from time to time that a run is still there, for as long as the block lasts."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(HEARTBEAT_S):
+                with suppress(Exception):  # a server that is away for a moment is no reason to end a run
+                    self.client.set_tag(run_id, "process.heartbeat", f"{time.time():.0f}")
+
+        thread = threading.Thread(target=beat, name="mlflow heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def _end_dead_runs(self) -> None:
-        """Mark runs of this host whose process is gone (killed outright, power cut) as KILLED."""
-        query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{platform.node()}'"
-        for run in self.client.search_runs([self.experiment_id], query):
+        """Mark runs whose process is gone (killed outright, power cut) as KILLED."""
+        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
             if not _alive(run.data.tags):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
@@ -156,10 +241,20 @@ def _lock_beside(path: Path) -> FileLock:
 def _process_tags() -> dict[str, str]:
     process = psutil.Process()
     started = f"{process.create_time():.3f}"
-    return {"process.host": platform.node(), "process.pid": str(process.pid), "process.started": started}
+    return {
+        "process.host": platform.node(),
+        "process.pid": str(process.pid),
+        "process.started": started,
+        "process.heartbeat": f"{time.time():.0f}",
+    }
 
 
 def _alive(tags: Mapping[str, str]) -> bool:
+    """Whether the process that writes a run is there, as far as one can know; a run of somebody else's is let be."""
+    if "process.pid" not in tags:
+        return True
+    if tags["process.host"] != platform.node():
+        return time.time() - float(tags.get("process.heartbeat", "inf")) < SILENT_S
     try:
         process = psutil.Process(int(tags["process.pid"]))
         return abs(process.create_time() - float(tags["process.started"])) < 1.0  # else the number was given anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,10 @@ class Terminal:
         """Something a person should know about the result."""
         self._console.print(Text(f"warning: {text}", style="yellow"))
 
+    def note(self, text: str) -> None:
+        """Something that happened and needs no care."""
+        self._console.print(Text(text, style="dim"), soft_wrap=True)
+
     def result(self, metrics: Mapping[str, float], places: Mapping[str, str]) -> None:
         """The numbers of a run, and where to look further."""
         table = Table(box=None, show_header=False, padding=(0, 2))
@@ -131,6 +136,15 @@ class Terminal:
             if summary.get("error"):
                 self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
         self._console.print(Text.assemble(("  runs: ", "dim"), str(sweep)), soft_wrap=True)
+
+    def tally(self, summaries: Sequence[Mapping[str, Any]], sweep: Path) -> None:
+        """Counts of a sweep too long for a table, and what failed."""
+        count = Counter("taken over" if summary["skipped"] else summary["status"].lower() for summary in summaries)
+        self._line(f"{len(summaries)} runs: " + ", ".join(f"{number} {status}" for status, number in count.items()))
+        for summary in summaries:
+            if summary.get("error"):
+                self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
+        self._line(f"  runs: {sweep}")
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

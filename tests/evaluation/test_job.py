@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(folder: Path) -> EvaluationConfig:
+def config(folder: Path, tmp_path: Path) -> EvaluationConfig:
     overrides = [
         "video=file",
         f"video.path={folder}/clip.mp4",
@@ -59,6 +59,7 @@ def config(folder: Path) -> EvaluationConfig:
         "eval.seconds=2",
         f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db",
         f"mlflow.artifact_dir={folder}/artifacts",
+        f"sweep.index={tmp_path}/finished",
     ]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return typed(compose("evaluate", overrides=overrides))

@@ -30,6 +30,12 @@ class EstimatorPair:
         return f"estimators learned from samples of {self.size.model} {', '.join(others)}, used with {model_id}"
 
 
+def pair_files(model: str, kind: str, folder: str | Path | None = None) -> tuple[Path, Path]:
+    """Files of the size and the accuracy estimator that `load_pair` would read, whether or not they exist."""
+    place = Path(str(files("vitmalis.estimation"))) / "data" / model if folder is None else Path(folder)
+    return place / f"size_{kind}.json", place / f"accuracy_{kind}.json"
+
+
 def load_pair(model: str, kind: str = "mlp", folder: str | Path | None = None) -> EstimatorPair:
     """Load both estimators of one kind.
 
@@ -43,8 +49,8 @@ def load_pair(model: str, kind: str = "mlp", folder: str | Path | None = None) -
     """
     if kind not in KINDS:
         raise UserError(f"estimator kind '{kind}' is unknown; choose one of {', '.join(KINDS)}")
-    place = files("vitmalis.estimation") / "data" / model if folder is None else Path(folder)
-    sources = place / f"size_{kind}.json", place / f"accuracy_{kind}.json"
+    sources = pair_files(model, kind, folder)
+    place = sources[0].parent
     if missing := [source.name for source in sources if not source.is_file()]:
         raise UserError(
             f"there are no estimators of model '{model}' ({', '.join(missing)} missing in {place}); make them with "

@@ -1,0 +1,133 @@
+"""What a run is, down to the bytes: two runs of one identity would tell the same, so the second need not be made."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from evaluation.config import ModelOptions, config_hash
+from evaluation.plan import PROJECT, Plan, processor
+from vitmalis.network.traces import Trace
+from vitmalis.paths import file_sha256
+from vitmalis.video.spec import VideoSpec
+
+JUDGES = ("job.py", "models.py", "plan.py", "processes.py", "virtual.py")
+"""Files of evaluation/ that decide what a run records; the others show it, keep it, or read the configuration."""
+LIBRARIES = ("av", "numpy", "opencv-python-headless", "torch", "torchvision")
+"""Libraries whose results are recorded: decoded pictures, compressed bytes, tracks, boxes."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's results depend on, each as a digest or a name; a run that differs in one of them is another run.
+
+    Attributes:
+        config: what was asked for, without what only says where results are kept (`config_hash`).
+        code: the Python files of src/vitmalis and of evaluation/ that decide what is recorded.
+        libraries: versions of `LIBRARIES`.
+        clip: the video file's bytes, and which frames of it are played at what rate and size.
+        trace: rates and round-trip times as played; empty for a link without emulation.
+        model_id: the detector and its weights.
+        latency_tables: those of the virtual clock and of the policy, by content.
+        estimators: those of the policy, by content; empty for a policy without.
+        machine: host and processor in real time, where they matter; empty in virtual time, where they do not.
+    """
+
+    config: str
+    code: str
+    libraries: str
+    clip: str
+    trace: str
+    model_id: str
+    latency_tables: str
+    estimators: str
+    machine: str
+
+    def digest(self) -> str:
+        """Thirty-two hexadecimal digits."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:32]
+
+
+def identify(plan: Plan) -> Identity | None:
+    """The identity of a planned run; None for a live source, which never shows the same thing twice."""
+    config = plan.config
+    if plan.clip.live:
+        return None
+    return Identity(
+        config=config_hash(config),
+        code=code_digest(),
+        libraries=_digest([(name, version(name)) for name in LIBRARIES]),
+        clip=clip_digest(plan.clip),
+        trace=trace_digest(plan.trace) if plan.emulated else "",
+        model_id=configured_model_id(config.model),
+        latency_tables=files_digest([plan.latency_tables, plan.policy_options.get("latency_tables")]),
+        estimators=_estimators_digest(plan.policy_options),
+        machine="" if config.virtual else _digest([platform.node(), processor()]),
+    )
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Of the code that decides what a run records, by file name and content; as it was when this process began."""
+    package = PROJECT / "src" / "vitmalis"
+    return sources_digest(PROJECT, [*package.rglob("*.py"), *(PROJECT / "evaluation" / name for name in JUDGES)])
+
+
+def sources_digest(root: Path, paths: list[Path]) -> str:
+    """Of files by their path below `root` and their content, in whatever order they are given."""
+    return _digest(sorted((path.relative_to(root).as_posix(), _sha256(path)) for path in paths))
+
+
+def clip_digest(clip: VideoSpec) -> str:
+    """Of a video file's bytes and the played part of it; its name and place do not count."""
+    part = clip.fps, clip.start_frame, clip.frames, clip.width, clip.height
+    return _digest([file_sha256(Path(clip.path)), part])
+
+
+def trace_digest(trace: Trace) -> str:
+    """Of everything that a link does with a trace; its name does not count."""
+    digest = hashlib.sha256(repr(trace.duration_s).encode())
+    for column in (trace.time_s, trace.uplink_mbps, trace.rtt_ms, trace.opportunities_ms):
+        digest.update(b"|none" if column is None else b"|" + column.tobytes())
+    return digest.hexdigest()
+
+
+def files_digest(paths: list[Path | str | None]) -> str:
+    """Of the contents of files, in this order; None where there is none."""
+    return _digest([None if path is None else _sha256(Path(path)) for path in paths])
+
+
+@lru_cache(maxsize=8)
+def configured_model_id(model: ModelOptions) -> str:
+    """`model_id` of the detector that would be loaded, without loading it.
+
+    Raises:
+        UserError: an unknown model, or weights that cannot be had.
+    """
+    from vitmalis.detector import preset
+    from vitmalis.detector.detector import model_id, weights_path
+
+    config = preset(model.name).with_window(model.window)
+    return model_id(config, file_sha256(weights_path(config, model.weights)), model.precision)
+
+
+def _estimators_digest(policy_options: dict[str, Any]) -> str:
+    if "estimator" not in policy_options:
+        return ""
+    from vitmalis.estimation.shipped import pair_files
+
+    options = policy_options["model"], policy_options["estimator"], policy_options.get("estimators")
+    return files_digest(list(pair_files(*options)))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
