@@ -1,0 +1,73 @@
+"""Every shipped experiment: it sweeps without -m, has the grid it says, and each of its runs is typed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from evaluation.cli import CONF_DIR
+from evaluation.config import typed
+
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+SIZES = {"quick": 10, "ablation": 60, "fig8": 360, "fig12": 288, "table2": 216, "full": 2400}
+
+
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("evaluate", overrides=list(overrides), return_hydra_config=hydra)
+
+
+def jobs(*overrides: str) -> list[list[str]]:
+    """The overrides of every run, as Hydra's sweeper finds them."""
+    params = composed(*(o for o in overrides if "," not in o), hydra=True).hydra.sweeper.params
+    parsed = OverridesParser.create().parse_overrides([*(f"{key}={params[key]}" for key in params), *overrides])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    return batch
+
+
+def test_every_experiment_is_known_here() -> None:
+    assert set(SIZES) == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_sweeps_its_grid(name: str) -> None:
+    assert composed(f"experiment={name}", hydra=True).hydra.mode.name == "MULTIRUN"
+    runs = jobs(f"experiment={name}")
+    assert len(runs) == len({tuple(run) for run in runs}) == SIZES[name]
+    # Options of one run do not change what those of another mean, so each value has to compose once.
+    seen: set[str] = set()
+    for run in runs:
+        if not seen.issuperset(run):
+            seen.update(run)
+            options = typed(composed(*run))
+            assert options.clock.name == "virtual"
+            assert options.output.film_seconds == 0
+
+
+def test_the_full_grid_is_the_papers() -> None:
+    runs = [dict(option.split("=", 1) for option in run) for run in jobs("experiment=full")]
+    assert {run["video"] for run in runs} == {"walkS", "walkB", "walkR", "driveN", "cycleS"}
+    traces = {(run["trace"], run["trace.index"]) for run in runs}
+    assert traces == {(kind, str(i)) for kind, i in itertools.product(("4g", "5g"), range(30))}
+    assert len({run["policy"] for run in runs}) == 8
+    assert typed(composed("experiment=full")).eval.seconds == 300
+
+
+def test_real_clips_are_added_by_one_override() -> None:
+    assert len(jobs("experiment=fig8", "clips=all")) == 10 * 12 * 5
+    assert len(jobs("experiment=fig8", "video=drive_day,indoor")) == 2 * 12 * 5
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF_DIR / "clips").glob("*.yaml")))
+def test_clips_are_known_ones(name: str) -> None:
+    videos = {path.stem for path in (CONF_DIR / "video").glob("*.yaml")}
+    assert set(composed(f"clips={name}", hydra=True).hydra.sweeper.params.video.split(",")) <= videos
+
+
+def test_real_time_is_one_override_away() -> None:
+    assert typed(composed("experiment=fig8", "clock=realtime")).clock.name == "realtime"
