@@ -1,7 +1,11 @@
-"""What is made of a run's records: plots, a film, and their place in MLflow."""
+"""What is made of a run's records: plots, a film, and their place in MLflow.
+
+`python -m evaluation.report SWEEP` makes the report of many runs (evaluation/study).
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -85,3 +89,9 @@ def _counted(images: Iterator[RgbImage], total: int, step: Step) -> Iterator[Rgb
     for done, image in enumerate(images, 1):
         yield image
         step(done, total)
+
+
+if __name__ == "__main__":
+    from evaluation.study.cli import main
+
+    sys.exit(main())

@@ -139,7 +139,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_summaries(sweep: Path) -> list[dict[str, Any]]:
     """The summaries of a sweep's runs so far, in the order of their numbers."""
     paths = sorted(sweep.glob(f"*/{SUMMARY_FILE}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [json.loads(path.read_text()) for path in paths]
+    return [{"run_dir": str(path.parent), **json.loads(path.read_text())} for path in paths]
 
 
 def print_comparison(sweep: Path) -> bool:
