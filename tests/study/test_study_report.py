@@ -34,7 +34,8 @@ def write_run(folder: Path, number: int, policy: str, clip: str, f1: float, stat
         )
         for i in range(3)
     ]  # fmt: skip
-    write_offloads(place / OFFLOADS_FILE, [*offloads, OffloadRecord(offload_id=3, frame_index=31, start_time_s=9.0, status="lost")], info)  # fmt: skip
+    lost = OffloadRecord(offload_id=3, frame_index=31, start_time_s=9.0, status="lost")
+    write_offloads(place / OFFLOADS_FILE, [*offloads, lost], info)
     stages = ("e2e_latency", "network", "inference", "encode", "decode")
     metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
     metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}

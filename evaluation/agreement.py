@@ -1,0 +1,143 @@
+"""Do both clocks tell the same? `python -m evaluation.agreement`: the same runs in real and in virtual time, compared.
+
+The real-time run is the check on the virtual one: run it on a machine with nothing else to do. Runs are kept in a
+folder of their own, and those that have finished there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from evaluation.cli import CONF_DIR, MISTAKES, one_line
+from evaluation.config import typed
+from evaluation.sweep import SUMMARY_FILE, RunPlace
+from vitmalis.paths import atomic_path
+
+COMPARED = {
+    "rendering_f1": "rendering F1",
+    "e2e_latency_s_median": "E2E median",
+    "e2e_latency_s_p90": "E2E p90",
+    "offload_interval_frames_median": "interval",
+}
+"""Metrics that are compared, and how they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How far the clocks may lie apart in one pair.
+
+    Attributes:
+        rendering_f1: of rendering F1, absolutely.
+        e2e: of the median E2E latency, relatively to real time.
+    """
+
+    rendering_f1: float
+    e2e: float
+
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether a row of `compared` lies within."""
+        f1, e2e = row["rendering_f1"], row["e2e_latency_s_median"]
+        near = abs(f1["virtual"] - f1["real"]) <= self.rendering_f1
+        return near and abs(e2e["virtual"] / e2e["real"] - 1) <= self.e2e
+
+
+def compared(real: dict[str, float], virtual: dict[str, float]) -> dict[str, Any]:
+    """Both clocks' values of each metric."""
+    return {metric: {"real": real[metric], "virtual": virtual[metric]} for metric in COMPARED}
+
+
+def run_once(folder: Path, overrides: Sequence[str]) -> dict[str, float]:
+    """Metrics of a run in this folder: those it left when it finished, or of making it now.
+
+    Raises:
+        UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
+    """
+    summary = folder / SUMMARY_FILE
+    if summary.is_file():
+        known = json.loads(summary.read_text())
+        if known["status"] == "FINISHED" and list(known["overrides"]) == list(overrides):
+            return dict(known["metrics"])
+    from evaluation.job import evaluate
+
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = typed(compose("evaluate", overrides=list(overrides)))
+    place = RunPlace(folder, overrides=tuple(overrides))
+    with place.summary_on_failure():
+        return evaluate(config, place)
+
+
+def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band) -> dict[str, Any]:
+    """Make all runs that are missing and compare.
+
+    Args:
+        folder: of the runs.
+        pairs: video, trace and policy of each.
+        common: overrides of all.
+        band: what is accepted.
+    """
+    rows = []
+    for video, trace, policy in pairs:
+        metrics = {}
+        for clock in ("realtime", "virtual"):
+            told = [f"video={video}", f"trace={trace}", f"policy={policy}", f"clock={clock}", "output.film_seconds=0"]
+            metrics[clock] = run_once(folder / f"{video}-{trace}-{policy}-{clock}", [*told, *common])
+        row = compared(metrics["realtime"], metrics["virtual"])
+        rows.append({"video": video, "trace": trace, "policy": policy, **row, "within": band.holds(row)})
+    return {"rows": rows, "within": all(row["within"] for row in rows), "band": [band.rendering_f1, band.e2e]}
+
+
+def show(result: dict[str, Any]) -> None:
+    """One table on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="real | virtual")
+    for title in ("video", "trace", "policy", *COMPARED.values(), "within"):
+        table.add_column(title)
+    for row in result["rows"]:
+        cells = [_both(metric, row[metric]["real"], row[metric]["virtual"]) for metric in COMPARED]
+        table.add_row(row["video"], row["trace"], row["policy"], *cells, "yes" if row["within"] else "NO")
+    Console(stderr=True, width=140).print(table)
+
+
+def _both(metric: str, real: float, virtual: float) -> str:
+    if "_s_" in metric:
+        return f"{1e3 * real:.0f} | {1e3 * virtual:.0f} ms ({100 * (virtual / real - 1):+.0f} %)"
+    return f"{real:.3g} | {virtual:.3g} ({virtual - real:+.3g})"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns 0 within the band, 1 outside, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.agreement", description=__doc__.splitlines()[0])
+    parser.add_argument("--video", default="market1906", help="one or more, by commas (default: %(default)s)")
+    parser.add_argument("--trace", default="4g,5g", help="likewise (default: %(default)s)")
+    parser.add_argument("--policy", default="trackb2b,vitmalis", help="likewise (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/agreement"), help="of the runs")
+    parser.add_argument("--f1-band", type=float, default=0.03, help="accepted of rendering F1 (default: %(default)s)")
+    parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted of median E2E (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", help="further options of evaluate.py, such as eval.seconds=20")
+    options = parser.parse_args(arguments)
+    pairs = list(itertools.product(*(getattr(options, name).split(",") for name in ("video", "trace", "policy"))))
+    try:
+        result = agree(options.folder, pairs, options.overrides, Band(options.f1_band, options.e2e_band))
+    except MISTAKES as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    show(result)
+    with atomic_path(options.folder / "agreement.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    return 0 if result["within"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The agreement job: what it compares, what it accepts, and that finished runs are not made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from evaluation import agreement, job
+from evaluation.agreement import Band, compared, main, run_once
+from evaluation.config import EvaluationConfig
+from evaluation.sweep import RunPlace
+
+METRICS = {
+    "rendering_f1": 0.50,
+    "e2e_latency_s_median": 0.40,
+    "e2e_latency_s_p90": 0.50,
+    "offload_interval_frames_median": 12.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("f1", "e2e_s", "within"), [(0.53, 0.40, True), (0.475, 0.44, True), (0.54, 0.40, False), (0.50, 0.45, False)]
+)
+def test_the_band(f1: float, e2e_s: float, within: bool) -> None:
+    virtual = METRICS | {"rendering_f1": f1, "e2e_latency_s_median": e2e_s}
+    assert Band(0.0301, 0.1001).holds(compared(METRICS, virtual)) is within
+
+
+def test_each_run_is_made_once_and_a_changed_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def evaluate(config: EvaluationConfig, place: RunPlace) -> dict[str, float]:
+        made.append(config.clock.name)
+        metrics = METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
+        place.write_summary("FINISHED", metrics)
+        return metrics
+
+    monkeypatch.setattr(job, "evaluate", evaluate)
+    arguments = ["--policy", "trackb2b", "--trace", "4g", "--folder", str(tmp_path), "eval.seconds=1"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert made == ["realtime", "virtual"]
+    assert main([*arguments, "--f1-band", "0.001"]) == 1
+    assert main([*arguments[:-1], "eval.seconds=2"]) == 0
+    assert made == ["realtime", "virtual"] * 2
+    told = json.loads((tmp_path / "agreement.json").read_text())
+    assert told["rows"][0]["rendering_f1"] == {"real": 0.51, "virtual": 0.5}
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--folder", str(tmp_path), "--policy", "none"]) == 2
+    assert "policy=none is unknown" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "FAILED", "overrides": [], "metrics": {}}))
+
+    def evaluate(config: EvaluationConfig, place: RunPlace) -> dict[str, float]:
+        return METRICS
+
+    monkeypatch.setattr(job, "evaluate", evaluate)
+    overrides: Sequence[str] = []
+    assert run_once(tmp_path, overrides) == METRICS
+    assert agreement.COMPARED.keys() == METRICS.keys()
