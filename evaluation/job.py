@@ -128,7 +128,7 @@ def play_virtual(
     from evaluation.virtual import play_virtually
 
     references = find_references(plan, run, terminal)
-    played, cache_metrics = play_virtually(plan, references.model_id, directory, terminal)
+    played, cache_metrics = play_virtually(plan, references.model_id, references.detections or [], directory, terminal)
     return played, references, cache_metrics
 
 

@@ -128,6 +128,10 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
 
 def _check_clock(config: EvaluationConfig) -> None:
     """Refuse what cannot be had on the clock that was chosen."""
+    if not config.virtual and config.policy_kind == "oracle":
+        raise UserError(
+            "policy=oracle looks into the future, which only the virtual clock can show it: add clock=virtual"
+        )
     if not config.virtual:
         if config.latency.name != "measured" or config.latency.tables is not None:
             raise UserError(

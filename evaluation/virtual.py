@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
+from vitmalis.types import Detections
 
 if TYPE_CHECKING:
     from vitmalis.virtual.cache import InferenceCache
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
 CACHE_FOLDER = "inference"
 
 
-def play_virtually(plan: Plan, model_id: str, directory: Path, terminal: Terminal) -> tuple[Played, dict[str, float]]:
+def play_virtually(
+    plan: Plan, model_id: str, references: Sequence[Detections], directory: Path, terminal: Terminal
+) -> tuple[Played, dict[str, float]]:
     """Play the clip on the virtual clock and write its records.
 
     Args:
         plan: of the run, with latency tables.
         model_id: of the references.
+        references: of every frame, which an oracle may see.
         directory: for the records.
         terminal: shows progress.
 
@@ -66,6 +71,7 @@ def play_virtually(plan: Plan, model_id: str, directory: Path, terminal: Termina
             _durations(plan),
             lambda done, offloads, lost: step(done, plan.clip.frames, f"{offloads} offloads, {lost} lost"),
         )
+        client.show_the_future(references, plan.rule)
         client.play()
     recorder = client.recorder
     played = Played(recorder.frames(), recorder.offloads(), recorder.decisions())

@@ -70,6 +70,7 @@ def test_estimators_of_another_model_are_a_stand_in(
     ("overrides", "told"),
     [
         (["latency=paper_testbed"], "add clock=virtual"),
+        (["policy=oracle"], "only the virtual clock"),
         (["clock=virtual", "server.spawn=false"], "no server elsewhere"),
         (["clock=virtual", "video=camera"], "plays in real time only"),
     ],

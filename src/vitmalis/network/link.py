@@ -13,6 +13,7 @@ of any number of packets, costs one binary search, however long the link was idl
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -65,6 +66,10 @@ class TraceLink:
     def of(cls, trace: Trace) -> TraceLink:
         """The uplink of a trace; its round-trip times are not the link's business."""
         return cls(trace.delivery_opportunities_ms(), trace.period_ms)
+
+    def __deepcopy__(self, _: object) -> TraceLink:
+        """A link in the same state; the opportunities, which nobody writes, are shared."""
+        return copy.copy(self)
 
     @property
     def period_ms(self) -> int:

@@ -8,6 +8,7 @@ from vitmalis.errors import UserError
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome, Policy
 from vitmalis.policy.explanation import DecisionExplanation
+from vitmalis.policy.oracle import Oracle
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.policy.trackroi import TrackRoI
 from vitmalis.policy.trackud import TrackUD
@@ -29,6 +30,7 @@ POLICIES: dict[str, type[Policy]] = {
     "trackroi": TrackRoI,
     "trackud": TrackUD,
     "vitmalis": ViTMAlis,
+    "oracle": Oracle,
 }
 
 

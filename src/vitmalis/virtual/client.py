@@ -10,7 +10,7 @@ frame takes longer than a frame interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vitmalis.client.events import (
@@ -30,18 +30,21 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.machine import ClientMachine
-from vitmalis.client.offloading import offload_header
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import run_tracking
-from vitmalis.policy import OffloadDecision, OffloadOutcome, Policy
+from vitmalis.metrics import DEFAULT_RULE, MatchRule
+from vitmalis.policy import OffloadDecision, Policy
+from vitmalis.policy.oracle import Oracle
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.tracker import OpticalFlowTracker
-from vitmalis.types import Frame
+from vitmalis.types import Detections, Frame
 from vitmalis.video.spec import open_video
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
-from vitmalis.virtual.network import Connection, upload
+from vitmalis.virtual.foresight import VirtualForesight
+from vitmalis.virtual.journey import travel
+from vitmalis.virtual.network import Connection
 from vitmalis.virtual.server import VirtualServer
 
 Progress = Callable[[int, int, int], None]
@@ -92,6 +95,20 @@ class VirtualClient:
         self._images = open_video(session.video)
         self._under_way: int | None = None
         self._server_free_s = 0.0
+
+    def show_the_future(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
+        """Let an oracle see what is to come, and what it is judged by; other policies are not told."""
+        if isinstance(self._policy, Oracle):
+            foresight = VirtualForesight(
+                self._session,
+                self._server,
+                self._connection,
+                self._durations,
+                references,
+                rule,
+                lambda: self._server_free_s,
+            )
+            self._policy.lend(foresight)
 
     def play(self) -> None:
         """Run to the end of the clip, then let the offload under way end."""
@@ -160,35 +177,23 @@ class VirtualClient:
 
     def _offload(self, start: StartOffload) -> None:
         """Follow an offload to its result, which is an event to come."""
-        number, times_s = start.offload_id, self._durations.decision_s(start.decision)
-        start = replace(start, decision=_timed(start.decision, times_s))
-        answer = self._server.answer(start.frame, start.decision)
-        encode_start_s = self._clock.now_s + sum(times_s)
-        encode_s = self._durations.encode_s(number, start.decision)
-        self.recorder.offload_started(start, encode_start_s, sum(times_s))
-        self.recorder.encoded(number, encode_start_s, encode_s, answer.payload_bytes)
-        header = offload_header(start, self._session.geometry)
-        sent = upload(self._connection, encode_start_s + encode_s, header, answer.payload_bytes)
-        served_s = max(sent.arrived_s, self._server_free_s)
-        decode_s = self._durations.decode_s(number, start.decision)
-        inference_s = self._durations.inference_s(number, start.decision)
-        self._server_free_s = served_s + decode_s + inference_s
-        received_s = self._connection.download(self._server_free_s)
-        network_s = received_s - self._server_free_s + sent.arrived_s - encode_start_s - encode_s
-        outcome = OffloadOutcome(
-            frame_index=start.frame.index,
-            decision=start.decision,
-            payload_bytes=answer.payload_bytes,
-            encode_s=encode_s,
-            decode_s=decode_s,
-            inference_s=inference_s,
-            transfer_s=sent.transfer_s,
-            rtt_s=network_s - sent.transfer_s,
-            e2e_latency_s=received_s - encode_start_s,
-            queue_s=served_s - sent.arrived_s,
+        start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
+        number, answer = start.offload_id, self._server.answer(start.frame, start.decision)
+        journey = travel(
+            start,
+            answer.payload_bytes,
+            now_s=self._clock.now_s,
+            server_free_s=self._server_free_s,
+            geometry=self._session.geometry,
+            connection=self._connection,
+            durations=self._durations,
         )
+        self._server_free_s = journey.server_free_s
+        self.recorder.offload_started(start, journey.encode_start_s, journey.decision_s)
+        self.recorder.encoded(number, journey.encode_start_s, journey.outcome.encode_s, answer.payload_bytes)
         self._under_way = number
-        self._clock.at(received_s, lambda: self._receive(ResultArrived(number, answer.detections, outcome)))
+        result = ResultArrived(number, answer.detections, journey.outcome)
+        self._clock.at(journey.received_s, lambda: self._receive(result))
 
     def _receive(self, result: ResultArrived) -> None:
         """As in real time, a result that comes after the next offload was sent is thrown away."""
