@@ -169,8 +169,13 @@ class Store:
     def _end_dead_runs(self) -> None:
         """Mark runs whose process is gone (killed outright, power cut) as KILLED."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-            if not _alive(run.data.tags):
+            # Looked at again once its process is known to be gone: it may have finished since the search.
+            if not _alive(run.data.tags) and self._running(run.info.run_id):
                 self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def _running(self, run_id: str) -> bool:
+        info = self._info(run_id)
+        return info is not None and info.status == "RUNNING"
 
 
 class Run:
@@ -257,6 +262,7 @@ def _alive(tags: Mapping[str, str]) -> bool:
         return time.time() - float(tags.get("process.heartbeat", "inf")) < SILENT_S
     try:
         process = psutil.Process(int(tags["process.pid"]))
-        return abs(process.create_time() - float(tags["process.started"])) < 1.0  # else the number was given anew
+        # Else the number was given anew; the system's idea of when it booted may move by a second or two.
+        return abs(process.create_time() - float(tags["process.started"])) < 5.0
     except psutil.NoSuchProcess:
         return False

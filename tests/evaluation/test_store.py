@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
-from evaluation.store import Store, deferred_signals
+from evaluation import store as module
+from evaluation.store import SILENT_S, Store, deferred_signals
 from vitmalis.errors import UserError
 
 
@@ -113,3 +115,66 @@ def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nonsense://here"):
         Store("nonsense://here", "tests", tmp_path)
+
+
+def test_an_experiment_that_another_machine_made_meanwhile_is_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file lock holds between machines: the server refuses the second, which then asks again."""
+    known = store.client.get_experiment(store.experiment_id)
+    answers = [None, known]
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: answers.pop(0))
+    uri, _, _ = store.name.rpartition(" ")
+    assert Store(uri, "tests", tmp_path).experiment_id == store.experiment_id
+    assert answers == []
+
+
+def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    made = Store(uri, "gone", tmp_path)
+    made.client.delete_experiment(made.experiment_id)
+    with pytest.raises(UserError, match=rf"mlflow.experiment=gone: .* --experiment-id {made.experiment_id}"):
+        Store(uri, "gone", tmp_path)
+
+
+def test_a_run_of_another_machine_is_ended_when_it_has_long_said_nothing(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first = Store(uri, "hosts", tmp_path)
+    now, tags = time.time(), {"process.host": "another", "process.pid": "1", "process.started": "0"}
+    silent, there, foreign = (
+        first.client.create_run(first.experiment_id, tags=each).info.run_id
+        for each in (
+            tags | {"process.heartbeat": f"{now - 2 * SILENT_S}"},
+            tags | {"process.heartbeat": f"{now - SILENT_S / 2}"},
+            {},
+        )
+    )
+    Store(uri, "hosts", tmp_path)
+    assert [status(first, run_id) for run_id in (silent, there, foreign)] == ["KILLED", "RUNNING", "RUNNING"]
+
+
+def test_a_run_says_that_it_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    with store.run("long", {}) as run:
+        first = store.client.get_run(run.run_id).data.tags["process.heartbeat"]
+        deadline = time.monotonic() + 20
+        while store.client.get_run(run.run_id).data.tags["process.heartbeat"] == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = store.create_parent("quick", {})
+
+    def ends_and_is_gone(_: object) -> bool:
+        store.end(run_id, "FINISHED", {})
+        return False
+
+    monkeypatch.setattr(module, "_alive", ends_and_is_gone)
+    uri, _, _ = store.name.rpartition(" ")
+    Store(uri, "tests", Path("unused"))
+    assert status(store, run_id) == "FINISHED"
+    assert store.has_finished(run_id)
+    assert not store.has_finished("no such run")
