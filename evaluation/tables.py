@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 import psutil
 from filelock import FileLock
 
-from evaluation.config import EvaluationConfig
+from evaluation.config import EvaluationConfig, ModelOptions
 from evaluation.models import loaded_detector
 from evaluation.plan import processor
 from evaluation.terminal import Terminal
@@ -59,19 +60,21 @@ def run_tables(config: EvaluationConfig, width_px: int, height_px: int, terminal
     if config.virtual and latency.tables is not None:
         return Path(latency.tables)
     if config.virtual and latency.name == "paper_testbed":
-        return _testbed_tables(config, width_px, height_px)
+        return _testbed_tables(config.model, width_px, height_px, cache_dir())
     return latency_tables(config, width_px, height_px, terminal)
 
 
-def _testbed_tables(config: EvaluationConfig, width_px: int, height_px: int) -> Path:
+@lru_cache(maxsize=8)
+def _testbed_tables(model: ModelOptions, width_px: int, height_px: int, folder: Path) -> Path:
+    """Worked out once in a process: it takes a second, and a sweep asks thousands of times."""
     from vitmalis.virtual.testbed import paper_testbed
 
-    detector = loaded_detector(config.model)
+    detector = loaded_detector(model)
     geometry = detector.geometry
     tables = paper_testbed(
         detector.model_id, detector.name, geometry.grid(width_px, height_px), geometry.restoration_points
     )
-    path = cache_dir() / "latency" / f"paper_testbed-{detector.model_id}-{width_px}x{height_px}-v{VERSION}.json"
+    path = folder / "latency" / f"paper_testbed-{detector.model_id}-{width_px}x{height_px}-v{VERSION}.json"
     save_latency_tables(tables, path)
     return path
 
