@@ -23,7 +23,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["policy=nope"], "policy=nope is unknown: choose one of back2back, trackb2b"),
+        (["policy=nope"], "policy=nope is unknown: choose one of back2back, oracle, trackb2b"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
         (["model=yolo"], "model=yolo is unknown: choose one of vitdet_b"),
         (["eval.secs=3"], "there is no option 'eval.secs'"),
@@ -49,7 +49,7 @@ def test_a_mistake_gets_one_line(arguments: list[str], expected: str, tmp_path: 
 def test_help_helps(tmp_path: Path) -> None:
     result = evaluate("--help", cwd=tmp_path)
     assert result.returncode == 0
-    for word in ("policy: back2back, trackb2b", "python evaluate.py -m", "trace.index=0..29", "make ui"):
+    for word in ("policy: back2back, oracle, trackb2b", "python evaluate.py -m", "trace.index=0..29", "make ui"):
         assert word in result.stdout
     assert not list(tmp_path.iterdir())
 

@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.client",
         description="Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",
-        epilog="evaluate.py writes the session file and starts this. For a device of its own, python -m "
-        "evaluation.prepare makes a folder with all it needs (docs/two_machines.md); the records are the same.",
+        epilog="evaluate.py writes the session file (session.json in a run's folder) and starts this; the records are "
+        "the same either way.",
     )
     add = parser.add_argument
     add("--session", type=Path, required=True, help="JSON file of vitmalis.client.session.ClientSession")

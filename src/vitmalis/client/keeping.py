@@ -64,7 +64,7 @@ def keep_records(recorder: Recorder, session: ClientSession, ended: str) -> None
         _write(rescue, recorder, session, ended)
     except OSError as error:
         raise UserError(f"{problem} nor elsewhere: they are lost; free some space and play again") from error
-    raise UserError(f"{problem}: they are in '{rescue}'; move them there and see python -m evaluation.judge --help")
+    raise UserError(f"{problem}: they are in '{rescue}'; move them there")
 
 
 def _write(directory: Path, recorder: Recorder, session: ClientSession, ended: str) -> None:
