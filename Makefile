@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install evaluate test test-slow lint format ui clean
+.PHONY: help install evaluate test test-slow notebooks lint format ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,10 @@ test: $(INSTALLED) ## Run the quick tests (ARGS="-k link" narrows them)
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
+	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $$book || exit 1; done
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/python -m ruff check .
