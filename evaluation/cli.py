@@ -45,7 +45,9 @@ def evaluate_one(config: DictConfig) -> float | None:
     A user's mistake is told here and does not reach Hydra, which would add lines of its own; a sweep goes on after it.
     """
     _end_in_order()
-    place = RunPlace.of(HydraConfig.get())
+    hydra_config = HydraConfig.get()
+    _check_place(Path(hydra_config.runtime.cwd))
+    place = RunPlace.of(hydra_config)
     try:
         with place.summary_on_failure():
             from evaluation.config import typed
@@ -86,6 +88,14 @@ def main() -> int:
     if interrupted:
         return 130
     return 2 if _state.told or failed else 0
+
+
+def _check_place(started: Path) -> None:
+    """Relative paths mean the same here and where the sweep was started, or results would lie where nobody looks."""
+    if Path.cwd().resolve() != started.resolve():
+        raise UserError(
+            f"this worker runs in {Path.cwd()}, the sweep in {started}: start workers there (docs/cluster.md)"
+        )
 
 
 def _evaluate(options: EvaluationConfig, place: RunPlace, wait: bool) -> float | None:

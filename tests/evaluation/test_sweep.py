@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from evaluation import cli
 from evaluation.finished import FinishedRun, FinishedRuns
 from evaluation.parent import close_parent, open_parent
 from evaluation.store import Store
@@ -170,3 +171,10 @@ def test_summaries_hold_what_reports_read(tmp_path: Path, monkeypatch: pytest.Mo
         "run_id": "x",
         "identity": "abc",
     }
+
+
+def test_a_worker_in_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli._check_place(tmp_path)
+    with pytest.raises(UserError, match="start workers there"):
+        cli._check_place(tmp_path.parent)
