@@ -16,7 +16,7 @@ from evaluation.identity import Identity, identify
 from evaluation.models import loaded_detector
 from evaluation.plan import Plan, describe, fetch_weights, make_plan, stand_ins, tags_of
 from evaluation.processes import Played, Served
-from evaluation.report import FILM_FILE, report
+from evaluation.run_report import FILM_FILE, report
 from evaluation.store import Run, Store
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal

@@ -1,4 +1,4 @@
-"""The notebooks: stored with results and without this machine's paths; the one that needs no earlier run really runs."""
+"""The notebooks: stored with results and without paths of a machine; the one that needs no earlier run really runs."""
 
 from __future__ import annotations
 
