@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from evaluation.config import ModelOptions, config_hash
 from evaluation.plan import PROJECT, Plan, processor
 from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
+from vitmalis.provenance import digest, library_versions, sources_digest
 from vitmalis.video.spec import VideoSpec
 
 JUDGES = ("job.py", "models.py", "plan.py", "processes.py", "virtual.py")
 """Files of evaluation/ that decide what a run records; the others show it, keep it, or read the configuration."""
-LIBRARIES = ("av", "numpy", "opencv-python-headless", "torch", "torchvision")
-"""Libraries whose results are recorded: decoded pictures, compressed bytes, tracks, boxes."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +27,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         config: what was asked for, without what only says where results are kept (`config_hash`).
         code: the Python files of src/vitmalis and of evaluation/ that decide what is recorded.
-        libraries: versions of `LIBRARIES`.
+        libraries: versions of `vitmalis.provenance.LIBRARIES`.
         clip: the video file's bytes, and which frames of it are played at what rate and size.
         trace: rates and round-trip times as played; empty for a link without emulation.
         model_id: the detector and its weights.
@@ -61,13 +59,13 @@ def identify(plan: Plan) -> Identity | None:
     return Identity(
         config=config_hash(config),
         code=code_digest(),
-        libraries=_digest([(name, version(name)) for name in LIBRARIES]),
+        libraries=digest(library_versions()),
         clip=clip_digest(plan.clip),
         trace=trace_digest(plan.trace) if plan.emulated else "",
         model_id=configured_model_id(config.model),
         latency_tables=files_digest([plan.latency_tables, plan.policy_options.get("latency_tables")]),
         estimators=_estimators_digest(plan.policy_options),
-        machine="" if config.virtual else _digest([platform.node(), processor()]),
+        machine="" if config.virtual else digest([platform.node(), processor()]),
     )
 
 
@@ -78,28 +76,23 @@ def code_digest() -> str:
     return sources_digest(PROJECT, [*package.rglob("*.py"), *(PROJECT / "evaluation" / name for name in JUDGES)])
 
 
-def sources_digest(root: Path, paths: list[Path]) -> str:
-    """Of files by their path below `root` and their content, in whatever order they are given."""
-    return _digest(sorted((path.relative_to(root).as_posix(), _sha256(path)) for path in paths))
-
-
 def clip_digest(clip: VideoSpec) -> str:
     """Of a video file's bytes and the played part of it; its name and place do not count."""
     part = clip.fps, clip.start_frame, clip.frames, clip.width, clip.height
-    return _digest([file_sha256(Path(clip.path)), part])
+    return digest([file_sha256(Path(clip.path)), part])
 
 
 def trace_digest(trace: Trace) -> str:
     """Of everything that a link does with a trace; its name does not count."""
-    digest = hashlib.sha256(repr(trace.duration_s).encode())
+    content = hashlib.sha256(repr(trace.duration_s).encode())
     for column in (trace.time_s, trace.uplink_mbps, trace.rtt_ms, trace.opportunities_ms):
-        digest.update(b"|none" if column is None else b"|" + column.tobytes())
-    return digest.hexdigest()
+        content.update(b"|none" if column is None else b"|" + column.tobytes())
+    return content.hexdigest()
 
 
 def files_digest(paths: list[Path | str | None]) -> str:
     """Of the contents of files, in this order; None where there is none."""
-    return _digest([None if path is None else _sha256(Path(path)) for path in paths])
+    return digest([None if path is None else file_sha256(Path(path)) for path in paths])
 
 
 @lru_cache(maxsize=8)
@@ -123,11 +116,3 @@ def _estimators_digest(policy_options: dict[str, Any]) -> str:
 
     options = policy_options["model"], policy_options["estimator"], policy_options.get("estimators")
     return files_digest(list(pair_files(*options)))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _digest(facts: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -104,7 +104,7 @@ def test_the_trace_counts_as_it_is_played(world: Path) -> None:
     assert digest(without[0]) == digest(without[1]), "without emulation the trace is not played"
 
 
-@pytest.mark.parametrize("ingredient", ["code_digest", "configured_model_id", "version", "clip_digest"])
+@pytest.mark.parametrize("ingredient", ["code_digest", "configured_model_id", "library_versions", "clip_digest"])
 def test_code_libraries_and_weights_count(world: Path, ingredient: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digest(planned(world))
     monkeypatch.setattr(module, ingredient, lambda *_: "another")

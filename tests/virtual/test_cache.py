@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
-KEY = AnswerKey(video_sha256="v", frame=3, width=960, height=540, model_id="m", quality=90, restoration_point=2)
+KEY = AnswerKey(
+    code="c", video_sha256="v", frame=3, width=960, height=540, model_id="m", quality=90, restoration_point=2
+)
 ANSWER = CachedAnswer(12_345, Detections.of([[1.5, 2, 3, 4], [5, 6, 7, 8]], [0.9, 0.25], [0, 5]))
 WRITER = """
 import sys
@@ -56,8 +60,9 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"video_sha256": "w"}, {"frame": 4}, {"width": 810}, {"height": 544}, {"model_id": "n"}, {"quality": 91},
-        {"restoration_point": 1}, {"frame_downsampling": 2}, {"downsample_mask": b"\x80"}, {"blank_mask": b"\x80"},
+        {"code": "d"}, {"video_sha256": "w"}, {"frame": 4}, {"width": 810}, {"height": 544}, {"model_id": "n"},
+        {"quality": 91}, {"restoration_point": 1}, {"frame_downsampling": 2}, {"downsample_mask": b"\x80"},
+        {"blank_mask": b"\x80"},
     ],
 )  # fmt: skip
 def test_whatever_changes_the_answer_changes_the_key(change: dict[str, object]) -> None:
@@ -89,6 +94,24 @@ def test_a_damaged_entry_is_a_miss_and_is_written_anew(tmp_path: Path) -> None:
         assert cache.get(KEY) is None
     cache.put(KEY, ANSWER)
     assert cache.get(KEY) is not None
+
+
+def test_a_store_that_is_none_is_told_and_one_that_refuses_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "cache.db").write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"delete the folder|enabled=false"):
+        InferenceCache(tmp_path / "broken", 10**7)
+    cache = InferenceCache(tmp_path / "full", 10**7)
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(cache._store, "set", full)
+    cache.put(KEY, ANSWER)
+    assert "disk is full" in caplog.text
+    assert cache.get(KEY) is None
 
 
 def test_a_full_cache_forgets_what_was_used_least_recently(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import diskcache
 import msgspec
 import numpy as np
 
+from vitmalis.errors import UserError
 from vitmalis.types import Detections
 
+_log = logging.getLogger(__name__)
+_STORE_ERRORS = (OSError, sqlite3.DatabaseError)
 _VERSION = 1
 """Of the stored form; part of every key, so that entries of another version are not found."""
 
@@ -20,6 +24,7 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
     """All that an answer depends on.
 
     Attributes:
+        code: digest of what makes answers, see `vitmalis.virtual.server.answering_code`.
         video_sha256, frame: the picture, by its file and its place in it.
         width, height: of the frame as it is played, pixels.
         model_id: of the detector, with its weights and preprocessing.
@@ -27,6 +32,7 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
         downsample_mask, blank_mask: bits of bool (rows, cols), packed by rows; empty for none.
     """
 
+    code: str
     video_sha256: str
     frame: int
     width: int
@@ -71,14 +77,23 @@ class InferenceCache:
         directory: made if absent.
         max_bytes: when it is full, the answers used least recently go first.
 
+    Raises:
+        UserError: the store cannot be opened.
+
     Attributes:
         hits, misses: of this object.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        self._store = diskcache.Cache(
-            str(directory), size_limit=max_bytes, eviction_policy="least-recently-used", timeout=60
-        )
+        try:
+            self._store = diskcache.Cache(
+                str(directory), size_limit=max_bytes, eviction_policy="least-recently-used", timeout=60
+            )
+        except _STORE_ERRORS as error:
+            raise UserError(
+                f"inference cache '{directory}' cannot be opened ({error}): delete the folder, or say "
+                "inference_cache.enabled=false"
+            ) from error
         self.hits = 0
         self.misses = 0
 
@@ -86,14 +101,14 @@ class InferenceCache:
         """The answer, or None: nobody stored it, it had to go, or its entry is damaged."""
         try:
             answer = _decoded(self._store.get(key.digest(), retry=True))
-        except (msgspec.MsgspecError, ValueError, TypeError, OSError, sqlite3.DatabaseError):
+        except (msgspec.MsgspecError, ValueError, TypeError, *_STORE_ERRORS):
             answer = None
         self.hits += answer is not None
         self.misses += answer is None
         return answer
 
     def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
-        """Keep an answer."""
+        """Keep an answer; where the disk takes none any more, that is logged and costs an inference later."""
         found = answer.detections
         stored = _Stored(
             answer.payload_bytes,
@@ -101,7 +116,10 @@ class InferenceCache:
             found.scores.astype("<f4").tobytes(),
             found.labels.astype("<i8").tobytes(),
         )
-        self._store.set(key.digest(), msgspec.msgpack.encode(stored), retry=True)
+        try:
+            self._store.set(key.digest(), msgspec.msgpack.encode(stored), retry=True)
+        except _STORE_ERRORS as error:
+            _log.warning("inference cache '%s' did not take an answer: %s", self._store.directory, error)
 
     def close(self) -> None:
         """Let go of the files."""
