@@ -17,15 +17,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables
 from vitmalis.paths import cache_dir, file_sha256
 from vitmalis.policy import build_policy
-from vitmalis.records import (
-    DECISIONS_FILE,
-    FRAMES_FILE,
-    OFFLOADS_FILE,
-    RecordsInfo,
-    write_decisions,
-    write_frames,
-    write_offloads,
-)
+from vitmalis.records import RecordsInfo, write_run
 from vitmalis.types import Detections
 
 if TYPE_CHECKING:
@@ -76,10 +68,7 @@ def play_virtually(
     recorder = client.recorder
     played = Played(recorder.frames(), recorder.offloads(), recorder.decisions())
     info = RecordsInfo(policy=session.policy, clip=session.video.name, trace=session.trace, clock="virtual")
-    write_frames(directory / FRAMES_FILE, played.frames, info)
-    write_offloads(directory / OFFLOADS_FILE, played.offloads, info)
-    if played.decisions:
-        write_decisions(directory / DECISIONS_FILE, played.decisions, info)
+    write_run(directory, info, played.frames, played.offloads, played.decisions)
     if cache is None:
         return played, {}
     return played, {"cache_hits": cache.hits - hits, "cache_misses": cache.misses - misses}

@@ -26,19 +26,7 @@ def medians(durations: Durations, point: int) -> dict[int, float]:
 def fit_point(durations: Durations, point: int) -> InferenceFit:
     """Fit medians over N_d by least squares (paper, section IV-C)."""
     measured = medians(durations, point)
-    counts, seconds = np.array(list(measured)), np.array(list(measured.values()))
-    slope, intercept = np.polyfit(counts, seconds, 1)
-    misses = seconds - (intercept + slope * counts)
-    spread = float(((seconds - seconds.mean()) ** 2).sum())
-    return InferenceFit(
-        restoration_point=point,
-        intercept_s=float(intercept),
-        slope_s=float(slope),
-        r2=1 - float((misses**2).sum()) / spread if spread else 1.0,
-        residual_s=float(np.sqrt((misses**2).mean())),
-        largest_residual_s=float(np.abs(misses).max()),
-        samples=len(counts),
-    )
+    return InferenceFit.through(point, list(measured), list(measured.values()))
 
 
 def is_poor(fit: InferenceFit, durations: Durations, r2: float, residual: float) -> bool:

@@ -172,6 +172,24 @@ def write_decisions(path: Path, rows: Iterable[DecisionRecord], info: RecordsInf
     _write(path, DecisionRecord, rows, info)
 
 
+def write_run(
+    directory: Path,
+    info: RecordsInfo,
+    frames: Iterable[FrameRecord],
+    offloads: Iterable[OffloadRecord],
+    decisions: Sequence[DecisionRecord] = (),
+) -> None:
+    """Write all records of a run; the frames last, so that where they are, the others are too.
+
+    Raises:
+        OSError: the folder does not take them.
+    """
+    write_offloads(directory / OFFLOADS_FILE, offloads, info)
+    if decisions:
+        write_decisions(directory / DECISIONS_FILE, decisions, info)
+    write_frames(directory / FRAMES_FILE, frames, info)
+
+
 def read_frames(path: Path) -> list[FrameRecord]:
     """Frame records in the order written; raises `UserError` for a missing or foreign file."""
     return _read(path, FrameRecord)

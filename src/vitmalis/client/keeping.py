@@ -9,15 +9,7 @@ from pathlib import Path
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
-from vitmalis.records import (
-    DECISIONS_FILE,
-    FRAMES_FILE,
-    OFFLOADS_FILE,
-    RecordsInfo,
-    write_decisions,
-    write_frames,
-    write_offloads,
-)
+from vitmalis.records import RecordsInfo, write_run
 
 ROOM_BYTES = 32 * 2**20
 """Free space without which a session does not start; half an hour's records take some 10 MB."""
@@ -69,7 +61,4 @@ def keep_records(recorder: Recorder, session: ClientSession, ended: str) -> None
 
 def _write(directory: Path, recorder: Recorder, session: ClientSession, ended: str) -> None:
     info = RecordsInfo(policy=session.policy, clip=session.video.name, trace=session.trace, ended=ended)
-    write_offloads(directory / OFFLOADS_FILE, recorder.offloads(), info)
-    if decisions := recorder.decisions():
-        write_decisions(directory / DECISIONS_FILE, decisions, info)
-    write_frames(directory / FRAMES_FILE, recorder.frames(), info)  # last: where it is, the others are
+    write_run(directory, info, recorder.frames(), recorder.offloads(), recorder.decisions())

@@ -85,6 +85,29 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     largest_residual_s: float
     samples: int
 
+    @classmethod
+    def through(cls, restoration_point: int, downsampled_regions: ArrayLike, seconds: ArrayLike) -> InferenceFit:
+        """Fit by least squares (paper, section IV-C).
+
+        Args:
+            restoration_point: beta.
+            downsampled_regions: N_d (n,), at least two different.
+            seconds: inference (n,).
+        """
+        counts, values = np.asarray(downsampled_regions, np.float64), np.asarray(seconds, np.float64)
+        slope, intercept = np.polyfit(counts, values, 1)
+        misses = values - (intercept + slope * counts)
+        spread = float(((values - values.mean()) ** 2).sum())
+        return cls(
+            restoration_point=restoration_point,
+            intercept_s=float(intercept),
+            slope_s=float(slope),
+            r2=1 - float((misses**2).sum()) / spread if spread > 1e-18 else 1.0,  # a level line is met to rounding
+            residual_s=float(np.sqrt((misses**2).mean())),
+            largest_residual_s=float(np.abs(misses).max()),
+            samples=len(counts),
+        )
+
 
 class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Seconds of a frame that is sent as one plain JPEG after something was done to all of it."""

@@ -30,7 +30,7 @@ class Oracle:
     """Takes, per offload, the configuration with which the user will see most; of equal ones the one that is fastest.
 
     It looks one offload ahead and so is no bound on what any policy could reach, only on what better estimates could.
-    Regions are classified as by ViTMAlis.
+    Regions are classified as by ViTMAlis. On the virtual clock its looking ahead takes no time.
 
     Args:
         qualities, tau_ds, restoration_points: its configuration space. Every candidate is really encoded and inferred,

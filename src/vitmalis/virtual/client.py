@@ -33,6 +33,7 @@ from vitmalis.client.machine import ClientMachine
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import run_tracking
+from vitmalis.errors import UserError
 from vitmalis.metrics import DEFAULT_RULE, MatchRule
 from vitmalis.policy import OffloadDecision, Policy
 from vitmalis.policy.oracle import Oracle
@@ -61,6 +62,9 @@ class VirtualClient:
         connection: to the server, its time starting with the first frame.
         durations: of every stage.
         progress: told after every rendered frame.
+
+    Raises:
+        UserError: the device is too slow for the clip's frame rate.
     """
 
     def __init__(
@@ -79,6 +83,11 @@ class VirtualClient:
         self._progress = progress
         self._policy = policy
         self._interval_s = 1.0 / session.video.fps
+        if policy.uses_tracker and (prepare_s := durations.prepare_s(0)) > self._interval_s:
+            raise UserError(
+                f"latency tables: the tracker's copy of a frame takes {1e3 * prepare_s:.0f} ms, frames come every "
+                f"{1e3 * self._interval_s:.0f} ms: such a device loses frames, which the virtual clock does not model"
+            )
         self._clock = EventQueue()
         self._machine = ClientMachine(
             policy,

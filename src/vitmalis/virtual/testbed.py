@@ -91,20 +91,8 @@ def _flops(config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_
 def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
     """LM^inf over the run's regions, fitted to a 1080p frame's with equal shares downsampled."""
     shape, draws = config.region_grid(*FULL_HD).shape, np.random.default_rng(point)
-    counts = np.array(_SHARES) * regions
-    seconds = np.array([np.mean([_drawn_s(config, point, shape, s, draws) for _ in range(_MASKS)]) for s in _SHARES])
-    slope, intercept = np.polyfit(counts, seconds, 1)
-    misses = seconds - (intercept + slope * counts)
-    total = float(((seconds - seconds.mean()) ** 2).sum())
-    return InferenceFit(
-        restoration_point=point,
-        intercept_s=float(intercept),
-        slope_s=float(slope),
-        r2=1 - float((misses**2).sum()) / total if total > 1e-12 else 1.0,
-        residual_s=float(np.sqrt((misses**2).mean())),
-        largest_residual_s=float(np.abs(misses).max()),
-        samples=len(_SHARES),
-    )
+    seconds = [np.mean([_drawn_s(config, point, shape, s, draws) for _ in range(_MASKS)]) for s in _SHARES]
+    return InferenceFit.through(point, np.array(_SHARES) * regions, seconds)
 
 
 def _drawn_s(
