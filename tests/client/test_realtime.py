@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -177,3 +178,28 @@ def test_interrupted_process_keeps_the_records_it_has(video: VideoSpec, tmp_path
     assert 4 <= len(read_frames(tmp_path / FRAMES_FILE)) < FRAMES
     assert read_offloads(tmp_path / OFFLOADS_FILE)[0].status == "ok"
     assert read_info(tmp_path / FRAMES_FILE).policy == "trackb2b"
+
+
+def test_a_server_that_is_silent_for_a_while_is_asked_again(video: VideoSpec, tmp_path: Path) -> None:
+    """Stopped, it answers nothing: the offload is given up, the client connects anew and goes on when it is back."""
+    with blob_server(tmp_path) as server:
+        address = server.wait_ready()["ready"]
+        told = {"stopped": False}
+
+        def progress(frames: int, offloads: int, lost: int) -> None:
+            if frames == 8:
+                os.kill(server.pid, signal.SIGSTOP)
+                told["stopped"] = True
+            if frames == 24:
+                os.kill(server.pid, signal.SIGCONT)
+
+        client = RealtimeClient(session(video, address, tmp_path, offload_timeout_s=0.3), progress)
+        client.play()
+    offloads = client.recorder.offloads()
+    lost = [o for o in offloads if o.status == "lost"]
+    assert told["stopped"]
+    assert lost
+    assert "no answer within 0.3 s" in lost[0].reason
+    after = [o for o in offloads if o.status == "ok" and o.start_time_s > 24 / FPS]
+    assert after, "offloading goes on once the server does"
+    assert len(client.recorder.frames()) == FRAMES

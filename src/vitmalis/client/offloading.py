@@ -66,8 +66,11 @@ class OffloadWorker(Worker):
         self._endpoint.wake()
 
     def reconnect(self) -> None:
-        """Connect anew: after an outage that is done sooner than TCP tries again what it has in hand, and the offload
-        that was given up need not cross the link before the next."""
+        """Connect anew, and forget the offload under way.
+
+        After an outage that is sooner done than TCP tries again what it has in hand, and what was given up need not
+        cross the link before the next offload.
+        """
         self._starts.put(None)
         self._endpoint.wake()
 

@@ -141,6 +141,7 @@ class RealtimeClient:
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
+        self._draining = False
 
     def play(self) -> None:
         """Run to the end of the clip, then wait for the result under way; the records are in `recorder`."""
@@ -218,7 +219,7 @@ class RealtimeClient:
                 self._offload_worker.submit(action)
             case EndOffload():
                 self.recorder.offload_ended(action)
-                if action.status == "lost" and self._machine.link_up:  # given up: no answer in time
+                if action.status == "lost" and self._machine.link_up and not self._draining:  # no answer in time
                     self._handle(LinkChanged(up=False, reason=action.reason))
                     self._offload_worker.reconnect()
             case Track() | CatchUp():
@@ -230,6 +231,7 @@ class RealtimeClient:
 
     def _drain(self) -> None:
         """Let the offload under way at the last frame end; nothing new starts."""
+        self._draining = True
         self._machine.stop_offloading()
         deadline_s = time.monotonic() + self._session.drain_s
         while self._machine.outstanding is not None and (left_s := deadline_s - time.monotonic()) > 0:
