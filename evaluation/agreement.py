@@ -1,7 +1,7 @@
 """Do both clocks tell the same? `python -m evaluation.agreement`: the same runs in real and in virtual time, compared.
 
-The real-time run is the check on the virtual one: run it on a machine with nothing else to do. Runs are kept in a
-folder of their own, and those that have finished there are not made again.
+The real-time run is the check on the virtual one: run it on a machine with nothing else to do. As in a sweep, runs
+whose equals have finished are not made again (`sweep.rerun=true` makes them all).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 
 from evaluation.cli import CONF_DIR, MISTAKES, one_line
 from evaluation.config import typed
-from evaluation.sweep import SUMMARY_FILE, RunPlace
+from evaluation.sweep import RunPlace
 from vitmalis.paths import atomic_path
 
 COMPARED = {
@@ -55,24 +55,22 @@ def compared(real: dict[str, float], virtual: dict[str, float]) -> dict[str, Any
     return {metric: {"real": real[metric], "virtual": virtual[metric]} for metric in COMPARED}
 
 
-def run_once(folder: Path, overrides: Sequence[str]) -> dict[str, float]:
-    """Metrics of a run in this folder: those it left when it finished, or of making it now.
+def run_once(folder: Path, overrides: Sequence[str], number: int) -> dict[str, float]:
+    """Metrics of a run, made now or taken over from an equal one that has finished, as in a sweep.
 
     Raises:
         UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
     """
-    summary = folder / SUMMARY_FILE
-    if summary.is_file():
-        known = json.loads(summary.read_text())
-        if known["status"] == "FINISHED" and list(known["overrides"]) == list(overrides):
-            return dict(known["metrics"])
+    from rich.console import Console
+
     from evaluation.job import evaluate
+    from evaluation.terminal import Terminal
 
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = typed(compose("evaluate", overrides=list(overrides)))
-    place = RunPlace(folder, overrides=tuple(overrides))
-    with place.summary_on_failure():
-        return evaluate(config, place)
+    place = RunPlace(folder / str(number), sweep=folder, number=number, overrides=tuple(overrides))
+    with place.summary_on_failure():  # standard output is for the result
+        return evaluate(config, place, Terminal(Console(stderr=True, highlight=False)))
 
 
 def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band) -> dict[str, Any]:
@@ -85,11 +83,11 @@ def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[
         band: what is accepted.
     """
     rows = []
-    for video, trace, policy in pairs:
+    for number, (video, trace, policy) in enumerate(pairs):
         metrics = {}
-        for clock in ("realtime", "virtual"):
+        for other, clock in enumerate(("realtime", "virtual")):
             told = [f"video={video}", f"trace={trace}", f"policy={policy}", f"clock={clock}", "output.film_seconds=0"]
-            metrics[clock] = run_once(folder / f"{video}-{trace}-{policy}-{clock}", [*told, *common])
+            metrics[clock] = run_once(folder, [*told, *common], 2 * number + other)
         row = compared(metrics["realtime"], metrics["virtual"])
         rows.append({"video": video, "trace": trace, "policy": policy, **row, "within": band.holds(row)})
     return {"rows": rows, "within": all(row["within"] for row in rows), "band": [band.rendering_f1, band.e2e]}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -86,7 +87,7 @@ def _make(
         metrics = summarise(played.frames, played.offloads, references.detections, plan.rule) | extra
         run.log_metrics(metrics)
         report(plan, played, references.detections, run, place.directory, terminal)
-    place.write_summary("FINISHED", metrics, run_id=run.run_id, identity=digest)
+    place.write_summary("FINISHED", metrics, run_id=run.run_id, identity=digest, stand_ins=stand_ins(plan))
     if identity is not None:
         finished.note(
             FinishedRun(
@@ -101,9 +102,11 @@ def _take_over(equal: FinishedRun, plan: Plan, place: RunPlace, store: Store, te
     """Let an equal run stand for this one; it may have been made right here before the sweep was interrupted."""
     terminal.note(f"{plan.title}: an equal run has finished, {equal.run_dir} (sweep.rerun=true makes it again)")
     if equal.run_dir != place.run_dir:
-        facts = {"run_id": equal.run_id, "run_dir": equal.run_dir, "identity": equal.identity}
+        facts: dict[str, Any] = {"run_id": equal.run_id, "run_dir": equal.run_dir, "identity": equal.identity}
+        facts["stand_ins"] = stand_ins(plan)
         place.write_summary("FINISHED", equal.metrics, skipped=True, **facts)
-        store.tag(equal.run_id, {f"sweep.taken_over.{place.parent_run_id}": str(place.number)})
+        if place.parent_run_id:
+            store.tag(equal.run_id, {f"sweep.taken_over.{place.parent_run_id}": str(place.number)})
     return equal.metrics
 
 

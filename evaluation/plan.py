@@ -208,13 +208,17 @@ def stand_ins(plan: Plan) -> dict[str, str]:
         "model": "small embedded model for ViTDet-L" if plan.config.model.name == EMBEDDED_MODEL else "",
         "link": "uplink emulated on one machine" if plan.emulated else "",
         "policy": plan.policy_stand_in,
-        "latency": "published durations of a Jetson Orin Nano and an RTX 5090" if _testbed(plan) else "",
+        "latency": _borrowed_durations(plan.config),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _testbed(plan: Plan) -> bool:
-    return plan.config.virtual and plan.config.latency.name == "paper_testbed"
+def _borrowed_durations(config: EvaluationConfig) -> str:
+    """Whose durations a virtual run plays by, if not this machine's."""
+    if config.virtual and config.latency.tables is not None:
+        return f"durations of {config.latency.tables}"
+    testbed = config.virtual and config.latency.name == "paper_testbed"
+    return "published durations of a Jetson Orin Nano and an RTX 5090" if testbed else ""
 
 
 def tags_of(plan: Plan, place: RunPlace) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evaluation.study import figures, tables
 from evaluation.study.page import Section, write_page
-from evaluation.study.runs import Study, offload_table, read_study
+from evaluation.study.runs import Study, offload_table, read_study, sweep_folder
 from evaluation.study.statistics import by_pair, incomplete_pairs
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
@@ -25,15 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("sweep", type=Path, nargs="+", help="folder of a sweep, or its name below runs/sweeps")
     parser.add_argument("--output", type=Path, help="folder for the report (default: report/ in the first sweep)")
+    parser.add_argument("--clock", choices=("realtime", "virtual"), help="take only the runs of this one")
     parser.add_argument("--no-mlflow", action="store_true", help="do not log the report to MLflow")
     parser.add_argument(
         "--tracking-uri", default="sqlite:///runs/mlflow.db", help="MLflow store (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     try:
-        study = read_study(options.sweep)
-        first = options.sweep[0] if options.sweep[0].is_dir() else Path("runs/sweeps") / options.sweep[0]
-        folder = options.output or first / "report"
+        study = read_study(options.sweep, options.clock)
+        folder = options.output or sweep_folder(options.sweep[0]) / "report"
         made = write_report(study, folder, ", ".join(sweep.name for sweep in options.sweep))
         if not options.no_mlflow:
             _log(made, options.tracking_uri, ", ".join(map(str, options.sweep)))
@@ -89,9 +89,7 @@ def _facts(study: Study) -> list[str]:
     left_out = incomplete_pairs(runs)
     if left_out:
         facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")
-    if runs["clock"].nunique() > 1:
-        facts.append("runs of two clocks are mixed: the last one read of a pair counts")
-    return facts
+    return [*facts, *(f"stand-in {what}" for what in study.stand_ins)]
 
 
 def _csv(folder: Path, runs: pd.DataFrame, sections: list[Section]) -> list[Path]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from evaluation import agreement, job
-from evaluation.agreement import Band, compared, main, run_once
+from evaluation import job
+from evaluation.agreement import Band, compared, main
 from evaluation.config import EvaluationConfig
 from evaluation.sweep import RunPlace
+from evaluation.terminal import Terminal
 
 METRICS = {
     "rendering_f1": 0.50,
@@ -29,39 +29,27 @@ def test_the_band(f1: float, e2e_s: float, within: bool) -> None:
     assert Band(0.0301, 0.1001).holds(compared(METRICS, virtual)) is within
 
 
-def test_each_run_is_made_once_and_a_changed_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
+def test_both_clocks_are_compared_and_only_the_result_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[tuple[str, int]] = []
 
-    def evaluate(config: EvaluationConfig, place: RunPlace) -> dict[str, float]:
-        made.append(config.clock.name)
-        metrics = METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
-        place.write_summary("FINISHED", metrics)
-        return metrics
+    def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal) -> dict[str, float]:
+        made.append((config.clock.name, place.number))
+        assert place.sweep == tmp_path  # finished runs are told by their identity, as in a sweep
+        terminal.warn("said to people")
+        return METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
 
     monkeypatch.setattr(job, "evaluate", evaluate)
-    arguments = ["--policy", "trackb2b", "--trace", "4g", "--folder", str(tmp_path), "eval.seconds=1"]
+    arguments = ["--policy", "trackb2b", "--trace", "4g,5g", "--folder", str(tmp_path), "eval.seconds=1"]
     assert main(arguments) == 0
-    assert main(arguments) == 0
-    assert made == ["realtime", "virtual"]
-    assert main([*arguments, "--f1-band", "0.001"]) == 1
-    assert main([*arguments[:-1], "eval.seconds=2"]) == 0
-    assert made == ["realtime", "virtual"] * 2
-    told = json.loads((tmp_path / "agreement.json").read_text())
+    assert made == [("realtime", 0), ("virtual", 1), ("realtime", 2), ("virtual", 3)]
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "agreement.json").read_text())
     assert told["rows"][0]["rendering_f1"] == {"real": 0.51, "virtual": 0.5}
+    assert main([*arguments, "--f1-band", "0.001"]) == 1
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--folder", str(tmp_path), "--policy", "none"]) == 2
     assert "policy=none is unknown" in capsys.readouterr().err
-
-
-def test_a_run_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps({"status": "FAILED", "overrides": [], "metrics": {}}))
-
-    def evaluate(config: EvaluationConfig, place: RunPlace) -> dict[str, float]:
-        return METRICS
-
-    monkeypatch.setattr(job, "evaluate", evaluate)
-    overrides: Sequence[str] = []
-    assert run_once(tmp_path, overrides) == METRICS
-    assert agreement.COMPARED.keys() == METRICS.keys()

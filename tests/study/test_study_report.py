@@ -22,9 +22,18 @@ from vitmalis.records import (
 )
 
 
-def write_run(folder: Path, number: int, policy: str, clip: str, f1: float, status: str = "FINISHED") -> None:
+def write_run(
+    folder: Path,
+    number: int,
+    policy: str,
+    clip: str,
+    f1: float,
+    status: str = "FINISHED",
+    *asked: str,
+    clock: str = "virtual",
+) -> None:
     place = folder / str(number)
-    info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock="virtual")
+    info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
     write_frames(place / FRAMES_FILE, [FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.1)], info)
     estimation = {"estimation_s": 0.001, "optimization_s": 0.0005, "motion_s": 0.002} if policy == "vitmalis" else {}
     offloads = [
@@ -39,7 +48,8 @@ def write_run(folder: Path, number: int, policy: str, clip: str, f1: float, stat
     stages = ("e2e_latency", "network", "inference", "encode", "decode")
     metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
     metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}
-    summary = {"status": status, "overrides": [f"policy={policy}", f"video={clip}"], "metrics": metrics}
+    overrides = [f"policy={policy}", f"video={clip}", "output.film_seconds=0", *asked]
+    summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
     (place / "summary.json").write_text(json.dumps(summary | ({"error": "<b>broke</b>"} if status == "FAILED" else {})))
 
 
@@ -89,6 +99,7 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert page.bold == 0  # an error's text is shown, not obeyed
     assert "failed, <b>broke</b>" in page.text
     assert "1 pair(s) of clip and trace lack a policy" in page.text
+    assert "stand-in model: a small one" in page.text
     assert "50.0" in page.text  # the network's cut
     assert (report / "runs.csv").read_text().count("\n") == 20
 
@@ -105,6 +116,23 @@ def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> Non
     write_run(tmp_path, 1, "trackb2b", "clip", 0.5)
     assert main([str(tmp_path), "--no-mlflow"]) == 0
     assert "1 pair(s) are too few for an interval" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> None:
+    for number, estimator in enumerate(("mlp", "mean")):
+        write_run(tmp_path, number, "vitmalis", "clip", 0.6, "FINISHED", f"policy.estimator={estimator}")
+    write_run(tmp_path, 2, "trackb2b", "clip", 0.5)
+    assert read_study([tmp_path]).policies == [
+        "trackb2b", "vitmalis (policy.estimator=mean)", "vitmalis (policy.estimator=mlp)"
+    ]  # fmt: skip
+
+
+def test_clocks_are_not_mixed(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
+    write_run(tmp_path, 1, "vitmalis", "clip", 0.5, clock="realtime")
+    with pytest.raises(UserError, match="choose one with --clock"):
+        read_study([tmp_path])
+    assert read_study([tmp_path], "realtime").runs["rendering_f1"].tolist() == [0.5]
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
