@@ -39,6 +39,7 @@ class ClientOptions(_Section, frozen=True):
     offload_timeout_s: Positive
     connect_timeout_s: Positive
     drain_s: NotNegative
+    keys: str | None
     threads: Count
     tracker: TrackerOptions
 
@@ -48,6 +49,8 @@ class ServerOptions(_Section, frozen=True):
 
     spawn: bool
     address: str
+    keys: str | None
+    insecure: bool
     threads: Count
 
 

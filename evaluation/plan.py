@@ -74,6 +74,7 @@ class Plan:
         """What the client process is told; `model_id` is what the server must serve, empty for any."""
         client = msgspec.structs.asdict(self.config.client)
         del client["threads"]  # of the process, not of the session
+        client["keys"] = client["keys"] or ""
         return ClientSession(
             video=self.clip,
             server_address=address,
@@ -97,6 +98,7 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
     """
     options = config.policy_options
     _check_clock(config)
+    _check_keys(config)
     policy: Policy | None = None
     with suppress(LatencyTablesMissing):  # all else that can be wrong with it is told before anything takes long
         policy = build_policy(config.policy_kind, **options)
@@ -142,6 +144,14 @@ def _check_clock(config: EvaluationConfig) -> None:
         raise UserError(f"server.address={config.server.address}: clock=virtual has no server elsewhere to wait for")
     if config.link["name"] not in ("emulated", "none"):
         raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
+
+
+def _check_keys(config: EvaluationConfig) -> None:
+    """Refuse a client and a server of which only one has keys: they could not even greet each other."""
+    if config.server.spawn and (config.client.keys is None) != (config.server.keys is None):
+        raise UserError(
+            f"client.keys={config.client.keys} and server.keys={config.server.keys}: give a folder to both, or to none"
+        )
 
 
 def fetch_weights(model: ModelOptions) -> None:

@@ -77,7 +77,8 @@ def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
     model, threads = config.model, config.server.threads
     arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--threads={threads}"]
     arguments += [f"--{key}={value}" for key, value in model.detector_options.items() if value is not None]
-    arguments += ["--compile"] * model.compile
+    arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure
+    arguments += [] if config.server.keys is None else [f"--keys={config.server.keys}"]
     with Child(
         "server", "vitmalis.server", arguments, directory / "logs" / "server.log", _environment(threads)
     ) as child:

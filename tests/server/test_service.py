@@ -17,13 +17,14 @@ from vitmalis.network.endpoints import ClientEndpoint
 from vitmalis.network.events import Connected, FailureReceived, PongReceived, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
+from vitmalis.server.worker import Limits
 from vitmalis.types import Configuration
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
     with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
-        service = Service(endpoint, BlobDetector(), queue_capacity=2, max_pixels=1000 * 1000)
+        service = Service(endpoint, BlobDetector(), Limits(max_pixels=1000 * 1000))
         service.warm_up()
         thread = threading.Thread(target=service.run)
         thread.start()

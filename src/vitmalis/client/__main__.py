@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--session", type=Path, required=True, help="JSON file of vitmalis.client.session.ClientSession")
     add("--address", help="of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
+    add("--keys", help="folder with this client's keys instead of the session's (python -m vitmalis.keys)")
     add("--output", help="folder for the records instead of the session's")
     add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
     return parser
@@ -45,8 +46,9 @@ def main() -> int:
     try:
         session = read_session(arguments.session)
         address = os.path.expandvars(arguments.address or session.server_address)
-        output_dir = arguments.output or session.output_dir
-        return play(msgspec.structs.replace(session, server_address=address, output_dir=output_dir), interrupts)
+        changes = {"output_dir": arguments.output, "keys": arguments.keys}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return play(msgspec.structs.replace(session, server_address=address, **given), interrupts)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

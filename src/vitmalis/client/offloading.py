@@ -22,6 +22,7 @@ from vitmalis.network.events import (
     ResultReceived,
     VersionMismatch,
 )
+from vitmalis.network.security import ClientKeys
 from vitmalis.policy import OffloadOutcome
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, RgbImage
@@ -44,14 +45,17 @@ class OffloadWorker(Worker):
         geometry: what its model's regions must be; another ends the run with a `UserError`.
         model_id: what it must serve; empty for any. Another model ends the run likewise.
         post: where reports go.
+        keys: of this client, and of the only server it speaks to; None for a server without.
     """
 
-    def __init__(self, address: str, geometry: ModelGeometry, model_id: str, post: Post) -> None:
+    def __init__(
+        self, address: str, geometry: ModelGeometry, model_id: str, post: Post, keys: ClientKeys | None = None
+    ) -> None:
         super().__init__("offload", post)
         self._address = address
         self._geometry = geometry
         self._model_id = model_id
-        self._endpoint = ClientEndpoint()
+        self._endpoint = ClientEndpoint(keys=keys)
         self._starts: queue.SimpleQueue[StartOffload | None] = queue.SimpleQueue()  # None: connect anew
         self._under_way: dict[int, _Sent] = {}
 

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from vitmalis.client.events import (
     Action,
@@ -38,6 +39,7 @@ from vitmalis.client.workers import (
     WorkerFailed,
 )
 from vitmalis.errors import UserError
+from vitmalis.network.security import read_client_keys
 from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.video.camera import Camera
@@ -133,7 +135,8 @@ class RealtimeClient:
         self.recorder = Recorder(self._interval_s, session.geometry)
         self._inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         post = self._inbox.put
-        self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post)
+        keys = read_client_keys(Path(session.keys)) if session.keys else None
+        self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post, keys)
         self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), post)
         self._motion_worker = MotionWorker(session.geometry, session.motion, post)
         video = session.video

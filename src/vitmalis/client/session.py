@@ -25,6 +25,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         policy_kind, policy_options: see `vitmalis.policy.build_policy`; no kind means that of this name.
         tracker, motion: see `TrackerOptions` and `MotionOptions`.
         model_id: what the server must serve, so that results are judged against the same model; empty for any.
+        keys: folder with this client's keys (`python -m vitmalis.keys`); empty for a server without.
         trace: name of the network trace, for the records.
         score_threshold: boxes under this score are neither shown nor tracked.
         buffer_frames: frames the camera buffer holds; a client that is later loses the oldest.
@@ -44,6 +45,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tracker: TrackerOptions = TrackerOptions()
     motion: MotionOptions = MotionOptions()
     model_id: str = ""
+    keys: str = ""
     trace: str = ""
     score_threshold: float = 0.5
     buffer_frames: int = 8

@@ -25,14 +25,15 @@ from vitmalis.network.events import (
     VersionMismatch,
 )
 from vitmalis.network.payloads import unpack_detections
+from vitmalis.network.security import ClientKeys
 from vitmalis.network.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure
 
 _BACK_OFF_S = (0.1, 2.0)
 _CONNECT_TIMEOUT_S = 5.0
 _HANDSHAKE_FAILURES = {
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the ZeroMQ handshake failed",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the server refused this client",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the ZeroMQ handshake failed (another server's key?)",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ (or only one side has keys)",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the server does not know the key of this client",
 }
 _CONNECTION_ENDS = {
     zmq.EVENT_CLOSED: "nothing listens there",
@@ -44,9 +45,13 @@ _CONNECTION_ENDS = {
 class _Connection:
     """One DEALER and its monitor for the life of one TCP connection, the handshake already under way."""
 
-    def __init__(self, context: zmq.Context, address: str, hello: m.Hello, buffer_bytes: int) -> None:
+    def __init__(
+        self, context: zmq.Context, address: str, hello: m.Hello, buffer_bytes: int, keys: ClientKeys | None
+    ) -> None:
         self.dealer = context.socket(zmq.DEALER)
         configure(self.dealer)
+        if keys is not None:
+            keys.lock(self.dealer)
         # An hour: never, since this connection is closed long before. With -1, which says never, one client in five
         # whose server had died hung in the context's `term` (libzmq 4.3.5); with this none in forty did.
         self.dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
@@ -79,6 +84,8 @@ class _Connection:
         """Why this connection is over, or None while it is not."""
         while self.monitor.poll(0):
             event = recv_monitor_message(self.monitor)["event"]
+            if event == zmq.EVENT_DISCONNECTED and not self.welcomed:
+                return "the connection was closed before the handshake was done (if only one side has keys, it is)"
             if event in _CONNECTION_ENDS:
                 return _CONNECTION_ENDS[event]
             self.deadline_s = time.monotonic() + HANDSHAKE_TIMEOUT_S  # connected: now the handshake may take its time
@@ -100,13 +107,17 @@ class ClientEndpoint:
         client_id: a name for the server's logs.
         buffer_bytes: SO_SNDBUF and SO_RCVBUF; small, since a large send buffer hides how slow the uplink is (0: the
             system's own, for a path whose bandwidth-delay product is larger).
+        keys: proof of who this is, and of who must answer; None for a server without keys.
     """
 
-    def __init__(self, client_id: str = "client", buffer_bytes: int = 128 * 1024) -> None:
+    def __init__(
+        self, client_id: str = "client", buffer_bytes: int = 128 * 1024, keys: ClientKeys | None = None
+    ) -> None:
         self._context = zmq.Context()
         self._waker = Waker()
         self._hello = m.Hello(client_id)
         self._buffer_bytes = buffer_bytes
+        self._keys = keys
         self._address: str | None = None
         self._connection: _Connection | None = None
         self._back_off_s = _BACK_OFF_S[0]
@@ -179,7 +190,7 @@ class ClientEndpoint:
 
     def _open(self) -> None:
         if self._address is not None:
-            self._connection = _Connection(self._context, self._address, self._hello, self._buffer_bytes)
+            self._connection = _Connection(self._context, self._address, self._hello, self._buffer_bytes, self._keys)
             self._retry_at_s = math.inf
 
     def _drop(self, reason: str) -> list[Event]:

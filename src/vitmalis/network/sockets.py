@@ -48,7 +48,7 @@ class Waker:
 
 
 def configure(end: zmq.Socket) -> None:
-    """Options of both ends; the one place where a security mechanism will be set."""
+    """Options of both ends."""
     end.setsockopt(zmq.LINGER, 0)
     end.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_INTERVAL_MS)
     end.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)

@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitmalis.errors import UserError
+from vitmalis.network.security import read_server_keys
 from vitmalis.process import announce_ready, exit_on_stdin_eof
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
+from vitmalis.server.worker import Limits
 
 _log = logging.getLogger("vitmalis.server")
 
@@ -34,6 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--address", default="tcp://127.0.0.1:0", help="where to listen; port 0 takes a free one")
+    add("--keys", default=None, metavar="FOLDER", help="serve only clients with keys (python -m vitmalis.keys)")
+    add("--insecure", action="store_true", help="serve anyone without keys, also from other machines")
     add("--model", default="vitdet_tiny", help="detector preset")
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
@@ -43,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threads", type=_positive, default=1, help="torch threads")
     add("--max-message-mb", type=_positive, default=16, help="largest compressed frame that is taken, in 2**20 bytes")
     add("--max-megapixels", type=_positive, default=9, help="largest frame that is decoded, in 10**6 pixels")
-    add("--max-queue", type=_positive, default=8, help="offloads that may wait; the next client is told 'busy'")
+    add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next client is told 'busy'")
+    add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
+    add("--max-growth-mb", type=_positive, default=4096, help="growth of memory at which all connections are cut")
     return parser
 
 
@@ -63,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     # Bound first: a busy port is told at once, not after the model was loaded.
-    with ServerEndpoint(args.address, args.max_message_mb * 2**20) as endpoint:
+    keys = None if args.keys is None else read_server_keys(Path(args.keys))
+    with ServerEndpoint(args.address, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
         import torch  # here, so that --help and a busy port need not wait for it
 
         from vitmalis.detector.detector import load_detector
@@ -78,7 +86,10 @@ def _serve(args: argparse.Namespace) -> int:
             window=args.window,
             compiled=args.compile,
         )
-        service = Service(endpoint, detector, queue_capacity=args.max_queue, max_pixels=args.max_megapixels * 1_000_000)
+        limits = Limits(
+            args.max_queue, args.max_queue_per_client, args.max_megapixels * 1_000_000, args.max_growth_mb * 2**20
+        )
+        service = Service(endpoint, detector, limits)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id)
 
 
@@ -92,6 +103,8 @@ def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
     announce_ready(endpoint.address, **facts)
     service.run()
     signal.set_wakeup_fd(-1)
+    if endpoint.refused_handshakes:
+        service.counts["unknown"] = endpoint.refused_handshakes
     _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
     if not service.close():
         # An interpreter that shuts down under a thread inside torch may crash, and there is nothing left to lose.

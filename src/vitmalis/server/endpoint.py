@@ -10,7 +10,10 @@ import zmq
 
 from vitmalis.errors import UserError
 from vitmalis.network import messages as m
+from vitmalis.network.security import Gate, ServerKeys, is_local
 from vitmalis.network.sockets import Waker, configure
+
+_REBIND_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +31,80 @@ class ServerEndpoint:
 
     Args:
         address: tcp://host:port; port 0 takes a free one.
+        keys: whom to serve, encrypted; None for anyone who can connect.
+        insecure: serve without keys also where other machines can connect.
         max_payload_bytes: larger payloads are refused with an answer; twice as large ones close their connection, so
             that memory stays bounded.
 
     Raises:
-        UserError: the address cannot be bound.
+        UserError: the address cannot be bound, or is open to other machines and there are no keys.
     """
 
-    def __init__(self, address: str, max_payload_bytes: int = m.MAX_PAYLOAD_BYTES) -> None:
+    def __init__(
+        self,
+        address: str,
+        max_payload_bytes: int = m.MAX_PAYLOAD_BYTES,
+        keys: ServerKeys | None = None,
+        *,
+        insecure: bool = False,
+    ) -> None:
+        if keys is None and not insecure and not is_local(address):
+            raise UserError(
+                f"server address '{address}' is open to other machines and there are no keys: make some with python -m "
+                "vitmalis.keys and give --keys, listen on 127.0.0.1, or say --insecure to serve anyone who can connect"
+            )
         self._max_payload_bytes = max_payload_bytes
         self._context = zmq.Context()
         self.waker = Waker()
-        self._router = self._context.socket(zmq.ROUTER)
-        configure(self._router)
-        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._router.setsockopt(zmq.RCVHWM, 4)
-        self._router.setsockopt(zmq.SNDHWM, 64)
-        self._router.setsockopt(zmq.MAXMSGSIZE, 2 * max_payload_bytes)
+        self._gate = None if keys is None else Gate(self._context, keys)
+        self.address = address
+        """The address bound, with the actual port."""
         try:
-            self._router.bind(address)
+            self._router = self._bound_router()
+        except UserError:
+            self._close_rest()
+            raise
+
+    def _bound_router(self) -> zmq.Socket:
+        router = self._context.socket(zmq.ROUTER)
+        configure(router)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.RCVHWM, 4)
+        router.setsockopt(zmq.SNDHWM, 64)
+        router.setsockopt(zmq.MAXMSGSIZE, 2 * self._max_payload_bytes)
+        if self._gate is not None:
+            self._gate.lock(router)
+        try:
+            router.bind(self.address)
         except zmq.ZMQError as error:
-            self.close()
+            router.close(0)
             reason = zmq.strerror(error.errno or 0)
             raise UserError(
-                f"server address '{address}' cannot be bound ({reason}); port 0 takes a free one"
+                f"server address '{self.address}' cannot be bound ({reason}); port 0 takes a free one"
             ) from error
-        self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
-        """The address bound, with the actual port."""
+        self.address = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(router, zmq.POLLIN)
         self._poller.register(self.waker.fileno(), zmq.POLLIN)
+        return router
+
+    @property
+    def refused_handshakes(self) -> int:
+        """How often a client without a known key wanted in."""
+        return 0 if self._gate is None else self._gate.refused
+
+    def reset(self) -> None:
+        """Cut all connections with everything that they hold, and listen again at the same address."""
+        self._router.close(0)
+        deadline_s = time.monotonic() + _REBIND_S
+        while True:
+            try:
+                self._router = self._bound_router()
+                return
+            except UserError:  # ZeroMQ lets go of an address some time after `close`
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.02)
 
     def poll(self, timeout_s: float, limit: int = 64) -> list[Received]:
         """At most `limit` messages in order, as soon as there are any; empty after `timeout_s` or a `wake`."""
@@ -90,6 +137,11 @@ class ServerEndpoint:
     def close(self) -> None:
         """Unbind and drop what is queued."""
         self._router.close(0)
+        self._close_rest()
+
+    def _close_rest(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
         self.waker.close()
         self._context.term()
 

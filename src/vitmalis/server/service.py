@@ -13,12 +13,13 @@ import msgspec
 from vitmalis.network import messages as m
 from vitmalis.server.admission import objection
 from vitmalis.server.endpoint import Received, ServerEndpoint
-from vitmalis.server.worker import Answer, DetectorLike, Job, Worker
+from vitmalis.server.memory import MemoryGuard
+from vitmalis.server.worker import Answer, DetectorLike, Job, Limits, Worker
 
 _log = logging.getLogger(__name__)
 _MAX_SESSIONS = 1024
 _LOGGED_REFUSALS = 20
-_POLL_S = 1.0
+_POLL_S = 0.25
 
 
 @dataclass(slots=True)
@@ -37,31 +38,30 @@ class Service:
     Args:
         endpoint: bound; closed by its owner.
         detector: the model.
-        queue_capacity: offloads that may wait for inference; the next one is told that the server is busy.
-        max_pixels: larger frames are refused before decoding.
+        limits: what it takes on.
 
     Raises:
         ValueError: the model's regions are beyond what the wire can say.
 
     Attributes:
-        counts: how often what happened, by name (served, failed, refused, malformed, busy, unreachable).
+        counts: how often what happened, by name (served, failed, refused, malformed, busy, unreachable, flooded).
     """
 
-    def __init__(
-        self, endpoint: ServerEndpoint, detector: DetectorLike, *, queue_capacity: int = 8, max_pixels: int = 9_000_000
-    ) -> None:
+    def __init__(self, endpoint: ServerEndpoint, detector: DetectorLike, limits: Limits = Limits()) -> None:  # noqa: B008
         self.counts: Counter[str] = Counter()
         self._endpoint = endpoint
         self._welcome = m.Welcome(detector.name, detector.model_id, detector.geometry)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._worker = Worker(detector, self._answered, queue_capacity, max_pixels)
-        self._max_pixels = max_pixels
+        self._worker = Worker(detector, self._answered, limits)
+        self._limits = limits
+        self._memory = MemoryGuard(limits.max_growth_bytes)
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._stopping = False
 
     def warm_up(self) -> None:
         """Start the worker and let it infer once, so that the first offload does not pay for it."""
         self._worker.start()
+        self._memory.settle()
 
     def run(self) -> None:
         """Serve; returns after `stop`."""
@@ -69,6 +69,8 @@ class Service:
             for received in self._endpoint.poll(_POLL_S):
                 self._handle(received)
             self._send_answers()
+            if self._memory.exceeded():
+                self._cut_all()
 
     def stop(self) -> None:
         """End `run`; from any thread or a signal handler."""
@@ -93,6 +95,14 @@ class Service:
                 self._send(answer.job.peer, msgspec.structs.replace(message, server_s=server_s), answer.payload)
             else:
                 self._refuse(answer.job.peer, message.seq, message.reason, "failed")
+
+    def _cut_all(self) -> None:
+        """Free what connections hold, by closing all; honest clients connect anew."""
+        self.counts["flooded"] += 1
+        _log.warning("memory grew beyond its bound: all %d connections are cut", len(self._sessions))
+        self._endpoint.reset()
+        self._sessions.clear()
+        self._memory.settle()
 
     def _handle(self, received: Received) -> None:
         """Answer one message, or hand it to the worker."""
@@ -134,8 +144,9 @@ class Service:
             self._refuse(peer, seq, reason, "refused")
             return
         transfer_s = received.received_s - session.announced_s
-        if not self._worker.submit(Job(peer, offload, received.payload, transfer_s, received.received_s)):
-            self._refuse(peer, seq, "busy: too many offloads wait for inference", "busy")
+        full = self._worker.submit(Job(peer, offload, received.payload, transfer_s, received.received_s))
+        if full is not None:
+            self._refuse(peer, seq, f"busy: {full}", "busy")
 
     def _objection(self, session: Session, offload: m.Offload, jpeg: bytes) -> str | None:
         """Why this offload is not served, or None; cheap, and before anything is decoded."""
@@ -143,7 +154,7 @@ class Service:
             return f"sequence number {offload.seq} was used before (last {session.last_seq})"
         if offload.seq != session.announced_seq:
             return f"offload {offload.seq} was not announced"
-        return objection(offload, jpeg, self._welcome.geometry, self._max_pixels)
+        return objection(offload, jpeg, self._welcome.geometry, self._limits.max_pixels)
 
     def _refuse(self, peer: bytes, seq: int, reason: str, kind: str) -> None:
         """Tell the sender why, count, and log the first ones (a hostile client must not fill the disk)."""

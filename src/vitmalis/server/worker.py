@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +13,27 @@ import numpy as np
 from vitmalis.network.messages import Failure, Offload, Result
 from vitmalis.network.payloads import pack_detections
 from vitmalis.server.decoding import DetectorLike, decode_offload
+from vitmalis.server.fair_queue import FairQueue
 
 _log = logging.getLogger(__name__)
 _WARM_UP_SHAPE = (540, 960, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes on.
+
+    Attributes:
+        queue_capacity: offloads that may wait for inference, of all clients.
+        queue_per_client: offloads that may wait of one of them; the next one is told that the server is busy.
+        max_pixels: larger frames are refused before decoding.
+        max_growth_bytes: memory that may be added after the first inference; beyond it all connections are cut.
+    """
+
+    queue_capacity: int = 32
+    queue_per_client: int = 2
+    max_pixels: int = 9_000_000
+    max_growth_bytes: int = 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +57,19 @@ class Answer:
 
 
 class Worker:
-    """Serves jobs one after the other from a bounded queue.
+    """Serves jobs one after the other, the clients in turn, from a bounded queue.
 
     Args:
         detector: the model.
         answered: called in the worker's thread with every answer.
-        capacity: jobs that may wait.
-        max_pixels: larger images are refused before decoding.
+        limits: how many jobs may wait, and how large they may be.
     """
 
-    def __init__(
-        self, detector: DetectorLike, answered: Callable[[Answer], None], capacity: int, max_pixels: int
-    ) -> None:
+    def __init__(self, detector: DetectorLike, answered: Callable[[Answer], None], limits: Limits) -> None:
         self._detector = detector
         self._answered = answered
-        self._max_pixels = max_pixels
-        self._jobs: queue.Queue[Job | None] = queue.Queue(capacity)
+        self._max_pixels = limits.max_pixels
+        self._jobs: FairQueue[Job] = FairQueue(limits.queue_capacity, limits.queue_per_client)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._warm = threading.Event()
         self._warm_up_error: Exception | None = None
@@ -67,21 +81,13 @@ class Worker:
         if self._warm_up_error is not None:
             raise self._warm_up_error
 
-    def submit(self, job: Job) -> bool:
-        """Queue a job; False when too many wait already."""
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            return False
-        return True
+    def submit(self, job: Job) -> str | None:
+        """Queue a job, or say why it cannot wait."""
+        return self._jobs.put(job.peer, job)
 
     def stop(self, timeout_s: float) -> bool:
         """Drop what waits and end after the running job; False when that took longer than `timeout_s`."""
-        try:
-            while True:
-                self._jobs.get_nowait()
-        except queue.Empty:
-            self._jobs.put(None)
+        self._jobs.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -94,8 +100,9 @@ class Worker:
             return
         finally:
             self._warm.set()
-        while (job := self._jobs.get()) is not None:
-            self._answered(self._serve(job))
+        while jobs := self._jobs.take():
+            for job in jobs:
+                self._answered(self._serve(job))
 
     def _serve(self, job: Job) -> Answer:
         """Decode and infer; whatever goes wrong with one frame is told to its sender and does not end the server."""
