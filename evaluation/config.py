@@ -51,6 +51,7 @@ class ServerOptions(_Section, frozen=True):
     address: str
     keys: str | None
     insecure: bool
+    restart: bool
     threads: Count
 
 

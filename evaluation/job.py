@@ -16,7 +16,7 @@ from evaluation.finished import FinishedRun, FinishedRuns
 from evaluation.identity import Identity, identify
 from evaluation.models import loaded_detector
 from evaluation.plan import Plan, describe, fetch_weights, make_plan, stand_ins, tags_of
-from evaluation.processes import Played, Served
+from evaluation.processes import Played, Reached
 from evaluation.run_report import FILM_FILE, report
 from evaluation.store import Run, Store
 from evaluation.sweep import RunPlace
@@ -88,7 +88,7 @@ def _make(
         run.log_metrics(metrics)
         report(plan, played, references.detections, run, place.directory, terminal)
     place.write_summary("FINISHED", metrics, run_id=run.run_id, identity=digest, stand_ins=stand_ins(plan))
-    if identity is not None:
+    if identity is not None and not (extra.get("server_deaths") or extra.get("relay_deaths")):  # nothing to rely on
         finished.note(
             FinishedRun(
                 identity=digest, run_dir=place.run_dir, run_id=run.run_id, store=store.name, metrics=dict(metrics)
@@ -118,10 +118,11 @@ def play_realtime(
     # The server and the link come first: a busy port should not be found out after minutes of references.
     with (
         processes.server(config, directory) as server,
-        processes.relay(config.link, server.address, plan.trace, directory) as address,
+        processes.relay(config.link, server.address, plan.trace, directory, config.server.restart) as link,
     ):
         references = find_references(plan, run, terminal)
-        return play(plan, server, address, references.model_id, run, directory, terminal), references, {}
+        played = play(plan, server, link, references.model_id, run, directory, terminal)
+        return played, references, {"server_deaths": len(server.deaths), "relay_deaths": len(link.deaths)}
 
 
 def play_virtual(
@@ -148,26 +149,34 @@ def find_references(plan: Plan, run: Run, terminal: Terminal) -> References:
 
 
 def play(
-    plan: Plan, server: Served, address: str, model_id: str, run: Run, directory: Path, terminal: Terminal
+    plan: Plan, server: Reached, link: Reached, model_id: str, run: Run, directory: Path, terminal: Terminal
 ) -> Played:
-    """Let the clip play against the server at (or behind) `address`; what went wrong on the way is said and tagged."""
+    """Let the clip play against a server behind a link; what went wrong on the way is said and tagged."""
     try:
         with terminal.progress("playing") as step:
             played = processes.play(
-                plan.session(address, model_id, directory),
+                plan.session(link.address, model_id, directory),
                 plan.config.client.threads,
                 directory,
                 lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
             )
     finally:
-        if server.fate:
-            run.tag({"server": f"ended during the run: {server.fate}"})
-            log = directory / "logs" / "server.log"
-            terminal.warn(f"the server ended during the run ({server.fate}; see {log})")
+        for name, reached in (("server", server), ("relay", link)):
+            _tell_deaths(name, reached, run, directory, terminal)
     lost = sum(offload.status != "ok" for offload in played.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(played.offloads)} offloads lost; offloads.parquet has the reasons")
     return played
+
+
+def _tell_deaths(name: str, reached: Reached, run: Run, directory: Path, terminal: Terminal) -> None:
+    """Say and tag how often a process died while the clip played."""
+    if not reached.deaths or reached.process is None:
+        return
+    times = f"{len(reached.deaths)} x" if len(reached.deaths) > 1 else "once"
+    fate = f"ended during the run, {times} ({reached.deaths[-1]})"
+    run.tag({name: fate})
+    terminal.warn(f"the {name} {fate}{reached.process.sequel}; see {directory / 'logs' / f'{name}.log'}")
 
 
 def _write_config(config: EvaluationConfig, directory: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config import EvaluationConfig
+from evaluation.watching import Facts, Watched
 from vitmalis.client.session import ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
@@ -37,26 +37,23 @@ PlayProgress = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A server that is ready.
+class Reached:
+    """A server or relay that is ready.
 
     Attributes:
         address: tcp://host:port where it listens.
-        model_id: of the model it serves; empty for a server that was not started here.
-        child: its process, or None.
+        model_id: of the model a server serves; empty for one that was not started here.
+        process: what was started here, or None.
     """
 
     address: str
     model_id: str = ""
-    child: Child | None = None
+    process: Watched | None = None
 
     @property
-    def fate(self) -> str:
-        """How a server that was started here ended; empty while it runs."""
-        code = None if self.child is None else self.child.returncode()
-        if code is None:
-            return ""
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    def deaths(self) -> list[str]:
+        """How what was started here ended each time, such as `killed by SIGKILL`."""
+        return [] if self.process is None else self.process.deaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +66,45 @@ class Played:
 
 
 @contextmanager
-def server(config: EvaluationConfig, directory: Path) -> Iterator[Served]:
+def server(config: EvaluationConfig, directory: Path) -> Iterator[Reached]:
     """A server of the configured model, or the one that runs elsewhere."""
     if not config.server.spawn:
-        yield Served(config.server.address)
+        yield Reached(config.server.address)
         return
     model, threads = config.model, config.server.threads
-    arguments = [f"--address={config.server.address}", f"--model={model.name}", f"--threads={threads}"]
-    arguments += [f"--{key}={value}" for key, value in model.detector_options.items() if value is not None]
+    options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
+    arguments = [f"--{key}={value}" for key, value in options.items() if value is not None]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure
-    arguments += [] if config.server.keys is None else [f"--keys={config.server.keys}"]
-    with Child(
-        "server", "vitmalis.server", arguments, directory / "logs" / "server.log", _environment(threads)
-    ) as child:
-        facts = child.wait_ready()
-        yield Served(facts["ready"], facts.get("model_id", ""), child)
+
+    def start(facts: Facts) -> Child:
+        at = [f"--address={facts.get('ready', config.server.address)}", *arguments]
+        return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", _environment(threads))
+
+    with Watched(start, restart=config.server.restart) as process:
+        yield Reached(process.facts["ready"], process.facts.get("model_id", ""), process)
 
 
 @contextmanager
-def relay(link: dict[str, Any], upstream: str, trace: Trace, directory: Path) -> Iterator[str]:
-    """The address to connect to: that of a relay which emulates the link, or the server's own."""
+def relay(
+    link: dict[str, Any], upstream: str, trace: Trace, directory: Path, restart: bool = True
+) -> Iterator[Reached]:
+    """What the client connects to: a relay that emulates the link, or the server itself."""
     if link["name"] == "none":
-        yield upstream
+        yield Reached(upstream)
         return
     arguments = [f"--upstream={upstream}", f"--trace={write_trace(trace, directory)}"]
     arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
     arguments += [f"--{key.replace('_', '-')}={value}" for key, value in link.items() if key != "name"]
-    logs = directory / "logs"
-    with Child("relay", "vitmalis.network.relay", arguments, logs / "relay.log", _environment(1)) as child:
-        yield child.wait_ready()["ready"]
+
+    def start(facts: Facts) -> Child:
+        again = [f"--listen={facts['ready']}"] if "ready" in facts else []
+        if "trace_origin_s" in facts:  # the network goes on meanwhile
+            again += [f"--trace-origin-s={facts['trace_origin_s']}"]
+        log = directory / "logs" / "relay.log"
+        return Child("relay", "vitmalis.network.relay", arguments + again, log, _environment(1))
+
+    with Watched(start, restart=restart) as process:
+        yield Reached(process.facts["ready"], process=process)
 
 
 def write_trace(trace: Trace, directory: Path) -> Path:

@@ -18,7 +18,7 @@ from rich.console import Console
 from evaluation import job, processes
 from evaluation.cli import CONF_DIR
 from evaluation.config import EvaluationConfig, typed
-from evaluation.processes import Played, Served
+from evaluation.processes import Played, Reached
 from evaluation.store import Store
 from evaluation.sweep import RunPlace, read_summaries
 from evaluation.terminal import Terminal
@@ -95,8 +95,8 @@ def run(
     """Evaluate with a stage that does `during` while the clip plays; returns the MLflow run and what was printed."""
 
     @contextlib.contextmanager
-    def ready(*_: object) -> Iterator[Served]:
-        yield Served("tcp://127.0.0.1:1")
+    def ready(*_: object) -> Iterator[Reached]:
+        yield Reached("tcp://127.0.0.1:1")
 
     def evaluate(during: Callable[[], None]) -> Any:
         def play(_session: object, _threads: int, directory: Path, progress: processes.PlayProgress) -> Played:
@@ -105,7 +105,7 @@ def run(
             return played(directory)
 
         monkeypatch.setattr(processes, "server", ready)
-        monkeypatch.setattr(processes, "relay", lambda _link, upstream, *_: contextlib.nullcontext(upstream))
+        monkeypatch.setattr(processes, "relay", lambda _link, upstream, *_: contextlib.nullcontext(Reached(upstream)))
         monkeypatch.setattr(processes, "play", play)
         monkeypatch.setattr(job, "find_references", lambda *_: job.References([BOX] * FRAMES, "model"))
         console = Console(file=(tmp_path / "said.txt").open("w"), width=120)

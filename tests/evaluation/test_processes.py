@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from pathlib import Path
 
 import av
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from evaluation import processes
+from evaluation.watching import Watched
 from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
@@ -35,33 +39,62 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
     return VideoSpec("red", str(path), FPS, 0, FRAMES, 320, 192)
 
 
+def session_at(address: str, video: VideoSpec, folder: Path) -> ClientSession:
+    return ClientSession(video, address, str(folder), GEOMETRY, policy="trackb2b", offload_timeout_s=1.0, drain_s=0.5)
+
+
+def kills_at(frame: int, *processes: Watched) -> processes.PlayProgress:
+    """Progress that kills processes at a frame."""
+
+    def progress(done: int, total: int, offloads: int, lost: int) -> None:
+        if done == frame:
+            assert offloads > 0
+            for process in processes:
+                os.kill(process.pid, signal.SIGKILL)
+
+    return progress
+
+
+def assert_all_rendered(played: processes.Played) -> None:
+    assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
+    assert [offload.offload_id for offload in played.offloads] == list(range(len(played.offloads)))
+    assert played.offloads[0].status == "ok"
+
+
 def test_a_server_that_dies_costs_offloads_and_not_the_run(video: VideoSpec, tmp_path: Path) -> None:
     with (
-        blob_server(tmp_path) as child,
-        processes.relay(LINK, child.wait_ready()["ready"], constant_trace(8.0, 20.0), tmp_path) as address,
+        Watched(lambda _: blob_server(tmp_path), restart=False) as server,
+        processes.relay(LINK, server.facts["ready"], constant_trace(8.0, 20.0), tmp_path) as link,
     ):
-        server = processes.Served(address, child=child)
-        assert server.fate == ""
-
-        def kill_half_way(done: int, total: int, offloads: int, lost: int) -> None:
-            if done == total // 2:
-                assert offloads > 0
-                child._process.kill()
-
-        session = ClientSession(
-            video, address, str(tmp_path), GEOMETRY, policy="trackb2b", offload_timeout_s=1.0, drain_s=0.5
-        )
-        played = processes.play(session, 1, tmp_path, kill_half_way)
-        assert server.fate == "killed by SIGKILL"
-    assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
+        assert server.deaths == []
+        session = session_at(link.address, video, tmp_path)
+        played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 2, server))
+        assert server.deaths == ["killed by SIGKILL"]
+    assert_all_rendered(played)
     assert played.frames[-1].source == "tracker"  # the last result is carried on
-    assert played.offloads[0].status == "ok"
     assert {offload.status for offload in played.offloads} - {"ok"}
 
 
+def test_server_and_relay_that_die_are_started_again_where_they_were(video: VideoSpec, tmp_path: Path) -> None:
+    with (
+        Watched(lambda facts: blob_server(tmp_path, facts.get("ready", "tcp://127.0.0.1:0"))) as server,
+        processes.relay(LINK, server.facts["ready"], constant_trace(8.0, 20.0), tmp_path) as link,
+    ):
+        assert link.process is not None
+        session = session_at(link.address, video, tmp_path)
+        played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 4, server, link.process))
+        assert (server.deaths, link.deaths) == (["killed by SIGKILL"], ["killed by SIGKILL"])
+        first, *later = re.findall(r"trace clock 0 is (\S+)", (tmp_path / "logs" / "relay.log").read_text())
+        assert link.process.facts["trace_origin_s"] == pytest.approx(float(first), abs=1e-6)
+        assert later == []  # the second went on with the first one's clock
+    assert_all_rendered(played)
+    after = [offload for offload in played.offloads if offload.frame_index > FRAMES // 2]
+    assert "ok" in {offload.status for offload in after}
+
+
 def test_without_emulation_the_client_is_sent_to_the_server(tmp_path: Path) -> None:
-    with processes.relay({"name": "none"}, "tcp://127.0.0.1:5", constant_trace(8.0, 20.0), tmp_path) as address:
-        assert address == "tcp://127.0.0.1:5"
+    with processes.relay({"name": "none"}, "tcp://127.0.0.1:5", constant_trace(8.0, 20.0), tmp_path) as link:
+        assert link.address == "tcp://127.0.0.1:5"
 
 
 def test_a_client_that_cannot_start_says_why(video: VideoSpec, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -58,10 +59,19 @@ class Relay:
         upstream: the server.
         path: the network to emulate; its clock starts with the first byte from a client.
         queue_bytes: a client is not read while this much of its data waits for the link.
+        origin_s: when the trace's clock started, on the monotonic clock; None: it starts with the first byte.
+        on_origin: told when it starts.
     """
 
     def __init__(
-        self, listener: socket.socket, upstream: Upstream, path: EmulatedPath, queue_bytes: int = QUEUE_BYTES
+        self,
+        listener: socket.socket,
+        upstream: Upstream,
+        path: EmulatedPath,
+        queue_bytes: int = QUEUE_BYTES,
+        *,
+        origin_s: float | None = None,
+        on_origin: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._listener = listener
         self._upstream = upstream
@@ -69,7 +79,8 @@ class Relay:
         self._queue_bytes = queue_bytes
         self._selector = selectors.SelectSelector()
         self._connections: list[Connection] = []
-        self._origin_s: float | None = None
+        self._origin_s = origin_s
+        self._on_origin = on_origin
         self._upstream_down = False
         self._lateness = Lateness()
         self._accepted = self._uplink_bytes = self._downlink_bytes = 0
@@ -183,6 +194,7 @@ class Relay:
             return
         if self._origin_s is None:
             self._origin_s = time.monotonic()
+            self._on_origin(self._origin_s)
             _log(f"trace clock 0 is {self._origin_s:.6f} s on the monotonic clock")
         self._uplink_bytes += size_bytes
         now_ms = self._now_ms()

@@ -94,6 +94,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--queue-bytes", type=int, default=QUEUE_BYTES, metavar="N",
         help="stop reading a client while this much of its data waits for the link (default %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--trace-origin-s", type=float, metavar="S",
+        help="go on with a trace whose clock 0 was then on this machine's monotonic clock: for a relay that is started "
+        "again; each relay prints its own as {\"trace_origin_s\": S}",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -109,8 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    _serve(Relay(listener, upstream, path, options.queue_bytes), listener)
+    relay = Relay(
+        listener, upstream, path, options.queue_bytes, origin_s=options.trace_origin_s, on_origin=_tell_origin
+    )
+    _serve(relay, listener)
     return 0
+
+
+def _tell_origin(origin_s: float) -> None:
+    with suppress(OSError):  # nobody may be left to read it
+        print(json.dumps({"trace_origin_s": origin_s}), flush=True)
 
 
 def _serve(relay: Relay, listener: socket.socket) -> None:
