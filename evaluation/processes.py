@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,15 +66,15 @@ class Played:
 
 
 @contextmanager
-def server(config: EvaluationConfig, directory: Path) -> Iterator[Reached]:
-    """A server of the configured model, or the one that runs elsewhere."""
+def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) -> Iterator[Reached]:
+    """A server of the configured model with `more` arguments, or the one that runs elsewhere."""
     if not config.server.spawn:
         yield Reached(config.server.address)
         return
     model, threads = config.model, config.server.threads
     options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
     arguments = [f"--{key}={value}" for key, value in options.items() if value is not None]
-    arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure
+    arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
 
     def start(facts: Facts) -> Child:
         at = [f"--address={facts.get('ready', config.server.address)}", *arguments]

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,12 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
     randomly, reporter, over = random.Random(seed), Reporter(), threading.Event()
 
     def kill(victim: Watched) -> None:
-        for done in range(1, kills + 1):
-            before = len(victim.deaths)
-            if over.wait(randomly.uniform(0.0, 8.0)):
-                return
-            os.kill(victim.pid, signal.SIGKILL)
-            while len(victim.deaths) == before and not over.wait(0.02):
+        while (done := len(victim.deaths)) < kills and not over.wait(randomly.uniform(0.0, 8.0)):
+            with suppress(ProcessLookupError):  # dead, and not started again yet
+                os.kill(victim.pid, signal.SIGKILL)
+            while len(victim.deaths) == done and not over.wait(0.02):
                 pass
-            reporter.step(done, kills, f"kills of the {target}")
+            reporter.step(done + 1, kills, f"kills of the {target}")
 
     with (
         processes.server(config, folder) as server,

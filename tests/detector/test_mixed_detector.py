@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitmalis.codec.packing import pack, unpack
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig, preset
@@ -149,3 +150,34 @@ def test_wrong_masks_and_points_are_told(detector: Detector, image: np.ndarray, 
         detector.detect(image, mask, 3)
     with pytest.raises(UserError, match="restoration point -1 does not exist"):
         detector.detect(image, restoration_point=-1)
+
+
+def test_pictures_in_one_batch_are_what_they_are_one_by_one(detector: Detector, image: np.ndarray) -> None:
+    images = [image, np.ascontiguousarray(image[:, ::-1])]
+    for together, alone in zip(detector.detect_each(images), map(detector.detect, images), strict=True):
+        assert same(together, alone)
+        np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+
+
+@pytest.mark.parametrize("point", range(3))
+def test_patches_of_different_masks_in_one_batch_are_what_they_are_one_by_one(
+    detector: Detector, image: np.ndarray, point: int
+) -> None:
+    grid = detector.geometry.grid(WIDTH, HEIGHT)
+    masks = [np.zeros(grid.shape, bool) for _ in range(2)]
+    masks[0][0, 0] = masks[1][1, 1] = True
+    images = [image, np.ascontiguousarray(image[:, ::-1])]
+    patches = [unpack(pack(own, grid, mask), grid, mask) for own, mask in zip(images, masks, strict=True)]
+    each = detector.detect_patches_each(patches, (HEIGHT, WIDTH), masks, point)
+    for together, own, mask in zip(each, patches, masks, strict=True):
+        alone = detector.detect_patches(own, (HEIGHT, WIDTH), mask, point)
+        assert same(together, alone)
+        np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+
+
+def test_masks_that_leave_different_numbers_of_patches_are_no_batch(detector: Detector, image: np.ndarray) -> None:
+    grid = detector.geometry.grid(WIDTH, HEIGHT)
+    masks = [np.arange(np.prod(grid.shape)).reshape(grid.shape) < low for low in (1, 2)]
+    patches = [unpack(pack(image, grid, mask), grid, mask) for mask in masks]
+    with pytest.raises(UserError, match="only frames of one size and number of tokens make a batch"):
+        detector.detect_patches_each(patches, (HEIGHT, WIDTH), masks, 1)

@@ -25,6 +25,7 @@ class BlobDetector:
 
     Attributes:
         entered: set when an inference begins.
+        batches: sizes of the batches of more than one frame.
         gate: while it is cleared, inference waits (tests of queues).
     """
 
@@ -36,6 +37,7 @@ class BlobDetector:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
+        self.batches: list[int] = []
 
     def detect(self, image: RgbImage) -> Detections:
         self.entered.set()
@@ -52,6 +54,19 @@ class BlobDetector:
         self, patches: np.ndarray, image_size: tuple[int, int], downsample_mask: BoolMask, restoration_point: int
     ) -> Detections:
         return Detections.of([[0, 0, image_size[1], image_size[0]]], [0.9], [0])
+
+    def detect_each(self, images: list[RgbImage]) -> list[Detections]:
+        self.batches.append(len(images))
+        return [self.detect(image) for image in images]
+
+    def detect_patches_each(
+        self, patches: list[np.ndarray], image_size: tuple[int, int], downsample_masks: list[BoolMask], point: int
+    ) -> list[Detections]:
+        self.batches.append(len(patches))
+        return [
+            self.detect_patches(own, image_size, mask, point)
+            for own, mask in zip(patches, downsample_masks, strict=True)
+        ]
 
 
 if __name__ == "__main__":

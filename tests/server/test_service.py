@@ -24,7 +24,7 @@ from vitmalis.types import Configuration
 @pytest.fixture
 def service() -> Iterator[Service]:
     with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
-        service = Service(endpoint, BlobDetector(), Limits(max_pixels=1000 * 1000))
+        service = Service(endpoint, BlobDetector(), Limits(max_pixels=1000 * 1000, max_batch=3))
         service.warm_up()
         thread = threading.Thread(target=service.run)
         thread.start()
@@ -170,6 +170,38 @@ def test_beyond_its_queue_the_server_says_busy(
     results = [event.result.seq for event in next_events(connected, 3) if isinstance(event, ResultReceived)]
     assert results == [0, 1, 2]
     assert service.counts == {"busy": 3, "served": 3}
+
+
+def test_frames_of_several_clients_are_inferred_together_where_they_are_alike(
+    server_address: str, detector: BlobDetector, service: Service
+) -> None:
+    mask = np.zeros(GEOMETRY.grid(*SIZE).shape, bool)
+    mask[0, 0] = True
+    packed = encode_jpeg(pack(scene(), GEOMETRY.grid(*SIZE), mask), 95)
+    mixed = offload(1, configuration=Configuration(1, 95, 2), mask=mask)
+    frames = [(offload(1), jpeg()), (offload(1), jpeg()), (mixed, packed), (offload(1), jpeg()), (offload(1), jpeg())]
+    detector.gate.clear()
+    clients = [ClientEndpoint(f"client {number}") for number in range(len(frames))]
+    try:
+        for client, (header, payload) in zip(clients, frames, strict=True):
+            client.connect(server_address)
+            next_event(client, Connected)
+            detector.entered.clear()
+            assert client.send_offload(header, payload)
+            assert client.poll(0.05) == []
+            if client is clients[0]:
+                assert detector.entered.wait(PATIENCE_S)  # alone: nobody else had come
+        detector.gate.set()
+        for client, (header, _) in zip(clients, frames, strict=True):
+            event = next_event(client, ResultReceived)
+            assert isinstance(event, ResultReceived)
+            expected = RED_BOX if header.downsample_mask is None else (0, 0, *SIZE)
+            np.testing.assert_allclose(event.detections.boxes_xyxy, [expected], atol=1)
+    finally:
+        for client in clients:
+            client.close()
+    assert detector.batches == [3]  # the mixed-resolution frame waits for its turn
+    assert service.counts == {"served": 5}
 
 
 def test_clients_do_not_share_state(connected: ClientEndpoint, server_address: str) -> None:

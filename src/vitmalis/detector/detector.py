@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.batches import MixedBatch
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.compiled import compile_blocks
@@ -93,6 +95,12 @@ class Detector:
             return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
     @torch.inference_mode()
+    def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
+        """`detect` in several pictures of one size as one batch, all of them at full resolution."""
+        pixels = torch.cat([image_tensor(image, self._device) for image in images])
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._model.predict(pixels)
+
     def detect_patches(
         self,
         patches: NDArray[np.uint8],
@@ -117,14 +125,32 @@ class Detector:
         Raises:
             UserError: the patches are not those of the mask, or the mask or restoration point does not fit.
         """
-        layout = mixed_layout(self.config.region_grid(*image_size), downsample_mask, self._device)
+        return self.detect_patches_each([patches], image_size, [downsample_mask], restoration_point)[0]
+
+    @torch.inference_mode()
+    def detect_patches_each(
+        self,
+        patches: Sequence[NDArray[np.uint8]],
+        image_size: tuple[int, int],
+        downsample_masks: Sequence[BoolMask],
+        restoration_point: int,
+    ) -> list[Detections]:
+        """`detect_patches` in several pictures of one size as one batch; their masks must leave as many patches each.
+
+        Raises:
+            UserError: the same, or masks that leave different numbers of patches.
+        """
+        grid = self.config.region_grid(*image_size)
+        layouts = [mixed_layout(grid, mask, self._device) for mask in downsample_masks]
         side = self.config.vit.patch_px
-        if patches.dtype != np.uint8 or patches.shape != (layout.tokens, side, side, 3):
-            expected = (layout.tokens, side, side, 3)
-            raise UserError(f"detector patches must be RGB uint8 {expected}, not {patches.dtype} {patches.shape}")
-        pixels = torch.from_numpy(patches).to(self._device)[None].float()
+        for own, layout in zip(patches, layouts, strict=True):
+            if own.dtype != np.uint8 or own.shape != (layout.tokens, side, side, 3):
+                expected = (layout.tokens, side, side, 3)
+                raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {own.shape}")
+        common = layouts[0] if len(layouts) == 1 else MixedBatch.of(layouts)
+        pixels = torch.from_numpy(np.stack(patches)).to(self._device).float()
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return self._model.predict_patches(pixels, layout, restoration_point)[0]
+            return self._model.predict_patches(pixels, common, restoration_point)
 
 
 def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:

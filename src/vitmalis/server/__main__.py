@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-megapixels", type=_positive, default=9, help="largest frame that is decoded, in 10**6 pixels")
     add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next client is told 'busy'")
     add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
+    add("--max-batch", type=_positive, default=1, help="frames of different clients that are inferred together")
     add("--max-growth-mb", type=_positive, default=4096, help="growth of memory at which all connections are cut")
     return parser
 
@@ -87,7 +88,11 @@ def _serve(args: argparse.Namespace) -> int:
             compiled=args.compile,
         )
         limits = Limits(
-            args.max_queue, args.max_queue_per_client, args.max_megapixels * 1_000_000, args.max_growth_mb * 2**20
+            queue_capacity=args.max_queue,
+            queue_per_client=args.max_queue_per_client,
+            max_pixels=args.max_megapixels * 1_000_000,
+            max_batch=args.max_batch,
+            max_growth_bytes=args.max_growth_mb * 2**20,
         )
         service = Service(endpoint, detector, limits)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id)

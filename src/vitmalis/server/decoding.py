@@ -1,9 +1,9 @@
-"""From the bytes of an offload to an inference that can be run."""
+"""From the bytes of offloads to the boxes in their frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
@@ -44,12 +44,44 @@ class DetectorLike(Protocol):
     ) -> Detections:
         """Boxes in pixels of the frame (height, width) that `unpack` cut `patches` from."""
 
+    def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
+        """`detect` in several images of one size, as one batch."""
 
-def decode_offload(detector: DetectorLike, offload: Offload, jpeg: bytes, max_pixels: int) -> Callable[[], Detections]:
-    """Decode and unpack; what is returned infers, with boxes in pixels of the sent frame.
+    def detect_patches_each(
+        self,
+        patches: Sequence[NDArray[np.uint8]],
+        image_size: tuple[int, int],
+        downsample_masks: Sequence[BoolMask],
+        restoration_point: int,
+    ) -> list[Detections]:
+        """`detect_patches` in several frames of one size and number of patches, as one batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A frame as it reaches the model.
+
+    Attributes:
+        offload: header it came with.
+        mask: **B**, bool (rows, cols); None where nothing is downsampled.
+        pixels: RGB uint8 (H, W, 3), or patches (T, patch, patch, 3) of both resolutions under a mask.
+    """
+
+    offload: Offload
+    mask: BoolMask | None
+    pixels: NDArray[np.uint8]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the sent frame."""
+        return self.offload.height, self.offload.width
+
+
+def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> Decoded:
+    """Decode and unpack.
 
     Args:
-        detector: the model.
+        geometry: of the model.
         offload: header of the frame.
         jpeg: its payload.
         max_pixels: larger images are refused before decoding.
@@ -59,8 +91,29 @@ def decode_offload(detector: DetectorLike, offload: Offload, jpeg: bytes, max_pi
     """
     mask = offload.downsample_mask
     if mask is None:
-        return partial(detector.detect, decode_jpeg(jpeg, max_pixels))
-    grid = detector.geometry.grid(offload.width, offload.height)
+        return Decoded(offload, None, decode_jpeg(jpeg, max_pixels))
+    grid = geometry.grid(offload.width, offload.height)
     packed = decode_jpeg(jpeg, prod(packed_size(grid, mask)))
-    patches = unpack(packed, grid, mask)
-    return partial(detector.detect_patches, patches, (offload.height, offload.width), mask, offload.restoration_point)
+    return Decoded(offload, mask, unpack(packed, grid, mask))
+
+
+def infer(detector: DetectorLike, frames: Sequence[Decoded]) -> list[Detections]:
+    """Boxes of each frame, in pixels of the sent one; several frames must be alike (`batch_key`)."""
+    first = frames[0]
+    if first.mask is None:
+        images = [frame.pixels for frame in frames]
+        return [detector.detect(images[0])] if len(images) == 1 else detector.detect_each(images)
+    point = first.offload.restoration_point
+    if len(frames) == 1:
+        return [detector.detect_patches(first.pixels, first.image_size, first.mask, point)]
+    masks = [frame.mask for frame in frames if frame.mask is not None]
+    return detector.detect_patches_each([frame.pixels for frame in frames], first.image_size, masks, point)
+
+
+def batch_key(offload: Offload, geometry: ModelGeometry) -> tuple[int, ...]:
+    """What frames must have in common to be inferred as one batch: size, number of tokens, restoration point."""
+    mask = offload.downsample_mask
+    if mask is None:
+        return offload.width, offload.height
+    tokens = geometry.grid(offload.width, offload.height).tokens(mask)
+    return offload.width, offload.height, tokens, offload.restoration_point

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vitmalis.network.messages import Failure, Offload, Result
 from vitmalis.network.payloads import pack_detections
-from vitmalis.server.decoding import DetectorLike, decode_offload
+from vitmalis.server.decoding import Decoded, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
 
 _log = logging.getLogger(__name__)
@@ -27,12 +28,14 @@ class Limits:
         queue_capacity: offloads that may wait for inference, of all clients.
         queue_per_client: offloads that may wait of one of them; the next one is told that the server is busy.
         max_pixels: larger frames are refused before decoding.
+        max_batch: frames of as many clients that are inferred together when they are alike; 1: one by one.
         max_growth_bytes: memory that may be added after the first inference; beyond it all connections are cut.
     """
 
     queue_capacity: int = 32
     queue_per_client: int = 2
     max_pixels: int = 9_000_000
+    max_batch: int = 1
     max_growth_bytes: int = 4 * 2**30
 
 
@@ -68,7 +71,7 @@ class Worker:
     def __init__(self, detector: DetectorLike, answered: Callable[[Answer], None], limits: Limits) -> None:
         self._detector = detector
         self._answered = answered
-        self._max_pixels = limits.max_pixels
+        self._max_pixels, self._max_batch = limits.max_pixels, limits.max_batch
         self._jobs: FairQueue[Job] = FairQueue(limits.queue_capacity, limits.queue_per_client)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._warm = threading.Event()
@@ -100,32 +103,40 @@ class Worker:
             return
         finally:
             self._warm.set()
-        while jobs := self._jobs.take():
-            for job in jobs:
-                self._answered(self._serve(job))
+        while jobs := self._jobs.take(self._max_batch, self._alike):
+            for answer in self._serve(jobs):
+                self._answered(answer)
 
-    def _serve(self, job: Job) -> Answer:
-        """Decode and infer; whatever goes wrong with one frame is told to its sender and does not end the server."""
+    def _alike(self, first: Job, other: Job) -> bool:
+        geometry = self._detector.geometry
+        return batch_key(first.offload, geometry) == batch_key(other.offload, geometry)
+
+    def _serve(self, jobs: Sequence[Job]) -> Iterator[Answer]:
+        """Decode and infer; whatever goes wrong with a frame is told to its sender and does not end the server."""
+        decoded: list[tuple[Job, Decoded, Result]] = []
+        for job in jobs:
+            start_s = time.monotonic()
+            try:
+                frame = decode_offload(self._detector.geometry, job.offload, job.jpeg, self._max_pixels)
+            except ValueError as error:
+                yield Answer(job, Failure.of(job.offload.seq, str(error)))
+                continue
+            decode_s = time.monotonic() - start_s
+            waited_s = start_s - job.received_s
+            decoded.append((job, frame, Result(job.offload.seq, 0, decode_s, 0.0, waited_s, job.transfer_s, 0.0)))
+        if decoded:
+            yield from self._infer(decoded)
+
+    def _infer(self, decoded: Sequence[tuple[Job, Decoded, Result]]) -> Iterator[Answer]:
+        """Infer frames as one batch; each waits for the whole of it, and its result says so."""
         start_s = time.monotonic()
         try:
-            infer = decode_offload(self._detector, job.offload, job.jpeg, self._max_pixels)
-        except ValueError as error:
-            return Answer(job, Failure.of(job.offload.seq, str(error)))
-        decoded_s = time.monotonic()
-        try:
-            detections = infer()
-            inferred_s = time.monotonic()
-            payload = pack_detections(detections)
+            found = infer(self._detector, [frame for _, frame, _ in decoded])
+            inference_s = time.monotonic() - start_s
+            for (job, _, result), detections in zip(decoded, found, strict=True):
+                told = msgspec.structs.replace(result, count=len(detections), inference_s=inference_s)
+                yield Answer(job, told, pack_detections(detections))
         except Exception as error:
-            _log.exception("inference of frame %d failed", job.offload.frame_index)
-            return Answer(job, Failure.of(job.offload.seq, f"inference failed: {type(error).__name__}: {error}"))
-        result = Result(
-            seq=job.offload.seq,
-            count=len(detections),
-            decode_s=decoded_s - start_s,
-            inference_s=inferred_s - decoded_s,
-            queue_s=start_s - job.received_s,
-            transfer_s=job.transfer_s,
-            server_s=0.0,
-        )
-        return Answer(job, result, payload)
+            _log.exception("inference failed")
+            for job, _, result in decoded:
+                yield Answer(job, Failure.of(result.seq, f"inference failed: {type(error).__name__}: {error}"))

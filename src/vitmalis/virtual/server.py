@@ -13,7 +13,7 @@ from vitmalis.codec.offload import encode_offload
 from vitmalis.policy import OffloadDecision
 from vitmalis.provenance import digest, library_versions, sources_digest
 from vitmalis.regions import ModelGeometry
-from vitmalis.server.decoding import DetectorLike, decode_offload
+from vitmalis.server.decoding import DetectorLike, decode_offload, infer
 from vitmalis.types import BoolMask, Frame
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
@@ -63,7 +63,7 @@ class VirtualServer:
         height, width = frame.image.shape[:2]
         encoded = encode_offload(frame.image, decision, self.geometry.grid(width, height))
         header = offload_header(StartOffload(0, frame, decision), self.geometry)
-        found = decode_offload(self._detector, header, encoded.jpeg, MAX_PIXELS)()
+        (found,) = infer(self._detector, [decode_offload(self.geometry, header, encoded.jpeg, MAX_PIXELS)])
         return CachedAnswer(len(encoded.jpeg), in_captured_pixels(found, header, frame.image))
 
     def _key(self, frame: Frame, decision: OffloadDecision) -> AnswerKey:
