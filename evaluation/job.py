@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,11 @@ class References:
     model_id: str = ""
 
 
+Outcome = tuple[Played, References, dict[str, float]]
+"""What was played, what to judge it by, and metrics that the records do not hold."""
+PlayRun = Callable[[Plan, Run, Path, Terminal], Outcome]
+
+
 def evaluate(
     config: EvaluationConfig, place: RunPlace, terminal: Terminal | None = None, *, wait: bool = True
 ) -> dict[str, float]:
@@ -61,20 +66,30 @@ def evaluate(
     identity = identify(plan)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     finished = FinishedRuns(Path(config.sweep.index))
+    play_run = play_virtual if config.virtual else play_realtime
     if identity is None or place.sweep is None:
-        return _make(plan, identity, place, store, finished, terminal)
+        return make_run(plan, place, terminal, play_run, identity)
     with finished.claimed(identity.digest(), wait):
         equal = None if config.sweep.rerun else finished.find(identity.digest(), store)
         if equal is None:
-            return _make(plan, identity, place, store, finished, terminal)
+            return make_run(plan, place, terminal, play_run, identity)
         return _take_over(equal, plan, place, store, terminal)
 
 
-def _make(
-    plan: Plan, identity: Identity | None, place: RunPlace, store: Store, finished: FinishedRuns, terminal: Terminal
+def make_run(
+    plan: Plan, place: RunPlace, terminal: Terminal, play_run: PlayRun, identity: Identity | None = None
 ) -> dict[str, float]:
-    """Play and judge; the run is FINISHED in MLflow, then in its folder, then for all other sweeps."""
+    """Play and judge; the run is FINISHED in MLflow, then in its folder, then for all other sweeps.
+
+    Args:
+        plan: of the run.
+        place: where it leaves its results.
+        terminal: shows what goes on.
+        play_run: gives what was played, what to judge it by, and further metrics.
+        identity: by which other sweeps may find it; None for a run that nobody should take over.
+    """
     config, digest = plan.config, identity.digest() if identity else ""
+    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     place.forget_summary()
     terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
     tags = tags_of(plan, place) | {"identity": digest}
@@ -82,14 +97,13 @@ def _make(
         run.log_params(flat(config))
         run.log_artifact(_write_config(config, place.directory))
         fetch_weights(config.model)
-        play_run = play_virtual if config.virtual else play_realtime
         played, references, extra = play_run(plan, run, place.directory, terminal)
         metrics = summarise(played.frames, played.offloads, references.detections, plan.rule) | extra
         run.log_metrics(metrics)
         report(plan, played, references.detections, run, place.directory, terminal)
     place.write_summary("FINISHED", metrics, run_id=run.run_id, identity=digest, stand_ins=stand_ins(plan))
     if identity is not None and not (extra.get("server_deaths") or extra.get("relay_deaths")):  # nothing to rely on
-        finished.note(
+        FinishedRuns(Path(config.sweep.index)).note(
             FinishedRun(
                 identity=digest, run_dir=place.run_dir, run_id=run.run_id, store=store.name, metrics=dict(metrics)
             )
@@ -110,9 +124,7 @@ def _take_over(equal: FinishedRun, plan: Plan, place: RunPlace, store: Store, te
     return equal.metrics
 
 
-def play_realtime(
-    plan: Plan, run: Run, directory: Path, terminal: Terminal
-) -> tuple[Played, References, dict[str, float]]:
+def play_realtime(plan: Plan, run: Run, directory: Path, terminal: Terminal) -> Outcome:
     """Server, link and client as processes; what they recorded, what to judge it by, no further metrics."""
     config = plan.config
     # The server and the link come first: a busy port should not be found out after minutes of references.
@@ -125,9 +137,7 @@ def play_realtime(
         return played, references, {"server_deaths": len(server.deaths), "relay_deaths": len(link.deaths)}
 
 
-def play_virtual(
-    plan: Plan, run: Run, directory: Path, terminal: Terminal
-) -> tuple[Played, References, dict[str, float]]:
+def play_virtual(plan: Plan, run: Run, directory: Path, terminal: Terminal) -> Outcome:
     """Everything in this process under the virtual clock; the metrics are those of the inference cache."""
     from evaluation.virtual import play_virtually
 

@@ -65,6 +65,7 @@ def play_all(
         sessions = []
         for number, plan in enumerate(plans):
             own = folder / str(number)
+            own.mkdir(parents=True, exist_ok=True)
             link = stack.enter_context(processes.relay(config.link, server.address, plan.trace, own))
             sessions.append((plan.session(link.address, model_id, own), own))
 

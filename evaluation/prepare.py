@@ -1,0 +1,54 @@
+"""Make the folder that a device plays: `python -m evaluation.prepare FOLDER [option=value ...]` (docs/two_machines.md).
+
+The device needs only `pip install 'vitmalis[client]'` and the folder; bring it back afterwards and judge it with
+`python -m evaluation.judge FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from evaluation.bundle import write_bundle
+from evaluation.cli import CONF_DIR, MISTAKES, one_line
+from evaluation.config import typed
+from evaluation.plan import describe, make_plan, stand_ins
+from evaluation.terminal import Terminal
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.prepare",
+        description="Make the folder that a device plays against a real server over a real network.",
+        epilog="The network is the real one (link=none); for an emulated one start python -m vitmalis.network.relay "
+        "on the device and give its address to the client.",
+    )
+    parser.add_argument("folder", type=Path, help="where to make it")
+    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as video=walkS policy=vitmalis")
+    options, terminal = parser.parse_args(arguments), Terminal()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            config = typed(compose("evaluate", overrides=["link=none", *options.overrides]))
+        plan = make_plan(config, terminal)
+        session = write_bundle(plan, options.folder)
+    except MISTAKES as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    terminal.header("a run for a device", describe(plan), stand_ins(plan))
+    terminal.note(
+        f"on the edge:   python -m vitmalis.server --model {config.model.name} --keys server --address tcp://*:5555"
+    )
+    terminal.note(f"on the device: cd {options.folder.name} && python -m vitmalis.client --session session.json "
+                  "--keys ../device --address tcp://EDGE:5555")  # fmt: skip
+    terminal.note(
+        f"then here:     python -m evaluation.judge {options.folder} (the server must serve {session.model_id})"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

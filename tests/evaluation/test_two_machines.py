@@ -1,0 +1,93 @@
+"""A run that is prepared here, played elsewhere by a client that knows neither torch nor MLflow, and judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation import judge, prepare
+from tests.evaluation.tiny_sweep import FRAMES, make_clip
+from vitmalis.network.security import make_keys
+from vitmalis.process import Child
+from vitmalis.records import FRAMES_FILE, RecordsInfo, read_frames, read_info, write_frames
+
+PROJECT = Path(__file__).parents[2]
+TINY = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
+WATCHED_CLIENT = """
+import runpy, sys
+sys.argv = ["client", *sys.argv[1:]]
+try:
+    runpy.run_module("vitmalis.client", run_name="__main__")
+finally:
+    heavy = {"torch", "mlflow", "hydra", "pandas", "scipy", "matplotlib"} & set(sys.modules)
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("HEAVY", sorted(heavy), peak.split()[1], file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_clip(tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # latency tables are measured by a job of the project
+    return tmp_path
+
+
+def play_on_device(bundle: Path, keys: Path, address: str) -> str:
+    """Run the client as on a device, with nothing but the bundle and its keys; returns what it said."""
+    command = [sys.executable, "-c", WATCHED_CLIENT, "--session=session.json", f"--keys={keys}", f"--address={address}"]
+    client = subprocess.run(
+        command, cwd=bundle, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    return client.stdout + client.stderr
+
+
+def test_prepared_played_and_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_keys(folder / "keys", ["device"])
+    bundle = folder / "bundle"
+    assert prepare.main([str(bundle), *TINY, "policy=vitmalis"]) == 0
+    assert "python -m evaluation.judge" in capsys.readouterr().out
+    assert not re.search(str(folder), (bundle / "session.json").read_text())  # it must work anywhere
+    moved = folder / "device"
+    bundle.rename(moved)
+    server = Child(
+        "server", "vitmalis.server", ["--address=tcp://127.0.0.2:0", f"--keys={folder / 'keys' / 'server'}"],
+        folder / "server.log", {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    with server:
+        said = play_on_device(moved, folder / "keys" / "device", server.wait_ready()["ready"])
+    heavy = re.search(r"HEAVY (\[.*\]) (\d+)", said)
+    assert heavy, said
+    assert heavy[1] == "[]"
+    assert int(heavy[2]) < 400 * 1024  # kB at most at any time
+    assert '"done": true' in said
+    assert len(read_frames(moved / FRAMES_FILE)) == FRAMES
+    assert judge.main([str(moved)]) == 0
+    summary = json.loads((moved / "judged" / "summary.json").read_text())
+    assert summary["status"] == "FINISHED"
+    assert summary["metrics"]["offloads"] >= 1
+    assert "rendering_f1" in summary["metrics"]
+    info = read_info(moved / FRAMES_FILE)
+    ended = RecordsInfo(info.policy, info.clip, info.trace, ended="interrupted")
+    write_frames(moved / FRAMES_FILE, read_frames(moved / FRAMES_FILE), ended)
+    assert judge.main([str(moved)]) == 2
+    assert "interrupted before its end: play it again" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_clear_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judge.main([str(folder)]) == 2
+    assert "is no bundle" in capsys.readouterr().err
+    assert prepare.main([str(folder / "b"), *TINY, "policy=back2back"]) == 0
+    assert judge.main([str(folder / "b")]) == 2
+    assert "frames.parquet" in capsys.readouterr().err
+    facts = folder / "b" / "bundle.json"
+    facts.write_text(facts.read_text().replace('"model_id":"', '"model_id":"x'))
+    assert judge.main([str(folder / "b")]) == 2
+    assert "the model is not the one it was made with" in capsys.readouterr().err
