@@ -17,7 +17,7 @@ from vitmalis.paths import atomic_path
 from vitmalis.records import FRAMES_FILE, read_info
 
 SESSION_FILE, CONFIG_FILE, FACTS_FILE = "session.json", "config.yaml", "bundle.json"
-TABLES_FILE = "latency_tables.json"
+TABLES_FILE, ESTIMATORS_FOLDER = "latency_tables.json", "estimators"
 
 
 class BundleFacts(msgspec.Struct, frozen=True):
@@ -45,6 +45,9 @@ def write_bundle(plan: Plan, folder: Path) -> ClientSession:
     if options.get("latency_tables"):
         shutil.copyfile(options["latency_tables"], folder / TABLES_FILE)
         options["latency_tables"] = TABLES_FILE
+    if options.get("estimators"):
+        shutil.copytree(options["estimators"], folder / ESTIMATORS_FOLDER, dirs_exist_ok=True)
+        options["estimators"] = ESTIMATORS_FOLDER
     shutil.copyfile(clip, folder / f"clip{clip.suffix}")
     video = msgspec.structs.replace(session.video, path=f"clip{clip.suffix}")
     session = msgspec.structs.replace(session, video=video, policy_options=options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -23,11 +24,11 @@ def announce_ready(address: str, **facts: Any) -> None:
 
 
 def exit_on_stdin_eof() -> None:
-    """End this process when its standard input closes, so that no child outlives its parent.
+    """End this process when the pipe that is its standard input closes, so that no child outlives its parent.
 
-    A terminal or a missing standard input (a service started by hand) is left alone.
+    A terminal, a file, /dev/null (a service) or a missing standard input is left alone.
     """
-    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed or not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
 
     def wait() -> None:
