@@ -29,7 +29,7 @@ def judge(folder: Path, terminal: Terminal) -> dict[str, float]:
         run.tag({"played_on": "a device", "bundle": str(folder)})
         return played, find_references(plan, run, terminal), {}
 
-    place = RunPlace(folder / "judged")
+    place = RunPlace(folder)
     with place.summary_on_failure():
         return make_run(plan, place, terminal, found)
 

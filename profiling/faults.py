@@ -19,7 +19,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +66,10 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
 
     def kill(victim: Watched) -> None:
         while (done := len(victim.deaths)) < kills and not over.wait(randomly.uniform(0.0, 8.0)):
-            with suppress(ProcessLookupError):  # dead, and not started again yet
+            try:
                 os.kill(victim.pid, signal.SIGKILL)
+            except ProcessLookupError:  # dead, and not started again yet
+                continue
             while len(victim.deaths) == done and not over.wait(0.02):
                 pass
             reporter.step(done + 1, kills, f"kills of the {target}")

@@ -74,7 +74,7 @@ def test_prepared_played_and_judged(
     assert '"done": true' in said
     assert len(read_frames(moved / FRAMES_FILE)) == FRAMES
     assert judge.main([str(moved)]) == 0
-    summary = json.loads((moved / "judged" / "summary.json").read_text())
+    summary = json.loads((moved / "summary.json").read_text())
     assert summary["status"] == "FINISHED"
     assert summary["metrics"]["offloads"] >= 1
     assert "rendering_f1" in summary["metrics"]
