@@ -125,9 +125,8 @@ def endure(minutes: float, folder: Path, overrides: Sequence[str]) -> dict[str, 
             over.set()
             watcher.join()
     _keep(rows, folder)
-    captured = [
-        (frame.capture_time_s, frame.frame_index) for frame in played.frames if frame.capture_time_s is not None
-    ]
+    captured = [frame for frame in played.frames if frame.capture_time_s is not None]
+    times_s = [frame.capture_time_s or 0.0 for frame in captured]
     return {
         "minutes": minutes,
         "frames": len(played.frames),
