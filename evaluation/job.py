@@ -169,6 +169,7 @@ def play(
                 plan.config.client.threads,
                 directory,
                 lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
+                link.shell,
             )
     finally:
         for name, reached in (("server", server), ("relay", link)):

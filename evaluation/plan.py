@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from evaluation import mahimahi
 from evaluation.config import EvaluationConfig, ModelOptions, config_hash
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal
@@ -99,6 +100,8 @@ def make_plan(config: EvaluationConfig, terminal: Terminal) -> Plan:
     options = config.policy_options
     _check_clock(config)
     _check_keys(config)
+    if config.link["name"] == "mahimahi":
+        mahimahi.check(config.server)
     policy: Policy | None = None
     with suppress(LatencyTablesMissing):  # all else that can be wrong with it is told before anything takes long
         policy = build_policy(config.policy_kind, **options)
@@ -184,7 +187,7 @@ def describe(plan: Plan) -> dict[str, str]:
     facts = {
         "clip": f"{clip.name}: {length} at {clip.fps:g} FPS, {clip.width}x{clip.height}",
         "trace": f"{trace.name}{scaled}: mean {trace.mean_mbps:.1f} Mbps, RTT {trace.rtt_ms.mean():.0f} ms",
-        "link": f"emulated, {config.link['transport']} transport" if plan.emulated else "none: connected directly",
+        "link": _link(config),
         "policy": f"{config.policy_name} ({options})" if options else config.policy_name,
         "model": f"{model.name} on {model.device}, {where}",
     }
@@ -193,6 +196,16 @@ def describe(plan: Plan) -> dict[str, str]:
     if not plan.emulated:
         del facts["trace"]
     return facts | ({"note": clip.note} if clip.note else {})
+
+
+def _link(config: EvaluationConfig) -> str:
+    match config.link["name"]:
+        case "none":
+            return "none: connected directly"
+        case "mahimahi":
+            return "emulated by Mahimahi"
+        case _:
+            return f"emulated, {config.link['transport']} transport"
 
 
 def _telling(config: EvaluationConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation import mahimahi
 from evaluation.config import EvaluationConfig
 from evaluation.watching import Facts, Watched
 from vitmalis.client.session import ClientSession, write_session
@@ -44,11 +45,13 @@ class Reached:
         address: tcp://host:port where it listens.
         model_id: of the model a server serves; empty for one that was not started here.
         process: what was started here, or None.
+        shell: command that the client has to run in to get there.
     """
 
     address: str
     model_id: str = ""
     process: Watched | None = None
+    shell: tuple[str, ...] = ()
 
     @property
     def deaths(self) -> list[str]:
@@ -92,6 +95,9 @@ def relay(
     if link["name"] == "none":
         yield Reached(upstream)
         return
+    if link["name"] == "mahimahi":
+        yield Reached(mahimahi.inside(upstream), shell=mahimahi.shell(trace, directory))
+        return
     arguments = [f"--upstream={upstream}", f"--trace={write_trace(trace, directory)}"]
     arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
     arguments += [f"--{key.replace('_', '-')}={value}" for key, value in link.items() if key != "name"]
@@ -118,8 +124,10 @@ def write_trace(trace: Trace, directory: Path) -> Path:
     return path
 
 
-def play(session: ClientSession, threads: int, directory: Path, progress: PlayProgress) -> Played:
-    """Run a client to the end of its clip and read its records.
+def play(
+    session: ClientSession, threads: int, directory: Path, progress: PlayProgress, shell: Sequence[str] = ()
+) -> Played:
+    """Run a client, in a `shell` command if there is one, to the end of its clip and read its records.
 
     Raises:
         UserError: it could not start, or ended on a user's mistake.
@@ -129,7 +137,7 @@ def play(session: ClientSession, threads: int, directory: Path, progress: PlayPr
     write_session(session, path)
     arguments = [f"--session={path}", f"--threads={threads}"]
     with Child(
-        "client", "vitmalis.client", arguments, directory / "logs" / "client.log", _environment(threads)
+        "client", "vitmalis.client", arguments, directory / "logs" / "client.log", _environment(threads), shell
     ) as child:
         child.wait_ready()
         for report in _reports(child):
