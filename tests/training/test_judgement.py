@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from training.detection.calibration import MAX_SHIFT, best_threshold, calibrated, shift_for
 from training.detection.scores import THRESHOLDS
-from training.judge_detector import load, persistence
+from training.judge_detector import load, persistence, seconds_per_part
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.types import Detections
 
@@ -60,3 +60,9 @@ def test_a_model_is_judged_with_the_windows_it_was_trained_with(
     save_checkpoint(build_model(preset("vitdet_tiny")), path, {"data": "none, random"})
     config = {"model": "vitdet_tiny", "start": {"window": window}, "export": {"path": str(path)}}
     assert load(OmegaConf.create(config)).config.vit.window == expected
+
+
+def test_the_times_of_the_parts_add_up_to_that_of_the_frame() -> None:
+    seconds = seconds_per_part(build_model(preset("vitdet_tiny")).eval(), repeats=1)
+    assert min(seconds.values()) > 0
+    assert seconds.pop("frame") == pytest.approx(sum(seconds.values()))
