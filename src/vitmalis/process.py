@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import logging.handlers
 import os
 import signal
 import stat
@@ -37,6 +39,23 @@ def exit_on_stdin_eof() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="stdin-watch", daemon=True).start()
+
+
+def log_to(path: str | None) -> None:
+    """Log to standard error, or to a file that is begun anew at 10 MB; five old ones are kept.
+
+    Raises:
+        UserError: the file cannot be written to.
+    """
+    try:
+        handler = (
+            logging.StreamHandler(sys.stderr)
+            if path is None
+            else logging.handlers.RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5)
+        )
+    except OSError as error:
+        raise UserError(f"log file '{path}' cannot be written to: {error.strerror}") from error
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
 
 
 class Interrupts:
@@ -77,6 +96,7 @@ class Child:
         arguments: command line.
         log: file that takes its standard error.
         environment: variables to add.
+        shell: a command, with its arguments, that runs the command that follows it.
     """
 
     def __init__(
@@ -86,13 +106,14 @@ class Child:
         arguments: Sequence[str],
         log: Path,
         environment: dict[str, str] | None = None,
+        shell: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*shell, sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from vitmalis.client.keeping import check_output, keep_records
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
-from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof
+from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_to
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--address", help="of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
     add("--keys", help="folder with this client's keys instead of the session's (python -m vitmalis.keys)")
     add("--output", help="folder for the records instead of the session's")
+    add("--log", metavar="FILE", help="log there, and begin it anew at 10 MB, instead of standard error")
     add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
     return parser
 
@@ -39,11 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse, play, write; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
     arguments = build_parser().parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     interrupts = Interrupts()
     exit_on_stdin_eof()
     cv2.setNumThreads(arguments.threads)
     try:
+        log_to(arguments.log)
         session = read_session(arguments.session)
         address = os.path.expandvars(arguments.address or session.server_address)
         changes = {"output_dir": arguments.output, "keys": arguments.keys}

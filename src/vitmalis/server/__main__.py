@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vitmalis.errors import UserError
 from vitmalis.network.security import read_server_keys
-from vitmalis.process import announce_ready, exit_on_stdin_eof
+from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--address", default="tcp://127.0.0.1:0", help="where to listen; port 0 takes a free one")
     add("--keys", default=None, metavar="FOLDER", help="serve only clients with keys (python -m vitmalis.keys)")
     add("--insecure", action="store_true", help="serve anyone without keys, also from other machines")
+    add("--log", default=None, metavar="FILE", help="log there, and begin it anew at 10 MB, instead of standard error")
     add("--model", default="vitdet_tiny", help="detector preset")
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
@@ -58,11 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; returns the exit status (0 after an orderly end, 2 for a user's mistake)."""
     args = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     exit_on_stdin_eof()
     try:
+        log_to(args.log)
         return _serve(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
