@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from vitmalis.detector import load_detector, official
+from vitmalis import download
+from vitmalis.detector import load_detector
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import PRESETS, DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.detector.official import PUBLISHED_WEIGHTS, Lock, fetched_weights
@@ -83,8 +84,8 @@ def published() -> bytes:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
-    monkeypatch.setattr(official, "PAUSE_S", 0.0)
-    monkeypatch.setattr(official, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 100)
     return tmp_path / "weights"
 
 
@@ -160,7 +161,7 @@ def test_no_progress_is_given_up_but_what_came_stays(zoo: Zoo, cache: Path, publ
     zoo.break_after = [1000] + [0] * 10
     with pytest.raises(UserError, match=re.escape(f"{NAME} could not be downloaded from {zoo.url}")):
         fetched_weights(SMALL, zoo.url)
-    assert len(zoo.asked) == 1 + official.BREAKS_IN_A_ROW
+    assert len(zoo.asked) == 1 + download.BREAKS_IN_A_ROW
     assert files(cache) == {"model_final_small.part.pkl"}
     zoo.break_after = []
     assert fetched_weights(SMALL, zoo.url).read_bytes() == published

@@ -1,0 +1,130 @@
+"""From files as they were published to one value a second; nothing is scaled or interpolated.
+
+What each kind of file is, and why it is treated like this, is in `docs/traces.md`. All times are seconds, uplinks Mbps,
+round-trip times ms.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Series = NDArray[np.float64]
+
+BIN_S = 0.1
+"""Sampling interval of the uplink lists and nuttcp logs."""
+STAMP_WINDOW = 121
+"""Samples over which the stamps of the LTE leg are smoothed: they jump back and forth at log rollovers."""
+_NUTTCP = re.compile(r"sec =\s+([\d.]+) Mbps\s+\d+ retrans")
+_REPLY = re.compile(r"time=([\d.]+) ms")
+_SIDE = {"atnt": "x", "verizon": "y"}
+
+
+def read_runs(text: str) -> dict[int, list[Series]]:
+    """Runs of a `.list` file by number: one line of values each, or four (5G time and uplink, LTE time and uplink)."""
+    runs: dict[int, list[Series]] = {}
+    number = None
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("Run"):
+            number = int(line.split()[1])
+            runs[number] = []
+        elif line and not line.startswith("#") and number is not None:
+            runs[number].append(np.array([float(value) for value in line.split(",") if value]))
+    return runs
+
+
+def means(samples: Series, count: int) -> Series:
+    """Means of `count` consecutive samples each; what is left at the end is dropped."""
+    whole = len(samples) // count
+    return samples[: whole * count].reshape(whole, count).mean(axis=1)
+
+
+def nuttcp_mbps(text: str) -> Series:
+    """Seconds of a nuttcp receiver's log, which has a line every 0.1 s."""
+    return means(np.array([float(value) for value in _NUTTCP.findall(text)]), 10)
+
+
+def ping_ms(text: str) -> Series:
+    """Seconds of a ping log, sent every 0.2 s; lost pings are not represented."""
+    return means(np.array([float(value) for value in _REPLY.findall(text)]), 5)
+
+
+def two_legs_mbps(run: Sequence[Series], start_s: float, end_s: float) -> Series:
+    """What a phone on 5G and LTE sent, by seconds of the run's own clock: the sum of both legs.
+
+    Args:
+        run: 5G time and uplink, LTE time and uplink.
+        start_s, end_s: of the piece.
+
+    Returns:
+        Means over the 0.1 s bins in which either leg has a record; the other one then counts 0.
+    """
+    nr_s, nr_mbps, lte_s, lte_mbps = run
+    lte_s, lte_mbps = _without_repeats(lte_s, lte_mbps)
+    bins: dict[int, float] = defaultdict(float)
+    for time_s, mbps in ((nr_s, nr_mbps), (_smoothed(lte_s), lte_mbps)):
+        own: dict[int, list[float]] = defaultdict(list)
+        for index, value in zip(np.round(time_s / BIN_S).astype(int).tolist(), mbps.tolist(), strict=True):
+            own[index].append(value)
+        for index, values in own.items():
+            bins[index] += float(np.mean(values))
+    seconds = []
+    for second in range(round(end_s - start_s)):
+        first = round((start_s + second) / BIN_S)
+        seconds.append(np.mean([bins[index] for index in range(first, first + 10) if index in bins]))
+    return np.array(seconds)
+
+
+def _without_repeats(time_s: Series, mbps: Series) -> tuple[Series, Series]:
+    """Drop samples that repeat an earlier one exactly."""
+    first = dict[tuple[float, float], int]()
+    for index, sample in enumerate(zip(time_s.tolist(), mbps.tolist(), strict=True)):
+        first.setdefault(sample, index)
+    kept = list(first.values())
+    return time_s[kept], mbps[kept]
+
+
+def _smoothed(time_s: Series) -> Series:
+    """Times by index, 0.1 s apart, plus the running median of how far the stamps are from that."""
+    ideal_s = BIN_S * np.arange(len(time_s))
+    late_s, half = time_s - ideal_s, STAMP_WINDOW // 2
+    medians = [np.median(late_s[max(0, index - half) : index + half + 1]) for index in range(len(late_s))]
+    return ideal_s + np.array(medians)
+
+
+def driving_mbps(lines: Iterable[str], operator: str, start_s: float, end_s: float) -> Series:
+    """Seconds of one operator's uplink out of a table that pairs two; rows next to a handover of either are left out.
+
+    A value holds over the time since the sample before it; seconds are means weighted with time.
+
+    Args:
+        lines: of the CSV file.
+        operator: atnt or verizon.
+        start_s, end_s: of the piece, seconds since 1970.
+    """
+    side = _SIDE[operator]
+    samples = {
+        float(row[f"TIME_STAMP_{side}"]): float(row[f"ULtput_{side}"])
+        for row in csv.DictReader(lines)
+        if row[f"ULtput_{side}"] and not (row["handover_status_x"] or row["handover_status_y"])
+    }
+    time_s = np.array(sorted(samples))
+    mbps = np.array([samples[time] for time in time_s.tolist()])
+    return np.array([_held(time_s, mbps, start_s + second) for second in range(round(end_s - start_s))])
+
+
+def _held(time_s: Series, mbps: Series, start_s: float) -> float:
+    """Mean over a second of values that each hold since the sample before."""
+    now_s, end_s, weighted, covered_s = start_s, start_s + 1.0, 0.0, 0.0
+    index = int(np.searchsorted(time_s, start_s + 1e-6, "right"))
+    while now_s < end_s - 1e-6 and index < len(time_s):
+        until_s = min(float(time_s[index]), end_s)
+        weighted += float(mbps[index]) * (until_s - now_s)
+        covered_s += until_s - now_s
+        now_s, index = until_s, index + 1
+    return weighted / covered_s if covered_s else float("nan")

@@ -1,0 +1,256 @@
+"""The paper's clips from their sources: `python -m vitmalis.video.fetch walkS` (docs/videos.md).
+
+The paper takes a 60 s clip for training and profiling and another of 300 s for evaluation from each video (section
+VI-A); where they begin it does not say, so that is an option here. A video is downloaded once with yt-dlp and cut
+locally, at a fixed rate and size. `manifest.json` beside the parts says what they were cut from, and what they must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path, cache_dir, file_sha256
+from vitmalis.types import RgbImage
+from vitmalis.video.encode import write_clip
+from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
+from vitmalis.video.spec import fit_size
+
+SIZE = (1920, 1080)
+"""Largest width and height of a part; a smaller video is not enlarged."""
+MANIFEST_FILE = "manifest.json"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One cut clip: from where in the source, how much, and what came of it."""
+
+    start_s: float
+    seconds: float
+    fps: float
+    width: int
+    height: int
+    sha256: str
+
+
+class CutManifest(msgspec.Struct, frozen=True):
+    """What lies in a clip's folder, and from which file it was cut."""
+
+    source: str
+    source_sha256: str
+    parts: dict[str, Part]
+
+
+def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[int, int]) -> Iterator[RgbImage]:
+    """A video's pictures at a constant rate: at each time the one that is on screen then.
+
+    Args:
+        path: of the video, whose own rate may be another or vary.
+        start_s: time of the first.
+        fps: rate wanted.
+        count: pictures wanted.
+        size: (width, height) wanted.
+
+    Raises:
+        UserError: it cannot be read, or ends too early.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            origin = stream.start_time or 0
+            if stream.time_base is not None:
+                container.seek(origin + int(start_s / stream.time_base), stream=stream)
+            done, shown = 0, None
+            for frame in container.decode(stream):
+                time_s = float((frame.pts - origin) * frame.time_base)  # type: ignore[operator]  # decoded: it has both
+                while shown is not None and done < count and start_s + done / fps < time_s - 1e-6:
+                    yield _picture(shown, size)
+                    done += 1
+                if done == count:
+                    return
+                shown = frame
+            if shown is not None and done == count - 1:  # the last picture has no successor to end it
+                yield _picture(shown, size)
+                done += 1
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(f"video '{path}' cannot be read: {error}") from error
+    if done < count:
+        raise UserError(
+            f"video '{path}' ends {(count - done) / fps:.1f} s too early for {count / fps:g} s from {start_s:g} s"
+        )
+
+
+def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> RgbImage:
+    return np.asarray(frame.reformat(*size, format="rgb24").to_ndarray(), np.uint8)
+
+
+def cut(
+    source: Path, folder: Path, entry: ClipEntry, spans: dict[str, tuple[float, float]], progress: Progress
+) -> None:
+    """Cut the parts that are not there yet, and write the manifest.
+
+    Args:
+        source: the whole video.
+        folder: gets `<part>.mp4` and the manifest.
+        entry: rate and origin.
+        spans: (start, length) of each part, seconds.
+        progress: shows how far it is.
+
+    Raises:
+        UserError: the video cannot be read or is too short.
+    """
+    size, source_sha256 = _size_of(source), file_sha256(source)
+    known = _known_parts(folder, source_sha256)
+    parts: dict[str, Part] = {}
+    for name, (start_s, seconds) in spans.items():
+        path, frames = folder / f"{name}.mp4", round(seconds * entry.fps)
+        wanted = Part(start_s, seconds, entry.fps, *size, sha256="")
+        old = known.get(name)
+        if (
+            old
+            and msgspec.structs.replace(old, sha256="") == wanted
+            and path.is_file()
+            and file_sha256(path) == old.sha256
+        ):
+            parts[name] = old
+            continue
+        images = frames_at(source, start_s, entry.fps, frames, size)
+        write_clip(path, progress.track(images, total=frames, description=f"cutting {name}"), entry.fps, size)
+        parts[name] = msgspec.structs.replace(wanted, sha256=file_sha256(path))
+        _write_manifest(folder, CutManifest(entry.source, source_sha256, known | parts))
+    _write_manifest(folder, CutManifest(entry.source, source_sha256, parts))
+
+
+def _size_of(source: Path) -> tuple[int, int]:
+    """Width and height of the parts: the video's own, or as large as allowed."""
+    try:
+        with av.open(str(source)) as container:
+            stream = container.streams.video[0]
+            own = stream.width, stream.height
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(f"video '{source}' cannot be read: {error}") from error
+    return fit_size(*own, min(own[0], SIZE[0]), min(own[1], SIZE[1]))
+
+
+def _known_parts(folder: Path, source_sha256: str) -> dict[str, Part]:
+    """Parts that an earlier call has cut from the same file."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=CutManifest)
+    except msgspec.MsgspecError:
+        return {}
+    return found.parts if found.source_sha256 == source_sha256 else {}
+
+
+def _write_manifest(folder: Path, found: CutManifest) -> None:
+    with atomic_path(folder / MANIFEST_FILE) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
+    """The whole video, from the cache or downloaded; a broken-off download goes on.
+
+    Raises:
+        UserError: yt-dlp is not installed, or the video cannot be had.
+    """
+    url = entry.source.split(" ")[0]
+    if not url.startswith("youtube.com/"):
+        raise UserError(f"video '{name}' cannot be downloaded ({entry.source}): give a file of your own as --source")
+    whole = sorted(path for path in folder.glob(f"{name}.*") if path.suffix not in (".part", ".ytdl"))
+    if whole:
+        return whole[0]
+    try:
+        from yt_dlp import YoutubeDL
+        from yt_dlp.utils import DownloadError
+    except ImportError as error:
+        raise UserError(
+            f"video '{name}' is downloaded with yt-dlp, which is not installed: pip install 'vitmalis[fetch]', or give "
+            "a file of your own as --source"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "format": f"bestvideo[height<={SIZE[1]}]/best[height<={SIZE[1]}]",
+        "outtmpl": str(folder / f"{name}.%(ext)s"),
+        "continuedl": True,
+        "quiet": True,
+        "no_warnings": True,
+        "progress": True,
+    }
+    try:
+        with YoutubeDL(options) as loader:
+            found = loader.extract_info(f"https://www.{url}")
+            return Path(loader.prepare_filename(found))
+    except DownloadError as error:
+        reason = " ".join(str(error).removeprefix("ERROR: ").split())
+        raise UserError(
+            f"video '{name}': {url} could not be downloaded ({reason}); what has come is kept, so try again later, or "
+            "give a file of your own as --source"
+        ) from error
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    papers = [name for name, entry in manifest().items() if entry.kind == "paper"]
+    parser = argparse.ArgumentParser(
+        prog="python -m vitmalis.video.fetch",
+        description="Download one of the paper's videos and cut its profile (60 s) and evaluation (300 s) clips.",
+        epilog="The videos are their authors': for your own use, not to be passed on. Then: evaluate.py video=NAME",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("name", choices=papers, metavar="NAME", help=", ".join(papers))
+    parser.add_argument("--source", type=Path, help="cut this file instead of downloading one")
+    parser.add_argument("--output", type=Path, default=Path("data/videos"), help="gets a folder NAME")
+    parser.add_argument("--profile-start-s", type=float, default=60.0, help="where the profile clip begins")
+    parser.add_argument("--profile-seconds", type=float, default=60.0, help="how long it is")
+    parser.add_argument("--eval-start-s", type=float, default=180.0, help="where the evaluation clip begins")
+    parser.add_argument("--eval-seconds", type=float, default=300.0, help="how long it is")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fetch and cut; returns the exit status, 2 for a user's mistake or no network."""
+    args = build_parser().parse_args(argv)
+    entry, folder = clip_entry(args.name), args.output / args.name
+    spans = {
+        "profile": (args.profile_start_s, args.profile_seconds),
+        "eval": (args.eval_start_s, args.eval_seconds),
+    }
+    try:
+        _check_spans(spans)
+        source = args.source or download_video(args.name, entry, cache_dir() / "video_sources")
+        with Progress(console=Console(stderr=True)) as progress:
+            cut(source, folder, entry, spans, progress)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{folder}: python evaluate.py video={args.name}")
+    return 0
+
+
+def _check_spans(spans: dict[str, tuple[float, float]]) -> None:
+    for name, (start_s, seconds) in spans.items():
+        if start_s < 0 or seconds <= 0:
+            raise UserError(
+                f"the {name} clip cannot have {seconds:g} s from {start_s:g} s: give a start from 0, a length above"
+            )
+    for (one, (a, length)), (other, (b, _)) in itertools.permutations(spans.items(), 2):
+        if a <= b < a + length:
+            raise UserError(
+                f"{one} and {other} clips overlap: what is learned from must not be judged by; move a start"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Cutting a source into its two clips, and what is said where that cannot be."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.video import fetch
+from vitmalis.video.fetch import frames_at, main
+from vitmalis.video.manifest import check_sha256
+
+FPS, FRAMES, SIZE = 25, 100, (64, 48)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds at 25 FPS, each frame as bright as its number times two."""
+    path = tmp_path_factory.mktemp("source") / "video.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS, options={"crf": "1", "g": "10"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number in range(FRAMES):
+            image = np.full((SIZE[1], SIZE[0], 3), 2 * number + 20, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+def numbers(images: Any) -> list[int]:
+    return [round((float(image.mean()) - 20) / 2) for image in images]
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 10.0])
+def test_each_time_shows_the_frame_that_is_on_screen_then(source: Path, fps: float) -> None:
+    shown = numbers(frames_at(source, 1.0, fps, round(2 * fps), SIZE))
+    expected = [int((1.0 + index / fps) * FPS + 1e-6) for index in range(round(2 * fps))]
+    assert np.abs(np.array(shown) - expected).max() <= 1  # colours come back from H.264 rounded
+
+
+def test_it_reaches_the_very_end_and_no_further(source: Path) -> None:
+    assert numbers(frames_at(source, 3.0, 25.0, 25, SIZE))[-1] == pytest.approx(99, abs=1)
+    with pytest.raises(UserError, match=r"ends 1.0 s too early for 2 s from 3 s"):
+        list(frames_at(source, 3.0, 25.0, 50, SIZE))
+
+
+ARGUMENTS = ["--profile-start-s", "0", "--profile-seconds", "1", "--eval-start-s", "1", "--eval-seconds", "2"]
+
+
+def test_both_parts_are_cut_once_and_checked(source: Path, tmp_path: Path) -> None:
+    told = ["walkS", "--source", str(source), "--output", str(tmp_path), *ARGUMENTS]
+    assert main(told) == 0
+    folder = tmp_path / "walkS"
+    facts = json.loads((folder / "manifest.json").read_text())
+    assert facts["source"].startswith("youtube.com/")
+    for part, frames in (("profile", 30), ("eval", 60)):
+        check_sha256(folder / f"{part}.mp4", facts["parts"][part]["sha256"], part)
+        with av.open(str(folder / f"{part}.mp4")) as clip:
+            stream = clip.streams.video[0]
+            assert (stream.average_rate, stream.width, stream.height) == (30, *SIZE)
+            assert sum(1 for _ in clip.decode(stream)) == frames
+    stamps = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+    (folder / "profile.mp4").write_bytes(b"damaged")
+    assert main(told) == 0  # goes on: only what is not as it was is cut again
+    assert (folder / "eval.mp4").stat().st_mtime_ns == stamps["eval.mp4"]
+    check_sha256(folder / "profile.mp4", facts["parts"]["profile"]["sha256"], "profile")
+
+
+def test_it_is_found_by_the_clips_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitmalis.video.clips import resolve_clip
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["walkS", "--source", str(source), *ARGUMENTS]) == 0
+    clip = resolve_clip("walkS", part="eval", seconds=1, max_width=64, max_height=48, cache_dir=tmp_path / "cache")
+    assert clip.stand_in == ""
+    assert Path(clip.path).name == "eval.mp4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["walkB"], "cannot be downloaded (shot by the paper's authors; not published): give a file"),
+        (["walkS", "--source", "nowhere.mp4"], "'nowhere.mp4' cannot be read"),
+        (["walkS", "--eval-start-s", "90"], "overlap"),
+        (["walkS", "--profile-seconds", "0"], "give a start from 0"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_yt_dlp_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = builtins.__import__
+
+    def no_yt_dlp(name: str, *rest: Any) -> Any:
+        if name.startswith("yt_dlp"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", no_yt_dlp)
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
+    assert main(["walkS", "--output", str(tmp_path)]) == 2
+    assert "pip install 'vitmalis[fetch]'" in capsys.readouterr().err
+
+
+def test_offline_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("yt_dlp", reason="the extra 'fetch' is not installed")
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    assert main(["walkS", "--output", str(tmp_path)]) == 2
+    assert "could not be downloaded" in capsys.readouterr().err
+
+
+def test_a_video_in_the_cache_is_not_downloaded_again(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "walkS.webm.part").write_bytes(b"half")
+    (tmp_path / "walkS.mp4").write_bytes(source.read_bytes())
+    assert fetch.download_video("walkS", fetch.clip_entry("walkS"), tmp_path) == tmp_path / "walkS.mp4"
