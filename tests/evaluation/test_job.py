@@ -99,7 +99,9 @@ def run(
         yield Reached("tcp://127.0.0.1:1")
 
     def evaluate(during: Callable[[], None]) -> Any:
-        def play(_session: object, _threads: int, directory: Path, progress: processes.PlayProgress) -> Played:
+        def play(
+            _session: object, _threads: int, directory: Path, progress: processes.PlayProgress, _shell: object
+        ) -> Played:
             during()
             progress(FRAMES, FRAMES, 2, 1)
             return played(directory)
