@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 Series = NDArray[np.float64]
 
-BIN_S = 0.1
-"""Sampling interval of the uplink lists and nuttcp logs."""
+BINS_PER_S = 10
+"""Samples a second in the uplink lists and nuttcp logs."""
 STAMP_WINDOW = 121
 """Samples over which the stamps of the LTE leg are smoothed: they jump back and forth at log rollovers."""
 _NUTTCP = re.compile(r"sec =\s+([\d.]+) Mbps\s+\d+ retrans")
@@ -41,7 +41,8 @@ def read_runs(text: str) -> dict[int, list[Series]]:
 def means(samples: Series, count: int) -> Series:
     """Means of `count` consecutive samples each; what is left at the end is dropped."""
     whole = len(samples) // count
-    return samples[: whole * count].reshape(whole, count).mean(axis=1)
+    # Added one after another, which numpy's own mean does not promise: it decides the last digit of half-way cases.
+    return np.add.accumulate(samples[: whole * count].reshape(whole, count), axis=1)[:, -1] / count
 
 
 def nuttcp_mbps(text: str) -> Series:
@@ -69,14 +70,15 @@ def two_legs_mbps(run: Sequence[Series], start_s: float, end_s: float) -> Series
     bins: dict[int, float] = defaultdict(float)
     for time_s, mbps in ((nr_s, nr_mbps), (_smoothed(lte_s), lte_mbps)):
         own: dict[int, list[float]] = defaultdict(list)
-        for index, value in zip(np.round(time_s / BIN_S).astype(int).tolist(), mbps.tolist(), strict=True):
+        # Some smoothed stamps lie half-way between bins; times ten, not divided by a tenth, decides where they go.
+        for index, value in zip(np.round(time_s * BINS_PER_S).astype(int).tolist(), mbps.tolist(), strict=True):
             own[index].append(value)
         for index, values in own.items():
             bins[index] += float(np.mean(values))
     seconds = []
     for second in range(round(end_s - start_s)):
-        first = round((start_s + second) / BIN_S)
-        seconds.append(np.mean([bins[index] for index in range(first, first + 10) if index in bins]))
+        first = round((start_s + second) * BINS_PER_S)
+        seconds.append(np.mean([bins[index] for index in range(first, first + BINS_PER_S) if index in bins]))
     return np.array(seconds)
 
 
@@ -91,7 +93,7 @@ def _without_repeats(time_s: Series, mbps: Series) -> tuple[Series, Series]:
 
 def _smoothed(time_s: Series) -> Series:
     """Times by index, 0.1 s apart, plus the running median of how far the stamps are from that."""
-    ideal_s = BIN_S * np.arange(len(time_s))
+    ideal_s = 0.1 * np.arange(len(time_s))
     late_s, half = time_s - ideal_s, STAMP_WINDOW // 2
     medians = [np.median(late_s[max(0, index - half) : index + half + 1]) for index in range(len(late_s))]
     return ideal_s + np.array(medians)
