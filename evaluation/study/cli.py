@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.study import figures, tables
+from evaluation.study import elsewhere, figures, tables
 from evaluation.study.page import Section, write_page
 from evaluation.study.runs import Study, offload_table, read_study, sweep_folder
 from evaluation.study.statistics import by_pair, incomplete_pairs
@@ -70,6 +70,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, policies)),
         Section("Share of the oracle's gap that is closed", table=tables.regret(runs, policies)),
+        *elsewhere.sections(runs),
         Section("Runs that are missing", study.problems),
     ]
     shown = [section for section in sections if section.words or section.columns or section.image]

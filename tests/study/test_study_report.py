@@ -83,8 +83,9 @@ class Tags(HTMLParser):
 
 
 def test_the_page_shows_every_figure_and_says_what_is_missing(
-    sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where no other job has measured anything
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert main([str(sweep), "--tracking-uri", uri, "--no-mlflow"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -148,3 +149,26 @@ def test_the_papers_numbers_are_those_of_known_policies() -> None:
     assert numbers["rendering_f1_median"]["vitmalis"] == 0.530
     assert in_order(["zeta", "vitmalis", "back2back"]) == ["back2back", "vitmalis", "zeta"]
     assert set(numbers["rendering_f1_median"]) <= set(in_order(numbers["rendering_f1_median"]))
+
+
+def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation.study import elsewhere
+
+    monkeypatch.chdir(sweep.parent)
+    assert [section.title for section in elsewhere.sections(read_study([sweep]).runs)] == [
+        "Estimators of vitdet_tiny (Table II)"
+    ]
+    row = {"regions": "object-free", "share": 1.0, "restoration_point": 4, "time_ratio": 0.6, "f1": 0.9}
+    rows = [{"clip": clip, "downsampled_share": 0.7, "frames": 1, **row} for clip in ("all", "other")]
+    result = {"model": "vitdet_tiny", "model_id": "0123abc", "rows": rows}
+    elsewhere.RESTORATION_POINTS.parent.mkdir(parents=True)
+    elsewhere.RESTORATION_POINTS.write_text(json.dumps(result))
+    for name in ("regions", "decision"):
+        (sweep / "0" / f"{name}.png").write_bytes(b"picture")
+    regions, decision, points, estimators = elsewhere.sections(read_study([sweep]).runs)
+    assert (regions.file, decision.file) == ("regions.png", "decision.png")
+    assert "vitmalis on clip0" in regions.words[0]
+    assert "0123abc, not by this study" in points.words[0]
+    assert points.rows == [["object-free", "1.0", "4", "0.600", "0.900", "0.700"]]
+    assert estimators.columns == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
+    assert estimators.rows[0][:2] == ["MLP", "Size (KiB)"]
