@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import threading
 import zipfile
@@ -13,12 +14,16 @@ import numpy as np
 import pytest
 
 from vitmalis.network import fetch
-from vitmalis.network.measured import recipe as recipes
-from vitmalis.network.measured import samples, sources
-from vitmalis.network.measured.recipe import make_traces, recipe
+from vitmalis.network.measured import making, samples, sources
+from vitmalis.network.measured.making import make_traces
+from vitmalis.network.measured.recipe import Piece, recipe
 from vitmalis.network.measured.sources import SourceFile, gather, source_files
 
 MIRRORS = Path(__file__).parents[3] / ".mirror" / "checkouts"
+SAME_COLUMNS = (
+    "name", "path", "technology", "mobility", "operator", "source_repo", "n_segments", "segment_starts_s",
+)  # fmt: skip
+"""What the listing says exactly as the expected one does; the rest is worded otherwise."""
 EXPECTED = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
 
@@ -103,13 +108,12 @@ def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         files[name] = SourceFile("memu", name, sources._sha256(path))
-    piece = recipes.Piece
     pieces = [
-        piece("4g_00", "uplink", 0, files["up.list"], "3", "list", 0, 20),
-        piece("4g_00", "uplink", 1, files["ul.zip"], "ul.csv:atnt", "driving", 5, 6),
-        piece("4g_00", "rtt", 0, files["ping.out"], "", "ping", 1, 4),
+        Piece("4g_00", "uplink", 0, files["up.list"], "3", "list", 0, 20),
+        Piece("4g_00", "uplink", 1, files["ul.zip"], "ul.csv:atnt", "driving", 5, 6),
+        Piece("4g_00", "rtt", 0, files["ping.out"], "", "ping", 1, 4),
     ]
-    for module in (recipes, fetch):
+    for module in (making, fetch):
         monkeypatch.setattr(module, "recipe", lambda: pieces)
     monkeypatch.setattr(fetch, "source_files", lambda: list(files.values()))
 
@@ -124,6 +128,15 @@ def test_from_a_mirror_to_a_trace(
     assert "1 traces in" in capsys.readouterr().out
     trace = (tmp_path / "out/4g/4g_00.csv").read_text()
     assert trace == "time_s,uplink_mbps,rtt_ms\n0,2.000,20.00\n1,4.000,10.00\n2,7.000,20.00\n"
+    (row,) = csv.DictReader((tmp_path / "out/traces.csv").read_text().splitlines())
+    assert row == {
+        "name": "4g_00", "path": "4g/4g_00.csv", "technology": "4G", "mobility": "not stated",
+        "operator": "not stated+atnt", "source_repo": "NUWiNS/sigcomm-5gmemu-5g-mmWave-uplink-data",
+        "source_files": "up.list; ul.zip",
+        "runs_and_ranges": "up Run 3 [samples 0-20 of 0.1 s]; atnt ul [5.0..6.0 epoch s]",
+        "n_segments": "2", "segment_starts_s": "0 2", "mean_mbps": "4.33", "min_mbps": "2.00", "max_mbps": "7.00",
+        "mean_rtt_ms": "16.67", "rtt_files": "NUWiNS/sigcomm-5gmemu-5g-mmWave-uplink-data: ping.out", "rtt_from_s": "1",
+    }  # fmt: skip
     for file in (tmp_path / "mirror").rglob("up.list"):
         file.unlink()
     assert fetch.main(told) == 0  # what was brought before is there
@@ -218,3 +231,9 @@ def test_the_stored_repositories_give_the_expected_traces(tmp_path: Path) -> Non
         if differing := sum(one != other for one, other in lines):
             other_seconds[name] = differing
     assert other_seconds == {}
+    ours, theirs = (list(csv.DictReader((folder / "traces.csv").open(newline=""))) for folder in (tmp_path, EXPECTED))
+    for own, other in zip(ours, theirs, strict=True):
+        for column in SAME_COLUMNS:
+            assert own[column] == other[column], (own["name"], column)
+        for column in ("mean_mbps", "min_mbps", "max_mbps", "mean_rtt_ms"):
+            assert float(own[column]) == pytest.approx(float(other[column]), abs=0.011), (own["name"], column)
