@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -12,9 +14,9 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.video import fetch
 from vitmalis.video.fetch import frames_at, main
-from vitmalis.video.manifest import check_sha256
+from vitmalis.video.fetch_download import download_video
+from vitmalis.video.manifest import check_sha256, clip_entry
 
 FPS, FRAMES, SIZE = 25, 100, (64, 48)
 
@@ -129,7 +131,49 @@ def test_offline_is_one_clear_line(
     assert "could not be downloaded" in capsys.readouterr().err
 
 
-def test_a_video_in_the_cache_is_not_downloaded_again(tmp_path: Path, source: Path) -> None:
-    (tmp_path / "walkS.webm.part").write_bytes(b"half")
-    (tmp_path / "walkS.mp4").write_bytes(source.read_bytes())
-    assert fetch.download_video("walkS", fetch.clip_entry("walkS"), tmp_path) == tmp_path / "walkS.mp4"
+class Loader:
+    """Stands for yt-dlp's: stops half-way the first time, goes on the second."""
+
+    stops = True
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.path = Path(options["outtmpl"].replace("%(ext)s", "webm"))
+        assert options["continuedl"]
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def extract_info(self, url: str) -> dict[str, Any]:
+        assert url == "https://www.youtube.com/watch?v=0gnm6gGMC3c"
+        fragment = self.path.with_name(f"{self.path.name}.part-Frag3")
+        if Loader.stops:
+            Loader.stops = False
+            fragment.write_bytes(b"half")
+            raise StoppedError("ERROR: [youtube] connection\nlost")
+        fragment.replace(self.path)
+        return {}
+
+    def prepare_filename(self, _: dict[str, Any]) -> str:
+        return str(self.path)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_download_goes_on_and_is_kept_when_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yt_dlp", SimpleNamespace(YoutubeDL=Loader))
+    monkeypatch.setitem(sys.modules, "yt_dlp.utils", SimpleNamespace(DownloadError=StoppedError))
+    entry = clip_entry("walkS")
+    with pytest.raises(
+        UserError, match=r"could not be downloaded \(\[youtube\] connection lost\); what has come is kept"
+    ):
+        download_video("walkS", entry, tmp_path)
+    whole = download_video("walkS", entry, tmp_path)
+    assert whole == tmp_path / "walkS.webm"
+    assert whole.read_bytes() == b"half"
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)  # and not asked again
+    assert download_video("walkS", entry, tmp_path) == whole

@@ -23,10 +23,11 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.encode import write_clip
+from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
 from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
 from vitmalis.video.spec import fit_size
 
-SIZE = (1920, 1080)
+SIZE = (1920, MAX_HEIGHT)
 """Largest width and height of a part; a smaller video is not enlarged."""
 MANIFEST_FILE = "manifest.json"
 
@@ -157,47 +158,6 @@ def _known_parts(folder: Path, source_sha256: str) -> dict[str, Part]:
 def _write_manifest(folder: Path, found: CutManifest) -> None:
     with atomic_path(folder / MANIFEST_FILE) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-
-
-def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
-    """The whole video, from the cache or downloaded; a broken-off download goes on.
-
-    Raises:
-        UserError: yt-dlp is not installed, or the video cannot be had.
-    """
-    url = entry.source.split(" ")[0]
-    if not url.startswith("youtube.com/"):
-        raise UserError(f"video '{name}' cannot be downloaded ({entry.source}): give a file of your own as --source")
-    whole = sorted(path for path in folder.glob(f"{name}.*") if path.suffix not in (".part", ".ytdl"))
-    if whole:
-        return whole[0]
-    try:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.utils import DownloadError
-    except ImportError as error:
-        raise UserError(
-            f"video '{name}' is downloaded with yt-dlp, which is not installed: pip install 'vitmalis[fetch]', or give "
-            "a file of your own as --source"
-        ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    options = {
-        "format": f"bestvideo[height<={SIZE[1]}]/best[height<={SIZE[1]}]",
-        "outtmpl": str(folder / f"{name}.%(ext)s"),
-        "continuedl": True,
-        "quiet": True,
-        "no_warnings": True,
-        "progress": True,
-    }
-    try:
-        with YoutubeDL(options) as loader:
-            found = loader.extract_info(f"https://www.{url}")
-            return Path(loader.prepare_filename(found))
-    except DownloadError as error:
-        reason = " ".join(str(error).removeprefix("ERROR: ").split())
-        raise UserError(
-            f"video '{name}': {url} could not be downloaded ({reason}); what has come is kept, so try again later, or "
-            "give a file of your own as --source"
-        ) from error
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,57 @@
+"""One of the paper's videos, whole, with yt-dlp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitmalis.errors import UserError
+from vitmalis.video.manifest import ClipEntry
+
+MAX_HEIGHT = 1080
+"""The paper's: no larger one is asked for."""
+
+
+def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
+    """The whole video, from the cache or downloaded; a broken-off download goes on.
+
+    Args:
+        name, entry: of the clip.
+        folder: keeps it as `<name>.<format>`; what has not come whole stays in `partial/` until it has.
+
+    Raises:
+        UserError: yt-dlp is not installed, or the video cannot be had.
+    """
+    url = entry.source.split(" ")[0]
+    if not url.startswith("youtube.com/"):
+        raise UserError(f"video '{name}' cannot be downloaded ({entry.source}): give a file of your own as --source")
+    if whole := sorted(folder.glob(f"{name}.*")):
+        return whole[0]
+    try:
+        from yt_dlp import YoutubeDL
+        from yt_dlp.utils import DownloadError
+    except ImportError as error:
+        raise UserError(
+            f"video '{name}' is downloaded with yt-dlp, which is not installed: pip install 'vitmalis[fetch]', or give "
+            "a file of your own as --source"
+        ) from error
+    partial = folder / "partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    options = {
+        "format": f"bestvideo[height<={MAX_HEIGHT}]/best[height<={MAX_HEIGHT}]",
+        "outtmpl": str(partial / f"{name}.%(ext)s"),
+        "continuedl": True,
+        "quiet": True,
+        "no_warnings": True,
+        "progress": True,
+    }
+    try:
+        with YoutubeDL(options) as loader:
+            come = Path(loader.prepare_filename(loader.extract_info(f"https://www.{url}")))
+    except DownloadError as error:
+        reason = " ".join(str(error).removeprefix("ERROR: ").split())
+        raise UserError(
+            f"video '{name}': {url} could not be downloaded ({reason}); what has come is kept, so try again later, or "
+            "give a file of your own as --source"
+        ) from error
+    # Fragments and half files have names that differ by format, so only what is whole is moved where it is looked for.
+    return come.replace(folder / come.name)
