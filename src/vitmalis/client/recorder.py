@@ -26,8 +26,7 @@ class Recorder:
         self._tracking_s: dict[int, float] = {}
         self._rendered: list[tuple[Render, float]] = []
         self._offloads: dict[int, OffloadRecord] = {}
-        # Arrays until the end: as rows of Python numbers half an hour of them would take 60 MB more.
-        self._decisions: list[tuple[int, int, DecisionExplanation]] = []
+        self._decisions: list[DecisionRecord] = []
         self._motion_s: float | None = None
         self._lost = 0
 
@@ -71,7 +70,7 @@ class Recorder:
             **({} if explanation is None else _expected(explanation)),
         )
         if explanation is not None:
-            self._decisions.append((start.offload_id, start.frame.index, explanation))
+            self._decisions.append(decision_record(start.offload_id, start.frame.index, explanation))
 
     def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
         """The offload's frame was compressed."""
@@ -124,7 +123,7 @@ class Recorder:
 
     def decisions(self) -> list[DecisionRecord]:
         """One row an offload whose decision was explained."""
-        return [decision_record(*decision) for decision in self._decisions]
+        return list(self._decisions)
 
     def frames(self) -> list[FrameRecord]:
         """One row a rendered frame; a frame that the camera buffer lost is rendered, too, but was never captured."""
