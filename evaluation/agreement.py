@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from evaluation.cli import CONF_DIR, MISTAKES, one_line
-from evaluation.config import typed
+from evaluation.cli import MISTAKES, composed, one_line
 from evaluation.sweep import RunPlace
 from vitmalis.paths import atomic_path
 
@@ -61,16 +58,13 @@ def run_once(folder: Path, overrides: Sequence[str], number: int) -> dict[str, f
     Raises:
         UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
     """
-    from rich.console import Console
-
     from evaluation.job import evaluate
     from evaluation.terminal import Terminal
 
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = typed(compose("evaluate", overrides=list(overrides)))
+    config = composed(overrides)
     place = RunPlace(folder / str(number), sweep=folder, number=number, overrides=tuple(overrides))
     with place.summary_on_failure():  # standard output is for the result
-        return evaluate(config, place, Terminal(Console(stderr=True, highlight=False)))
+        return evaluate(config, place, Terminal.on_stderr())
 
 
 def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band) -> dict[str, Any]:

@@ -75,9 +75,15 @@ def read_records(folder: Path, plan: Plan) -> Played:
     """What the device played, if it is what the plan says and came to its end.
 
     Raises:
-        UserError: there are no records, they end early, or clip or model have changed since the bundle was made.
+        UserError: this is no bundle, there are no records, they end early, or clip or model have changed since it was
+            made.
     """
-    facts = msgspec.json.decode((folder / FACTS_FILE).read_bytes(), type=BundleFacts)
+    try:
+        facts = msgspec.json.decode((folder / FACTS_FILE).read_bytes(), type=BundleFacts)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(
+            f"'{folder}' is no bundle ({FACTS_FILE}: {error}): python -m evaluation.prepare makes one"
+        ) from error
     for name, then, now in (
         ("clip", facts.clip, clip_digest(plan.clip)),
         ("model", facts.model_id, configured_model_id(plan.config.model)),

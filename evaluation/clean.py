@@ -77,10 +77,12 @@ def victims(runs: Path, *, older_than_days: float | None, failed: bool, caches: 
         raise UserError(f"cache '{unknown[0]}' is unknown: choose from {', '.join(CACHES)}")
     found, now_s = [], time.time()
     for folder, status in run_folders(runs):
-        days = (now_s - max(each.stat().st_mtime for each in [folder, *folder.iterdir()])) / 86400
+        days = (now_s - max(each.stat().st_mtime for each in [folder, *folder.rglob("*")])) / 86400
         if older_than_days is not None and days > older_than_days:
             found.append(Victim(folder, f"untouched for {days:.0f} days", size_of(folder)))
-        elif failed and status != "FINISHED" and days > 1 / 24:  # younger ones may be running
+        elif (
+            failed and status != "FINISHED" and days > 1
+        ):  # younger ones may be running: a run writes little before its end
             found.append(Victim(folder, status.lower(), size_of(folder)))
     kept = {name: runs / "cache" / name for name in caches}
     return found + [Victim(path, CACHES[name], size_of(path)) for name, path in kept.items() if path.is_dir()]
@@ -103,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evaluation.clean", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="run folders untouched for longer")
-    parser.add_argument("--failed", action="store_true", help="run folders without a finished run, an hour old or more")
+    parser.add_argument("--failed", action="store_true", help="run folders without a finished run, a day old or more")
     parser.add_argument("--cache", default="", metavar="NAMES", help=f"by commas: {', '.join(CACHES)}")
     parser.add_argument("--yes", action="store_true", help="delete, instead of showing what would be deleted")
     options, console = parser.parse_args(arguments), Console()

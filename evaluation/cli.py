@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 MISTAKES = (HydraException, OmegaConfBaseException, UserError)
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+
+
+def composed(overrides: Sequence[str]) -> EvaluationConfig:
+    """The configuration that `evaluate.py` would run with these options, for jobs that plan runs themselves.
+
+    Raises:
+        HydraException, UserError: they cannot be composed, or are not what they should be.
+    """
+    from evaluation.config import typed
+
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return typed(hydra.compose("evaluate", overrides=list(overrides)))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="evaluate")

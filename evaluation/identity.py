@@ -17,7 +17,7 @@ from vitmalis.paths import file_sha256
 from vitmalis.provenance import digest, library_versions, sources_digest
 from vitmalis.video.spec import VideoSpec
 
-JUDGES = ("job.py", "models.py", "plan.py", "processes.py", "virtual.py")
+JUDGES = ("job.py", "mahimahi.py", "models.py", "plan.py", "processes.py", "virtual.py", "watching.py")
 """Files of evaluation/ that decide what a run records; the others show it, keep it, or read the configuration."""
 
 

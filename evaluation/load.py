@@ -17,78 +17,102 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
 from evaluation import processes
-from evaluation.cli import CONF_DIR, MISTAKES, one_line
-from evaluation.config import flat, typed
-from evaluation.job import find_references
+from evaluation.cli import MISTAKES, composed, one_line
+from evaluation.config import flat
+from evaluation.job import References, find_references
 from evaluation.plan import Plan, make_plan, stand_ins
-from evaluation.processes import Played
+from evaluation.processes import Played, PlayProgress
 from evaluation.store import Run, Store
-from evaluation.terminal import Terminal
+from evaluation.terminal import Step, Terminal
 from profiling.report import COLOURS, canvas, save_figure
+from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
-from vitmalis.types import Detections
 
 SHOWN = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
-BAR_RATIO = 1.3
-"""Largest median E2E latency of a client over the smallest one's, with four clients."""
+TRACES = 30
+"""Of each technology; client 30 has the uplink of client 0 again."""
 
 
 def plans_of(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[Plan]:
-    """The run of each client: the same but for its trace."""
-    plans = []
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        for number in range(clients):
-            config = typed(compose("evaluate", overrides=list(overrides)))
-            if "index" in config.trace:
-                shifted = config.trace | {"index": (config.trace["index"] + number) % 30}
-                config = msgspec.structs.replace(config, trace=shifted)
-            plans.append(make_plan(config, terminal))
-    if plans[0].config.virtual:
+    """The run of each client: the same but for its trace.
+
+    Raises:
+        UserError: the configuration is not one of several clients in real time.
+    """
+    config = composed(overrides)
+    if config.virtual:
         raise UserError("clock=virtual has one client: leave it out")
+    plans = []
+    for number in range(clients):
+        own = config
+        if "index" in config.trace:
+            index = (config.trace["index"] + number) % TRACES
+            own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
+        plans.append(make_plan(own, terminal))
     return plans
 
 
 def play_all(
-    plans: Sequence[Plan], max_batch: int, references: Sequence[Detections], model_id: str, folder: Path
+    plans: Sequence[Plan], max_batch: int, references: References, folder: Path, step: Step
 ) -> list[dict[str, float]]:
-    """Let all clients play at once against one server; what each saw, as metrics by name."""
+    """Let all clients play at once against one server; what each saw, as metrics by name.
+
+    Args:
+        plans: of each client.
+        max_batch: of the server.
+        references: what each is judged by.
+        folder: gets a folder a client.
+        step: told how far the first client is.
+
+    Raises:
+        RuntimeError: the server or a client ended before its time.
+    """
     config = plans[0].config
     with ExitStack() as stack:
         server = stack.enter_context(processes.server(config, folder, [f"--max-batch={max_batch}"]))
-        sessions = []
+        sessions: list[tuple[ClientSession, Path, PlayProgress]] = []
         for number, plan in enumerate(plans):
             own = folder / str(number)
             own.mkdir(parents=True, exist_ok=True)
             link = stack.enter_context(processes.relay(config.link, server.address, plan.trace, own))
-            sessions.append((plan.session(link.address, model_id, own), own))
+            session = plan.session(link.address, references.model_id, own)
+            sessions.append((session, own, (lambda *_: None) if number else lambda done, total, *_: step(done, total)))
 
-        def play(session_in: tuple[Any, Path]) -> Played:
-            session, own = session_in
-            return processes.play(session, config.client.threads, own, lambda *_: None)
+        def play(told: tuple[ClientSession, Path, PlayProgress]) -> Played:
+            session, own, progress = told
+            return processes.play(session, config.client.threads, own, progress)
 
         with ThreadPoolExecutor(len(plans)) as pool:  # each only waits for its process
             played = list(pool.map(play, sessions))
         if server.deaths:
             raise RuntimeError(f"the server ended during the run ({server.deaths[-1]}); see {folder / 'logs'}")
     return [
-        summarise(each.frames, each.offloads, references, plan.rule) for plan, each in zip(plans, played, strict=True)
+        summarise(each.frames, each.offloads, references.detections, plan.rule)
+        for plan, each in zip(plans, played, strict=True)
     ]
 
 
 def measure(
     counts: Sequence[int], batches: Sequence[int], overrides: Sequence[str], folder: Path
 ) -> list[dict[str, Any]]:
-    """Play with each number of clients and each largest batch; one row a client."""
-    terminal = Terminal(Console(stderr=True, highlight=False))
+    """Play with each number of clients and each largest batch; one row a client.
+
+    Raises:
+        UserError: a number is below 1, the configuration is not one of several clients, or the clip is live.
+    """
+    if min(*counts, *batches) < 1:
+        raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
+    terminal = Terminal.on_stderr()
     plans = plans_of(max(counts), overrides, terminal)
     config, rows = plans[0].config, []
+    if not config.server.spawn and list(batches) != [1]:
+        raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     for count in counts:
         for max_batch in batches:
@@ -99,9 +123,9 @@ def measure(
                 references = find_references(plans[0], run, terminal)
                 if references.detections is None:
                     raise UserError("a live source cannot be played to several clients: give a clip")
-                terminal.note(f"{count} clients, batches of at most {max_batch}")
                 own = folder / f"{count}x{max_batch}"
-                seen = play_all(plans[:count], max_batch, references.detections, references.model_id, own)
+                with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
+                    seen = play_all(plans[:count], max_batch, references, own, step)
                 rows += _logged(run, seen, count, max_batch)
     return rows
 

@@ -10,11 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
 from evaluation.bundle import write_bundle
-from evaluation.cli import CONF_DIR, MISTAKES, one_line
-from evaluation.config import typed
+from evaluation.cli import MISTAKES, composed, one_line
 from evaluation.plan import describe, make_plan, stand_ins
 from evaluation.terminal import Terminal
 
@@ -31,12 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as video=walkS policy=vitmalis")
     options, terminal = parser.parse_args(arguments), Terminal()
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            config = typed(compose("evaluate", overrides=["link=none", *options.overrides]))
+        config = composed(["link=none", *options.overrides])
         plan = make_plan(config, terminal)
         session = write_bundle(plan, options.folder)
     except MISTAKES as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: bundle '{options.folder}' cannot be written: {error}; give another folder", file=sys.stderr)
         return 2
     terminal.header("a run for a device", describe(plan), stand_ins(plan))
     terminal.note(

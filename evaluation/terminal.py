@@ -55,6 +55,11 @@ class Terminal:
         if not self._console.is_terminal:
             self._console.width = 160  # whoever reads a log wants whole lines
 
+    @classmethod
+    def on_stderr(cls) -> Terminal:
+        """For jobs whose standard output is their result."""
+        return cls(Console(stderr=True, highlight=False))
+
     def header(self, title: str, facts: Mapping[str, str], stand_ins: Mapping[str, str]) -> None:
         """What is run, and what in it is not the real thing."""
         grid = Table.grid(padding=(0, 2))

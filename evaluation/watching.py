@@ -47,7 +47,12 @@ class Watched:
         self._start, self._restart = start, restart
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._child = self._started()
+        self._begin()
+        try:
+            self.facts |= self._child.wait_ready()
+        except BaseException:
+            self._child.stop()
+            raise
         self._thread = threading.Thread(target=self._watch, name=f"watch-{self._child.name}", daemon=True)
         self._thread.start()
 
@@ -76,14 +81,13 @@ class Watched:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _started(self) -> Child:
-        child = self._start(self.facts)
-        try:
-            self.facts |= child.wait_ready()
-        except BaseException:
-            child.stop()
-            raise
-        return child
+    def _begin(self) -> bool:
+        """Start the process without waiting until it is ready, so that `stop` finds it however long that takes."""
+        with self._lock:
+            if self._stopping.is_set():
+                return False
+            self._child = self._start(self.facts)
+            return True
 
     def _watch(self) -> None:
         back_off_s, born_s = _BACK_OFF_S[0], time.monotonic()
@@ -107,9 +111,10 @@ class Watched:
         for _ in range(MAX_FAILURES):
             if self._stopping.wait(back_off_s):
                 return False
+            if not self._begin():
+                return False
             try:
-                with self._lock:  # a `stop` that comes meanwhile finds the new process
-                    self._child = self._started()
+                self.facts |= self._child.wait_ready()
             except UserError as error:
                 self.given_up = str(error)
                 back_off_s = min(2 * back_off_s, _BACK_OFF_S[1])

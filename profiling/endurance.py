@@ -20,11 +20,9 @@ from typing import Any
 import av
 import numpy as np
 import psutil
-from hydra import compose, initialize_config_dir
 
 from evaluation import processes
-from evaluation.cli import CONF_DIR, MISTAKES, one_line
-from evaluation.config import typed
+from evaluation.cli import MISTAKES, composed, one_line
 from evaluation.plan import make_plan
 from evaluation.terminal import Terminal
 from profiling.progress import Reporter
@@ -87,13 +85,13 @@ def drift_frames(capture_times_s: Sequence[float], frame_indices: Sequence[int],
 
 def endure(minutes: float, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Play for so long and measure."""
-    terminal, reporter = Terminal(), Reporter()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        short = make_plan(typed(compose("evaluate", overrides=[*overrides, "eval.seconds=3600"])), terminal)
-        clip = folder / "clip.mp4"
-        loop_clip(Path(short.clip.path), clip, 60 * minutes + 5)
-        told = [*overrides, "video=file", f"video.path={clip}", f"eval.seconds={60 * minutes}"]
-        plan = make_plan(typed(compose("evaluate", overrides=told)), terminal)
+    terminal, reporter = Terminal.on_stderr(), Reporter()
+    short = make_plan(composed([*overrides, "eval.seconds=3600"]), terminal)
+    clip = folder / "clip.mp4"
+    loop_clip(Path(short.clip.path), clip, 60 * minutes + 5)
+    plan = make_plan(
+        composed([*overrides, "video=file", f"video.path={clip}", f"eval.seconds={60 * minutes}"]), terminal
+    )
     config, rows, over = plan.config, list[dict[str, float]](), threading.Event()
     with (
         processes.server(config, folder) as server,

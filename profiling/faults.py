@@ -23,11 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from hydra import compose, initialize_config_dir
 
 from evaluation import processes
-from evaluation.cli import CONF_DIR, MISTAKES, one_line
-from evaluation.config import EvaluationConfig, typed
+from evaluation.cli import MISTAKES, composed, one_line
 from evaluation.plan import make_plan
 from evaluation.store import Store
 from evaluation.sweep import read_summaries
@@ -37,7 +35,16 @@ from profiling.progress import Reporter
 from profiling.report import emit
 from vitmalis.records import STATUSES
 
-BARS = {"hangs": 0, "orphans": 0, "lost_runs": 0, "doubled_runs": 0, "unexplained_offloads": 0, "frames_missing": 0}
+BARS = {
+    "summaries_missing": 0,
+    "left_running": 0,
+    "hangs": 0,
+    "orphans": 0,
+    "lost_runs": 0,
+    "doubled_runs": 0,
+    "unexplained_offloads": 0,
+    "frames_missing": 0,
+}
 TARGETS = ("server", "relay", "sweep")
 SWEEP = (
     "-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
@@ -48,20 +55,14 @@ HANG_S = 600.0
 """A process that has not ended by then hangs."""
 
 
-def compose_config(overrides: Sequence[str]) -> EvaluationConfig:
-    """The configuration of a run."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return typed(compose("evaluate", overrides=list(overrides)))
-
-
 def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Play a clip, again and again, while its server or relay is killed; then account for every frame and offload.
 
     Nothing is judged, so no references are needed: the clip plays to its end whatever becomes of the offloads. A client
-    that hangs ends the job with an error after a minute.
+    that reports nothing for a minute, or crashes, counts as a hang and ends it.
     """
-    config = compose_config(overrides)
-    plan = make_plan(config, Terminal())
+    config = composed(overrides)
+    plan = make_plan(config, Terminal.on_stderr())
     randomly, reporter, over = random.Random(seed), Reporter(), threading.Event()
 
     def kill(victim: Watched) -> None:
@@ -83,27 +84,35 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
             raise RuntimeError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
         killer = threading.Thread(target=kill, args=(victim,))
         killer.start()
-        played: list[processes.Played] = []
+        played, hangs = list[processes.Played](), 0
         try:
             while len(victim.deaths) < kills:  # a clip may be too short for all of them
                 own = folder / str(len(played))
                 own.mkdir(parents=True, exist_ok=True)
                 played.append(processes.play(plan.session(link.address, "", own), 1, own, lambda *_: None))
+        except RuntimeError as error:
+            reporter.say(f"the client did not come through: {error}")
+            hangs += 1
         finally:
             over.set()
             killer.join()
-        pids = [each.process.pid for each in (server, link) if each.process]
         deaths = len(victim.deaths)
     offloads = [offload for each in played for offload in each.offloads]
     return {
         "kills": deaths,
         "plays": len(played),
-        "orphans": sum(psutil.pid_exists(pid) for pid in pids),
+        "hangs": hangs,
+        "orphans": sum(each.is_running() for each in _ours()),
         "frames_missing": sum(plan.clip.frames - len({frame.frame_index for frame in each.frames}) for each in played),
         "offloads": dict(Counter(offload.status for offload in offloads)),
         "unexplained_offloads": sum(map(_unexplained, played)),
-        "longest_without_result_s": round(max(map(_longest_gap_s, played)), 1),
+        "longest_without_result_s": round(max(map(_longest_gap_s, played), default=0.0), 1),
     }
+
+
+def _ours() -> list[psutil.Process]:
+    """Processes of the system that this one, or one of its children, has started and that still run."""
+    return [each for each in psutil.Process().children(recursive=True) if "vitmalis." in " ".join(each.cmdline())]
 
 
 def _unexplained(played: processes.Played) -> int:

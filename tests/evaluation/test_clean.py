@@ -17,7 +17,7 @@ def make_run(folder: Path, status: str | None, days: float) -> Path:
     (folder / "logs" / "client.log").write_text("said")
     if status is not None:
         (folder / "summary.json").write_text(json.dumps({"status": status}))
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob("*"), folder):
         os.utime(path, (time.time() - 86400 * days,) * 2)
     return folder
 
@@ -25,7 +25,7 @@ def make_run(folder: Path, status: str | None, days: float) -> Path:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     make_run(tmp_path / "runs/evaluations/a", "FINISHED", 1)
-    make_run(tmp_path / "runs/evaluations/b", "FAILED", 1)
+    make_run(tmp_path / "runs/evaluations/b", "FAILED", 2)
     make_run(tmp_path / "runs/sweeps/s/0", "FINISHED", 40)
     make_run(tmp_path / "runs/sweeps/s/1", None, 0)
     (tmp_path / "runs/cache/video").mkdir(parents=True)

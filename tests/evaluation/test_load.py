@@ -51,7 +51,13 @@ def test_medians_and_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["--clients", "two"], "whole numbers"), (["clock=virtual"], "has one client")]
+    ("arguments", "words"),
+    [
+        (["--clients", "two"], "whole numbers"),
+        (["--clients", "0,2"], "at least 1"),
+        (["clock=virtual"], "has one client"),
+        (["--clients", "1", "--max-batch", "4", "server.spawn=false"], "was started with its own"),
+    ],
 )
 def test_mistakes(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert load.main(arguments) == 2

@@ -88,10 +88,17 @@ def test_prepared_played_and_judged(
 def test_mistakes_are_one_clear_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert judge.main([str(folder)]) == 2
     assert "is no bundle" in capsys.readouterr().err
+    (folder / "file").write_text("in the way")
+    assert prepare.main([str(folder / "file" / "b"), *TINY, "policy=back2back"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     assert prepare.main([str(folder / "b"), *TINY, "policy=back2back"]) == 0
     assert judge.main([str(folder / "b")]) == 2
     assert "frames.parquet" in capsys.readouterr().err
     facts = folder / "b" / "bundle.json"
+    facts.rename(folder / "kept.json")  # as in the folder of a run of evaluate.py, which has a config.yaml, too
+    assert judge.main([str(folder / "b")]) == 2
+    assert "is no bundle (bundle.json" in capsys.readouterr().err
+    (folder / "kept.json").rename(facts)
     facts.write_text(facts.read_text().replace('"model_id":"', '"model_id":"x'))
     assert judge.main([str(folder / "b")]) == 2
     assert "the model is not the one it was made with" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_what_cannot_start_again_is_given_up(module: Path, tmp_path: Path) -> No
 def test_what_does_not_start_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the nothing did not start"):
         Watched(lambda _: Child("nothing", "no_such_module_here", [], tmp_path / "log"))
+
+
+def test_stop_does_not_wait_for_a_start_that_hangs(module: Path, tmp_path: Path) -> None:
+    watched = Watched(lambda facts: child(tmp_path, facts))
+    module.write_text("import sys; sys.stdin.read()")  # never says that it is ready
+    first = watched.pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: watched.pid != first)
+    hanging = watched.pid
+    stopping = threading.Thread(target=watched.stop)
+    stopping.start()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
+    assert not psutil.pid_exists(hanging)
 
 
 def test_stop_in_the_middle_of_a_restart_leaves_nothing(module: Path, tmp_path: Path) -> None:

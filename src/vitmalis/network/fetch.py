@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: traces cannot be written: {error}; give another --output or $VITMALIS_CACHE", file=sys.stderr)
+        return 2
     print(f"{len(names)} traces in {args.output}: python evaluate.py trace=4g trace.source={args.output}")
     return 0
 

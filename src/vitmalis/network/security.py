@@ -175,9 +175,9 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach a listening address (tcp://host:port or ipc://)."""
+    """Whether only this machine can reach a listening address (tcp://host:port, ipc://file or inproc://name)."""
     scheme, _, rest = address.partition("://")
-    if scheme != "tcp":
+    if scheme in ("ipc", "inproc") or not rest:
         return True
     host = (rest.rpartition(":")[0] or rest).strip("[]")
     if host == "localhost":

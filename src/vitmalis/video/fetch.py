@@ -73,7 +73,9 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
                 container.seek(origin + int(start_s / stream.time_base), stream=stream)
             done, shown = 0, None
             for frame in container.decode(stream):
-                time_s = float((frame.pts - origin) * frame.time_base)  # type: ignore[operator]  # decoded: it has both
+                if frame.pts is None or frame.time_base is None:
+                    raise UserError(f"video '{path}' does not say when its frames are shown: remux it into an mp4 file")
+                time_s = float((frame.pts - origin) * frame.time_base)
                 while shown is not None and done < count and start_s + done / fps < time_s - 1e-6:
                     yield _picture(shown, size)
                     done += 1
@@ -194,6 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             cut(source, folder, entry, spans, progress)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: clips cannot be written to '{folder}': {error}; give another --output", file=sys.stderr)
         return 2
     print(f"{folder}: python evaluate.py video={args.name}")
     return 0
