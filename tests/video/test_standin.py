@@ -7,7 +7,7 @@ import pytest
 
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES
-from vitmalis.video.standin import PROFILES, StreetScene
+from vitmalis.video.standin import PROFILES, StreetScene, clip
 from vitmalis.video.standin.view import View, clip_near
 
 SIZE = (480, 270)
@@ -91,3 +91,13 @@ def test_near_plane_cuts_a_triangle_into_a_quadrilateral() -> None:
 def test_unknown_profile_lists_the_known() -> None:
     with pytest.raises(UserError, match=r"'flyS' is unknown; known: walkS, walkR"):
         StreetScene("flyS", 1)
+
+
+def test_a_clip_is_rendered_in_a_worker_of_joblibs_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its children would fail to start, again and again: the worker renders by itself, the same pictures."""
+    elsewhere = list(clip._render("walkS", 1, 30.0, 2, lambda *_: None))
+    monkeypatch.setattr(clip.multiprocessing, "get_start_method", lambda: "loky")
+    monkeypatch.setattr(clip.multiprocessing, "get_context", lambda method: pytest.fail(f"starts a process: {method}"))
+    here = list(clip._render("walkS", 1, 30.0, 2, lambda *_: None))
+    assert len(here) == 2
+    assert np.array_equal(elsewhere, here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -38,11 +39,25 @@ def render_clip(name: str, part: str, fps: float, frames: int, folder: Path, pro
 
 
 def _render(name: str, seed: int, fps: float, frames: int, progress: Progress) -> Iterator[RgbImage]:
-    context = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock it
-    with context.Pool(_PROCESSES, _start_worker, (name, seed, fps)) as pool:
-        for index, image in enumerate(pool.imap(_render_frame, range(frames), chunksize=4)):
+    with _rendered(name, seed, fps, frames) as images:
+        for index, image in enumerate(images):
             progress(index + 1, frames, f"rendering {name}")
             yield image
+
+
+@contextmanager
+def _rendered(name: str, seed: int, fps: float, frames: int) -> Iterator[Iterator[RgbImage]]:
+    """On processes of its own; in a worker of joblib's launcher in that worker.
+
+    Children of such a worker cannot start (they know no `loky`), and a pool would start one after the other for ever.
+    """
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        _start_worker(name, seed, fps)
+        yield map(_render_frame, range(frames))
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock it
+    with context.Pool(_PROCESSES, _start_worker, (name, seed, fps)) as pool:
+        yield pool.imap(_render_frame, range(frames), chunksize=4)
 
 
 def _start_worker(name: str, seed: int, fps: float) -> None:
