@@ -11,12 +11,12 @@ from evaluation.config import EvaluationConfig
 from evaluation.identity import clip_digest, configured_model_id
 from evaluation.plan import Plan
 from evaluation.processes import Played, read_played
-from vitmalis.client.session import ClientSession, read_session, write_session
+from vitmalis.client.session import SESSION_FILE, ClientSession, read_session, write_session
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.records import FRAMES_FILE, read_info
 
-SESSION_FILE, CONFIG_FILE, FACTS_FILE = "session.json", "config.yaml", "bundle.json"
+CONFIG_FILE, FACTS_FILE = "config.yaml", "bundle.json"
 TABLES_FILE, ESTIMATORS_FOLDER = "latency_tables.json", "estimators"
 
 

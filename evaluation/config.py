@@ -104,6 +104,7 @@ class ReferenceOptions(_Section, frozen=True):
 class OutputOptions(_Section, frozen=True):
     """`output`: what is made of the records."""
 
+    pictures: bool
     film_seconds: NotNegative
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from evaluation.config import EvaluationConfig
-from evaluation.decision_picture import draw_decision, most_varied
+from evaluation.decision_picture import draw_decision, draw_regions, most_varied
 from evaluation.processes import Played, read_played
+from evaluation.rendering import save_png
 from evaluation.sweep import SUMMARY_FILE
-from vitmalis.client.session import ClientSession, read_session
+from vitmalis.client.session import SESSION_FILE, ClientSession, read_session
 from vitmalis.errors import UserError
 from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
@@ -59,15 +60,42 @@ def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_referen
     directory = Path(run) if Path(run).is_dir() else _run_directory(run, tracking_uri)
     played = read_played(directory)
     decision = _decision(played, offload_id)
-    session, config = read_session(directory / "session.json"), _config(directory)
-    grid = session.geometry.grid(session.video.width, session.video.height)
-    offload = next(o for o in played.offloads if o.offload_id == decision.offload_id)
-    reference = _reference(session, config, decision.frame_index) if with_reference else None
     path = directory / f"decision_{decision.offload_id}.png"
-    rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
-    draw_decision(path, frame_image(session.video, decision.frame_index), grid, decision, offload, reference, rule)
+    config = _draw(directory, played, decision, path, with_reference=with_reference)
     _log(directory, path, config)
     return path
+
+
+def draw_typical(directory: Path, regions: Path, decision: Path) -> None:
+    """Draw a telling decision of a run, and the regions that it saw, into two files; no model is needed.
+
+    Raises:
+        UserError: the run's decisions were not explained, or its clip is gone.
+    """
+    played = read_played(directory)
+    shown = _decision(played, None)
+    _draw(directory, played, shown, decision, regions, with_reference=False)
+
+
+def _draw(
+    directory: Path,
+    played: Played,
+    shown: DecisionRecord,
+    decision: Path,
+    regions: Path | None = None,
+    *,
+    with_reference: bool,
+) -> EvaluationConfig:
+    session, config = read_session(directory / SESSION_FILE), _config(directory)
+    grid = session.geometry.grid(session.video.width, session.video.height)
+    offload = next(o for o in played.offloads if o.offload_id == shown.offload_id)
+    reference = _reference(session, config, shown.frame_index) if with_reference else None
+    rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
+    image = frame_image(session.video, shown.frame_index)
+    draw_decision(decision, image, grid, shown, offload, reference, rule)
+    if regions is not None:
+        save_png(regions, draw_regions(image, grid, shown))
+    return config
 
 
 def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:

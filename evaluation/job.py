@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def evaluate(
     (place.directory / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
     plan = make_plan(config, terminal)
     identity = identify(plan)
-    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    store = _store(config)
     finished = FinishedRuns(Path(config.sweep.index))
     play_run = play_virtual if config.virtual else play_realtime
     if identity is None or place.sweep is None:
@@ -89,7 +90,7 @@ def make_run(
         identity: by which other sweeps may find it; None for a run that nobody should take over.
     """
     config, digest = plan.config, identity.digest() if identity else ""
-    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    store = _store(config)
     place.forget_summary()
     terminal.header("ViTMAlis evaluation", describe(plan), stand_ins(plan))
     tags = tags_of(plan, place) | {"identity": digest}
@@ -110,6 +111,18 @@ def make_run(
         )
     terminal.result(metrics, _places(config, place))
     return metrics
+
+
+def _store(config: EvaluationConfig) -> Store:
+    """Opened once in a process: looking for dead runs takes longer than composing a run of a sweep."""
+    where = config.mlflow
+    return _opened(where.tracking_uri, where.experiment, Path(where.artifact_dir), Path.cwd())
+
+
+@lru_cache(maxsize=4)
+def _opened(tracking_uri: str, experiment: str, artifact_dir: Path, _here: Path) -> Store:
+    """A relative address means another store in another folder."""
+    return Store(tracking_uri, experiment, artifact_dir)
 
 
 def _take_over(equal: FinishedRun, plan: Plan, place: RunPlace, store: Store, terminal: Terminal) -> dict[str, float]:

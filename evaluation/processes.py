@@ -14,7 +14,7 @@ from typing import Any
 from evaluation import mahimahi
 from evaluation.config import EvaluationConfig
 from evaluation.watching import Facts, Watched
-from vitmalis.client.session import ClientSession, write_session
+from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
 from vitmalis.process import Child
@@ -133,7 +133,7 @@ def play(
         UserError: it could not start, or ended on a user's mistake.
         RuntimeError: it crashed, or reported nothing for a minute.
     """
-    path = directory / "session.json"
+    path = directory / SESSION_FILE
     write_session(session, path)
     arguments = [f"--session={path}", f"--threads={threads}"]
     with Child(

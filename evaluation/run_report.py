@@ -31,27 +31,35 @@ def report(
     directory: Path,
     terminal: Terminal,
 ) -> None:
-    """Plots, film and records, beside each other in the run's folder and as MLflow artifacts."""
-    title = f"{plan.clip.name}, {plan.trace_name}, {plan.config.policy_name}"
-    made = [directory / FRAMES_FILE, directory / OFFLOADS_FILE, directory / "latency.png"]
-    plots.latency_breakdown(directory / "latency.png", played.offloads, f"{title}: where the latency goes")
+    """Records, plots and film, beside each other in the run's folder and as MLflow artifacts."""
+    made = [directory / FRAMES_FILE, directory / OFFLOADS_FILE]
+    if played.decisions:
+        made.append(directory / DECISIONS_FILE)
     if references is not None:
         time_s, f1 = f1_over_time(played.frames, references, 1.0, plan.rule)
         run.log_curve("rendering_f1_per_s", [round(t) for t in time_s], [float(v) for v in f1])
-        path = directory / "rendering_f1.png"
-        plots.rendering_f1(path, played.frames, references, f"{title}: what the user saw", plan.rule)
-        made += [path, *_film(plan, played, references, directory, terminal)]
-    for path in [*made, *_decisions(plan, played, references, directory)]:
+        made += _film(plan, played, references, directory, terminal)
+    if plan.config.output.pictures:
+        made += [*_plots(plan, played, references, directory), *_decision(plan, played, references, directory)]
+    for path in made:
         run.log_artifact(path)
 
 
-def _decisions(plan: Plan, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
-    """Records of explained decisions, and pictures of a telling one; live frames are gone and cannot be drawn."""
+def _plots(plan: Plan, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
+    title = f"{plan.clip.name}, {plan.trace_name}, {plan.config.policy_name}"
+    latency, f1 = directory / "latency.png", directory / "rendering_f1.png"
+    plots.latency_breakdown(latency, played.offloads, f"{title}: where the latency goes")
+    if references is None:
+        return [latency]
+    plots.rendering_f1(f1, played.frames, references, f"{title}: what the user saw", plan.rule)
+    return [latency, f1]
+
+
+def _decision(plan: Plan, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
+    """Pictures of a telling decision, where one was explained; live frames are gone and cannot be drawn."""
     shown = most_varied(played.decisions, played.offloads)
-    if not played.decisions:
-        return []
     if shown is None or plan.clip.live:
-        return [directory / DECISIONS_FILE]
+        return []
     grid = model_geometry(plan.config.model).grid(plan.clip.width, plan.clip.height)
     offload = next(offload for offload in played.offloads if offload.offload_id == shown.offload_id)
     image = next(_images(plan.clip, shown.frame_index, 1))
@@ -59,21 +67,27 @@ def _decisions(plan: Plan, played: Played, references: Sequence[Detections] | No
     regions, decision = directory / REGIONS_FILE, directory / DECISION_FILE
     save_png(regions, draw_regions(image, grid, shown))
     draw_decision(decision, image, grid, shown, offload, reference, plan.rule)
-    return [directory / DECISIONS_FILE, regions, decision]
+    return [regions, decision]
 
 
 def _film(
     plan: Plan, played: Played, references: Sequence[Detections], directory: Path, terminal: Terminal
 ) -> list[Path]:
+    """The film, and a still of a typical frame, as far as they are wanted."""
+    options, made = plan.config.output, []
+    wanted = min(len(played.frames), round(options.film_seconds * plan.clip.fps))
+    if not (wanted or options.pictures):
+        return []
     film = Film(played.frames, played.offloads, references, plan.clip.fps, plan.rule)
-    still = film.typical()
-    wanted = min(len(played.frames), round(plan.config.output.film_seconds * plan.clip.fps))
-    film_path, still_path = directory / FILM_FILE, directory / STILL_FILE
     with terminal.progress("film of the rendered boxes") as step:
-        save_png(still_path, film.draw(still, next(_images(plan.clip, still, 1))))
+        if options.pictures:
+            still = film.typical()
+            made.append(directory / STILL_FILE)
+            save_png(made[-1], film.draw(still, next(_images(plan.clip, still, 1))))
         if wanted:
-            film.write(film_path, _counted(_images(plan.clip, 0, wanted), wanted, step))
-    return [still_path, film_path] if wanted else [still_path]
+            made.append(directory / FILM_FILE)
+            film.write(made[-1], _counted(_images(plan.clip, 0, wanted), wanted, step))
+    return made
 
 
 def _images(clip: VideoSpec, first: int, count: int) -> Iterator[RgbImage]:

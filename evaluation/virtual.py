@@ -13,6 +13,7 @@ from evaluation.models import loaded_detector
 from evaluation.plan import Plan
 from evaluation.processes import Played
 from evaluation.terminal import Terminal
+from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables
 from vitmalis.paths import cache_dir, file_sha256
@@ -51,6 +52,7 @@ def play_virtually(
 
     config = plan.config
     session = plan.session("", model_id, directory)
+    write_session(session, directory / SESSION_FILE)
     cv2.setNumThreads(config.client.threads)
     cache = inference_cache(config.inference_cache.max_gb) if config.inference_cache.enabled else None
     hits, misses = (cache.hits, cache.misses) if cache else (0, 0)

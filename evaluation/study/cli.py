@@ -70,7 +70,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, policies)),
         Section("Share of the oracle's gap that is closed", table=tables.regret(runs, policies)),
-        *elsewhere.sections(runs),
+        *elsewhere.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]
     shown = [section for section in sections if section.words or section.columns or section.image]

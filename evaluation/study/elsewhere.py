@@ -8,29 +8,37 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.explain import draw_typical
 from evaluation.study.page import Section
+from vitmalis.errors import UserError
+from vitmalis.records import DECISIONS_FILE
 
 RESTORATION_POINTS = Path("runs") / "profiling" / "restoration_points.json"
 ESTIMATORS = Path(str(files("vitmalis.estimation"))) / "data"
 _FIG_5 = ("regions", "share", "restoration_point", "time_ratio", "f1", "downsampled_share")
 
 
-def sections(runs: pd.DataFrame) -> list[Section]:
-    """Fig. 3 and 7 of the first run that explains itself, Fig. 5 and Table II as last measured here."""
-    return [*_pictures(runs), *_restoration_points(RESTORATION_POINTS), *_estimators(ESTIMATORS)]
+def sections(runs: pd.DataFrame, folder: Path) -> list[Section]:
+    """Fig. 3 and 7 of the first run that explains itself, drawn into `folder`; Fig. 5 and Table II as last measured."""
+    return [*_pictures(runs, folder), *_restoration_points(RESTORATION_POINTS), *_estimators(ESTIMATORS)]
 
 
-def _pictures(runs: pd.DataFrame) -> list[Section]:
-    """The regions and the decision of one offload, drawn by a run whose policy weighs candidates."""
-    for run in runs.sort_values("run_dir").itertuples():
-        folder = Path(str(run.run_dir))
-        if (folder / "regions.png").is_file() and (folder / "decision.png").is_file():
-            of = f"One offload of {run.policy} on {run.clip}, {run.trace}; other frames: python -m evaluation.explain."
-            return [
-                Section("Region types (Fig. 7)", [of], image=folder / "regions.png"),
-                Section("A decision among candidates (Fig. 3)", [of], image=folder / "decision.png"),
-            ]
-    return []
+def _pictures(runs: pd.DataFrame, folder: Path) -> list[Section]:
+    """The regions and the decision of one offload of a run whose policy weighs candidates."""
+    explained = [run for run in runs.itertuples() if (Path(str(run.run_dir)) / DECISIONS_FILE).is_file()]
+    if not explained:
+        return []
+    run = min(explained, key=lambda run: str(run.run_dir))
+    regions, decision = folder / "fig7.png", folder / "fig3.png"
+    try:
+        draw_typical(Path(str(run.run_dir)), regions, decision)
+    except UserError as error:
+        return [Section("A decision (Fig. 3, 7)", [f"{run.run_dir}: could not be drawn: {error}"])]
+    of = f"One offload of {run.policy} on {run.clip}, {run.trace}; others: python -m evaluation.explain {run.run_dir}"
+    return [
+        Section("Region types (Fig. 7)", [of], image=regions),
+        Section("A decision among candidates (Fig. 3)", [of], image=decision),
+    ]
 
 
 def _restoration_points(path: Path) -> list[Section]:

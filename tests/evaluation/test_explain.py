@@ -10,15 +10,21 @@ import av
 import cv2
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from evaluation.cli import CONF_DIR
+from evaluation.cli import CONF_DIR, composed
 from evaluation.config import typed
 from evaluation.decision_picture import chosen_mask, most_varied
 from evaluation.explain import main
+from evaluation.job import evaluate
 from evaluation.store import Store
-from vitmalis.client.session import ClientSession, write_session
+from evaluation.study import elsewhere
+from evaluation.sweep import RunPlace
+from evaluation.terminal import Terminal
+from tests.evaluation.tiny_sweep import make_clip
+from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.metrics import summarise
 from vitmalis.records import (
     DECISIONS_FILE,
@@ -92,7 +98,7 @@ def run(tmp_path: Path) -> Path:
     directory.mkdir()
     (directory / "config.yaml").write_bytes(msgspec.yaml.encode(config))
     video = VideoSpec("clip", str(tmp_path / "clip.mp4"), 10.0, 0, 6, 320, 160)
-    write_session(ClientSession(video, "tcp://127.0.0.1:1", str(directory), GEOMETRY), directory / "session.json")
+    write_session(ClientSession(video, "tcp://127.0.0.1:1", str(directory), GEOMETRY), directory / SESSION_FILE)
     info = RecordsInfo(policy="vitmalis", clip="clip")
     write_frames(directory / FRAMES_FILE, [], info)
     write_offloads(directory / OFFLOADS_FILE, OFFLOADS, info)
@@ -123,12 +129,35 @@ def test_a_run_is_named_by_its_folder_or_its_id_and_keeps_the_picture(
     assert {"decision_0.png", "decision_1.png"} <= kept
 
 
+def test_a_run_on_the_virtual_clock_can_be_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(Path("clip.mp4"))
+    options = ["policy=vitmalis", "video=file", "video.path=clip.mp4", "clock=virtual", "latency=paper_testbed"]
+    options += ["model.max_width=320", "model.max_height=192", "output.pictures=false", "output.film_seconds=0"]
+    evaluate(composed(options), RunPlace(Path("run")), Terminal.on_stderr())
+    assert not list(Path("run").glob("*.png")), "a study asks for records alone"
+    assert main(["run", "--no-reference"]) == 0
+    assert len(list(Path("run").glob("decision_*.png"))) == 1
+
+
 def test_the_reference_of_a_frame_is_computed_where_it_is_missing(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([str(run), "--offload", "1"]) == 0
     assert (run / "decision_1.png").exists()
+
+
+def test_a_study_shows_a_decision_of_a_run_that_explains_itself(run: Path, tmp_path: Path) -> None:
+    runs = pd.DataFrame([{"run_dir": str(run), "policy": "vitmalis", "clip": "walk", "trace": "4g_00"}])
+    regions, decision, *_ = elsewhere.sections(runs, tmp_path / "report")
+    assert (regions.file, decision.file) == ("fig7.png", "fig3.png")
+    assert "vitmalis on walk, 4g_00" in regions.words[0]
+    assert cv2.imread(str(regions.image)).shape == (160, 320, 3)
+    assert cv2.imread(str(decision.image)).shape[1] > 1000
+    (tmp_path / "clip.mp4").unlink()
+    lost, *_ = elsewhere.sections(runs, tmp_path / "report")
+    assert "could not be drawn: video 'clip': there is no file" in lost.words[0]
 
 
 @pytest.mark.parametrize(

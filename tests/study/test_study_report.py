@@ -155,7 +155,7 @@ def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypa
     from evaluation.study import elsewhere
 
     monkeypatch.chdir(sweep.parent)
-    assert [section.title for section in elsewhere.sections(read_study([sweep]).runs)] == [
+    assert [section.title for section in elsewhere.sections(read_study([sweep]).runs, sweep / "report")] == [
         "Estimators of vitdet_tiny (Table II)"
     ]
     row = {"regions": "object-free", "share": 1.0, "restoration_point": 4, "time_ratio": 0.6, "f1": 0.9}
@@ -163,11 +163,7 @@ def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypa
     result = {"model": "vitdet_tiny", "model_id": "0123abc", "rows": rows}
     elsewhere.RESTORATION_POINTS.parent.mkdir(parents=True)
     elsewhere.RESTORATION_POINTS.write_text(json.dumps(result))
-    for name in ("regions", "decision"):
-        (sweep / "0" / f"{name}.png").write_bytes(b"picture")
-    regions, decision, points, estimators = elsewhere.sections(read_study([sweep]).runs)
-    assert (regions.file, decision.file) == ("regions.png", "decision.png")
-    assert "vitmalis on clip0" in regions.words[0]
+    points, estimators = elsewhere.sections(read_study([sweep]).runs, sweep / "report")
     assert "0123abc, not by this study" in points.words[0]
     assert points.rows == [["object-free", "1.0", "4", "0.600", "0.900", "0.700"]]
     assert estimators.columns == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]

@@ -55,6 +55,10 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 5.0
 
 
+SESSION_FILE = "session.json"
+"""In a run's folder: how it can be played, and looked into, again."""
+
+
 def write_session(session: ClientSession, path: Path) -> None:
     """Write as indented JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(session), indent=2))
