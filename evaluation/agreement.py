@@ -1,7 +1,8 @@
 """Do both clocks tell the same? `python -m evaluation.agreement`: the same runs in real and in virtual time, compared.
 
-The real-time run is the check on the virtual one: run it on a machine with nothing else to do. As in a sweep, runs
-whose equals have finished are not made again (`sweep.rerun=true` makes them all).
+The real-time run is the check on the virtual one: run it on a machine with nothing else to do. No two real-time runs
+are alike, so that one says little of rendering F1: `--repeats` takes the mean of several and shows how far they lie
+apart. As in a sweep, runs whose equals have finished are not made again (`sweep.rerun=true` makes them all).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 from evaluation.cli import MISTAKES, composed, one_line
 from evaluation.sweep import RunPlace
+from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 
 COMPARED = {
@@ -47,9 +50,13 @@ class Band:
         return near and abs(e2e["virtual"] / e2e["real"] - 1) <= self.e2e
 
 
-def compared(real: dict[str, float], virtual: dict[str, float]) -> dict[str, Any]:
-    """Both clocks' values of each metric."""
-    return {metric: {"real": real[metric], "virtual": virtual[metric]} for metric in COMPARED}
+def compared(real: Sequence[dict[str, float]], virtual: dict[str, float]) -> dict[str, Any]:
+    """Both clocks' values of each metric: the mean of the real-time runs beside the virtual one, and each of them."""
+    rows = {metric: [run[metric] for run in real] for metric in COMPARED}
+    return {
+        metric: {"real": statistics.fmean(values), "virtual": virtual[metric], "real_runs": values}
+        for metric, values in rows.items()
+    }
 
 
 def run_once(folder: Path, overrides: Sequence[str], number: int) -> dict[str, float]:
@@ -67,7 +74,9 @@ def run_once(folder: Path, overrides: Sequence[str], number: int) -> dict[str, f
         return evaluate(config, place, Terminal.on_stderr())
 
 
-def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band) -> dict[str, Any]:
+def agree(
+    folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band, repeats: int = 1
+) -> dict[str, Any]:
     """Make all runs that are missing and compare.
 
     Args:
@@ -75,14 +84,18 @@ def agree(folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[
         pairs: video, trace and policy of each.
         common: overrides of all.
         band: what is accepted.
+        repeats: real-time runs of each pair.
     """
-    rows = []
-    for number, (video, trace, policy) in enumerate(pairs):
-        metrics = {}
-        for other, clock in enumerate(("realtime", "virtual")):
-            told = [f"video={video}", f"trace={trace}", f"policy={policy}", f"clock={clock}", "output.film_seconds=0"]
-            metrics[clock] = run_once(folder, [*told, *common], 2 * number + other)
-        row = compared(metrics["realtime"], metrics["virtual"])
+    rows, numbers = [], itertools.count()
+    for video, trace, policy in pairs:
+        told = [f"video={video}", f"trace={trace}", f"policy={policy}", "output.film_seconds=0", *common]
+        real = [
+            # Equal runs are told apart by where their ends are noted.
+            run_once(folder, [*told, "clock=realtime", f"sweep.index={folder}/finished/{repeat}"], next(numbers))
+            for repeat in range(repeats)
+        ]
+        virtual = run_once(folder, [*told, "clock=virtual"], next(numbers))
+        row = compared(real, virtual)
         rows.append({"video": video, "trace": trace, "policy": policy, **row, "within": band.holds(row)})
     return {"rows": rows, "within": all(row["within"] for row in rows), "band": [band.rendering_f1, band.e2e]}
 
@@ -96,15 +109,16 @@ def show(result: dict[str, Any]) -> None:
     for title in ("video", "trace", "policy", *COMPARED.values(), "within"):
         table.add_column(title)
     for row in result["rows"]:
-        cells = [_both(metric, row[metric]["real"], row[metric]["virtual"]) for metric in COMPARED]
+        cells = [_both(metric, **row[metric]) for metric in COMPARED]
         table.add_row(row["video"], row["trace"], row["policy"], *cells, "yes" if row["within"] else "NO")
-    Console(stderr=True, width=140).print(table)
+    Console(stderr=True, width=160).print(table)
 
 
-def _both(metric: str, real: float, virtual: float) -> str:
-    if "_s_" in metric:
-        return f"{1e3 * real:.0f} | {1e3 * virtual:.0f} ms ({100 * (virtual / real - 1):+.0f} %)"
-    return f"{real:.3g} | {virtual:.3g} ({virtual - real:+.3g})"
+def _both(metric: str, real: float, virtual: float, real_runs: Sequence[float]) -> str:
+    factor, unit = (1e3, " ms") if "_s_" in metric else (1.0, "")
+    apart = f" ({factor * min(real_runs):.3g} to {factor * max(real_runs):.3g})" if len(real_runs) > 1 else ""
+    by = f"{100 * (virtual / real - 1):+.0f} %" if unit else f"{virtual - real:+.3g}"
+    return f"{factor * real:.3g}{apart} | {factor * virtual:.3g}{unit} ({by})"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,13 +128,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trace", default="4g,5g", help="likewise (default: %(default)s)")
     parser.add_argument("--policy", default="trackb2b,vitmalis", help="likewise (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/agreement"), help="of the runs")
+    parser.add_argument("--repeats", type=int, default=1, help="real-time runs of each pair (default: %(default)s)")
     parser.add_argument("--f1-band", type=float, default=0.03, help="accepted of rendering F1 (default: %(default)s)")
     parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted of median E2E (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", help="further options of evaluate.py, such as eval.seconds=20")
     options = parser.parse_args(arguments)
     pairs = list(itertools.product(*(getattr(options, name).split(",") for name in ("video", "trace", "policy"))))
     try:
-        result = agree(options.folder, pairs, options.overrides, Band(options.f1_band, options.e2e_band))
+        if options.repeats < 1:
+            raise UserError(f"--repeats must be at least 1, not {options.repeats}")
+        band = Band(options.f1_band, options.e2e_band)
+        result = agree(options.folder, pairs, options.overrides, band, options.repeats)
     except MISTAKES as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
