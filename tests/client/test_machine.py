@@ -46,6 +46,10 @@ def result(offload_id: int, frame_index: int, x: float = 0.0) -> ResultArrived:
     return ResultArrived(offload_id, boxes(x), outcome)
 
 
+def indices(track: Track) -> list[int]:
+    return [index for index, _ in track.frames]
+
+
 def of_type(actions: list, kind: type) -> list:
     return [action for action in actions if isinstance(action, kind)]
 
@@ -117,8 +121,7 @@ def test_result_is_caught_up_through_the_frames_captured_since(tracking: ClientM
     assert of_type(tracking.handle(captured(4), 0.4), Track) == []
     assert tracking.handle(RenderDue(4), 0.5)[0].source is Source.STALE
     (track,) = tracking.handle(TrackingDone(3, boxes(3), 1.0), 0.45)
-    assert isinstance(track, Track)
-    assert track.frame_index == 4
+    assert indices(track) == [4]
     shown = tracking.handle(RenderDue(4), 0.5)[0]
     assert (shown.source, shown.result_frame_index, shown.shown_frame_index) == (Source.TRACKER, 0, 3)
 
@@ -134,16 +137,40 @@ def test_second_catch_up_starts_at_its_own_frame_even_if_the_tracker_was_busy(tr
     assert [index for index, _ in catch_up.frames] == [1, 2, 3]
 
 
+def test_frames_that_came_during_a_catch_up_are_followed_one_by_one(tracking: ClientMachine) -> None:
+    for index in range(6):
+        tracking.handle(captured(index), index * INTERVAL_S)
+    tracking.handle(result(0, 0), 0.55)  # five steps
+    for index in range(6, 9):
+        tracking.handle(captured(index), index * INTERVAL_S)
+    (track,) = tracking.handle(TrackingDone(5, boxes(5), 1.0), 0.85)
+    assert indices(track) == [6, 7, 8]
+    tracking.handle(captured(9), 0.9)
+    (track,) = tracking.handle(TrackingDone(8, boxes(8), 1.0), 0.95)
+    assert indices(track) == [9]
+    assert tracking.handle(TrackingDone(9, boxes(9), 1.0), 0.96) == [], "it has arrived"
+
+
+def test_a_tracker_that_would_never_arrive_skips_to_the_newest_frame(tracking: ClientMachine) -> None:
+    for index in range(3):
+        tracking.handle(captured(index), index * INTERVAL_S)
+    tracking.handle(result(0, 0), 0.25)  # two steps, which last as long as two frames
+    for index in range(3, 5):
+        tracking.handle(captured(index), index * INTERVAL_S)
+    (track,) = tracking.handle(TrackingDone(2, boxes(2), 1.0), 0.45)
+    assert indices(track) == [4]
+
+
 def test_tracker_skips_to_the_newest_frame(tracking: ClientMachine) -> None:
     tracking.handle(captured(0), 0.0)
     tracking.handle(result(0, 0), 0.05)
     tracking.handle(TrackingDone(0, boxes(0), 1.0), 0.06)
     (track,) = of_type(tracking.handle(captured(1), 0.1), Track)
-    assert track.frame_index == 1
+    assert indices(track) == [1]
     tracking.handle(captured(2), 0.2)
     tracking.handle(captured(3), 0.3)
     (track,) = tracking.handle(TrackingDone(1, boxes(1), 1.0), 0.35)
-    assert track.frame_index == 3
+    assert indices(track) == [3]
 
 
 def test_link_down_loses_the_offload_and_link_up_starts_another(tracking: ClientMachine) -> None:

@@ -110,10 +110,9 @@ class EndOffload:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Step the tracker to this frame."""
+    """Step the tracker through these frames."""
 
-    frame_index: int
-    image: GrayImage
+    frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), at least one
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,6 @@ class FrameHistory:
             raise KeyError(f"frame {frame_index} is not in the history")
         return frames
 
-    def newest(self) -> tuple[int, GrayImage] | None:
-        """The last frame."""
-        return self._frames[-1] if self._frames else None
+    def after(self, frame_index: int) -> list[tuple[int, GrayImage]]:
+        """The frames later than `frame_index` that are still kept."""
+        return [entry for entry in self._frames if entry[0] > frame_index]

@@ -88,6 +88,7 @@ class ClientMachine:
         self._retention = 1.0
         self._history = FrameHistory(history_frames)
         self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
+        self._tracker_steps = 0  # of the last tracker job
         self._awaiting_catch_up = False
         self._motion: MotionAnalysed | None = None
         self._analysing = False
@@ -217,20 +218,27 @@ class ClientMachine:
     # --- scheduler: local tracker and local cache -------------------------------------------------------------------
 
     def _next_tracker_job(self) -> list[Action]:
-        """Give the idle tracker its next job: catching up comes first, then the newest frame it has not seen."""
+        """Give the idle tracker its next job: catching up comes first, then the frames it has not seen.
+
+        Frames that came while it caught up are followed one by one, too, as a stride over all of them would lose what
+        moves fast. That goes on while each job is shorter than the one before; a tracker too slow to get there, and
+        any that has arrived, goes on with the newest frame alone.
+        """
         if self._tracker_job is not None or self._cache is None:
             return []
         if self._awaiting_catch_up:
             self._awaiting_catch_up = False
             self._tracker_job = self._cache.frame_index
             frames = self._history.since(self._cache.frame_index)
+            self._tracker_steps = len(frames) - 1
             self._trim_history()
             return [CatchUp(self._cache.detections, frames)]
-        newest = self._history.newest()
-        if self._tracked is None or newest is None or newest[0] <= self._tracked.frame_index:
+        waiting = self._history.after(self._tracked.frame_index) if self._tracked else []
+        if self._tracked is None or not waiting:
             return []
-        self._tracker_job = self._tracked.result_frame_index
-        return [Track(*newest)]
+        frames = waiting if len(waiting) < self._tracker_steps else waiting[-1:]
+        self._tracker_job, self._tracker_steps = self._tracked.result_frame_index, len(frames)
+        return [Track(frames)]
 
     def _trim_history(self) -> None:
         """Drop the frames before the one whose result will be caught up next."""

@@ -134,14 +134,13 @@ class TrackerWorker(Worker):
 
 def run_tracking(tracker: OpticalFlowTracker, job: Track | CatchUp) -> tuple[int, Detections]:
     """Carry out a tracker job; return the frame it ends at and the boxes there."""
-    if isinstance(job, Track):
-        return job.frame_index, tracker.step(job.image)
-    (_, offloaded), *later = job.frames
-    detections = job.detections
-    tracker.restart(offloaded, detections)
-    for _, image in later:
-        detections = tracker.step(image)
-    return job.frames[-1][0], detections
+    frames = job.frames
+    if isinstance(job, CatchUp):
+        (_, offloaded), *frames = job.frames
+        tracker.restart(offloaded, job.detections)
+    for _, image in frames:
+        tracker.step(image)
+    return job.frames[-1][0], tracker.boxes
 
 
 class MotionWorker(Worker):

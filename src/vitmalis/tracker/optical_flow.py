@@ -79,6 +79,11 @@ class OpticalFlowTracker:
         return self._boxes
 
     @property
+    def boxes(self) -> Detections:
+        """What is tracked, where it was last found."""
+        return self._boxes
+
+    @property
     def objects(self) -> int:
         """How many objects are tracked."""
         return len(self._boxes)

@@ -168,7 +168,7 @@ class VirtualClient:
 
     def _track(self, job: Track | CatchUp) -> None:
         followed = self._tracker.objects if isinstance(job, Track) else len(job.detections)
-        steps = 1 if isinstance(job, Track) else len(job.frames) - 1
+        steps = len(job.frames) - isinstance(job, CatchUp)
         frame_index, detections = run_tracking(self._tracker, job)
         tracking_s = self._durations.tracking_s(frame_index, followed, steps)
         self.recorder.tracked(frame_index, tracking_s)
