@@ -61,7 +61,10 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, policies)),
         Section(
             "Paired differences of rendering F1",
-            ["Mean over the same pairs of clip and trace; 95 % intervals by bootstrap over pairs (BCa, seeded)."],
+            [
+                "Mean over the same pairs of clip and trace; 95 % intervals by bootstrap (BCa, seeded) over pairs, and "
+                "over clips, as pairs of one clip share its frames."
+            ],
             tables.differences(runs, policies),
         ),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, policies)),
@@ -90,7 +93,17 @@ def _facts(study: Study) -> list[str]:
     left_out = incomplete_pairs(runs)
     if left_out:
         facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")
-    return [*facts, *(f"stand-in {what}" for what in study.stand_ins)]
+    return [*facts, *_costs(runs), *(f"stand-in {what}" for what in study.stand_ins)]
+
+
+def _costs(runs: pd.DataFrame) -> list[str]:
+    """What runs on the virtual clock cost; nothing of runs in real time."""
+    sums = runs.reindex(columns=["cache_hits", "cache_misses", "cpu_s"]).sum()
+    inferences = int(sums["cache_hits"] + sums["cache_misses"])
+    costs = [f"{inferences} inferences, {sums['cache_hits'] / inferences:.0%} from the cache"] if inferences else []
+    if sums["cpu_s"]:
+        costs.append(f"{sums['cpu_s'] / 60:.0f} min of processor time, with references, without the processes' starts")
+    return costs
 
 
 def _csv(folder: Path, runs: pd.DataFrame, sections: list[Section]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 RESAMPLES = 5000
-FEWEST_PAIRS = 5
-"""Of fewer no interval is told: resampling them says nothing of other clips and traces."""
+FEWEST = 5
+"""Of fewer pairs or clips no interval is told: resampling them says nothing of others."""
 SEED = 1906
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,9 @@ class Difference:
         pairs: how many.
         mean: of policy less beside.
         low, high: 95 % interval of the mean (bootstrap over pairs, BCa); NaN with too few pairs.
+        clips: how many clips the pairs are of.
+        clips_low, clips_high: the same interval by bootstrap over clips, each with its mean: pairs of one clip share
+            its frames, so that they are no independent samples of what other clips would show. NaN with too few clips.
         better: share of pairs in which policy is higher.
     """
 
@@ -48,12 +52,15 @@ class Difference:
     mean: float
     low: float
     high: float
+    clips: int
+    clips_low: float
+    clips_high: float
     better: float
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return bool(self.low > 0 or self.high < 0)
+        """Whether the interval over pairs leaves out 0."""
+        return _leaves_out_zero(self.low, self.high)
 
     @property
     def verdict(self) -> str:
@@ -62,19 +69,39 @@ class Difference:
             return f"{self.pairs} pair(s) are too few for an interval"
         if not self.significant:
             return "not significant: the interval holds 0"
-        return "higher" if self.mean > 0 else "lower"
+        found = "higher" if self.mean > 0 else "lower"
+        if np.isnan(self.clips_low) or _leaves_out_zero(self.clips_low, self.clips_high):
+            return found
+        return f"{found} on these clips; over clips the interval holds 0"
+
+
+def _leaves_out_zero(low: float, high: float) -> bool:
+    return bool(low > 0 or high < 0)
 
 
 def difference(table: pd.DataFrame, policy: str, beside: str) -> Difference:
     """Compare two columns of `by_pair`."""
     values = (table[policy] - table[beside]).to_numpy(np.float64)
     low, high = mean_interval(values)
-    return Difference(policy, beside, len(values), float(values.mean()), low, high, float((values > 0).mean()))
+    of_clips = (table[policy] - table[beside]).groupby(level="clip").mean().to_numpy(np.float64)
+    clips_low, clips_high = mean_interval(of_clips)
+    return Difference(
+        policy=policy,
+        beside=beside,
+        pairs=len(values),
+        mean=float(values.mean()),
+        low=low,
+        high=high,
+        clips=len(of_clips),
+        clips_low=clips_low,
+        clips_high=clips_high,
+        better=float((values > 0).mean()),
+    )
 
 
 def mean_interval(values: Floats) -> tuple[float, float]:
     """Interval of the mean of values (n,); NaN where they are too few, the value itself where all are equal."""
-    if len(values) < FEWEST_PAIRS:
+    if len(values) < FEWEST:
         return float("nan"), float("nan")
     if np.ptp(values) < 1e-12:
         return float(values[0]), float(values[0])
@@ -90,16 +117,36 @@ def ratio_cut(table: pd.DataFrame, policy: str, beside: str) -> tuple[float, flo
     def cut(one: Floats, other: Floats, axis: int = -1) -> Floats:
         return 100 * (1 - np.median(one, axis=axis) / np.median(other, axis=axis))
 
-    value = float(cut(pairs[:, 0], pairs[:, 1]))
-    if len(pairs) < FEWEST_PAIRS:
-        return value, float("nan"), float("nan")
+    one, other = pairs[:, 0], pairs[:, 1]
+    return float(cut(one, other)), *_ratio_interval(one, other, cut)
+
+
+def _ratio_interval(one: Floats, other: Floats, ratio: Callable[..., Floats]) -> tuple[float, float]:
+    """Interval of a statistic of two paired columns (n,), by percentiles; NaN where the pairs are too few."""
+    if len(one) < FEWEST:
+        return float("nan"), float("nan")
     draws = np.random.default_rng(SEED)
-    columns = pairs[:, 0], pairs[:, 1]
-    found = bootstrap(columns, cut, paired=True, method="percentile", n_resamples=RESAMPLES, rng=draws)
-    return value, float(found.confidence_interval.low), float(found.confidence_interval.high)
+    found = bootstrap(
+        (one, other),
+        ratio,
+        paired=True,
+        method="percentile",
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        rng=draws,
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def gap_closed(table: pd.DataFrame, policy: str, floor: str = "trackb2b", ceiling: str = "oracle") -> float:
-    """Share of the mean gap between two policies that a third closes; NaN where there is no gap."""
-    gap = float((table[ceiling] - table[floor]).mean())
-    return float((table[policy] - table[floor]).mean()) / gap if gap > 0 else float("nan")
+def gap_closed(
+    table: pd.DataFrame, policy: str, floor: str = "trackb2b", ceiling: str = "oracle"
+) -> tuple[float, float, float]:
+    """Share of the mean gap between two policies that a third closes, with its interval; NaN where there is no gap."""
+    gained, gap = ((table[column] - table[floor]).to_numpy(np.float64) for column in (policy, ceiling))
+    if gap.mean() <= 0:
+        return float("nan"), float("nan"), float("nan")
+
+    def closed(one: Floats, other: Floats, axis: int = -1) -> Floats:
+        return np.mean(one, axis=axis) / np.mean(other, axis=axis)
+
+    return float(closed(gained, gap)), *_ratio_interval(gained, gap, closed)

@@ -57,6 +57,8 @@ def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
                 "mean difference": found.mean,
                 "from": found.low,
                 "to": found.high,
+                "from, over clips": found.clips_low,
+                "to, over clips": found.clips_high,
                 "higher in": f"{100 * found.better:.0f} % of pairs",
                 "verdict": found.verdict,
             }
@@ -80,7 +82,11 @@ def regret(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     if not {"oracle", BASELINE} <= set(policies):
         return pd.DataFrame()
     table = by_pair(runs, "rendering_f1")
-    return pd.DataFrame({"policy": policy, "closes, %": 100 * gap_closed(table, policy)} for policy in policies)
+    rows = []
+    for policy in policies:
+        value, low, high = (100 * share for share in gap_closed(table, policy))
+        rows.append({"policy": policy, "closes, %": value, "from": low, "to": high})
+    return pd.DataFrame(rows)
 
 
 def order_in_words(runs: pd.DataFrame, policies: Sequence[str]) -> str:

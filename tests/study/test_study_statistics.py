@@ -48,6 +48,20 @@ def test_noise_around_zero_is_not_significant() -> None:
     assert difference(table, "a", "b").verdict.startswith("not significant")
 
 
+def test_pairs_of_one_clip_are_no_independent_samples_of_clips() -> None:
+    gains = {"c0": 0.5, "c1": 0.4, "c2": -0.1, "c3": -0.1, "c4": -0.05}  # two clips of five gain, on all their traces
+    rows = [
+        {"policy": policy, "clip": clip, "trace": f"t{trace}", "rendering_f1": 0.4 + (gain if policy == "a" else 0)}
+        for clip, gain in gains.items()
+        for trace in range(12)
+        for policy in "ab"
+    ]
+    found = difference(by_pair(pd.DataFrame(rows), "rendering_f1"), "a", "b")
+    assert (found.pairs, found.clips, found.mean) == (60, 5, pytest.approx(0.13))
+    assert found.low > 0 > found.clips_low
+    assert found.verdict == "higher on these clips; over clips the interval holds 0"
+
+
 def test_few_pairs_have_no_interval_and_equal_ones_no_width() -> None:
     assert all(map(math.isnan, mean_interval(np.array([0.1, 0.2]))))
     assert difference(by_pair(runs({"a": [1.0], "b": [0.0]}), "rendering_f1"), "a", "b").verdict.startswith("1 pair")
@@ -63,6 +77,11 @@ def test_a_cut_is_one_of_medians() -> None:
 
 def test_the_share_of_the_oracles_gap() -> None:
     table = by_pair(runs({"trackb2b": [0.4, 0.6], "oracle": [0.8, 0.8], "vitmalis": [0.5, 0.7]}), "rendering_f1")
-    assert gap_closed(table, "vitmalis") == pytest.approx(0.1 / 0.3)
-    assert gap_closed(table, "oracle") == pytest.approx(1.0)
-    assert math.isnan(gap_closed(table, "vitmalis", "oracle", "trackb2b"))
+    assert gap_closed(table, "vitmalis")[0] == pytest.approx(0.1 / 0.3)
+    assert gap_closed(table, "oracle")[0] == pytest.approx(1.0)
+    assert all(map(math.isnan, gap_closed(table, "vitmalis")[1:])), "two pairs"
+    assert math.isnan(gap_closed(table, "vitmalis", "oracle", "trackb2b")[0])
+    many = {"trackb2b": [0.5] * 6, "oracle": [0.7, 0.8, 0.6, 0.7, 0.8, 0.6], "vitmalis": [0.6, 0.6, 0.6, 0.5, 0.6, 0.6]}
+    value, low, high = gap_closed(by_pair(runs(many), "rendering_f1"), "vitmalis")
+    assert value == pytest.approx(0.5 / 1.2)
+    assert low < value < high
