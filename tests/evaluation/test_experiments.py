@@ -14,7 +14,7 @@ from evaluation.cli import CONF_DIR
 from evaluation.config import typed
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-SIZES = {"quick": 10, "ablation": 60, "fig8": 360, "fig12": 288, "table2": 216, "full": 2400}
+SIZES = {"quick": 10, "ablation": 60, "fig8": 360, "fig12": 288, "table2": 216, "oracle": 72, "full": 2400}
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
