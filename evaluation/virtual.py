@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,16 @@ from vitmalis.estimation import load_latency_tables
 from vitmalis.paths import cache_dir, file_sha256
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
-from vitmalis.types import Detections
+from vitmalis.types import Detections, RgbImage
+from vitmalis.video.spec import VideoSpec, open_video
 
 if TYPE_CHECKING:
     from vitmalis.virtual.cache import InferenceCache
     from vitmalis.virtual.durations import Durations
 
 CACHE_FOLDER = "inference"
+MAX_DECODED_BYTES = 1_000_000_000
+"""A clip that is larger is decoded anew for each run; 21 s of 960x540 at 30 FPS are not."""
 
 
 def play_virtually(
@@ -64,6 +67,7 @@ def play_virtually(
             connect(config.link["name"], plan.trace, config.link.get("transport", "ideal")),
             _durations(plan),
             lambda done, offloads, lost: step(done, plan.clip.frames, f"{offloads} offloads, {lost} lost"),
+            clip_images,
         )
         client.show_the_future(references, plan.rule)
         client.play()
@@ -82,6 +86,20 @@ def inference_cache(max_gb: float) -> InferenceCache:
     from vitmalis.virtual.cache import InferenceCache
 
     return InferenceCache(cache_dir() / CACHE_FOLDER, round(max_gb * 1e9))
+
+
+def clip_images(clip: VideoSpec) -> Iterator[RgbImage]:
+    """Frames of a clip, decoded once for all runs of a sweep that play it one after the other, if memory allows it."""
+    size_bytes = 3 * clip.width * clip.height * clip.frames
+    return iter(_decoded(clip)) if size_bytes <= MAX_DECODED_BYTES else open_video(clip)
+
+
+@lru_cache(maxsize=1)
+def _decoded(clip: VideoSpec) -> list[RgbImage]:
+    images = list(open_video(clip))
+    for image in images:
+        image.flags.writeable = False  # they belong to all runs
+    return images
 
 
 def _durations(plan: Plan) -> Durations:

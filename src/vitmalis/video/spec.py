@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -41,6 +41,10 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     live: bool = False
     stand_in: str = ""
     note: str = ""
+
+
+OpenVideo = Callable[[VideoSpec], Iterator[RgbImage]]
+"""Opens a source, as `open_video` does."""
 
 
 def open_video(spec: VideoSpec) -> Iterator[RgbImage]:

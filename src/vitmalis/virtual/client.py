@@ -40,7 +40,7 @@ from vitmalis.policy.oracle import Oracle
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import Detections, Frame
-from vitmalis.video.spec import open_video
+from vitmalis.video.spec import OpenVideo, open_video
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.foresight import VirtualForesight
@@ -62,6 +62,7 @@ class VirtualClient:
         connection: to the server, its time starting with the first frame.
         durations: of every stage.
         progress: told after every rendered frame.
+        images: opens the clip; for runs that share decoded frames.
 
     Raises:
         UserError: the device is too slow for the clip's frame rate.
@@ -75,6 +76,7 @@ class VirtualClient:
         connection: Connection,
         durations: Durations,
         progress: Progress = lambda *_: None,
+        images: OpenVideo = open_video,
     ) -> None:
         self._session = session
         self._server = server
@@ -101,7 +103,8 @@ class VirtualClient:
         self._tracker = OpticalFlowTracker(session.tracker)
         grid = session.geometry.grid(session.video.width, session.video.height)
         self._analyzer = MotionAnalyzer(grid, session.motion)
-        self._images = open_video(session.video)
+        self._open_video = images
+        self._images = images(session.video)
         self._under_way: int | None = None
         self._server_free_s = 0.0
 
@@ -116,6 +119,7 @@ class VirtualClient:
                 references,
                 rule,
                 lambda: self._server_free_s,
+                self._open_video(self._session.video),
             )
             self._policy.lend(foresight)
 

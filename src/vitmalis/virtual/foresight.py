@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vitmalis.client.events import StartOffload
 from vitmalis.client.session import ClientSession
@@ -12,8 +12,7 @@ from vitmalis.policy import ClientState, OffloadDecision
 from vitmalis.policy.oracle import Foreseen
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.tracker.optical_flow import GrayImage
-from vitmalis.types import Detections, Frame
-from vitmalis.video.spec import open_video
+from vitmalis.types import Detections, Frame, RgbImage
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.journey import travel
 from vitmalis.virtual.network import Connection
@@ -38,6 +37,7 @@ class VirtualForesight:
         references: of every frame of the clip.
         rule: how boxes are matched.
         server_free_s: asks the run when its server is free.
+        images: of the clip, from its first frame.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class VirtualForesight:
         references: Sequence[Detections],
         rule: MatchRule,
         server_free_s: Callable[[], float],
+        images: Iterator[RgbImage],
     ) -> None:
         self._session = session
         self._server = server
@@ -57,7 +58,7 @@ class VirtualForesight:
         self._references = references
         self._rule = rule
         self._server_free_s = server_free_s
-        self._images = enumerate(open_video(session.video))
+        self._images = enumerate(images)
         self._frames: dict[int, Frame] = {}
         self._grey: dict[int, GrayImage] = {}
         self._reducer = OpticalFlowTracker(session.tracker)

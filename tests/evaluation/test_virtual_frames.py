@@ -1,0 +1,36 @@
+"""The frames of virtual runs: decoded once for all runs of a clip, where they fit into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import virtual
+from tests.evaluation.tiny_sweep import FPS, FRAMES, make_clip
+from vitmalis.video.spec import VideoSpec, open_video
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> VideoSpec:
+    make_clip(tmp_path / "clip.mp4")
+    return VideoSpec("clip", str(tmp_path / "clip.mp4"), FPS, 2, FRAMES - 2, 320, 192)
+
+
+def test_they_are_those_of_the_clip_and_decoded_once(clip: VideoSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = list(open_video(clip))
+    np.testing.assert_array_equal(list(virtual.clip_images(clip)), decoded)
+    Path(clip.path).unlink()
+    again = list(virtual.clip_images(clip))
+    np.testing.assert_array_equal(again, decoded)
+    with pytest.raises(ValueError, match="read-only"):
+        again[0][0] = 0
+
+
+def test_a_clip_too_large_for_memory_is_decoded_for_each_run(clip: VideoSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "MAX_DECODED_BYTES", 320 * 192 * 3 * (FRAMES - 2) - 1)
+    first, second = list(virtual.clip_images(clip)), list(virtual.clip_images(clip))
+    np.testing.assert_array_equal(first, second)
+    assert first[0] is not second[0]
+    assert first[0].flags.writeable
