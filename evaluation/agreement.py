@@ -2,7 +2,10 @@
 
 The real-time run is the check on the virtual one: run it on a machine with nothing else to do. No two real-time runs
 are alike, so that one says little of rendering F1: `--repeats` takes the mean of several and shows how far they lie
-apart. As in a sweep, runs whose equals have finished are not made again (`sweep.rerun=true` makes them all).
+apart. The virtual clock is asked twice: with the latency tables as they were measured, and with the tables brought to
+the speed that the machine had during the real-time runs (`evaluation.speed`). The second is what the band is for, since
+a shared machine does not keep its speed for as long as this takes; the first says how far its tables can be trusted. As
+in a sweep, runs whose equals have finished are not made again (`sweep.rerun=true` makes them all).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from evaluation.cli import MISTAKES, composed, one_line
-from evaluation.sweep import RunPlace
+from evaluation.sweep import SUMMARY_FILE, RunPlace
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 
@@ -43,35 +48,100 @@ class Band:
     rendering_f1: float
     e2e: float
 
-    def holds(self, row: dict[str, Any]) -> bool:
-        """Whether a row of `compared` lies within."""
+    def holds(self, row: dict[str, dict[str, Any]]) -> bool:
+        """Whether what `compared` gives lies within, with the durations of the real-time runs."""
         f1, e2e = row["rendering_f1"], row["e2e_latency_s_median"]
         near = abs(f1["virtual"] - f1["real"]) <= self.rendering_f1
         return near and abs(e2e["virtual"] / e2e["real"] - 1) <= self.e2e
 
 
-def compared(real: Sequence[dict[str, float]], virtual: dict[str, float]) -> dict[str, Any]:
-    """Both clocks' values of each metric: the mean of the real-time runs beside the virtual one, and each of them."""
+def compared(
+    real: Sequence[dict[str, float]], by_tables: dict[str, float], virtual: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Both clocks' values of each metric.
+
+    Args:
+        real: metrics of the real-time runs, which count with their mean.
+        by_tables: of the virtual run with tables as they were measured.
+        virtual: of that with tables at the speed of the real-time runs.
+    """
     rows = {metric: [run[metric] for run in real] for metric in COMPARED}
     return {
-        metric: {"real": statistics.fmean(values), "virtual": virtual[metric], "real_runs": values}
+        metric: {
+            "real": statistics.fmean(values),
+            "real_runs": values,
+            "by_tables": by_tables[metric],
+            "virtual": virtual[metric],
+        }
         for metric, values in rows.items()
     }
 
 
-def run_once(folder: Path, overrides: Sequence[str], number: int) -> dict[str, float]:
-    """Metrics of a run, made now or taken over from an equal one that has finished, as in a sweep.
+class Runs:
+    """Makes runs one after the other, each in a numbered folder, or takes over equal ones that have finished.
 
-    Raises:
-        UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
+    Args:
+        folder: of the runs.
+        common: overrides of all.
     """
-    from evaluation.job import evaluate
-    from evaluation.terminal import Terminal
 
-    config = composed(overrides)
-    place = RunPlace(folder / str(number), sweep=folder, number=number, overrides=tuple(overrides))
-    with place.summary_on_failure():  # standard output is for the result
-        return evaluate(config, place, Terminal.on_stderr())
+    def __init__(self, folder: Path, common: Sequence[str]) -> None:
+        self._folder = folder
+        self._common = common
+        self._numbers = itertools.count()
+
+    def make(self, *overrides: str) -> tuple[dict[str, float], Path]:
+        """Metrics of a run, and the folder of its records.
+
+        Raises:
+            UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
+        """
+        from evaluation.job import evaluate
+        from evaluation.terminal import Terminal
+
+        told, number = (*overrides, "output.film_seconds=0", *self._common), next(self._numbers)
+        place = RunPlace(self._folder / str(number), sweep=self._folder, number=number, overrides=told)
+        with place.summary_on_failure():
+            metrics = evaluate(composed(told), place, Terminal.on_stderr())  # standard output is for the result
+        return metrics, Path(json.loads((place.directory / SUMMARY_FILE).read_text())["run_dir"])
+
+    def tables(self, *overrides: str) -> tuple[Path, bool]:
+        """Latency tables that a virtual run goes by, and whether its policy goes by them, too."""
+        from evaluation.plan import make_plan
+        from evaluation.terminal import Terminal
+
+        plan = make_plan(composed([*overrides, *self._common]), Terminal.on_stderr())
+        if plan.latency_tables is None:
+            raise RuntimeError("a virtual run was planned without latency tables")
+        return plan.latency_tables, "latency_tables" in plan.policy_options
+
+
+def compare_pair(runs: Runs, told: Sequence[str], repeats: int, tables_file: Path) -> dict[str, Any]:
+    """Play one pair under both clocks.
+
+    Args:
+        runs: makes them.
+        told: overrides: video, trace and policy.
+        repeats: real-time runs.
+        tables_file: for the tables at the speed of the real-time runs.
+    """
+    from evaluation.processes import read_played
+    from evaluation.speed import at_speed, observed_speed
+    from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
+
+    real = [
+        # Equal runs are told apart by where their ends are noted.
+        runs.make(*told, "clock=realtime", f"sweep.index={tables_file.parent}/finished/{repeat}")
+        for repeat in range(repeats)
+    ]
+    by_tables, measured_dir = runs.make(*told, "clock=virtual")
+    measured, estimates = runs.tables(*told, "clock=virtual")
+    tables = load_latency_tables(measured)
+    speed = observed_speed([read_played(where) for _, where in real], read_played(measured_dir), tables)
+    save_latency_tables(at_speed(tables, speed), tables_file)
+    own = [f"policy.latency_tables={measured}"] if estimates else []  # a policy expects what it expected in real time
+    virtual, _ = runs.make(*told, "clock=virtual", f"latency.tables={tables_file}", *own)
+    return compared([metrics for metrics, _ in real], by_tables, virtual) | {"speed": msgspec.structs.asdict(speed)}
 
 
 def agree(
@@ -86,16 +156,10 @@ def agree(
         band: what is accepted.
         repeats: real-time runs of each pair.
     """
-    rows, numbers = [], itertools.count()
-    for video, trace, policy in pairs:
-        told = [f"video={video}", f"trace={trace}", f"policy={policy}", "output.film_seconds=0", *common]
-        real = [
-            # Equal runs are told apart by where their ends are noted.
-            run_once(folder, [*told, "clock=realtime", f"sweep.index={folder}/finished/{repeat}"], next(numbers))
-            for repeat in range(repeats)
-        ]
-        virtual = run_once(folder, [*told, "clock=virtual"], next(numbers))
-        row = compared(real, virtual)
+    rows, runs = [], Runs(folder, common)
+    for number, (video, trace, policy) in enumerate(pairs):
+        told = [f"video={video}", f"trace={trace}", f"policy={policy}"]
+        row = compare_pair(runs, told, repeats, folder / f"tables_{number}.json")
         rows.append({"video": video, "trace": trace, "policy": policy, **row, "within": band.holds(row)})
     return {"rows": rows, "within": all(row["within"] for row in rows), "band": [band.rendering_f1, band.e2e]}
 
@@ -105,20 +169,25 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="real | virtual")
-    for title in ("video", "trace", "policy", *COMPARED.values(), "within"):
+    table = Table(title="real | virtual with the same durations | virtual by the tables")
+    for title in ("video", "trace", "policy", *COMPARED.values(), "inference beside the tables", "within"):
         table.add_column(title)
     for row in result["rows"]:
-        cells = [_both(metric, **row[metric]) for metric in COMPARED]
-        table.add_row(row["video"], row["trace"], row["policy"], *cells, "yes" if row["within"] else "NO")
+        cells = [_shown(metric, **row[metric]) for metric in COMPARED]
+        speed = f"x {row['speed']['inference']:.2f}"
+        table.add_row(row["video"], row["trace"], row["policy"], *cells, speed, "yes" if row["within"] else "NO")
     Console(stderr=True, width=160).print(table)
 
 
-def _both(metric: str, real: float, virtual: float, real_runs: Sequence[float]) -> str:
+def _shown(metric: str, real: float, real_runs: Sequence[float], by_tables: float, virtual: float) -> str:
     factor, unit = (1e3, " ms") if "_s_" in metric else (1.0, "")
     apart = f" ({factor * min(real_runs):.3g} to {factor * max(real_runs):.3g})" if len(real_runs) > 1 else ""
-    by = f"{100 * (virtual / real - 1):+.0f} %" if unit else f"{virtual - real:+.3g}"
-    return f"{factor * real:.3g}{apart} | {factor * virtual:.3g}{unit} ({by})"
+
+    def beside(value: float) -> str:
+        by = f"{100 * (value / real - 1):+.0f} %" if unit else f"{value - real:+.3f}"
+        return f"{factor * value:.3g}{unit} ({by})"
+
+    return f"{factor * real:.3g}{apart} | {beside(virtual)} | {beside(by_tables)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import job
+from evaluation import agreement, job
 from evaluation.agreement import Band, compared, main
 from evaluation.config import EvaluationConfig
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal
+from tests.virtual.test_virtual_client import TABLES
+from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
+from vitmalis.records import OffloadRecord, RecordsInfo, write_run
 
 METRICS = {
     "rendering_f1": 0.50,
@@ -26,42 +29,69 @@ METRICS = {
 )
 def test_the_band(f1: float, e2e_s: float, within: bool) -> None:
     virtual = METRICS | {"rendering_f1": f1, "e2e_latency_s_median": e2e_s}
-    assert Band(0.0301, 0.1001).holds(compared([METRICS], virtual)) is within
+    far_off = METRICS | {"rendering_f1": 0.9}  # tables of another moment do not count
+    assert Band(0.0301, 0.1001).holds(compared([METRICS], far_off, virtual)) is within
 
 
 def test_the_mean_of_real_runs_counts() -> None:
     apart = [METRICS | {"rendering_f1": 0.46}, METRICS | {"rendering_f1": 0.54}]
-    row = compared(apart, METRICS | {"rendering_f1": 0.52})
-    assert row["rendering_f1"] == {"real": pytest.approx(0.50), "virtual": 0.52, "real_runs": [0.46, 0.54]}
+    row = compared(apart, METRICS, METRICS | {"rendering_f1": 0.52})
+    assert row["rendering_f1"]["real"] == pytest.approx(0.50)
+    assert row["rendering_f1"]["real_runs"] == [0.46, 0.54]
     assert Band(0.03, 0.1).holds(row)
 
 
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Latency tables of this machine, which need not be measured."""
+    save_latency_tables(TABLES, tmp_path / "measured.json")
+    monkeypatch.setattr(agreement.Runs, "tables", lambda *_: (tmp_path / "measured.json", True))
+    return tmp_path / "measured.json"
+
+
 def test_both_clocks_are_compared_and_only_the_result_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made: list[tuple[str, int]] = []
-    noted: list[str] = []
+    made: list[tuple[str, str | None]] = []
+    noted: set[str] = set()
+    folder = tmp_path / "runs"
 
     def evaluate(config: EvaluationConfig, place: RunPlace, terminal: Terminal) -> dict[str, float]:
-        made.append((config.clock.name, place.number))
-        noted.append(config.sweep.index)
-        assert place.sweep == tmp_path  # finished runs are told by their identity, as in a sweep
+        made.append((config.clock.name, config.latency.tables))
+        if not config.virtual:
+            noted.add(config.sweep.index)
+        assert place.sweep == folder  # finished runs are told by their identity, as in a sweep
+        assert config.policy_options.get("latency_tables") == (str(tables) if config.latency.tables else None)
         terminal.warn("said to people")
+        slower = 1.5 if not config.virtual else 1.0
+        offload = OffloadRecord(
+            offload_id=0, frame_index=0, start_time_s=0.0, regions=6, encode_s=0.02, decode_s=0.03,
+            inference_s=0.2 * slower,
+        )  # fmt: skip
+        write_run(place.directory, RecordsInfo(policy="vitmalis", clip="market1906"), [], [offload])
+        place.write_summary("FINISHED", METRICS)
         return METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
 
     monkeypatch.setattr(job, "evaluate", evaluate)
-    arguments = ["--policy", "trackb2b", "--trace", "4g,5g", "--folder", str(tmp_path), "eval.seconds=1"]
+    arguments = ["--policy", "vitmalis", "--trace", "4g,5g", "--folder", str(folder), "eval.seconds=1"]
     assert main(arguments) == 0
-    assert made == [("realtime", 0), ("virtual", 1), ("realtime", 2), ("virtual", 3)]
+    brought = [str(folder / f"tables_{pair}.json") for pair in (0, 1)]
+    assert made == [
+        (clock, given)
+        for path in brought
+        for clock, given in (("realtime", None), ("virtual", None), ("virtual", path))
+    ]
+    assert float(load_latency_tables(Path(brought[0])).inference_s(0, 0)) == pytest.approx(0.3)
     told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((tmp_path / "agreement.json").read_text())
-    assert told["rows"][0]["rendering_f1"] == {"real": 0.51, "virtual": 0.5, "real_runs": [0.51]}
+    assert told == json.loads((folder / "agreement.json").read_text())
+    assert told["rows"][0]["rendering_f1"] == {"real": 0.51, "real_runs": [0.51], "by_tables": 0.5, "virtual": 0.5}
+    assert told["rows"][0]["speed"]["inference"] == pytest.approx(1.5)
     assert main([*arguments, "--f1-band", "0.001"]) == 1
     made.clear()
     noted.clear()
     assert main([*arguments, "--repeats", "2"]) == 0
-    assert [clock for clock, _ in made] == 2 * ["realtime", "realtime", "virtual"]
-    assert len(set(noted)) == 3, "a repeated run must not be taken for the first"
+    assert [clock for clock, _ in made] == 2 * ["realtime", "realtime", "virtual", "virtual"]
+    assert len(noted) == 2, "a repeated run must not be taken for the first"
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
