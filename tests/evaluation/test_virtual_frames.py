@@ -18,7 +18,7 @@ def clip(tmp_path: Path) -> VideoSpec:
     return VideoSpec("clip", str(tmp_path / "clip.mp4"), FPS, 2, FRAMES - 2, 320, 192)
 
 
-def test_they_are_those_of_the_clip_and_decoded_once(clip: VideoSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_those_of_the_clip_and_decoded_once(clip: VideoSpec) -> None:
     decoded = list(open_video(clip))
     np.testing.assert_array_equal(list(virtual.clip_images(clip)), decoded)
     Path(clip.path).unlink()
