@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def _csv(folder: Path, runs: pd.DataFrame, sections: list[Section]) -> list[Path
     named = {"runs": runs} | {section.title.split(" (")[0]: section.table for section in sections if section.columns}
     paths = []
     for name, table in named.items():
-        path = folder / f"{name.lower().replace(' ', '_')}.csv"
+        path = folder / f"{'_'.join(re.findall('[a-z0-9]+', name.lower()))}.csv"
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False)
         paths.append(path)

@@ -103,6 +103,7 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert "stand-in model: a small one" in page.text
     assert "50.0" in page.text  # the network's cut
     assert (report / "runs.csv").read_text().count("\n") == 20
+    assert (report / "what_vitmalis_cuts_of_trackb2b_s_time.csv").is_file(), "no apostrophes in names of files"
 
 
 def test_offloads_that_were_lost_have_no_durations(sweep: Path) -> None:
