@@ -1,8 +1,8 @@
 """How fast a machine was during real-time runs, beside its latency tables; and tables brought to that speed.
 
-A shared machine changes its speed within minutes, by a third and more, and a client slows the server beside it. Tables
-are of the moment they were measured at. To compare two clocks and not two moments, the virtual one is given the
-durations of the runs that it is compared with: the tables, each stage times a factor.
+A shared machine changes its speed within minutes, by a third and more, and tables are of the moment they were measured
+at. To compare two clocks and not two moments, the virtual one is given the durations of the runs that it is compared
+with: the tables, each stage times a factor.
 """
 
 from __future__ import annotations
