@@ -70,8 +70,16 @@ class HierarchicalPatchEmbed(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, H / patch, W / patch, width)."""
-        return self.proj(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        """Map (B, 3, H, W) to (B, H / patch, W / patch, width).
+
+        In fp32 on a CPU, also under autocast: on CPUs with AMX, PyTorch 2.14's bfloat16 convolution reads memory that
+        nobody wrote where a result is one column wide, as in a strip of patches, and channels are no multiple of 32.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        if images.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.proj(images).permute(0, 2, 3, 1)
+        return self.proj(images).permute(0, 2, 3, 1)
 
 
 class Attention(nn.Module):
