@@ -57,6 +57,7 @@ def test_a_run_that_fails_is_told() -> None:
         run_cpu_s(["policy=none"])
 
 
+@pytest.mark.slow
 def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     make_clip(Path("clip.mp4"))
