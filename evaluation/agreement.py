@@ -64,7 +64,15 @@ def compared(
         real: metrics of the real-time runs, which count with their mean.
         by_tables: of the virtual run with tables as they were measured.
         virtual: of that with tables at the speed of the real-time runs.
+
+    Raises:
+        UserError: a run lacks one, as none of its offloads was answered.
     """
+    for metric in COMPARED:
+        if any(metric not in metrics for metrics in (*real, by_tables, virtual)):
+            raise UserError(
+                f"a run has no {metric}: too few of its offloads were answered; play more (eval.seconds=...)"
+            )
     rows = {metric: [run[metric] for run in real] for metric in COMPARED}
     return {
         metric: {

@@ -104,8 +104,8 @@ class ReferenceOptions(_Section, frozen=True):
 class OutputOptions(_Section, frozen=True):
     """`output`: what is made of the records."""
 
-    pictures: bool
     film_seconds: NotNegative
+    pictures: bool = True  # runs from before there was a choice have them, and can still be explained
 
 
 class SweepOptions(_Section, frozen=True):

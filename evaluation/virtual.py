@@ -91,11 +91,14 @@ def inference_cache(max_gb: float) -> InferenceCache:
 def clip_images(clip: VideoSpec) -> Iterator[RgbImage]:
     """Frames of a clip, decoded once for all runs of a sweep that play it one after the other, if memory allows it."""
     size_bytes = 3 * clip.width * clip.height * clip.frames
-    return iter(_decoded(clip)) if size_bytes <= MAX_DECODED_BYTES else open_video(clip)
+    if size_bytes > MAX_DECODED_BYTES:
+        return open_video(clip)
+    return iter(_decoded(clip, file_sha256(Path(clip.path))))
 
 
 @lru_cache(maxsize=1)
-def _decoded(clip: VideoSpec) -> list[RgbImage]:
+def _decoded(clip: VideoSpec, _sha256: str) -> list[RgbImage]:
+    """By the file's content, too: a file may be another one by the next run."""
     images = list(open_video(clip))
     for image in images:
         image.flags.writeable = False  # they belong to all runs

@@ -13,6 +13,7 @@ from evaluation.config import EvaluationConfig
 from evaluation.sweep import RunPlace
 from evaluation.terminal import Terminal
 from tests.virtual.test_virtual_client import TABLES
+from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis.records import OffloadRecord, RecordsInfo, write_run
 
@@ -39,6 +40,12 @@ def test_the_mean_of_real_runs_counts() -> None:
     assert row["rendering_f1"]["real"] == pytest.approx(0.50)
     assert row["rendering_f1"]["real_runs"] == [0.46, 0.54]
     assert Band(0.03, 0.1).holds(row)
+
+
+def test_a_run_without_answers_is_told() -> None:
+    silent = {"rendering_f1": 0.0}
+    with pytest.raises(UserError, match="a run has no e2e_latency_s_median"):
+        compared([METRICS, silent], METRICS, METRICS)
 
 
 @pytest.fixture
