@@ -2,7 +2,7 @@
 
 import sys
 
-from evaluation.cli import main
+from vitmalis_jobs.evaluation.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

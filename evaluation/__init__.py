@@ -1,1 +1,3 @@
-"""Judging: runs the real client and server and turns their records into results."""
+"""Runs and scores: `python -m evaluation.NAME` runs the installed module `vitmalis_jobs.evaluation.NAME`."""
+
+from vitmalis_jobs.evaluation import __path__ as __path__

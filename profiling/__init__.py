@@ -1,1 +1,3 @@
-"""Measuring: how long things take on this machine, and how well the emulation holds."""
+"""Measures: `python -m profiling.NAME` runs the installed module `vitmalis_jobs.profiling.NAME`."""
+
+from vitmalis_jobs.profiling import __path__ as __path__

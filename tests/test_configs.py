@@ -7,10 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from evaluation.config import config_hash, flat, typed
-from vitmalis.network.traces import resolve_trace
+from vitmalis.network.traces.io import resolve_trace
 from vitmalis.policy import POLICIES, build_policy
 from vitmalis.tracker import TrackerOptions
+from vitmalis_jobs.run.config import config_hash, flat, typed
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("video", "trace", "link", "model", "policy")

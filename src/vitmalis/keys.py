@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.network.security import SERVER, make_keys
+from vitmalis.network.wire.security import SERVER, make_keys
 
 
 def build_parser() -> argparse.ArgumentParser:

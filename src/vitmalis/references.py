@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from vitmalis.errors import UserError
+from vitmalis.fingerprint import code_fingerprint
 from vitmalis.paths import atomic_path, cache_dir, file_sha256
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
@@ -65,7 +66,7 @@ def compute_references(
     """
     if spec.live:
         raise UserError(f"video '{spec.name}': a live source has no references; record it and give the file")
-    folder = _folder(spec, detector.model_id, cache or cache_dir())
+    folder = _folder(spec, detector, cache or cache_dir())
     with FileLock(folder / "lock"):
         return _Chunks(folder).complete(spec, detector, progress, workers)
 
@@ -131,12 +132,18 @@ class _Chunks:
             )
 
 
-def _folder(spec: VideoSpec, model_id: str, cache: Path) -> Path:
+def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
     """Where these references are kept; the video counts by content and delivered size, not by name or date."""
     path = Path(spec.path)
     if not path.is_file():
         raise UserError(f"video '{spec.name}': there is no file '{path}'")
-    key = {"video_sha256": file_sha256(path), "width": spec.width, "height": spec.height, "model_id": model_id}
+    key = {
+        "video_sha256": file_sha256(path),
+        "width": spec.width,
+        "height": spec.height,
+        "model_id": detector.model_id,
+        "code": code_fingerprint(__name__, type(detector).__module__),
+    }
     text = json.dumps(key, indent=2)
     folder = cache / "references" / hashlib.sha256(text.encode()).hexdigest()[:20]
     folder.mkdir(parents=True, exist_ok=True)

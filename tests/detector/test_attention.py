@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vitmalis.detector.attention import attend, attend_by_products, attend_short
 from vitmalis.detector.positions import RelativePositions, relative_table
+from vitmalis.detector.token_layout import grid_layout, grid_rectangle
 from vitmalis.detector.vit import Attention, Block
-from vitmalis.detector.windows import grid_layout, grid_rectangle
 
 CPU = torch.device("cpu")
 

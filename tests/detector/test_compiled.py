@@ -8,7 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from tests.detector.test_mixed import TINY, layout_of, make_vit, padded_noise
-from vitmalis.detector.batches import MixedBatch
+from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.regions.grid import RegionGrid
 

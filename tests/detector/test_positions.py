@@ -11,7 +11,7 @@ from vitmalis.detector.positions import (
     sine_positions,
     with_coarse,
 )
-from vitmalis.detector.windows import grid_rectangle
+from vitmalis.detector.token_layout import grid_rectangle
 
 
 def test_relative_table_counts_from_the_key() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hydra.errors import MissingConfigException
 
-from evaluation.cli import one_line
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.cli import error_line
 
 PROJECT = Path(__file__).parents[2]
 
@@ -56,13 +56,14 @@ def test_help_helps(tmp_path: Path) -> None:
 
 def test_help_and_mistakes_do_not_wait_for_heavy_imports() -> None:
     code = (
-        "import sys, evaluation.cli; print([m for m in ('torch', 'mlflow', 'matplotlib', 'cv2') if m in sys.modules])"
+        "import sys, vitmalis_jobs.evaluation.cli as _; heavy = ('torch', 'mlflow', 'matplotlib', 'cv2'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_lines_are_joined() -> None:
-    assert one_line(UserError("a\n  b")) == "a; b"
+    assert error_line(UserError("a\n  b")) == "a; b"
     error = MissingConfigException("message", missing_cfg_file="video/x", options=["a", "b"])
-    assert one_line(error) == "video=x is unknown: choose one of a, b"
+    assert error_line(error) == "video=x is unknown: choose one of a, b"

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from evaluation.store import Store
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
+from vitmalis_jobs.common.mlflow_store import Store
 
 PROJECT = Path(__file__).parents[2]
 FPS, SECONDS = 10, 2

@@ -10,15 +10,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from evaluation.cli import CONF_DIR
-from evaluation.config import typed
+from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.run.config import typed
 
-EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 SIZES = {"quick": 10, "ablation": 60, "fig8": 360, "fig12": 288, "table2": 216, "oracle": 72, "full": 2400}
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("evaluate", overrides=list(overrides), return_hydra_config=hydra)
 
 
@@ -63,9 +63,9 @@ def test_real_clips_are_added_by_one_override() -> None:
     assert len(jobs("experiment=fig8", "video=drive_day,indoor")) == 2 * 12 * 5
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF_DIR / "clips").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "clips").glob("*.yaml")))
 def test_clips_are_known_ones(name: str) -> None:
-    videos = {path.stem for path in (CONF_DIR / "video").glob("*.yaml")}
+    videos = {path.stem for path in (conf_dir() / "video").glob("*.yaml")}
     assert set(composed(f"clips={name}", hydra=True).hydra.sweeper.params.video.split(",")) <= videos
 
 

@@ -14,15 +14,6 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from evaluation.cli import CONF_DIR, composed
-from evaluation.config import typed
-from evaluation.decision_picture import chosen_mask, most_varied
-from evaluation.explain import main
-from evaluation.job import evaluate
-from evaluation.store import Store
-from evaluation.study import elsewhere
-from evaluation.sweep import RunPlace
-from evaluation.terminal import Terminal
 from tests.evaluation.tiny_sweep import make_clip
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.metrics import summarise
@@ -40,6 +31,15 @@ from vitmalis.records import (
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.evaluation.explain import main
+from vitmalis_jobs.evaluation.study import external_results
+from vitmalis_jobs.run.config import composed, typed
+from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.evaluate import evaluate
+from vitmalis_jobs.run.figures.decision_plot import chosen_mask, most_varied
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 DECISION = DecisionRecord(
@@ -92,7 +92,7 @@ def run(tmp_path: Path) -> Path:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     overrides = ["policy=vitmalis", "video=file", f"video.path={tmp_path}/clip.mp4", f"mlflow.tracking_uri={uri}"]
     overrides.append(f"mlflow.artifact_dir={tmp_path}/artifacts")
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = typed(compose("evaluate", overrides=overrides))
     directory = tmp_path / "run"
     directory.mkdir()
@@ -134,7 +134,7 @@ def test_a_run_on_the_virtual_clock_can_be_explained(tmp_path: Path, monkeypatch
     make_clip(Path("clip.mp4"))
     options = ["policy=vitmalis", "video=file", "video.path=clip.mp4", "clock=virtual", "latency=paper_testbed"]
     options += ["model.max_width=320", "model.max_height=192", "output.pictures=false", "output.film_seconds=0"]
-    evaluate(composed(options), RunPlace(Path("run")), Terminal.on_stderr())
+    evaluate(composed(options), RunDirectory(Path("run")), Terminal.on_stderr())
     assert not list(Path("run").glob("*.png")), "a study asks for records alone"
     assert main(["run", "--no-reference"]) == 0
     assert len(list(Path("run").glob("decision_*.png"))) == 1
@@ -150,13 +150,13 @@ def test_the_reference_of_a_frame_is_computed_where_it_is_missing(
 
 def test_a_study_shows_a_decision_of_a_run_that_explains_itself(run: Path, tmp_path: Path) -> None:
     runs = pd.DataFrame([{"run_dir": str(run), "policy": "vitmalis", "clip": "walk", "trace": "4g_00"}])
-    regions, decision, *_ = elsewhere.sections(runs, tmp_path / "report")
+    regions, decision, *_ = external_results.sections(runs, tmp_path / "report")
     assert (regions.file, decision.file) == ("fig7.png", "fig3.png")
     assert "vitmalis on walk, 4g_00" in regions.words[0]
     assert cv2.imread(str(regions.image)).shape == (160, 320, 3)
     assert cv2.imread(str(decision.image)).shape[1] > 1000
     (tmp_path / "clip.mp4").unlink()
-    lost, *_ = elsewhere.sections(runs, tmp_path / "report")
+    lost, *_ = external_results.sections(runs, tmp_path / "report")
     assert "could not be drawn: video 'clip': there is no file" in lost.words[0]
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import cli
-from evaluation.finished import FinishedRun, FinishedRuns
-from evaluation.parent import close_parent, open_parent
-from evaluation.store import Store
-from evaluation.sweep import RunElsewhere, RunPlace, print_comparison, read_summaries, read_sweep
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.evaluation import cli
+from vitmalis_jobs.evaluation.parent import close_parent, open_parent
+from vitmalis_jobs.evaluation.sweep import print_comparison
+from vitmalis_jobs.run.directory import RunDirectory, RunInProgress, read_summaries, read_sweep
+from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 
 
 class KnownRuns:
@@ -31,25 +32,25 @@ class KnownRuns:
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> tuple[FinishedRuns, Path]:
+def finished(tmp_path: Path) -> tuple[RunIndex, Path]:
     """One finished run, `abc`, and its folder."""
-    place = RunPlace(tmp_path / "run")
+    place = RunDirectory(tmp_path / "run")
     place.write_summary("FINISHED", {"rendering_f1": 0.5}, run_id="r", identity="abc")
     for name in (FRAMES_FILE, OFFLOADS_FILE):
         (place.directory / name).touch()
-    runs = FinishedRuns(tmp_path / "finished")
-    runs.note(FinishedRun(identity="abc", run_dir=place.run_dir, run_id="r", store="store", metrics={"f": 0.5}))
+    runs = RunIndex(tmp_path / "finished")
+    runs.note(IndexEntry(identity="abc", run_dir=place.run_dir, run_id="r", store="store", metrics={"f": 0.5}))
     return runs, place.directory
 
 
-def test_a_finished_run_is_found(finished: tuple[FinishedRuns, Path]) -> None:
+def test_a_finished_run_is_found(finished: tuple[RunIndex, Path]) -> None:
     found = finished[0].find("abc", KnownRuns("r"))
     assert found is not None
     assert (found.metrics, Path(found.run_dir)) == ({"f": 0.5}, finished[1])
     assert finished[0].find("abd", KnownRuns("r")) is None
 
 
-def test_a_run_whose_mlflow_run_is_gone_has_not_finished(finished: tuple[FinishedRuns, Path]) -> None:
+def test_a_run_whose_mlflow_run_is_gone_has_not_finished(finished: tuple[RunIndex, Path]) -> None:
     assert finished[0].find("abc", KnownRuns()) is None
     elsewhere = KnownRuns("r")
     elsewhere.name = "another store"
@@ -57,26 +58,26 @@ def test_a_run_whose_mlflow_run_is_gone_has_not_finished(finished: tuple[Finishe
 
 
 @pytest.mark.parametrize("name", [FRAMES_FILE, OFFLOADS_FILE, "summary.json"])
-def test_a_run_whose_records_are_gone_has_not_finished(finished: tuple[FinishedRuns, Path], name: str) -> None:
+def test_a_run_whose_records_are_gone_has_not_finished(finished: tuple[RunIndex, Path], name: str) -> None:
     (finished[1] / name).unlink()
     assert finished[0].find("abc", KnownRuns("r")) is None
 
 
 @pytest.mark.parametrize(("status", "identity"), [("FINISHED", "later"), ("KILLED", "abc")])
 def test_a_later_run_in_the_same_folder_is_not_taken_for_it(
-    finished: tuple[FinishedRuns, Path], status: str, identity: str
+    finished: tuple[RunIndex, Path], status: str, identity: str
 ) -> None:
-    RunPlace(finished[1]).write_summary(status, {}, identity=identity)
+    RunDirectory(finished[1]).write_summary(status, {}, identity=identity)
     assert finished[0].find("abc", KnownRuns("r")) is None
 
 
-def test_a_damaged_note_is_none(finished: tuple[FinishedRuns, Path], tmp_path: Path) -> None:
+def test_a_damaged_note_is_none(finished: tuple[RunIndex, Path], tmp_path: Path) -> None:
     (tmp_path / "finished" / "ab" / "abc.json").write_text("{")
     assert finished[0].find("abc", KnownRuns("r")) is None
 
 
 def _claim(folder: Path, claimed: object, release: object) -> None:
-    with FinishedRuns(folder).claimed("abc", wait=False):
+    with RunIndex(folder).claimed("abc", wait=False):
         claimed.set()  # type: ignore[attr-defined]
         release.wait()  # type: ignore[attr-defined]
 
@@ -87,8 +88,8 @@ def test_a_claimed_run_is_elsewhere_until_its_process_ends_in_any_way(tmp_path: 
     process = context.Process(target=_claim, args=(tmp_path, claimed, release))
     process.start()
     assert claimed.wait(60)
-    runs = FinishedRuns(tmp_path)
-    with pytest.raises(RunElsewhere), runs.claimed("abc", wait=False):
+    runs = RunIndex(tmp_path)
+    with pytest.raises(RunInProgress), runs.claimed("abc", wait=False):
         pass
     with runs.claimed("abd", wait=False):
         pass  # another run is free
@@ -108,15 +109,15 @@ def test_a_sweep_has_one_run_above_it_however_often_it_starts(tmp_path: Path) ->
     sweep, options = tmp_path / "s", mlflow(tmp_path)
     open_parent(sweep, ["policy=a,b"], options)
     first = read_sweep(sweep)["run_id"]
-    assert RunPlace(sweep / "0", sweep).parent_run_id == first
+    assert RunDirectory(sweep / "0", sweep).parent_run_id == first
     store = Store(options.tracking_uri, "e", tmp_path / "artifacts")  # type: ignore[attr-defined]
-    RunPlace(sweep / "0", sweep).write_summary("KILLED", {})
+    RunDirectory(sweep / "0", sweep).write_summary("KILLED", {})
     close_parent(sweep, options, interrupted=True, failed=False)
     assert store.client.get_run(first).info.status == "KILLED"
     open_parent(sweep, ["policy=a,b"], options)
     assert read_sweep(sweep)["run_id"] == first
     assert store.client.get_run(first).info.status == "RUNNING"
-    RunPlace(sweep / "0", sweep).write_summary("FINISHED", {}, skipped=True)
+    RunDirectory(sweep / "0", sweep).write_summary("FINISHED", {}, skipped=True)
     close_parent(sweep, options, interrupted=False, failed=False)
     parent = store.client.get_run(first)
     assert parent.info.status == "FINISHED"
@@ -133,14 +134,14 @@ def test_a_folder_is_not_shared_by_two_commands(tmp_path: Path) -> None:
 
 
 def test_a_run_elsewhere_leaves_no_summary(tmp_path: Path) -> None:
-    place = RunPlace(tmp_path / "0", tmp_path)
-    with pytest.raises(RunElsewhere), place.summary_on_failure():
-        raise RunElsewhere("busy")
+    place = RunDirectory(tmp_path / "0", tmp_path)
+    with pytest.raises(RunInProgress), place.summary_on_failure():
+        raise RunInProgress("busy")
     assert read_summaries(tmp_path) == []
 
 
 def test_a_run_ended_by_its_launcher_is_killed(tmp_path: Path) -> None:
-    place = RunPlace(tmp_path / "0", tmp_path)
+    place = RunDirectory(tmp_path / "0", tmp_path)
     with pytest.raises(SystemExit), place.summary_on_failure():
         raise SystemExit(1)
     assert read_summaries(tmp_path)[0]["status"] == "KILLED"
@@ -148,7 +149,7 @@ def test_a_run_ended_by_its_launcher_is_killed(tmp_path: Path) -> None:
 
 def test_a_long_sweep_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(70):
-        place = RunPlace(tmp_path / str(number), tmp_path, number, (f"trace.index={number}",))
+        place = RunDirectory(tmp_path / str(number), tmp_path, number, (f"trace.index={number}",))
         if number == 69:
             place.write_summary("FAILED", {}, error="no such trace")
         else:
@@ -161,7 +162,7 @@ def test_a_long_sweep_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_summaries_hold_what_reports_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    RunPlace(tmp_path / "runs" / "0").write_summary("FINISHED", {"f": 1.0}, run_id="x", identity="abc")
+    RunDirectory(tmp_path / "runs" / "0").write_summary("FINISHED", {"f": 1.0}, run_id="x", identity="abc")
     assert json.loads((tmp_path / "runs" / "0" / "summary.json").read_text()) == {
         "status": "FINISHED",
         "overrides": [],

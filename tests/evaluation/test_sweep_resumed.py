@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run, ViewType
 
-from evaluation.store import Store
-from evaluation.sweep import read_summaries, read_sweep
 from tests.evaluation.tiny_sweep import make_clip, start_sweep
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.run.directory import read_summaries, read_sweep
 
 SWEEP = Path("runs") / "sweeps" / "s"
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import judge, prepare
 from tests.evaluation.tiny_sweep import FRAMES, make_clip
-from vitmalis.network.security import make_keys
+from vitmalis.network.wire.security import make_keys
 from vitmalis.process import Child
 from vitmalis.records import FRAMES_FILE, RecordsInfo, read_frames, read_info, write_frames
+from vitmalis_jobs.evaluation.device import export as prepare
+from vitmalis_jobs.evaluation.device import score as judge
 
 PROJECT = Path(__file__).parents[2]
 TINY = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
@@ -56,7 +57,7 @@ def test_prepared_played_and_judged(
     bundle = folder / "bundle"
     policy = [f"policy.{name}={value}" for name, value in vitmalis_options.items()]
     assert prepare.main([str(bundle), *TINY, "policy=vitmalis", *policy]) == 0
-    assert "python -m evaluation.judge" in capsys.readouterr().out
+    assert "python -m evaluation.device.score" in capsys.readouterr().out
     told = (bundle / "session.json").read_text()
     assert not any(place in told for place in (str(folder), *vitmalis_options.values()))  # it must work anywhere
     moved = folder / "device"

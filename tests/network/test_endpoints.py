@@ -13,9 +13,9 @@ import pytest
 from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
-from vitmalis.network import messages as m
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import (
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import (
     Connected,
     Disconnected,
     FailureReceived,
@@ -23,7 +23,7 @@ from vitmalis.network.events import (
     ResultReceived,
     VersionMismatch,
 )
-from vitmalis.network.payloads import pack_detections
+from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.endpoint import Received, ServerEndpoint
 from vitmalis.types import Configuration, Detections
 

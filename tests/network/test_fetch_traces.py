@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vitmalis.network import fetch
-from vitmalis.network.measured import making, samples, sources
-from vitmalis.network.measured.making import make_traces
+from vitmalis.network.measured import assemble, samples, sources
+from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import Piece, recipe
 from vitmalis.network.measured.sources import SourceFile, gather, source_files
 
@@ -113,7 +113,7 @@ def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Piece("4g_00", "uplink", 1, files["ul.zip"], "ul.csv:atnt", "driving", 5, 6),
         Piece("4g_00", "rtt", 0, files["ping.out"], "", "ping", 1, 4),
     ]
-    for module in (making, fetch):
+    for module in (assemble, fetch):
         monkeypatch.setattr(module, "recipe", lambda: pieces)
     monkeypatch.setattr(fetch, "source_files", lambda: list(files.values()))
 

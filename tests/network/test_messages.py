@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitmalis.network import messages as m
-from vitmalis.network.payloads import pack_detections, unpack_detections
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.payloads import pack_detections, unpack_detections
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import COCO_CLASSES, Configuration, Detections
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import zmq
 
-from vitmalis.network.trace import Trace, constant_trace
-from vitmalis.network.traces import save_mahimahi, save_trace
+from vitmalis.network.traces.io import save_mahimahi, save_trace
+from vitmalis.network.traces.trace import Trace, constant_trace
 from vitmalis.process import Child
 
 PATIENCE_S = 30.0
@@ -54,7 +54,7 @@ def relayed(folder: Path, upstream: str, trace: Trace, *options: str) -> Iterato
     path = folder / "trace.csv"
     save_trace(trace, path)
     arguments = ["--upstream", upstream, "--trace", str(path), *options]
-    with Child("relay", "vitmalis.network.relay", arguments, folder / "relay.log") as relay:
+    with Child("relay", "vitmalis.network.emulation", arguments, folder / "relay.log") as relay:
         host, port = relay.wait_ready()["ready"].removeprefix("tcp://").split(":")
         yield relay, (host, int(port))
 
@@ -130,7 +130,7 @@ def test_a_mahimahi_file_takes_its_round_trip_from_the_command_line(tmp_path: Pa
     save_mahimahi(FAST, tmp_path / "fast.trace")
     with served(echo) as server:
         arguments = ["--upstream", server, "--trace", str(tmp_path / "fast.trace"), "--rtt-ms", "200"]
-        with Child("relay", "vitmalis.network.relay", arguments, tmp_path / "relay.log") as relay:
+        with Child("relay", "vitmalis.network.emulation", arguments, tmp_path / "relay.log") as relay:
             host, port = relay.wait_ready()["ready"].removeprefix("tcp://").split(":")
             with connect((host, int(port))) as client:
                 started_s = time.monotonic()
@@ -264,7 +264,7 @@ def test_signals_end_it_with_status_0(tmp_path: Path, number: signal.Signals) ->
     save_trace(FAST, tmp_path / "t.csv")
     options = ["--upstream", "127.0.0.1:9", "--trace", str(tmp_path / "t.csv")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vitmalis.network.relay", *options],
+        [sys.executable, "-m", "vitmalis.network.emulation", *options],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -277,7 +277,7 @@ def test_signals_end_it_with_status_0(tmp_path: Path, number: signal.Signals) ->
 
 def run_relay(*arguments: str) -> tuple[int, str]:
     """Run it to its end; return status and standard error."""
-    command = [sys.executable, "-m", "vitmalis.network.relay", *arguments]
+    command = [sys.executable, "-m", "vitmalis.network.emulation", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S)
     return done.returncode, done.stderr
 
@@ -303,7 +303,7 @@ def test_user_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_help_says_what_it_does() -> None:
-    command = [sys.executable, "-m", "vitmalis.network.relay", "--help"]
+    command = [sys.executable, "-m", "vitmalis.network.emulation", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
     for word in ("--upstream", "--trace", "ideal", "trace's clock", '{"ready": address}'):
         assert word in " ".join(shown.split())

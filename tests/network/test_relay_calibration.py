@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from profiling.link import calibrate, median_by_size
-from profiling.mahimahi import predict_frames, predict_uploads
+from vitmalis_jobs.validation.link import calibrate, median_by_size
+from vitmalis_jobs.validation.mahimahi_logs import predict_frames, predict_uploads
 
 
 def test_one_case_is_measured_and_reported(tmp_path: Path) -> None:

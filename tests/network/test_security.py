@@ -17,10 +17,10 @@ from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload
 from vitmalis import keys as command
 from vitmalis.errors import UserError
-from vitmalis.network import messages as m
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, ResultReceived
-from vitmalis.network.security import is_local, make_keys, read_client_keys, read_server_keys
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, ResultReceived
+from vitmalis.network.wire.security import is_local, make_keys, read_client_keys, read_server_keys
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 

@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitmalis.errors import UserError
-from vitmalis.network.link import HEADER_BYTES, OPPORTUNITY_BYTES, SEGMENT_BYTES, SegmentStream, TraceLink, wire_bytes
-from vitmalis.network.trace import Trace, constant_trace
+from vitmalis.network.emulation.link import (
+    HEADER_BYTES,
+    OPPORTUNITY_BYTES,
+    SEGMENT_BYTES,
+    SegmentStream,
+    TraceLink,
+    wire_bytes,
+)
+from vitmalis.network.traces.trace import Trace, constant_trace
 
 FULL = OPPORTUNITY_BYTES
 

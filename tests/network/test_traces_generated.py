@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.trace_model.em import fit_switching
-from training.trace_model.page import BEGIN, END, write_table
-from training.trace_model.statistics import describe, describe_all, lagged_correlation, longest_run
 from vitmalis.errors import UserError
-from vitmalis.network.generate import LENGTH_S, SwitchingModel, fitted_model, generate
-from vitmalis.network.traces import Trace, resolve_trace
+from vitmalis.network.traces.generate import LENGTH_S, SwitchingModel, fitted_model, generate
+from vitmalis.network.traces.io import Trace, resolve_trace
+from vitmalis_jobs.training.trace_model.em import fit_switching
+from vitmalis_jobs.training.trace_model.page import BEGIN, END, write_table
+from vitmalis_jobs.training.trace_model.statistics import describe, describe_all, lagged_correlation, longest_run
 
 ALL = tuple(itertools.product(("4g", "5g"), range(30)))
 

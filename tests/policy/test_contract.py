@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from evaluation.config import typed
 from vitmalis.errors import UserError
 from vitmalis.policy import POLICIES, ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
 from vitmalis.policy.oracle import Foreseen, Oracle
 from vitmalis.regions import Motion, RegionGrid
 from vitmalis.types import Detections
+from vitmalis_jobs.run.config import typed
 
 CONF = Path(__file__).parents[2] / "conf"
 GRID = RegionGrid(960, 540, window=5)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from evaluation.config import typed
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables, save_latency_tables
 from vitmalis.policy import ClientState, DecisionExplanation, OffloadOutcome, build_policy
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import Configuration, Detections
+from vitmalis_jobs.run.config import typed
 
 CONF = Path(__file__).parents[2] / "conf"
 GRID = RegionGrid(960, 540, window=5)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profiling.inference import judged, main, nested_mask
-from profiling.timing import Pairs
 from vitmalis.detector import preset
-from vitmalis.detector.costs import vit_cost
+from vitmalis.detector.flops import vit_cost
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.timing import Pairs
+from vitmalis_jobs.profiling.inference import judged, main, nested_mask
 
 CONFIG = preset("vitdet_tiny")
 GRID = CONFIG.region_grid(320, 320)  # 2 x 2 regions of 10 x 10 patches

@@ -10,22 +10,23 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation import tables
-from evaluation.config import EvaluationConfig, checked, typed
-from evaluation.store import Store
-from evaluation.terminal import Terminal
-from profiling import latency
-from profiling.durations import CodecDurations, measure_codec, measure_inference, typical_mask
-from profiling.fitting import fit_point, is_poor
-from profiling.latency_config import FrameSize, LatencyConfig
-from profiling.progress import Reporter
-from profiling.stages import spread
 from vitmalis.detector import preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.encode import write_clip
+from vitmalis_jobs.common.config import checked
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.common.progress import Reporter
+from vitmalis_jobs.profiling.latency import job as latency
+from vitmalis_jobs.profiling.latency.config import FrameSize, LatencyConfig
+from vitmalis_jobs.profiling.latency.durations import CodecDurations, measure_codec, measure_inference, typical_mask
+from vitmalis_jobs.profiling.latency.fitting import fit_point, is_poor
+from vitmalis_jobs.profiling.latency.stages import spread
+from vitmalis_jobs.run import latency_tables as tables
+from vitmalis_jobs.run.config import EvaluationConfig, typed
 
 CONF = Path(__file__).parents[2] / "conf"
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 10 x 10 patches, the last row of 10 x 4

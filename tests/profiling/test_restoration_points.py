@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profiling.restoration_points import ALL, Outcome, Setting, main, setting_mask, settings, spread_frames
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import Counts
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.profiling.restoration_points import (
+    ALL,
+    Outcome,
+    Setting,
+    main,
+    setting_mask,
+    settings,
+    spread_frames,
+)
 
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 160 px
 

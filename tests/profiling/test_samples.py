@@ -12,12 +12,6 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.config import checked
-from profiling import samples
-from profiling.sampling.moments import Moment, carry, replay, sampled_frames, staleness
-from profiling.sampling.outcomes import Sample, Trials, sample_moment, tried
-from profiling.sampling.storage import SampleFolder, summary
-from training.estimation.samples import read_samples
 from vitmalis.detector import DetectorConfig, preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
@@ -27,6 +21,12 @@ from vitmalis.tracker import TrackerOptions
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis_jobs.common.config import checked
+from vitmalis_jobs.profiling.samples import job as samples
+from vitmalis_jobs.profiling.samples.moments import Moment, carry, replay, sampled_frames, staleness
+from vitmalis_jobs.profiling.samples.outcomes import Sample, Trials, sample_moment, tried
+from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary
+from vitmalis_jobs.training.estimation.samples import read_samples
 
 CONF = Path(__file__).parents[2] / "conf"
 WIDTH, HEIGHT = 336, 320  # 3 x 2 regions of 160 px, the last column partial

@@ -11,9 +11,9 @@ import zmq
 
 from tests.server.blob_server import GEOMETRY
 from vitmalis.codec.jpeg import encode_jpeg
-from vitmalis.network import messages as m
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, Event
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, Event
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoolMask, Configuration, RgbImage

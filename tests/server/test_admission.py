@@ -12,7 +12,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import offload
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import packed_size
-from vitmalis.network import messages as m
+from vitmalis.network.wire import messages as m
 from vitmalis.server.admission import objection
 from vitmalis.types import Configuration
 

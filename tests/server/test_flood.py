@@ -8,8 +8,8 @@ import threading
 
 from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, jpeg, next_event, next_events, offload
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, Disconnected, ResultReceived
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits

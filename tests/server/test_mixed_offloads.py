@@ -19,8 +19,8 @@ from vitmalis.detector.config import DetectorConfig, PyramidConfig, preset
 from vitmalis.detector.detector import Detector
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.errors import UserError
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, ResultReceived
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.policy.base import OffloadDecision
 from vitmalis.regions import RegionGrid
 from vitmalis.server.endpoint import ServerEndpoint

@@ -18,9 +18,9 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.detector.detector import load_detector
 from vitmalis.errors import UserError
-from vitmalis.network import messages as m
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, Disconnected, ResultReceived
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.process import Child
 
 
@@ -85,7 +85,7 @@ def test_through_the_relay_whose_server_dies_and_comes_back(tmp_path: Path, clie
     trace = tmp_path / "trace.csv"
     trace.write_text("time_s,uplink_mbps,rtt_ms\n0,20,10\n1,20,10\n")
     arguments = ("--upstream", address.removeprefix("tcp://"), "--trace", str(trace))
-    with Child("relay", "vitmalis.network.relay", arguments, tmp_path / "relay.log") as relay:
+    with Child("relay", "vitmalis.network.emulation", arguments, tmp_path / "relay.log") as relay:
         with blob_server(tmp_path, address) as first:
             first.wait_ready()
             client.connect(relay.wait_ready()["ready"])

@@ -12,9 +12,9 @@ from tests.server.blob_server import GEOMETRY, BlobDetector
 from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload, scene
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import pack
-from vitmalis.network import messages as m
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import Connected, FailureReceived, PongReceived, ResultReceived
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, FailureReceived, PongReceived, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.detection.augment import PAD_VALUE, View, apply_view, photometric, random_view
-from training.detection.labels import IGNORE, Targets
+from vitmalis_jobs.training.detection.augment import PAD_VALUE, View, apply_view, photometric, random_view
+from vitmalis_jobs.training.detection.labels import IGNORE, Targets
 
 
 def scene(box: tuple[int, int, int, int], size: tuple[int, int] = (320, 200)) -> np.ndarray:

@@ -13,13 +13,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from evaluation.store import Store
-from training.estimation.samples import COLUMNS
-from training.estimators import make_plan, run_training, samples_folder
 from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space, load_pair
 from vitmalis.estimation.estimators import FEATURES
 from vitmalis.regions.grid import RegionGrid
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.training.estimation.samples import COLUMNS
+from vitmalis_jobs.training.estimators import make_schedule, run_training, samples_folder
 
 CONF = Path(__file__).parents[2] / "conf"
 MODEL_ID = "abc123"
@@ -154,10 +154,10 @@ def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path,
 
 def test_the_shipped_configuration() -> None:
     config = composed()
-    plan = make_plan(config)
+    plan = make_schedule(config)
     assert (plan.trials, plan.epochs, plan.timeout_s) == (40, (30, 200), None)
     assert {128, 64} <= set(plan.widths)
     assert config.export.folder == "src/vitmalis/estimation/data/vitdet_tiny"
     with pytest.raises(UserError, match=r"search\.trials=0"):
-        make_plan(composed(None, "search.trials=0"))
+        make_schedule(composed(None, "search.trials=0"))
     assert samples_folder(composed(Path("x")))[1] == MODEL_ID

@@ -14,15 +14,23 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional import mean_absolute_percentage_error, r2_score
 
-from training.estimation.alternatives import check_covered, fit_linear, fit_mean
-from training.estimation.judgement import corrected, splits
-from training.estimation.mlp import MlpPlan, export, fit_mlp, network
-from training.estimation.samples import COLUMNS, EVAL, PROFILE, SampleSet, read_samples, sample_set, time_folds
-from training.estimation.scores import Scores
-from training.estimation.search import SearchPlan, search_mlp
-from training.estimation.tables import Result, markdown, metrics
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import FEATURES
+from vitmalis_jobs.training.estimation.baselines import check_covered, fit_linear, fit_mean
+from vitmalis_jobs.training.estimation.mlp import MlpPlan, export, fit_mlp, network
+from vitmalis_jobs.training.estimation.samples import (
+    COLUMNS,
+    EVAL,
+    PROFILE,
+    SampleSet,
+    read_samples,
+    sample_set,
+    time_folds,
+)
+from vitmalis_jobs.training.estimation.scores import Scores
+from vitmalis_jobs.training.estimation.search import SearchPlan, search_mlp
+from vitmalis_jobs.training.estimation.splits import corrected, splits
+from vitmalis_jobs.training.estimation.tables import Result, markdown, metrics
 
 ORIGIN = {"model": "small", "model_id": "one"}
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from training.detection.state import TrainingState
-from training.detection.stream import RenderedSource, Stage, TrainingStream
-from training.detection.trainer import Plan, train
-from training.detector import make_model
 from vitmalis.detector import PRESETS, DetectorConfig, build_model, load_detector, preset, save_checkpoint
 from vitmalis.detector.config import PyramidConfig
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame
+from vitmalis_jobs.training.detection.state import TrainingState
+from vitmalis_jobs.training.detection.stream import RenderedSource, Stage, TrainingStream
+from vitmalis_jobs.training.detection.trainer import Schedule, train
+from vitmalis_jobs.training.detector import make_model
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_weights_of_another_model_are_refused(weights: Path) -> None:
 
 def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    plan = Plan(
+    plan = Schedule(
         hours=None,
         steps=3,
         learning_rate=1e-3,

@@ -1,12 +1,19 @@
 import numpy as np
 import pytest
 
-from training.detection.clips import split_frames
-from training.detection.labels import CLASSES, IGNORE, learned_class, read_teacher, rendered_targets, teacher_targets
-from training.detection.steady import steady
 from vitmalis.detector import preset
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis_jobs.training.detection.clips import split_frames
+from vitmalis_jobs.training.detection.labels import (
+    CLASSES,
+    IGNORE,
+    learned_class,
+    read_teacher,
+    rendered_targets,
+    teacher_targets,
+)
+from vitmalis_jobs.training.detection.temporal_voting import steady
 
 BOX = (100.0, 100.0, 150.0, 200.0)
 

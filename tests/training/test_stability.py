@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from training.detection.stability import temporal_stability
 from vitmalis.types import Detections, RgbImage
+from vitmalis_jobs.training.detection.stability import temporal_stability
 
 SHIFT_PX = 16
 FRAMES = 5

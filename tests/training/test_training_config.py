@@ -4,11 +4,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from training.detector import make_plan, make_stream
 from vitmalis.detector import PRESETS
 from vitmalis.errors import UserError
 from vitmalis.video.standin import PROFILES
 from vitmalis.video.standin.clip import SEEDS
+from vitmalis_jobs.training.detector import make_schedule, make_stream
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -20,7 +20,7 @@ def composed(*overrides: str) -> DictConfig:
 
 def test_the_shipped_configuration_makes_a_plan_and_a_stream() -> None:
     config = composed()
-    plan, stream = make_plan(config), make_stream(config, [])
+    plan, stream = make_schedule(config), make_stream(config, [])
     assert plan.progress(10, 1800.0) == pytest.approx(1800 / (3600 * config.train.hours))
     assert stream.stages[-1].until == 1.0
     assert all(side % 32 == 0 for stage in stream.stages for size in stage.sizes for side in size)
@@ -36,5 +36,5 @@ def test_scenes_that_are_played_or_judged_by_are_not_learned() -> None:
 @pytest.mark.parametrize("overrides", [("train.steps=10",), ("train.hours=null",)])
 def test_the_length_is_given_once(overrides: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"train\.hours=.* train\.steps="):
-        make_plan(composed(*overrides))
-    assert make_plan(composed("train.hours=null", "train.steps=10")).progress(5, 0.0) == 0.5
+        make_schedule(composed(*overrides))
+    assert make_schedule(composed("train.hours=null", "train.steps=10")).progress(5, 0.0) == 0.5

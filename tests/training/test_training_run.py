@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from training.detection.clips import ClipFrame
-from training.detection.labels import Targets
-from training.detection.scores import score
-from training.detection.state import TrainingState, learning_rate_factor, make_optimisers
-from training.detection.stream import RenderedSource, Stage, TrainingStream, loader, stage_at
-from training.detection.trainer import Plan, train, window_of_positions
 from vitmalis.detector import build_model, preset
 from vitmalis.detector.config import PyramidConfig, VitConfig
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame
+from vitmalis_jobs.training.detection.clips import ClipFrame
+from vitmalis_jobs.training.detection.labels import Targets
+from vitmalis_jobs.training.detection.scores import score
+from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor, make_optimisers
+from vitmalis_jobs.training.detection.stream import RenderedSource, Stage, TrainingStream, loader, stage_at
+from vitmalis_jobs.training.detection.trainer import Schedule, train, window_of_positions
 
 STAGES = (Stage(0.5, 2, ((64, 64), (96, 64)), (0.5, 1.0)), Stage(1.0, 2, ((128, 64),), (1.0, 1.0)))
 
@@ -56,8 +56,8 @@ def stream(tmp_path: Path) -> TrainingStream:
     return TrainingStream({"clip": frames}, {"clip": 1.0}, rendered, 0.5, 2, STAGES, seed=5)
 
 
-def plan(steps: int | None, hours: float | None = None) -> Plan:
-    return Plan(
+def plan(steps: int | None, hours: float | None = None) -> Schedule:
+    return Schedule(
         hours=hours,
         steps=steps,
         learning_rate=1e-3,

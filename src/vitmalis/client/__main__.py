@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from vitmalis.client.keeping import check_output, keep_records
 from vitmalis.client.realtime import RealtimeClient
+from vitmalis.client.record_files import check_output, keep_records
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
 from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_to

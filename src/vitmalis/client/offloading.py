@@ -12,9 +12,9 @@ from vitmalis.client.events import LinkChanged, OffloadRefused, ResultArrived, S
 from vitmalis.client.workers import Encoded, Post, Worker
 from vitmalis.codec.offload import encode_offload, sent_mask, sent_size
 from vitmalis.errors import UserError
-from vitmalis.network import messages
-from vitmalis.network.endpoints import ClientEndpoint
-from vitmalis.network.events import (
+from vitmalis.network.wire import messages
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import (
     Connected,
     Disconnected,
     Event,
@@ -22,7 +22,7 @@ from vitmalis.network.events import (
     ResultReceived,
     VersionMismatch,
 )
-from vitmalis.network.security import ClientKeys
+from vitmalis.network.wire.security import ClientKeys
 from vitmalis.policy import OffloadOutcome
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, RgbImage

@@ -39,7 +39,7 @@ from vitmalis.client.workers import (
     WorkerFailed,
 )
 from vitmalis.errors import UserError
-from vitmalis.network.security import read_client_keys
+from vitmalis.network.wire.security import read_client_keys
 from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.video.camera import Camera

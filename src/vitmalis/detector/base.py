@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vitmalis.detector.batches import Mixed, MixedBatch
+from vitmalis.detector.batched_layout import Mixed, MixedBatch
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple

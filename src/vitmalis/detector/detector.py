@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.batches import MixedBatch
+from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import DetectorConfig, preset
 from vitmalis.detector.mixed import mixed_layout
-from vitmalis.detector.official import PUBLISHED_WEIGHTS, fetched_weights, is_url
+from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 

@@ -14,7 +14,7 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 class Linear(nn.Linear):
     """`nn.Linear`, which on a CPU computes fp32 predictions with oneDNN instead of MKL.
 
-    On an AMD EPYC that took 3 % off `vitdet_tiny` (`profiling.inference_speed --compare`) and about a tenth off ViT-B.
+    On an AMD EPYC that took 3 % off `vitdet_tiny` (`validation.inference_speed`) and about a tenth off ViT-B.
 
     The operator is the one that `torch.compile` chooses. It has no gradients, so training never takes it.
     """

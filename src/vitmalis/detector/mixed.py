@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitmalis.detector.windows import Rectangles, TokenLayout, make_layout
+from vitmalis.detector.token_layout import Rectangles, TokenLayout, make_layout
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.regions.order import regions_by_shape
 from vitmalis.types import BoolMask

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitmalis.detector.bands import Bands, in_bands
-from vitmalis.detector.windows import Rectangles
+from vitmalis.detector.rectangle_merge import Bands, in_bands
+from vitmalis.detector.token_layout import Rectangles
 
 
 def sine_positions(rows: int, cols: int, width: int) -> Tensor:

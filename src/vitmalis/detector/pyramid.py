@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vitmalis.detector.batches import Mixed
+from vitmalis.detector.batched_layout import Mixed
 from vitmalis.detector.config import PyramidConfig, VitConfig
 from vitmalis.detector.vit import ChannelNorm, ViT
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.attention import attend
-from vitmalis.detector.batches import Mixed, Tokens
+from vitmalis.detector.batched_layout import Mixed, Tokens
 from vitmalis.detector.config import VitConfig
 from vitmalis.detector.linear import Linear, Perceptron
 from vitmalis.detector.positions import (
@@ -21,7 +21,7 @@ from vitmalis.detector.positions import (
     sine_positions,
     with_coarse,
 )
-from vitmalis.detector.windows import grid_layout
+from vitmalis.detector.token_layout import grid_layout
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 

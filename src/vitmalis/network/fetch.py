@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vitmalis.errors import UserError
-from vitmalis.network.measured.making import make_traces
+from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import recipe
 from vitmalis.network.measured.sources import gather, source_files
 from vitmalis.paths import cache_dir

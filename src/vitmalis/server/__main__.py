@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.network.security import read_server_keys
+from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service

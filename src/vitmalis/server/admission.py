@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitmalis.codec.jpeg import jpeg_size
 from vitmalis.codec.packing import packed_size
-from vitmalis.network.messages import Offload
+from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
 
 

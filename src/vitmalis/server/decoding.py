@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.packing import packed_size, unpack
-from vitmalis.network.messages import Offload
+from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.types import BoolMask, Detections, RgbImage
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import zmq
 
 from vitmalis.errors import UserError
-from vitmalis.network import messages as m
-from vitmalis.network.security import Gate, ServerKeys, is_local
-from vitmalis.network.sockets import Waker, configure
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.security import Gate, ServerKeys, is_local
+from vitmalis.network.wire.sockets import Waker, configure
 
 _REBIND_S = 10.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vitmalis.network import messages as m
+from vitmalis.network.wire import messages as m
 from vitmalis.server.admission import objection
 from vitmalis.server.endpoint import Received, ServerEndpoint
 from vitmalis.server.memory import MemoryGuard

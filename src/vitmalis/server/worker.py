@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from vitmalis.network.messages import Failure, Offload, Result
-from vitmalis.network.payloads import pack_detections
+from vitmalis.network.wire.messages import Failure, Offload, Result
+from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.decoding import Decoded, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
 

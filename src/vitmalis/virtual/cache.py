@@ -24,7 +24,7 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
     """All that an answer depends on.
 
     Attributes:
-        code: digest of what makes answers, see `vitmalis.virtual.server.answering_code`.
+        code: fingerprint of the code and libraries that compute answers, see `vitmalis.fingerprint`.
         video_sha256, frame: the picture, by its file and its place in it.
         width, height: of the frame as it is played, pixels.
         model_id: of the detector, with its weights and preprocessing.

@@ -43,9 +43,9 @@ from vitmalis.types import Detections, Frame
 from vitmalis.video.spec import OpenVideo, open_video
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
-from vitmalis.virtual.foresight import VirtualForesight
-from vitmalis.virtual.journey import travel
+from vitmalis.virtual.lookahead import VirtualForesight
 from vitmalis.virtual.network import Connection
+from vitmalis.virtual.offload_timeline import travel
 from vitmalis.virtual.server import VirtualServer
 
 Progress = Callable[[int, int, int], None]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vitmalis.network import messages
-from vitmalis.network.emulation import EmulatedConnection, EmulatedPath
-from vitmalis.network.trace import Trace
+from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
+from vitmalis.network.traces.trace import Trace
+from vitmalis.network.wire import messages
 
 
 class Connection(Protocol):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 import numpy as np
 
 from vitmalis.client.events import StartOffload
 from vitmalis.client.offloading import in_captured_pixels, offload_header
 from vitmalis.codec.offload import encode_offload
+from vitmalis.fingerprint import code_fingerprint
 from vitmalis.policy import OffloadDecision
-from vitmalis.provenance import digest, library_versions, sources_digest
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.decoding import DetectorLike, decode_offload, infer
 from vitmalis.types import BoolMask, Frame
@@ -70,7 +67,7 @@ class VirtualServer:
         """Everything that the answer depends on; tau_d is no part of it, the mask says what it led to."""
         height, width = frame.image.shape[:2]
         return AnswerKey(
-            code=answering_code(),
+            code=code_fingerprint(__name__, type(self._detector).__module__),
             video_sha256=self._video_sha256,
             frame=self._video.start_frame + frame.index,
             width=width,
@@ -82,16 +79,6 @@ class VirtualServer:
             downsample_mask=_bits(decision.downsample_mask),
             blank_mask=_bits(decision.blank_mask),
         )
-
-
-@lru_cache(maxsize=1)
-def answering_code() -> str:
-    """Digest of the code and libraries that make an answer from a frame, as they were when this process began."""
-    package = Path(__file__).parents[1]
-    parts = ("codec", "detector", "regions")
-    paths = [path for part in parts for path in (package / part).rglob("*.py")]
-    paths += [package / "server" / "decoding.py", package / "client" / "offloading.py", Path(__file__)]
-    return digest([sources_digest(package, paths), library_versions()])
 
 
 def _bits(mask: BoolMask | None) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.detector.config import DetectorConfig, preset
-from vitmalis.detector.costs import vit_cost
+from vitmalis.detector.flops import vit_cost
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
 from vitmalis.regions.grid import RegionGrid
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
+from vitmalis.detector.token_layout import grid_layout
 from vitmalis.detector.vit import Attention, Block, enter, leave
-from vitmalis.detector.windows import grid_layout
 from vitmalis.errors import UserError
 
 PROBE = (3, 5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitmalis.detector.adapters.blocks import AdaptedBlock
 from vitmalis.detector.adapters.parts import Parts
 from vitmalis.detector.mixed import mixed_layout
-from vitmalis.detector.windows import TokenLayout, grid_layout
+from vitmalis.detector.token_layout import TokenLayout, grid_layout
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask

@@ -21,7 +21,7 @@ class Piece:
         group: pieces of one group are one pool, of which a stretch is taken, from its beginning again at its end.
         file: where the samples are.
         member: number of the run, or file in a zip and operator; empty where the file is all.
-        method: how to read it (`vitmalis.network.measured.making`).
+        method: how to read it (`vitmalis.network.measured.assemble`).
         start, end: of the piece in the method's own unit: samples, seconds of the clock or the test, or of the pool.
     """
 

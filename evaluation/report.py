@@ -1,8 +1,0 @@
-"""`python -m evaluation.report SWEEP`: compare the runs of a study (docs/reports.md)."""
-
-import sys
-
-from evaluation.study.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())

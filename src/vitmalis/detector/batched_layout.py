@@ -1,0 +1,135 @@
+"""Frames of different masks in one batch: possible wherever their numbers of tokens agree, and one by one otherwise.
+
+Each frame keeps the layout of its own mask. All windows of the batch are gathered at once, whatever number of them a
+frame has, and attention over whole frames needs nothing but an equal number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitmalis.detector.mixed import MixedLayout
+from vitmalis.detector.token_layout import Rectangles, TokenLayout
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """What blocks need to know of B frames with T tokens each; the counterpart of `TokenLayout`.
+
+    Attributes:
+        rows, cols, window, factor, in_window: as of `TokenLayout`, the same for all frames.
+        frames: for each frame the rectangles that its tokens fall into.
+        slots: int64 (windows of all frames * window * window,): the token in each slot, counted through the batch, or
+            B * T where none is.
+        homes: int64 (B * T,): the slot that holds each token.
+    """
+
+    rows: int
+    cols: int
+    window: int
+    factor: int
+    frames: tuple[tuple[Rectangles, ...], ...]
+    in_window: tuple[Rectangles, ...]
+    slots: Tensor
+    homes: Tensor
+
+    @classmethod
+    def of(cls, layouts: Sequence[TokenLayout]) -> TokenBatch:
+        """The batch of frames with these layouts, equal in everything but `frame`, `slots` and `homes`."""
+        first, tokens = layouts[0], layouts[0].tokens
+        slots, homes, before = [], [], 0
+        for index, layout in enumerate(layouts):
+            empty = layout.slots == tokens
+            slots.append(torch.where(empty, len(layouts) * tokens, layout.slots + index * tokens))
+            homes.append(layout.homes + before)
+            before += len(layout.slots)
+        return cls(
+            rows=first.rows,
+            cols=first.cols,
+            window=first.window,
+            factor=first.factor,
+            frames=tuple(layout.frame for layout in layouts),
+            in_window=first.in_window,
+            slots=torch.cat(slots),
+            homes=torch.cat(homes),
+        )
+
+    def to_windows(self, tokens: Tensor, fill: Tensor) -> Tensor:
+        """Gather tokens into windows: (B, T, C) to (windows, window * window, C), empty slots hold `fill` (C,)."""
+        listed = tokens.flatten(0, 1)
+        if len(self.slots) > len(self.homes):
+            listed = torch.cat([listed, fill[None]])
+        return listed.index_select(0, self.slots).unflatten(0, (-1, self.window * self.window))
+
+    def from_windows(self, windows: Tensor, batch: int) -> Tensor:
+        """Put tokens back in their order: (windows, window * window, C) to (B, T, C)."""
+        return windows.flatten(0, 1).index_select(0, self.homes).unflatten(0, (batch, -1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MixedBatch:
+    """The layouts of B frames of equal size and number of tokens T; the counterpart of `MixedLayout`.
+
+    Attributes:
+        layouts: of each frame.
+        attention: what blocks need to know.
+    """
+
+    layouts: tuple[MixedLayout, ...]
+    attention: TokenBatch
+
+    @classmethod
+    def of(cls, layouts: Sequence[MixedLayout]) -> MixedBatch:
+        """The batch of frames with these layouts.
+
+        Raises:
+            UserError: their grids or their numbers of tokens differ.
+        """
+        if len({(layout.grid, layout.tokens) for layout in layouts}) != 1:
+            sizes = ", ".join(f"{x.grid.width_px}x{x.grid.height_px} with {x.tokens} tokens" for x in layouts)
+            raise UserError(f"only frames of one size and number of tokens make a batch, not {sizes or 'none'}")
+        return cls(tuple(layouts), TokenBatch.of([layout.attention for layout in layouts]))
+
+    @property
+    def grid(self) -> RegionGrid:
+        """Geometry of the frames."""
+        return self.layouts[0].grid
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens T of each frame."""
+        return self.layouts[0].tokens
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Cut padded images (B, 3, H, W) into patches (B, T, patch, patch, 3), each by its own layout."""
+        return torch.cat([layout.cut(image) for layout, image in zip(self.layouts, images.split(1), strict=True)])
+
+    def inside(self) -> Tensor:
+        """Which pixels of the patches begin inside the frame before padding: bool (B, T, patch, patch)."""
+        return torch.stack([layout.inside() for layout in self.layouts])
+
+    def positions(self, table: Tensor) -> Tensor:
+        """Absolute positions (B, T, C) from those of all patches (rows, cols, C)."""
+        return torch.stack([layout.positions(table) for layout in self.layouts])
+
+    def restore(self, tokens: Tensor) -> Tensor:
+        """Bring tokens (B, T, C) to full resolution and raster order (B, patches, C)."""
+        return torch.cat([layout.restore(own) for layout, own in zip(self.layouts, tokens.split(1), strict=True)])
+
+    def restore_pixels(self, patches: Tensor) -> Tensor:
+        """Bring patches (B, T, patch, patch, 3) to images (B, 3, H, W)."""
+        own = zip(self.layouts, patches.split(1), strict=True)
+        return torch.cat([layout.restore_pixels(part) for layout, part in own])
+
+
+Tokens = TokenLayout | TokenBatch
+"""Where the tokens of a batch lie: all frames alike, or each its own way."""
+
+Mixed = MixedLayout | MixedBatch
+"""Which regions are downsampled: the same of all frames, or its own of each."""

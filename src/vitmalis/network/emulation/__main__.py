@@ -1,0 +1,156 @@
+"""The emulated network as a process: a TCP relay that lets bytes pass when the traced link would.
+
+    python -m vitmalis.network.relay --listen 127.0.0.1:0 --upstream 127.0.0.1:5555 --trace 4g.csv --transport ideal
+
+Clients connect here instead of to the server. It needs no privileges. See `docs/link.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, get_args
+
+from vitmalis.errors import UserError
+from vitmalis.network.emulation.path import EmulatedPath, Transport
+from vitmalis.network.emulation.relay import QUEUE_BYTES, Relay, Upstream
+from vitmalis.network.traces.io import load_trace
+from vitmalis.process import announce_ready, exit_on_stdin_eof
+
+RECEIVE_BUFFER_BYTES = 64 * 1024
+"""Small, so that a sender feels the link instead of filling a buffer that the link knows nothing of."""
+
+MIN_QUEUE_BYTES = 16 * 1024
+
+
+def resolve(address: str) -> Upstream:
+    """Read `host:port`, with or without `tcp://` before it.
+
+    Raises:
+        UserError: it is neither, or the host is unknown.
+    """
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UserError(f"address '{address}' is not host:port, like 127.0.0.1:5555")
+    try:
+        family, _, _, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UserError(f"address '{address}': {error.strerror}; give a host that this machine knows") from error
+    return family, target
+
+
+def listen(address: str) -> socket.socket:
+    """Listen at `host:port` (port 0: any free one).
+
+    Raises:
+        UserError: the address is no good or taken.
+    """
+    family, target = resolve(address)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)  # accepted sockets inherit it
+    try:
+        listener.bind(target)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise UserError(f"cannot listen at {address}: {error.strerror}; choose another port, or 0 for any") from error
+    return listener
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vitmalis.network.relay",
+        description="Emulate a cellular uplink between clients and a server: a TCP relay driven by a trace.",
+        epilog="The trace's clock starts with the first byte that a client sends, and wraps at the trace's end. "
+        "Connections share the uplink; answers take only the one-way delay (rtt_ms / 2). Prints one JSON line "
+        '{"ready": address} when it listens and {"summary": ...} when it ends, which it does on SIGTERM, SIGINT or the '
+        "end of its standard input.",
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="for clients; port 0: any free one"
+    )
+    parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the server")
+    parser.add_argument(
+        "--trace", required=True, metavar="FILE", help="CSV time_s,uplink_mbps,rtt_ms or a Mahimahi file"
+    )
+    parser.add_argument(
+        "--rtt-ms", type=float, default=40.0, metavar="MS", help="for a Mahimahi file (default %(default)s)"
+    )
+    parser.add_argument(
+        "--transport", choices=get_args(Transport), default="ideal",
+        help="ideal: bytes meet the link as they come; tcp: as a TCP sender with a growing window would let them "
+        "(default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--queue-bytes", type=int, default=QUEUE_BYTES, metavar="N",
+        help="stop reading a client while this much of its data waits for the link (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trace-origin-s", type=float, metavar="S",
+        help="go on with a trace whose clock 0 was then on this machine's monotonic clock: for a relay that is started "
+        "again; each relay prints its own as {\"trace_origin_s\": S}",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to end; return the exit status."""
+    options = parse(arguments)
+    try:
+        if options.queue_bytes < MIN_QUEUE_BYTES:
+            raise UserError(f"--queue-bytes is {options.queue_bytes}: give at least {MIN_QUEUE_BYTES}")
+        path = EmulatedPath(load_trace(options.trace, rtt_ms=options.rtt_ms), options.transport)
+        upstream = resolve(options.upstream)
+        listener = listen(options.listen)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    relay = Relay(
+        listener, upstream, path, options.queue_bytes, origin_s=options.trace_origin_s, on_origin=_tell_origin
+    )
+    _serve(relay, listener)
+    return 0
+
+
+def _tell_origin(origin_s: float) -> None:
+    with suppress(OSError):  # nobody may be left to read it
+        print(json.dumps({"trace_origin_s": origin_s}), flush=True)
+
+
+def _serve(relay: Relay, listener: socket.socket) -> None:
+    def end(*_: Any) -> NoReturn:
+        _on_signals(lambda *_: None)  # one is enough: a second must not interrupt the end
+        raise SystemExit
+
+    _on_signals(end)
+    started_s = time.monotonic()
+    with suppress(SystemExit):
+        host, port = listener.getsockname()[:2]
+        announce_ready(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
+        exit_on_stdin_eof()
+        gc.freeze()  # a collection that walks the imported modules takes several milliseconds
+        relay.run()
+    summary = relay.summary() | {
+        "cpu_s": round(time.process_time(), 3),
+        "wall_s": round(time.monotonic() - started_s, 3),
+    }
+    with suppress(OSError):  # nobody may be left to read it
+        print(json.dumps({"summary": summary}), flush=True)
+
+
+def _on_signals(handler: Callable[..., Any]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

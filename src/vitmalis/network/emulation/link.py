@@ -1,0 +1,185 @@
+"""The bottleneck of the emulated network: when does a packet leave a trace-driven link?
+
+Mahimahi's semantics (R. Netravali et al., "Mahimahi: Accurate Record-and-Replay for HTTP", USENIX ATC 2015), packet for
+packet: a trace is a list of delivery opportunities of 1504 bytes, each at a millisecond. What is left of an opportunity
+serves the next packet if that one is already queued; a packet departs with its last byte; unused opportunities are
+lost; a packet that arrives in millisecond `a` can only use opportunities later than `a`; at its end the trace starts
+again, shifted by its last timestamp.
+
+Seen as a byte axis on which opportunity k owns bytes [1504 k, 1504 (k + 1)), all of that is one line: a packet starts
+at the later of where the previous one ended and the first opportunity after its arrival. So a packet, or a message
+of any number of packets, costs one binary search, however long the link was idle.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitmalis.errors import UserError
+from vitmalis.network.traces.trace import OPPORTUNITY_BYTES, Trace
+
+SEGMENT_BYTES = 1448
+"""TCP payload of a full segment: 1500 bytes of IP packet less 20 of IP and 32 of TCP header with timestamps."""
+
+HEADER_BYTES = OPPORTUNITY_BYTES - SEGMENT_BYTES
+"""What a segment counts beside its payload: 52 bytes of headers and the 4 of Mahimahi's TUN device."""
+
+
+def wire_bytes(payload_bytes: int) -> int:
+    """Bytes on the link for a message of `payload_bytes`, cut into segments."""
+    return payload_bytes + HEADER_BYTES * -(-payload_bytes // SEGMENT_BYTES)
+
+
+class TraceLink:
+    """A FIFO link with an infinite queue, driven by delivery opportunities; it has no clock of its own.
+
+    Packets are served in the order of the calls, so callers that share a link call in the order of arrival.
+
+    Args:
+        opportunities_ms: non-decreasing integers (N,), milliseconds from the origin of the trace, N >= 1, the last > 0.
+        period_ms: length of the trace, at least the last opportunity; by default just that, as in Mahimahi.
+
+    Raises:
+        UserError: the opportunities are empty, negative, decreasing, all at 0, or later than the period.
+    """
+
+    def __init__(self, opportunities_ms: ArrayLike, period_ms: int | None = None) -> None:
+        times = np.ascontiguousarray(opportunities_ms, np.int64)
+        if times.ndim != 1 or times.size == 0:
+            raise UserError("the trace has no delivery opportunity: give the link a rate above 0 somewhere")
+        if times[0] < 0 or np.any(np.diff(times) < 0):
+            raise UserError("delivery opportunities must be non-decreasing milliseconds from 0: sort the trace")
+        if times[-1] == 0:
+            raise UserError("the last delivery opportunity is at 0 ms: it must be later, it is the length of the trace")
+        self._times = times
+        self._period_ms = int(times[-1]) if period_ms is None else period_ms
+        if self._period_ms < times[-1]:
+            raise UserError(f"the trace lasts {period_ms} ms but has an opportunity at {times[-1]} ms: lengthen it")
+        self._end = 0  # byte position at which the last packet ended
+
+    @classmethod
+    def of(cls, trace: Trace) -> TraceLink:
+        """The uplink of a trace; its round-trip times are not the link's business."""
+        return cls(trace.delivery_opportunities_ms(), trace.period_ms)
+
+    def __deepcopy__(self, _: object) -> TraceLink:
+        """A link in the same state; the opportunities, which nobody writes, are shared."""
+        return copy.copy(self)
+
+    @property
+    def period_ms(self) -> int:
+        """Length of the trace: after it, the opportunities repeat."""
+        return self._period_ms
+
+    def depart(self, arrival_ms: float, size_bytes: int) -> int:
+        """Queue one packet, or several at once, and say when its last byte leaves.
+
+        Args:
+            arrival_ms: arrival at the queue, milliseconds from the origin of the trace, >= 0; counts as its whole part.
+            size_bytes: IP bytes plus the TUN header, > 0; several packets that arrive together count as their sum.
+
+        Returns:
+            The departure's millisecond.
+        """
+        self._end = self._start(arrival_ms) + size_bytes
+        return self._time_ms((self._end - 1) // OPPORTUNITY_BYTES)
+
+    def depart_each(self, arrival_ms: float, sizes_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Queue packets (N,) that arrive together and say when each leaves: milliseconds (N,)."""
+        ends = self._start(arrival_ms) + np.cumsum(sizes_bytes)
+        self._end = int(ends[-1])
+        laps, index = np.divmod((ends - 1) // OPPORTUNITY_BYTES, len(self._times))
+        return laps * self._period_ms + self._times[index]
+
+    def upload(self, arrival_s: float, payload_bytes: int) -> float:
+        """Queue a whole message, cut into TCP segments that all arrive at once (an open window).
+
+        Args:
+            arrival_s: seconds from the origin of the trace.
+            payload_bytes: size of the message, > 0.
+
+        Returns:
+            When its last byte leaves the link, seconds; propagation is not included.
+        """
+        return self.depart(arrival_s * 1e3, wire_bytes(payload_bytes)) / 1e3
+
+    def _start(self, arrival_ms: float) -> int:
+        """Byte position where a packet that arrives now starts."""
+        arrival = math.floor(arrival_ms)
+        if self._time_ms(self._end // OPPORTUNITY_BYTES) > arrival:
+            return self._end  # busy, or the opportunity in hand is still to come
+        laps, rest = divmod(arrival, self._period_ms)
+        passed = laps * len(self._times) + int(self._times.searchsorted(rest, "right"))
+        return max(self._end, passed * OPPORTUNITY_BYTES)
+
+    def _time_ms(self, opportunity: int) -> int:
+        laps, index = divmod(opportunity, len(self._times))
+        return laps * self._period_ms + int(self._times[index])
+
+
+class Departure(NamedTuple):
+    """Part of a byte stream that leaves the link in one millisecond."""
+
+    time_ms: int
+    payload_bytes: int
+    segments: int
+
+
+class SegmentStream:
+    """One connection's byte stream on a link, cut as TCP cuts it, whatever the pieces in which it comes.
+
+    Bytes that come while the stream's last, partly filled segment still waits fill that segment and cost no header, so
+    a message read in many small pieces takes the link as long as one read at once.
+    """
+
+    def __init__(self, link: TraceLink) -> None:
+        self._link = link
+        self._room = 0  # payload bytes free in the last segment
+        self._tail_ms = -1  # when the last segment leaves
+
+    next_event_ms = math.inf
+    """Nothing ever happens here between two calls of `send`: the window is open."""
+    unsent_bytes = 0
+    """Nothing is ever held back."""
+
+    def advance(self, until_ms: float) -> list[Departure]:
+        """Nothing waits for an acknowledgement."""
+        return []
+
+    def send(self, arrival_ms: float, payload_bytes: int, segments: int | None = None) -> list[Departure]:
+        """Put `payload_bytes` on the link, or as many as fit into so many new `segments`.
+
+        Returns:
+            When they leave, in order, one entry a millisecond; the payloads add up to what was sent.
+        """
+        fill = min(self._room, payload_bytes) if math.floor(arrival_ms) < self._tail_ms else 0
+        fresh = payload_bytes - fill if segments is None else min(payload_bytes - fill, segments * SEGMENT_BYTES)
+        if fill + fresh == 0:
+            return []
+        count = -(-fresh // SEGMENT_BYTES)
+        payloads = np.full(count + 1, SEGMENT_BYTES, np.int64)
+        payloads[0] = fill
+        if count:
+            payloads[-1] = fresh - (count - 1) * SEGMENT_BYTES
+        sizes = payloads + HEADER_BYTES
+        sizes[0] = fill
+        first = 0 if fill else 1
+        times = self._link.depart_each(arrival_ms, sizes[first:])
+        self._room = SEGMENT_BYTES - int(payloads[-1]) if count else self._room - fill
+        self._tail_ms = int(times[-1])
+        return _by_millisecond(times, payloads[first:], filled=bool(fill))
+
+
+def _by_millisecond(times: NDArray[np.int64], payloads: NDArray[np.int64], filled: bool) -> list[Departure]:
+    """Merge segments that leave together; the first one is no new segment when it is `filled`."""
+    starts = np.flatnonzero(np.r_[True, np.diff(times) > 0])
+    sums = np.add.reduceat(payloads, starts)
+    counts = np.diff(np.r_[starts, len(times)])
+    if filled:
+        counts[0] -= 1
+    return [Departure(*entry) for entry in zip(times[starts].tolist(), sums.tolist(), counts.tolist(), strict=True)]

@@ -1,0 +1,1 @@
+"""Network traces: the type, its files, and a generator."""

@@ -1,0 +1,188 @@
+"""Where traces come from: generated ones, a folder of measured ones, a user's own file, a constant link.
+
+A file is either a rate series (CSV with the columns `time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file
+(one whole millisecond a line: at that moment 1504 bytes can leave).
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from vitmalis.errors import UserError
+from vitmalis.network.traces.generate import TECHNOLOGIES, TRACES_EACH, generate
+from vitmalis.network.traces.trace import (
+    COLUMNS,
+    OPPORTUNITY_BYTES,
+    Milliseconds,
+    Trace,
+    check_column,
+    constant_trace,
+    median_step_s,
+)
+
+__all__ = ["OPPORTUNITY_BYTES", "Trace", "constant_trace", "load_trace", "resolve_trace", "save_mahimahi", "save_trace"]
+
+
+def resolve_trace(
+    kind: str,
+    *,
+    technology: str = "4g",
+    index: int = 0,
+    source: str = "generated",
+    seed: int = 0,
+    path: str | Path = "",
+    mbps: float = 12.0,
+    rtt_ms: float = 40.0,
+    capacity_scale: float = 1.0,
+    start_s: float = 0.0,
+) -> Trace:
+    """The trace that a configuration describes; its keys are the arguments here.
+
+    Args:
+        kind: `cellular` (technology, index, source, seed), `constant` (mbps, rtt_ms) or `file` (path, rtt_ms).
+        technology: `4g` or `5g`.
+        index: 0..29, which of the thirty.
+        source: `generated`, or a folder that holds `4g/4g_00.csv` .. `5g/5g_29.csv`.
+        seed: another thirty generated ones; 0 is the set that `docs/traces.md` describes.
+        path: CSV or Mahimahi file.
+        mbps: rate of a constant link.
+        rtt_ms: round-trip time of a constant link or of a Mahimahi file, which has none of its own.
+        capacity_scale: factor on the rate.
+        start_s: where on the trace's own clock the run begins.
+
+    Raises:
+        UserError: an unknown word, an index out of range, a missing or broken file, a value no link can have.
+    """
+    if kind == "constant":
+        trace = constant_trace(mbps, rtt_ms)
+    elif kind == "file":
+        trace = load_trace(path, rtt_ms=rtt_ms)
+    elif kind == "cellular":
+        trace = _cellular(technology, index, source, seed)
+    else:
+        raise UserError(f"trace.kind is '{kind}'; choose cellular, constant or file")
+    return trace.scaled(capacity_scale).starting_at(start_s)
+
+
+def _cellular(technology: str, index: int, source: str, seed: int) -> Trace:
+    if technology not in TECHNOLOGIES:
+        raise UserError(f"trace.technology is '{technology}'; choose one of {', '.join(TECHNOLOGIES)}")
+    if not 0 <= index < TRACES_EACH:
+        raise UserError(f"trace.index is {index}; there are {TRACES_EACH} {technology} traces, 0 to {TRACES_EACH - 1}")
+    if seed < 0:
+        raise UserError(f"trace.seed is {seed}; give a whole number from 0 on")
+    name = f"{technology}_{index:02d}"
+    if source == "generated":
+        series = generate(technology, index, seed=seed)
+        time_s = np.arange(len(series.uplink_mbps), dtype=np.float64)
+        return Trace(name, time_s, series.uplink_mbps, series.rtt_ms)
+    if not Path(source).is_dir():
+        raise UserError(
+            f"trace.source '{source}' is not a folder; give one that holds {technology}/{name}.csv, or 'generated'"
+        )
+    return load_trace(Path(source) / technology / f"{name}.csv")
+
+
+def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:
+    """Read a CSV (`time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file; the content tells which.
+
+    CSV times may start anywhere and are counted from the first row. A last row with a time and nothing else ends the
+    period; without it the last row is as long as the median one.
+
+    Args:
+        path: the file; the trace is named after it.
+        rtt_ms: round-trip time of a Mahimahi file, which knows none; a CSV has its own.
+
+    Raises:
+        UserError: the file is missing, empty or broken; names the row (from 1), column, value and what is expected.
+    """
+    path = Path(path)
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"trace file {path} cannot be read ({error}); give a CSV or Mahimahi trace") from error
+    if not lines:
+        raise UserError(f"trace '{path.stem}': {path} is empty; expected the columns {','.join(COLUMNS)}")
+    if path.suffix.lower() != ".csv" and "," not in lines[0]:
+        return Trace.from_opportunities(path.stem, _parse_mahimahi(path.stem, lines), rtt_ms)
+    return _parse_csv(path.stem, lines)
+
+
+def save_trace(trace: Trace, path: Path) -> None:
+    """Write a CSV that `load_trace` reads back exactly.
+
+    A trace of exact opportunities keeps only its rates and round-trip times: `save_mahimahi` keeps the opportunities.
+    """
+    rows = [
+        ",".join(repr(float(value)) for value in row) for row in zip(*(getattr(trace, c) for c in COLUMNS), strict=True)
+    ]
+    if trace.duration_s != float(trace.time_s[-1]) + median_step_s(trace.time_s):
+        rows.append(f"{trace.duration_s!r},,")
+    path.write_text("\n".join([",".join(COLUMNS), *rows, ""]), encoding="utf-8")
+
+
+def save_mahimahi(trace: Trace, path: Path) -> None:
+    """Write one period as a Mahimahi packet-delivery file (the round-trip times are lost).
+
+    Mahimahi repeats a file after its last line, so one opportunity is added at the end of the period where none falls
+    there.
+    """
+    opportunities = trace.delivery_opportunities_ms()
+    if opportunities[-1] < trace.period_ms:
+        opportunities = np.append(opportunities, trace.period_ms)
+    path.write_text("".join(f"{ms}\n" for ms in opportunities), encoding="ascii")
+
+
+def _parse_csv(name: str, lines: list[str]) -> Trace:
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    for column in COLUMNS:
+        if column not in (reader.fieldnames or ()):
+            found = ",".join(reader.fieldnames or ())
+            raise UserError(f"trace '{name}': column {column} is missing (found {found}); expected {','.join(COLUMNS)}")
+    rows = list(reader)
+    duration_s = 0.0
+    if len(rows) > 1 and not any((rows[-1][c] or "").strip() for c in COLUMNS[1:]):
+        duration_s = _number(name, len(rows), "time_s", rows.pop()["time_s"])
+    values = {c: np.array([_number(name, i, c, row[c]) for i, row in enumerate(rows, 1)]) for c in COLUMNS}
+    if not rows:
+        raise UserError(f"trace '{name}': the file has a header but no rows; give at least one row")
+    origin_s = values["time_s"][0]
+    check_column(name, "time_s", values["time_s"])
+    return Trace(
+        name, values["time_s"] - origin_s, values["uplink_mbps"], values["rtt_ms"],
+        duration_s=duration_s and duration_s - origin_s,
+    )  # fmt: skip
+
+
+def _parse_mahimahi(name: str, lines: list[str]) -> Milliseconds:
+    stamps = np.zeros(len(lines), np.int64)
+    for row, line in enumerate(lines, 1):
+        if not (line.strip().isascii() and line.strip().isdigit() and len(line.strip()) < 16):
+            raise UserError(
+                f"trace '{name}': row {row}: {line.strip()[:40]!r} is not a whole millisecond; a Mahimahi file "
+                f"has one a line, a CSV starts with {','.join(COLUMNS)}"
+            )
+        stamps[row - 1] = int(line)
+    falling = np.flatnonzero(np.diff(stamps) < 0)
+    if len(falling):
+        row = int(falling[0]) + 2
+        raise UserError(
+            f"trace '{name}': row {row}: millisecond {stamps[row - 1]} comes after {stamps[row - 2]}; sort the file"
+        )
+    if stamps[-1] == 0:
+        raise UserError(
+            f"trace '{name}': row {len(lines)}: the last millisecond is 0; it must be above 0, it ends the period"
+        )
+    return stamps
+
+
+def _number(name: str, row: int, column: str, text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise UserError(
+            f"trace '{name}': row {row}: {column} is not a number ({text or 'empty'}); correct or remove the row"
+        ) from None

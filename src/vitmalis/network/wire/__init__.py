@@ -1,0 +1,1 @@
+"""Messages and sockets between client and server."""

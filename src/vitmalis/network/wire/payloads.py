@@ -1,0 +1,51 @@
+"""Detections as raw bytes: the payload of a `Result`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitmalis.network.wire.messages import DETECTION_BYTES, MAX_DETECTIONS, ProtocolError
+from vitmalis.types import COCO_CLASSES, Detections
+
+
+def pack_detections(detections: Detections) -> bytes:
+    """Raw little-endian arrays one after the other: boxes_xyxy float32 (N, 4), scores float32 (N,), labels uint16 (N,).
+
+    Raises:
+        ProtocolError: more than `MAX_DETECTIONS`, or numbers that the receiver would refuse.
+    """
+    if len(detections) > MAX_DETECTIONS:
+        raise ProtocolError(f"{len(detections)} detections, at most {MAX_DETECTIONS} can be sent")
+    _check_detections(detections)
+    return (
+        detections.boxes_xyxy.astype("<f4").tobytes()
+        + detections.scores.astype("<f4").tobytes()
+        + detections.labels.astype("<u2").tobytes()
+    )
+
+
+def unpack_detections(count: int, payload: bytes) -> Detections:
+    """Inverse of `pack_detections`.
+
+    Raises:
+        ProtocolError: wrong length, non-finite numbers, scores outside 0..1 or unknown labels.
+    """
+    if len(payload) != count * DETECTION_BYTES:
+        raise ProtocolError(f"{len(payload)} bytes for {count} detections")
+    detections = Detections.of(
+        np.frombuffer(payload, "<f4", 4 * count),
+        np.frombuffer(payload, "<f4", count, offset=16 * count),
+        np.frombuffer(payload, "<u2", count, offset=20 * count),
+    )
+    _check_detections(detections)
+    return detections
+
+
+def _check_detections(detections: Detections) -> None:
+    """Raise `ProtocolError` on numbers that no detector should give."""
+    if not np.isfinite(detections.boxes_xyxy).all():
+        raise ProtocolError("boxes with non-finite numbers")
+    if not ((detections.scores >= 0) & (detections.scores <= 1)).all():
+        raise ProtocolError("scores outside 0..1")
+    if not ((detections.labels >= 0) & (detections.labels < len(COCO_CLASSES))).all():
+        raise ProtocolError(f"labels outside 0..{len(COCO_CLASSES) - 1}")

@@ -1,0 +1,1 @@
+"""Jobs around the library: evaluating, profiling, training and validating, from the command line or from Python."""

@@ -1,0 +1,57 @@
+"""The `vitmalis` command: every job by one name, with the options of the job itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+JOBS = {
+    "evaluate": ("evaluation.cli", "play a clip against a real client and server, and score what the user saw"),
+    "report": ("evaluation.report", "tables, figures and a page from the runs of one or more sweeps"),
+    "explain": ("evaluation.explain", "draw the decisions of a run"),
+    "prune": ("evaluation.prune", "show or delete old runs and caches"),
+    "device export": ("evaluation.device.export", "write the folder that a device plays"),
+    "device score": ("evaluation.device.score", "score what a device played"),
+    "profile latency": ("profiling.latency.job", "measure latency tables of this machine"),
+    "profile samples": ("profiling.samples.job", "sample sizes and accuracies of offloads, for the estimators"),
+    "profile inference": ("profiling.inference", "measure inference time over downsampled regions"),
+    "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
+    "train detector": ("training.detector", "train the embedded detector"),
+    "train estimators": ("training.estimators", "train the size and accuracy estimators"),
+    "train traces": ("training.traces", "fit the trace generator to measured traces"),
+    "train evaluate-detector": ("training.evaluate_detector", "score a detector on held-out frames"),
+    "validate parity": ("validation.parity.job", "compare the detector with upstream's golden outputs"),
+    "validate clock-agreement": ("validation.clock_agreement", "compare the virtual clock with real time"),
+    "validate multi-client": ("validation.multi_client", "play several clients against one server"),
+    "validate link": ("validation.link", "check the emulated link against its trace and against Mahimahi"),
+    "validate fuzz": ("validation.fuzz", "send damaged messages to a server"),
+    "validate fault-injection": ("validation.fault_injection", "kill processes of runs, again and again"),
+    "validate soak": ("validation.soak", "play for a long time and watch memory and pacing"),
+    "validate benchmark": ("validation.benchmark", "time the client's stages against their bars"),
+    "validate inference-speed": ("validation.inference_speed", "compare inference speed with another checkout"),
+    "validate virtual-speed": ("validation.virtual_speed", "measure what a run on the virtual clock costs"),
+    "validate library-baselines": ("validation.library_baselines", "compare speed and memory with other libraries"),
+}
+"""Name of each job on the command line, its module in `vitmalis_jobs`, and what it does."""
+
+
+def usage() -> str:
+    """The list of jobs."""
+    width = max(map(len, JOBS)) + 2
+    rows = [f"  {name:{width}}{about}" for name, (_, about) in JOBS.items()]
+    return "\n".join(["usage: vitmalis JOB [OPTIONS ...]    (JOB --help explains its options)", "", *rows])
+
+
+def main() -> int:
+    """Run the job that the first one or two arguments name; returns its exit status, 2 for an unknown job."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    for count in (2, 1):
+        name = " ".join(arguments[:count])
+        if name in JOBS:
+            sys.argv = [f"vitmalis {name}", *arguments[count:]]
+            return int(importlib.import_module(f"vitmalis_jobs.{JOBS[name][0]}").main() or 0)
+    print(f"error: there is no job '{' '.join(arguments[:2])}': vitmalis --help lists them", file=sys.stderr)
+    return 2

@@ -1,0 +1,1 @@
+"""What every job needs: typed configuration, MLflow store, console, plots, machine facts, exit status."""

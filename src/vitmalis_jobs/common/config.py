@@ -1,0 +1,111 @@
+"""Typed configuration: what every job does with the options that Hydra composed, and the sections that jobs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf
+
+from vitmalis.errors import UserError
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of a configuration. Its keys mean what the comments in `conf/` say."""
+
+
+class MlflowOptions(Section, frozen=True):
+    """`mlflow`: the tracking store and experiment that a run is recorded in."""
+
+    tracking_uri: str
+    experiment: str
+    artifact_dir: str
+
+
+class ModelOptions(Section, frozen=True):
+    """`model`: one of `conf/model`."""
+
+    name: str
+    weights: str | None
+    device: str
+    precision: str
+    compile: bool
+    window: Count | None
+    max_width: Count
+    max_height: Count
+    capacity_scale: Positive
+
+    @property
+    def detector_options(self) -> dict[str, Any]:
+        """Keyword arguments of `load_detector` besides the name, the same for references and for the server."""
+        return {"weights": self.weights, "device": self.device, "precision": self.precision, "window": self.window}
+
+
+def conf_dir() -> Path:
+    """The folder of configurations: `conf/` of the checkout, or the copy that an installed wheel brings."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "conf"
+
+
+def compose(job: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the configuration of a job as its command line would, for callers in Python.
+
+    Args:
+        job: name of a file in `conf/`, such as `evaluate`.
+        overrides: options such as `policy=vitmalis`.
+
+    Raises:
+        HydraException: an option is unknown or malformed.
+    """
+    import hydra
+
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(job, overrides=list(overrides))
+
+
+_Config = TypeVar("_Config", bound=msgspec.Struct)
+
+
+def checked(config: DictConfig, kind: type[_Config]) -> _Config:
+    """Convert a composed configuration to its type.
+
+    Raises:
+        UserError: a value is missing, of the wrong kind or out of range; the message names the key.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
+    try:
+        return msgspec.convert(plain(config), kind)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`") or "configuration"
+        value = OmegaConf.select(config, key) if where else None
+        shown = f"{key}={value}" if where else key
+        raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain dictionaries and lists."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(container, dict):
+        raise TypeError(f"a configuration is a mapping, not {type(container).__name__}")
+    return {str(key): value for key, value in container.items()}
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as `section.key`, the form of MLflow's parameters."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat

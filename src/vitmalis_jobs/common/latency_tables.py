@@ -1,0 +1,42 @@
+"""The cache key of latency tables, shared by the job that measures them and the runs that use them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from vitmalis.fingerprint import code_fingerprint
+from vitmalis.paths import cache_dir
+from vitmalis_jobs.common.machine import processor
+
+MEASURED_BY = "vitmalis_jobs.profiling.latency.job"
+"""The module that measures latency tables."""
+
+
+class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What latency tables hold for.
+
+    Attributes:
+        model, model_id: the detector.
+        width_px, height_px: of the frames.
+        client_threads, server_threads: of OpenCV and PyTorch.
+        compiled: whether the server compiles the model.
+    """
+
+    model: str
+    model_id: str
+    width_px: int
+    height_px: int
+    client_threads: int
+    server_threads: int
+    compiled: bool
+
+    def path(self) -> Path:
+        """Where the tables of this machine are kept."""
+        host = (platform.node(), processor(), psutil.cpu_count(), code_fingerprint(MEASURED_BY))
+        digest = hashlib.sha256(msgspec.json.encode([host, self])).hexdigest()[:8]
+        return cache_dir() / "latency" / f"{self.model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"

@@ -1,0 +1,1 @@
+"""Judging: runs the real client and server and turns their records into results."""

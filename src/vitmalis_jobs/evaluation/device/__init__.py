@@ -1,0 +1,1 @@
+"""Runs that are played on a device: exported here, scored here afterwards."""

@@ -1,0 +1,169 @@
+"""`python -m evaluation.explain RUN --offload K`: draw why an offload was configured as it was, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from vitmalis.client.session import SESSION_FILE, ClientSession, read_session
+from vitmalis.errors import UserError
+from vitmalis.metrics import MatchRule
+from vitmalis.records import DecisionRecord
+from vitmalis.types import Detections, RgbImage
+from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.directory import SUMMARY_FILE
+from vitmalis_jobs.run.figures.comparison_video import save_png
+from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.processes import Played, read_played
+
+TRACKING_URI = "sqlite:///runs/mlflow.db"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, draw, log; returns the exit status: 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.explain", description=__doc__.partition(": ")[2])
+    parser.add_argument("run", help="folder of a run, or its MLflow run id")
+    parser.add_argument("--offload", type=int, help="number of the offload (default: one with many region types)")
+    parser.add_argument("--tracking-uri", default=TRACKING_URI, help="MLflow store (default: %(default)s)")
+    parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
+    options = parser.parse_args(arguments)
+    try:
+        path = explain(options.run, options.offload, options.tracking_uri, with_reference=not options.no_reference)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
+def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_reference: bool = True) -> Path:
+    """Draw a decision of a run into the run's folder and, where the run is known to MLflow, its artifacts.
+
+    Args:
+        run: its folder, or its MLflow run id.
+        offload_id: number of the offload; None for one with many region types.
+        tracking_uri: MLflow store.
+        with_reference: compute the frame's reference where it is not cached, for the actual F1.
+
+    Returns:
+        The picture.
+
+    Raises:
+        UserError: there is no such run or offload, or the offload's decision was not explained.
+    """
+    directory = Path(run) if Path(run).is_dir() else _run_directory(run, tracking_uri)
+    played = read_played(directory)
+    decision = _decision(played, offload_id)
+    path = directory / f"decision_{decision.offload_id}.png"
+    config = _draw(directory, played, decision, path, with_reference=with_reference)
+    _log(directory, path, config)
+    return path
+
+
+def draw_typical(directory: Path, regions: Path, decision: Path) -> None:
+    """Draw a telling decision of a run, and the regions that it saw, into two files; no model is needed.
+
+    Raises:
+        UserError: the run's decisions were not explained, or its clip is gone.
+    """
+    played = read_played(directory)
+    shown = _decision(played, None)
+    _draw(directory, played, shown, decision, regions, with_reference=False)
+
+
+def _draw(
+    directory: Path,
+    played: Played,
+    shown: DecisionRecord,
+    decision: Path,
+    regions: Path | None = None,
+    *,
+    with_reference: bool,
+) -> EvaluationConfig:
+    session, config = read_session(directory / SESSION_FILE), _config(directory)
+    grid = session.geometry.grid(session.video.width, session.video.height)
+    offload = next(o for o in played.offloads if o.offload_id == shown.offload_id)
+    reference = _reference(session, config, shown.frame_index) if with_reference else None
+    rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
+    image = frame_image(session.video, shown.frame_index)
+    draw_decision(decision, image, grid, shown, offload, reference, rule)
+    if regions is not None:
+        save_png(regions, draw_regions(image, grid, shown))
+    return config
+
+
+def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:
+    """A frame of the played part, RGB uint8 (H, W, 3)."""
+    return next(iter(open_video(one_frame(clip, frame_index))))
+
+
+def one_frame(clip: VideoSpec, frame_index: int) -> VideoSpec:
+    """The clip cut to one frame of its played part."""
+    return msgspec.structs.replace(clip, start_frame=clip.start_frame + frame_index, frames=1)
+
+
+def _run_directory(run_id: str, tracking_uri: str) -> Path:
+    """Folder of a run that MLflow knows."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    if tracking_uri.startswith("sqlite:") and not database.exists():
+        raise UserError(f"run '{run_id}': no such folder, and there is no MLflow store {database} (--tracking-uri)")
+    try:
+        tags = MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
+    except MlflowException as error:
+        raise UserError(f"run '{run_id}': neither a folder nor a run id of {tracking_uri}") from error
+    directory = Path(tags.get("run_dir", ""))
+    if "run_dir" not in tags or not directory.is_dir():
+        raise UserError(f"run '{run_id}': its folder '{tags.get('run_dir', '')}' is not on this machine")
+    return directory
+
+
+def _config(directory: Path) -> EvaluationConfig:
+    path = directory / "config.yaml"
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=EvaluationConfig)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"'{path}' is no configuration of an evaluation: {error}") from error
+
+
+def _log(directory: Path, path: Path, config: EvaluationConfig) -> None:
+    """Add the picture to the artifacts of the run, if it ended in MLflow."""
+    from mlflow import MlflowClient
+
+    summary = directory / SUMMARY_FILE
+    run_id = json.loads(summary.read_text()).get("run_id") if summary.exists() else None
+    if run_id:
+        MlflowClient(tracking_uri=config.mlflow.tracking_uri).log_artifact(run_id, str(path))
+
+
+def _decision(played: Played, offload_id: int | None) -> DecisionRecord:
+    if not played.decisions:
+        raise UserError("this run's policy does not explain its decisions: take a run of vitmalis or of an ablation")
+    by_id = {decision.offload_id: decision for decision in played.decisions}
+    if offload_id is None:
+        return most_varied(played.decisions, played.offloads) or played.decisions[0]
+    if offload_id not in by_id:
+        raise UserError(f"--offload {offload_id}: this run has offloads {min(by_id)} to {max(by_id)}")
+    return by_id[offload_id]
+
+
+def _reference(session: ClientSession, config: EvaluationConfig, frame_index: int) -> Detections | None:
+    from vitmalis.detector.detector import load_detector
+    from vitmalis.references import compute_references
+
+    if session.video.live:
+        return None
+    detector = load_detector(config.model.name, **config.model.detector_options)
+    return compute_references(one_frame(session.video, frame_index), detector)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""`python -m evaluation.report SWEEP`: compare the runs of a study (docs/reports.md)."""
+
+import sys
+
+from vitmalis_jobs.evaluation.study.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

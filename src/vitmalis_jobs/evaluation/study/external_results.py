@@ -1,0 +1,68 @@
+"""The paper's figures that a study's records do not hold: pictures of one run, and what other jobs measured."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from vitmalis.errors import UserError
+from vitmalis.records import DECISIONS_FILE
+from vitmalis_jobs.evaluation.explain import draw_typical
+from vitmalis_jobs.evaluation.study.page import Section
+
+RESTORATION_POINTS = Path("runs") / "profiling" / "restoration_points.json"
+ESTIMATORS = Path(str(files("vitmalis.estimation"))) / "data"
+_FIG_5 = ("regions", "share", "restoration_point", "time_ratio", "f1", "downsampled_share")
+
+
+def sections(runs: pd.DataFrame, folder: Path) -> list[Section]:
+    """Fig. 3 and 7 of the first run that explains itself, drawn into `folder`; Fig. 5 and Table II as last measured."""
+    return [*_pictures(runs, folder), *_restoration_points(RESTORATION_POINTS), *_estimators(ESTIMATORS)]
+
+
+def _pictures(runs: pd.DataFrame, folder: Path) -> list[Section]:
+    """The regions and the decision of one offload of a run whose policy weighs candidates."""
+    explained = [run for run in runs.itertuples() if (Path(str(run.run_dir)) / DECISIONS_FILE).is_file()]
+    if not explained:
+        return []
+    run = min(explained, key=lambda run: str(run.run_dir))
+    regions, decision = folder / "fig7.png", folder / "fig3.png"
+    try:
+        draw_typical(Path(str(run.run_dir)), regions, decision)
+    except UserError as error:
+        return [Section("A decision (Fig. 3, 7)", [f"{run.run_dir}: could not be drawn: {error}"])]
+    of = f"One offload of {run.policy} on {run.clip}, {run.trace}; others: python -m evaluation.explain {run.run_dir}"
+    return [
+        Section("Region types (Fig. 7)", [of], image=regions),
+        Section("A decision among candidates (Fig. 3)", [of], image=decision),
+    ]
+
+
+def _restoration_points(path: Path) -> list[Section]:
+    """Time and accuracy over restoration points, all clips together."""
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text())
+    rows = [{column: row[column] for column in _FIG_5} for row in result["rows"] if row["clip"] == "all"]
+    model = f"{result['model']} {result['model_id']}"
+    words = f"Made by python -m profiling.restoration_points with {model}, not by this study."
+    picture = path.with_suffix(".png")
+    image = picture if picture.is_file() else None
+    return [Section("Restoration points (Fig. 5)", [words], pd.DataFrame(rows), image)]
+
+
+def _estimators(folder: Path) -> list[Section]:
+    """The comparison of estimators on held-out parts, out of the cards of the shipped ones."""
+    found = []
+    for card in sorted(folder.glob("*/card.md")):
+        _, _, after = card.read_text().partition("### Held-out parts")
+        lines = [line for line in after.partition("###")[0].splitlines() if line.startswith("|")]
+        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        words = f"Made by python -m training.estimators for {card.parent.name} (its card has more), not by this study."
+        found.append(
+            Section(f"Estimators of {card.parent.name} (Table II)", [words], pd.DataFrame(rows, columns=header))
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Measuring: how long things take on this machine, and how well the emulation holds."""

@@ -1,0 +1,237 @@
+"""Inference time over downsampled regions and restoration points: `python -m profiling.inference --model vitdet_tiny`.
+
+Weights are random: time depends on the architecture. For each restoration point and share of downsampled regions the
+backbone's time beside its time without any, from paired runs; and the ratio of floating-point operations (FLOPs) that
+it should follow. One JSON object goes to standard output and to `runs/profiling`, a plot beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitmalis.detector import PRESETS, build_model, preset
+from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.config import DetectorConfig
+from vitmalis.detector.detector import image_tensor
+from vitmalis.detector.flops import VitCost, vit_cost
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, RgbImage
+from vitmalis_jobs.common.job_output import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
+from vitmalis_jobs.common.progress import Reporter
+from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
+
+BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
+"""At the last restoration point time_ratio is at most BAR_FACTOR x flop_ratio + BAR_OFFSET."""
+
+SLOW_MS = 2000.0
+"""Models whose backbone takes longer are measured less often, so that a job ends in minutes."""
+
+COLUMNS = (
+    "restoration_point",
+    "downsampled_share",
+    "downsampled_regions",
+    "tokens",
+    "attention_gflops",
+    "gflops",
+    "flop_ratio",
+    "time_ratio",
+    "vit_ms",
+    "detector_time_ratio",
+)
+
+
+def nested_mask(grid: RegionGrid, share: float, seed: int) -> BoolMask:
+    """Random regions, so many of all; a larger share of one seed has those of a smaller one and more."""
+    order = np.random.default_rng(seed).permutation(grid.region_patches.size)
+    mask = np.zeros(grid.region_patches.size, np.bool_)
+    mask[order[: round(share * mask.size)]] = True
+    return mask.reshape(grid.shape)
+
+
+class Measurement:
+    """A model of random weights and a picture of random pixels.
+
+    Args:
+        config: the model.
+        width_px, height_px: of the picture.
+        seed: of pixels and masks.
+    """
+
+    def __init__(self, config: DetectorConfig, width_px: int, height_px: int, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.config, self.seed = config, seed
+        self.grid = config.region_grid(height_px, width_px)
+        self.model: DetectionModel = build_model(config).eval().requires_grad_(False)
+        self.picture: RgbImage = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)
+        self.padded = self.model.prepare(image_tensor(self.picture))
+        self.whole_cost = vit_cost(config.vit, self.grid)
+
+    def plain(self) -> object:
+        """The backbone at full resolution."""
+        return self.model.backbone.net(self.padded)
+
+    def mixed(self, mask: BoolMask, point: int) -> Run:
+        """The backbone with some regions low, from patches as a server has them."""
+        layout = self.model.layout(self.picture.shape[:2], mask)
+        if layout is None:
+            return self.plain
+        patches = layout.cut(self.padded)
+        return lambda: self.model.backbone.net.forward_patches(patches, layout, point)
+
+    def row(self, share: float, point: int, repeats: int, whole_repeats: int) -> dict[str, Any]:
+        """Measure one share of regions at one restoration point."""
+        mask = nested_mask(self.grid, share, self.seed)
+        cost = vit_cost(self.config.vit, self.grid, mask, point)
+        run, pairs, whole = self.mixed(mask, point), Pairs(), Pairs()
+        run()
+        for _ in range(repeats):
+            pairs.add(run, self.plain)
+        for _ in range(whole_repeats):
+            whole.add(lambda: self._detect(mask, point), lambda: self._detect(None, 0))
+        return {**self._counted(cost, mask, point), **_timed(pairs, whole)}
+
+    def _detect(self, mask: BoolMask | None, point: int) -> object:
+        return self.model.predict(image_tensor(self.picture), mask, point)
+
+    def _counted(self, cost: VitCost, mask: BoolMask, point: int) -> dict[str, Any]:
+        return {
+            "restoration_point": point,
+            "downsampled_share": round(float(mask.mean()), 4),
+            "downsampled_regions": int(mask.sum()),
+            "tokens": self.grid.tokens(mask),
+            "attention_gflops": round(cost.attention_flops / 1e9, 3),
+            "gflops": round(cost.flops / 1e9, 3),
+            "attention_flop_ratio": round(cost.attention_flops / self.whole_cost.attention_flops, 4),
+            "flop_ratio": round(cost.flops / self.whole_cost.flops, 4),
+        }
+
+
+def _timed(pairs: Pairs, whole: Pairs) -> dict[str, Any]:
+    mixed_ms, plain_ms = pairs.median_ms
+    return {
+        "time_ratio": round(pairs.ratio, 4),
+        "vit_ms": round(mixed_ms, 2),
+        "vit_plain_ms": round(plain_ms, 2),
+        "detector_time_ratio": round(whole.ratio, 4) if whole.ours_ms else None,
+        "detector_ms": round(whole.median_ms[0], 2) if whole.ours_ms else None,
+        "pairs": len(pairs.ours_ms),
+    }
+
+
+def judged(rows: Sequence[dict[str, Any]], last_point: int) -> list[dict[str, Any]]:
+    """The rows of the last restoration point with their bar."""
+    bars = []
+    for row in rows:
+        if row["restoration_point"] == last_point:
+            bar = round(BAR_FACTOR * row["flop_ratio"] + BAR_OFFSET, 4)
+            told = {key: row[key] for key in ("downsampled_share", "time_ratio")}
+            bars.append({**told, "bar": bar, "met": row["time_ratio"] <= bar})
+    return bars
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Build the model and measure it.
+
+    Raises:
+        UserError: no such model or restoration point, or a size or count that is not positive.
+    """
+    check_positive(options, "width", "height", "threads")
+    config = preset(options.model).with_window(options.window)
+    last = config.vit.subsets
+    if wrong := [point for point in options.points or () if point > last]:
+        raise UserError(f"--points: {config.name} has restoration points 0 to {last}, not {wrong[0]}")
+    torch.set_num_threads(options.threads)
+    with torch.inference_mode():
+        measurement = Measurement(config, options.width, options.height, options.seed)
+        measurement.plain()
+        slow = duration_ms(measurement.plain) > SLOW_MS
+        points = options.points or ([last] if slow else [*range(1, last + 1), 0])
+        if slow and options.points is None:
+            say(f"{config.name} is slow at this size: only restoration point {last} (--points chooses others)")
+        repeats = options.repeats or (3 if slow else 9)
+        whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
+        cases = [(share, point) for point in points for share in options.shares]
+        reporter, rows = Reporter(), []
+        for done, (share, point) in enumerate(cases):
+            reporter.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
+            rows.append(measurement.row(share, point, repeats, whole_repeats))
+            if slow:
+                reporter.say(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+        reporter.step(len(cases), len(cases), "measuring")
+    bars = judged(rows, last)
+    return {
+        "model": config.name,
+        "window": config.vit.window,
+        "width": options.width,
+        "height": options.height,
+        "regions": list(measurement.grid.shape),
+        "tokens_plain": measurement.whole_cost.tokens[0],
+        "gflops_plain": round(measurement.whole_cost.flops / 1e9, 3),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "timed": "the ViT, from patches to features, which the FLOPs count; 'detector' is all from pictures to boxes",
+        "bar": f"time_ratio <= {BAR_FACTOR} x flop_ratio + {BAR_OFFSET} at restoration point {last}",
+        "bars": bars,
+        "bars_met": all(bar["met"] for bar in bars) if bars else None,
+        "rows": rows,
+    }
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Time and FLOPs over the share of downsampled regions, a line for each restoration point."""
+    size = f"{result['width']}x{result['height']}"
+    figure, (axes,) = canvas(f"{result['model']}, {size}, window {result['window']}, {result['threads']} thread(s)")
+    for point in sorted({row["restoration_point"] for row in result["rows"]}):
+        rows = [row for row in result["rows"] if row["restoration_point"] == point]
+        shares = [0.0, *(row["downsampled_share"] for row in rows)]
+        colour = COLOURS[point % len(COLOURS)]
+        axes.plot(shares, [1.0, *(row["time_ratio"] for row in rows)], "o-", color=colour, ms=4, label=f"{point}")
+        axes.plot(shares, [1.0, *(row["flop_ratio"] for row in rows)], "--", color=colour, lw=1)
+    axes.plot([], [], "--", color="#666666", lw=1, label="FLOPs")
+    axes.set(xlabel="share of regions downsampled", ylabel="time of the backbone, relative to none", ylim=(0, None))
+    axes.legend(title="restoration point", frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m profiling.inference", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
+    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
+    parser.add_argument("--height", type=int, default=540, help="of the frame, pixels")
+    parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")
+    parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all; slow: the last)")
+    parser.add_argument("--repeats", type=int, default=0, help="pairs for each row (default: 9; slow models 3)")
+    parser.add_argument("--whole-repeats", type=int, help="pairs of whole detectors (default: as repeats; slow 1)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of pixels and masks")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/inference.json"))
+    options = parser.parse_args(arguments)
+    options.shares = sorted(options.shares)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure as the command line says; print, store and draw the result."""
+    options = parse(arguments)
+    result = measure(options)
+    show_table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
+    draw(result, options.output.with_suffix(".png"))
+    emit(result, options.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

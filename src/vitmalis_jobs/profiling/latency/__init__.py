@@ -1,0 +1,1 @@
+"""Latency tables of a device and a server."""

@@ -1,0 +1,184 @@
+"""How long the stages take that equation 2 leaves out: tracker, motion analyzer, decision, frames sent whole."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from vitmalis.codec.jpeg import decode_jpeg
+from vitmalis.codec.offload import encode_offload
+from vitmalis.errors import UserError
+from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame, save_latency_tables
+from vitmalis.policy.base import ClientState, OffloadDecision
+from vitmalis.policy.vitmalis import ViTMAlis
+from vitmalis.regions import MotionAnalyzer
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.types import Configuration, Detections, RgbImage
+from vitmalis_jobs.profiling.latency.durations import MAX_PIXELS, CodecDurations, Progress, typical_mask
+
+QUALITY = 95
+"""Of the policies that send frames whole."""
+
+OBJECTS = (4, 24)
+"""Boxes that are followed to find out what a step and what each box costs."""
+
+_REPEATS = 3
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+
+class WholeTimes(msgspec.Struct, frozen=True):
+    """Halved and blanked frames."""
+
+    halved: WholeFrame
+    blanked: WholeFrame
+
+
+def measure_whole(
+    frames: Sequence[RgbImage],
+    detect: Callable[[RgbImage], object],
+    grid: RegionGrid,
+    draws: np.random.Generator,
+    progress: Progress,
+) -> WholeTimes:
+    """Send frames at half their side, and with half of their regions painted flat.
+
+    Args:
+        frames: RGB uint8 (H, W, 3) of the grid's size.
+        detect: the server's model.
+        grid: decision regions of the frames.
+        draws: of the regions that are painted.
+        progress: told after each measurement.
+    """
+    blank = typical_mask(grid, grid.region_patches.size // 2, draws)
+    decisions = {
+        "halved": OffloadDecision(Configuration(quality=QUALITY), frame_downsampling=2),
+        "blanked": OffloadDecision(Configuration(quality=QUALITY), blank_mask=blank),
+    }
+    detect(frames[0][::2, ::2].copy())  # the first picture of a size pays for its layout
+    rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in decisions}
+    turns = [(frame, name) for frame in frames[:_REPEATS] for name in decisions]
+    for done, (frame, name) in enumerate(turns, 1):
+        start_s = time.perf_counter()
+        jpeg = encode_offload(frame, decisions[name], grid).jpeg
+        encoded_s = time.perf_counter()
+        image = decode_jpeg(jpeg, MAX_PIXELS)
+        decoded_s = time.perf_counter()
+        detect(image)
+        rows[name].append((encoded_s - start_s, decoded_s - encoded_s, time.perf_counter() - decoded_s))
+        progress(done, len(turns), "frames sent whole")
+    return WholeTimes(**{name: WholeFrame(**_columns(values)) for name, values in rows.items()})
+
+
+def _columns(rows: Sequence[tuple[float, float, float]]) -> dict[str, float]:
+    names = ("encode_s", "decode_s", "inference_s")
+    return {name: median(row[column] for row in rows) for column, name in enumerate(names)}
+
+
+def measure_tracking(frames: Sequence[RgbImage]) -> tuple[float, dict[int, list[float]]]:
+    """Median seconds of the tracker's copy of a frame, and seconds of its steps by the number of boxes."""
+    tracker = OpticalFlowTracker()
+    prepared = [_timed(tracker.prepare, frame) for frame in frames]
+    steps: dict[int, list[float]] = {count: [] for count in OBJECTS}
+    for before, after in pairwise(image for image, _ in prepared):
+        for count, durations_s in steps.items():
+            tracker.restart(before, _lattice(frames[0], count))
+            durations_s.append(_timed(tracker.step, after)[1])
+    return median(duration_s for _, duration_s in prepared), steps
+
+
+def measure_motion(frames: Sequence[RgbImage], grid: RegionGrid) -> list[float]:
+    """Seconds of motion analysis, without the first frame's, which makes the model of the background."""
+    analyzer = MotionAnalyzer(grid)
+    return [_timed(analyzer.analyse, frame)[1] for frame in frames][1:]
+
+
+def measure_decision(tables: LatencyTables, frame: RgbImage, grid: RegionGrid) -> tuple[float, float]:
+    """Median seconds of estimating and of optimising in the full policy; zeros for a model without estimators."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tables.json"
+        save_latency_tables(tables, path)
+        try:
+            policy = ViTMAlis(latency_tables=str(path), model=tables.model)
+        except UserError:  # nobody has trained any yet
+            return 0.0, 0.0
+    analyzer = MotionAnalyzer(grid)
+    analyzer.analyse(frame)
+    motion = analyzer.analyse(frame[:, ::-1].copy())  # mirrored: everything moves
+    state = ClientState(0, grid, 1 / 30, 0.0, tracked=_lattice(frame, 1), motion=motion, results=1)
+    found = [policy.decide(state).explanation for _ in range(20)]
+    told = [(why.estimation_s, why.optimization_s) for why in found if why is not None]
+    return median(row[0] for row in told), median(row[1] for row in told)
+
+
+def stage_times(
+    tables: LatencyTables,
+    frames: Sequence[RgbImage],
+    grid: RegionGrid,
+    whole: WholeTimes,
+    codec: CodecDurations,
+    inference_s: Mapping[tuple[int, int], Sequence[float]],
+) -> StageTimes:
+    """Measure the client's stages and put all together.
+
+    Args:
+        tables: measured before.
+        frames: RGB uint8 (H, W, 3) of the grid's size, at least two.
+        grid: their regions.
+        whole: of the client and server.
+        codec, inference_s: single durations, for their spread; none where the server was measured elsewhere.
+    """
+    prepare_s, steps = measure_tracking(frames)
+    few, many = OBJECTS
+    object_s = max(0.0, (median(steps[many]) - median(steps[few])) / (many - few))
+    motion_s = measure_motion(frames, grid)
+    estimation_s, optimization_s = measure_decision(tables, frames[0], grid)
+    return StageTimes(
+        prepare_s=prepare_s,
+        tracking_step_s=max(0.0, median(steps[few]) - few * object_s),
+        tracking_object_s=object_s,
+        motion_s=median(motion_s),
+        estimation_s=estimation_s,
+        optimization_s=optimization_s,
+        halved=whole.halved,
+        blanked=whole.blanked,
+        spread={
+            "encode": spread(codec.encode_s.values()),
+            "decode": spread(codec.decode_s.values()),
+            "inference": spread(inference_s.values()),
+            "tracking": spread(steps.values()),
+            "motion": spread([motion_s]),
+        },
+    )
+
+
+def spread(groups: Iterable[Sequence[float]]) -> float:
+    """Standard deviation of the logarithms of durations around the medians of their groups; 0 without any."""
+    logs = [np.log(np.array(group) / median(group)) for group in groups if len(group) > 1]
+    return float(np.sqrt(np.mean(np.square(np.concatenate(logs))))) if logs else 0.0
+
+
+def _timed(function: Callable[[_Argument], _Result], argument: _Argument) -> tuple[_Result, float]:
+    start_s = time.perf_counter()
+    returned = function(argument)
+    return returned, time.perf_counter() - start_s
+
+
+def _lattice(image: RgbImage, count: int) -> Detections:
+    """So many boxes, a tenth of the picture each, spread over it."""
+    height, width = image.shape[:2]
+    side = int(np.ceil(np.sqrt(count)))
+    at = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:count]
+    corner = at * (np.array([width, height]) * 0.85 / side)
+    return Detections.of(
+        np.concatenate([corner, corner + np.array([width, height]) / 10], 1), [0.9] * count, [0] * count
+    )

@@ -1,0 +1,278 @@
+"""Speed against accuracy of restoration points (paper, Fig. 5): `python -m profiling.restoration_points`.
+
+On frames of each clip, regions in which the full-resolution model sees no object (score >= 0.5) are downsampled; for
+each restoration point, inference time and F1 against the full model's boxes. Beside that, all regions downsampled at
+the last point ("uniform"). One JSON object goes to standard output and to `runs/profiling`, a plot beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from vitmalis.detector import PRESETS, Detector, load_detector
+from vitmalis.errors import UserError
+from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
+from vitmalis.paths import cache_dir
+from vitmalis.regions.classify import task_relevance
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis.video.clips import resolve_clip
+from vitmalis.video.manifest import clip_entry, manifest
+from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis_jobs.common.job_output import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
+from vitmalis_jobs.common.progress import Reporter
+
+CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
+ALL = "all"
+COLUMNS = ("clip", "regions", "share", "restoration_point", "inference_ms", "time_ratio", "f1", "downsampled_share")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is downsampled and where resolution comes back.
+
+    Attributes:
+        regions: "none", "object-free" or "uniform" (all of them).
+        share: how many of those regions.
+        restoration_point: 0 to N.
+    """
+
+    regions: str
+    share: float
+    restoration_point: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one setting did on the frames of a clip, or of all clips."""
+
+    counts: Counts = field(default_factory=Counts)
+    ms: list[float] = field(default_factory=list)
+    time_ratios: list[float] = field(default_factory=list)
+    downsampled: list[float] = field(default_factory=list)
+
+    def add(self, counts: Counts, ms: float, full_ms: float, mask: BoolMask) -> None:
+        """Count one frame, and the time of the full model on it."""
+        self.counts += counts
+        self.ms.append(ms)
+        self.time_ratios.append(ms / full_ms)
+        self.downsampled.append(float(mask.mean()))
+
+    def row(self, clip: str, setting: Setting) -> dict[str, Any]:
+        """The figures of a table's row."""
+        return {
+            "clip": clip,
+            "regions": setting.regions,
+            "share": setting.share,
+            "restoration_point": setting.restoration_point,
+            "inference_ms": round(statistics.median(self.ms), 2),
+            "time_ratio": round(statistics.median(self.time_ratios), 4),
+            "f1": round(self.counts.f1, 4),
+            "downsampled_share": round(statistics.mean(self.downsampled), 4),
+            "frames": len(self.ms),
+            "tp": self.counts.tp,
+            "fp": self.counts.fp,
+            "fn": self.counts.fn,
+        }
+
+
+def settings(points: Sequence[int], shares: Sequence[float]) -> list[Setting]:
+    """The full model, every point with every share of object-free regions, and uniform downsampling at the last."""
+    mixed = [Setting("object-free", share, point) for share in shares for point in points]
+    return [Setting("none", 1.0, 0), *mixed, Setting("uniform", 1.0, max(points))]
+
+
+def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed: int) -> BoolMask:
+    """Regions that a setting downsamples where `reference` are the full model's boxes; shares are nested."""
+    free = task_relevance(grid, reference.above(DEFAULT_RULE.score_threshold)) == 0
+    chosen = {"none": np.zeros(grid.shape, np.bool_), "object-free": free, "uniform": np.ones(grid.shape, np.bool_)}
+    mask = np.zeros(grid.shape, np.bool_)
+    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(chosen[setting.regions]))
+    mask.flat[candidates[: round(setting.share * len(candidates))]] = True
+    return mask
+
+
+def spread_frames(spec: VideoSpec, count: int) -> list[int]:
+    """Frames of a clip at even distances, each in the middle of its stretch."""
+    return sorted({int((step + 0.5) * spec.frames / count) for step in range(count)})
+
+
+def pictures(spec: VideoSpec, frames: Sequence[int]) -> Iterator[tuple[int, RgbImage]]:
+    """The wanted frames of a clip, decoded no further than the last."""
+    wanted = set(frames)
+    part = msgspec.structs.replace(spec, frames=max(frames) + 1)
+    return ((index, image) for index, image in enumerate(open_video(part)) if index in wanted)
+
+
+def timed_detect(detector: Detector, image: RgbImage, mask: BoolMask, point: int) -> tuple[Detections, float]:
+    """Boxes of a picture, and how long they took, ms."""
+    start_s = time.perf_counter()
+    found = detector.detect(image, mask, point)
+    return found, 1e3 * (time.perf_counter() - start_s)
+
+
+def try_frame(
+    detector: Detector, image: RgbImage, tried: Sequence[Setting], seed: int, outcomes: dict[Setting, list[Outcome]]
+) -> None:
+    """Run all settings on one picture, in an order of its own, and count them.
+
+    Args:
+        detector: the model.
+        image: RGB uint8 (H, W, 3).
+        tried: what to run.
+        seed: of masks and order.
+        outcomes: where each setting is counted.
+    """
+    grid = detector.config.region_grid(*image.shape[:2])
+    nothing = np.zeros(grid.shape, np.bool_)
+    reference = detector.detect(image)
+    for place in np.random.default_rng(seed).permutation(len(tried)):
+        setting = tried[int(place)]
+        mask = setting_mask(setting, grid, reference, seed)
+        found, ms = timed_detect(detector, image, mask, setting.restoration_point)
+        # The full model directly before or after: what slows one slows both.
+        _, full_ms = timed_detect(detector, image, nothing, 0)
+        for outcome in outcomes[setting]:
+            outcome.add(match(found, reference), ms, full_ms, mask)
+
+
+def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, str]]:
+    """The clips that can be had here, and why others cannot.
+
+    Raises:
+        UserError: none can, or one that was asked for by name.
+    """
+    found, left_out = [], {}
+    for name in options.clips or CLIPS:
+        folder = str(options.folder) if clip_entry(name).kind == "folder" else None
+        try:
+            clip = partial(resolve_clip, name, part=options.part, cache_dir=cache_dir(), folder=folder)
+            found.append(clip(seconds=options.seconds, max_width=options.max_width, max_height=options.max_height))
+        except UserError as error:
+            if options.clips:
+                raise
+            left_out[name] = str(error)
+            say(f"{name} is left out: {error}")
+    if not found:
+        raise UserError("restoration_points: none of the clips can be had here; see the lines above")
+    return found, left_out
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the detector on all clips.
+
+    Raises:
+        UserError: no such model, clip or restoration point, or a count that is not positive.
+    """
+    check_positive(options, "frames", "threads")
+    torch.set_num_threads(options.threads)
+    detector = load_detector(options.model, weights=options.weights, window=options.window)
+    last = detector.config.vit.subsets
+    if wrong := [point for point in options.points or () if point > last]:
+        raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
+    clips, left_out = find_clips(options)
+    tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
+    overall = {setting: Outcome() for setting in tried}
+    rows = []
+    reporter, done, total = Reporter(), 0, len(clips) * options.frames
+    for spec in clips:
+        own = {setting: Outcome() for setting in tried}
+        outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
+        for index, image in pictures(spec, spread_frames(spec, options.frames)):
+            reporter.step(done, total, "restoration points", f"{spec.name}, frame {index}")
+            try_frame(detector, image, tried, options.seed + index, outcomes)
+            done += 1
+        rows += [own[setting].row(spec.name, setting) for setting in tried]
+    reporter.step(total, total, "restoration points")
+    rows += [overall[setting].row(ALL, setting) for setting in tried]
+    return {
+        "model": detector.name,
+        "model_id": detector.model_id,
+        "window": detector.config.vit.window,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "part": options.part,
+        "rule": {"score_threshold": DEFAULT_RULE.score_threshold, "iou_threshold": DEFAULT_RULE.iou_threshold},
+        "regions": "object-free: no box of the full model with that score overlaps; uniform: all; none: the full model",
+        "stand_ins": {spec.name: spec.stand_in for spec in clips if spec.stand_in},
+        "left_out": left_out,
+        "rows": rows,
+    }
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Time and F1 over restoration points: a line for each clip, thick for all; crosses for uniform downsampling."""
+    figure, axes = canvas(f"{result['model']}: object-free regions downsampled by 2 (paper, Fig. 5)", panels=2)
+    share = max(row["share"] for row in result["rows"] if row["regions"] == "object-free")
+    mixed = [row for row in result["rows"] if row["regions"] == "object-free" and row["share"] == share]
+    uniform = {row["clip"]: row for row in result["rows"] if row["regions"] == "uniform"}
+    clips = [*(clip for clip in uniform if clip != ALL), ALL]
+    for position, clip in enumerate(clips):
+        colour = COLOURS[0] if clip == ALL else COLOURS[1 + position % (len(COLOURS) - 1)]
+        style: dict[str, Any] = {"color": colour, "lw": 2.4 if clip == ALL else 1.2, "ms": 4}
+        rows = [row for row in mixed if row["clip"] == clip]
+        points = [row["restoration_point"] for row in rows]
+        for own, key in zip(axes, ("time_ratio", "f1"), strict=True):
+            own.plot(points, [row[key] for row in rows], "o-", label=clip, **style)
+            own.plot(uniform[clip]["restoration_point"], uniform[clip][key], "x", color=colour, ms=7)
+    axes[0].set(ylabel="inference time, relative to the full model", ylim=(0, None))
+    axes[1].set(ylabel="F1 against the full model", ylim=(0, 1.02))
+    axes[1].plot([], [], "x", color="#666666", label="all regions")
+    axes[1].legend(frameon=False, fontsize=8)
+    for own in axes:
+        own.set_xlabel("restoration point (subset)")
+        own.set_xticks(sorted({row["restoration_point"] for row in mixed}))
+    save_figure(figure, path)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m profiling.restoration_points", description=str(__doc__).splitlines()[0]
+    )
+    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
+    parser.add_argument("--weights", help="file or URL (default: the model's own)")
+    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument("--clips", nargs="+", help=f"names (default: those at hand of {', '.join(CLIPS)})")
+    parser.add_argument("--folder", type=Path, default=Path("../shared/data/clips"), help="of clips that are files")
+    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of each clip at most")
+    parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")
+    parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all)")
+    parser.add_argument(
+        "--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: all of them)"
+    )
+    parser.add_argument("--max-width", type=int, default=960, help="of frames, pixels")
+    parser.add_argument("--max-height", type=int, default=540, help="of frames, pixels")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of regions, and of order")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/restoration_points.json"))
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure as the command line says; print, store and draw the result."""
+    options = parse(arguments)
+    result = measure(options)
+    show_table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
+    draw(result, options.output.with_suffix(".png"))
+    emit(result, options.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,164 @@
+"""How every configuration would have done at one moment: payload size and F1, beside what the estimators look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from vitmalis.codec.jpeg import decode_jpeg
+from vitmalis.codec.offload import encode_offload
+from vitmalis.codec.packing import unpack
+from vitmalis.detector import Detector
+from vitmalis.estimation.features import ACCURACY_FEATURES, Candidates, candidate_features
+from vitmalis.metrics.matching import MatchRule, match
+from vitmalis.policy.base import OffloadDecision
+from vitmalis.regions.classify import classify, downsample_mask, task_relevance
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
+from vitmalis_jobs.profiling.samples.moments import Moment
+
+_WHOLE = ("tau_d", "quality", "restoration_point", "downsampled_regions")
+"""Features that are whole numbers."""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration at one moment; a row of the Parquet files.
+
+    Attributes:
+        clip, part: where the frame is from.
+        frame_index: position in that part.
+        tau_d, quality, restoration_point: the configuration.
+        downsampled_regions: N_d, of `regions` in the frame.
+        downsampled_motion, frame_motion: m_d and m_f.
+        relevance_mean, relevance_std: of rho_j over all regions.
+        payload_bytes: size of the compressed frame.
+        f1: against the full-resolution result on the raw frame.
+        width, height: of the frame, pixels.
+        objects: in the reference.
+        staleness_frames: age of the boxes that the relevance was taken from.
+    """
+
+    clip: str
+    part: str
+    frame_index: int
+    tau_d: int
+    quality: int
+    restoration_point: int
+    downsampled_regions: int
+    regions: int
+    downsampled_motion: float
+    frame_motion: float
+    relevance_mean: float
+    relevance_std: float
+    payload_bytes: int
+    f1: float
+    width: int
+    height: int
+    objects: int
+    staleness_frames: int
+
+
+@dataclass(slots=True)
+class Trials:
+    """Offloads of one frame; what two configurations share is done once.
+
+    Attributes:
+        image: RGB uint8 (H, W, 3).
+        grid: its regions.
+        detector: the server's.
+    """
+
+    image: RgbImage
+    grid: RegionGrid
+    detector: Detector
+    _payloads: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
+    _results: dict[tuple[bytes, int, int], Detections] = field(default_factory=dict)
+
+    def payload(self, mask: BoolMask, quality: int) -> bytes:
+        """The JPEG that a client would send."""
+        key = mask.tobytes(), quality
+        if key not in self._payloads:
+            decision = OffloadDecision(Configuration(quality=quality), downsample_mask=mask if mask.any() else None)
+            self._payloads[key] = encode_offload(self.image, decision, self.grid).jpeg
+        return self._payloads[key]
+
+    def result(self, mask: BoolMask, quality: int, restoration_point: int) -> Detections:
+        """What the server would answer."""
+        point = restoration_point if mask.any() else 0  # a frame without low resolution has nothing to restore
+        key = mask.tobytes(), quality, point
+        if key not in self._results:
+            self._results[key] = self._detect(decode_jpeg(self.payload(mask, quality), 2**31), mask, point)
+        return self._results[key]
+
+    def _detect(self, sent: RgbImage, mask: BoolMask, point: int) -> Detections:
+        if not mask.any():
+            return self.detector.detect(sent)
+        patches = unpack(sent, self.grid, mask)
+        return self.detector.detect_patches(patches, self.image.shape[:2], mask, point)
+
+
+def sample_moment(
+    moment: Moment, candidates: Candidates, detector: Detector, rule: MatchRule, **place: str
+) -> list[Sample]:
+    """Try candidates on the frame of a moment.
+
+    Args:
+        moment: the frame and what the device knows of it.
+        candidates: configurations to try.
+        detector: the server's; its result on the raw frame is the reference.
+        rule: how boxes are matched.
+        place: `clip` and `part` of the rows.
+    """
+    height, width = moment.image.shape[:2]
+    grid = detector.config.region_grid(height, width)
+    relevance = task_relevance(grid, moment.tracked)
+    types = classify(moment.motion.region_motion, relevance)
+    features = candidate_features(candidates, moment.motion, relevance, types).accuracy
+    reference = detector.detect(moment.image)
+    trials = Trials(moment.image, grid, detector)
+    samples = []
+    for row, values in enumerate(features):
+        configuration = candidates.configuration(row)
+        mask = downsample_mask(types, configuration.tau_d)
+        quality, point = configuration.quality, configuration.restoration_point
+        described = dict(zip(ACCURACY_FEATURES, values.tolist(), strict=True))
+        described |= {name: round(described[name]) for name in _WHOLE}
+        sample = {
+            **place,
+            **described,
+            "frame_index": moment.frame_index,
+            "regions": types.size,
+            "f1": match(trials.result(mask, quality, point), reference, rule).f1,
+            "payload_bytes": len(trials.payload(mask, quality)),
+            "width": width,
+            "height": height,
+            "objects": len(reference.above(rule.score_threshold)),
+            "staleness_frames": moment.staleness_frames,
+        }
+        samples.append(msgspec.convert(sample, Sample))
+    return samples
+
+
+def tried(space: Candidates, qualities_per_point: int, seed: int) -> Candidates:
+    """Choose the configurations that are tried on one frame: the whole space, or a part of it for more frames.
+
+    All qualities are tried where nothing is downsampled. For each other tau_d they are shuffled and dealt to the
+    restoration points in turn, so many to each, so that few inferences see every quality and every point.
+
+    Args:
+        space: the configuration space.
+        qualities_per_point: of each tau_d but 0; as many as there are for the whole space.
+        seed: the same one chooses the same.
+    """
+    draws = np.random.default_rng(seed)
+    chosen = space.tau_d == 0
+    for tau_d in np.unique(space.tau_d[~chosen]):
+        qualities = draws.permutation(np.unique(space.quality[space.tau_d == tau_d]))
+        points = draws.permutation(np.unique(space.restoration_point[space.tau_d == tau_d]))
+        for turn, point in enumerate(points):
+            dealt = np.roll(qualities, -turn * qualities_per_point)[:qualities_per_point]
+            rows = (space.tau_d == tau_d) & (space.restoration_point == point)
+            chosen |= rows & np.isin(space.quality, dealt)
+    return Candidates(space.tau_d[chosen], space.quality[chosen], space.restoration_point[chosen])

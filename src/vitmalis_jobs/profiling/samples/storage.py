@@ -1,0 +1,89 @@
+"""Samples on disk: one file per sampled frame while a job runs, one per clip when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitmalis.paths import atomic_path
+from vitmalis_jobs.profiling.samples.outcomes import Sample
+
+VERSION = 1
+"""Raised whenever the same settings would give other samples, so that old ones are made anew."""
+
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+SCHEMA = pa.schema(
+    pa.field(f.name, _TYPES[str(Sample.__annotations__[f.name])], nullable=False)
+    for f in msgspec.structs.fields(Sample)
+)
+
+
+class SampleFolder:
+    """The samples of one model: `<clip>.parquet`, and under `frames/` those made with each choice of settings.
+
+    Args:
+        folder: of all models' samples.
+        model, model_id: the detector.
+        settings: whatever else the samples depend on; other settings share no frames.
+    """
+
+    def __init__(self, folder: Path, model: str, model_id: str, settings: dict[str, Any]) -> None:
+        self.path = folder / model_id
+        about = {"model": model, "model_id": model_id, "samples_version": VERSION, "settings": settings}
+        text = json.dumps(about, indent=2, sort_keys=True)
+        self._metadata = {f"vitmalis.{key}": json.dumps(value).strip('"') for key, value in about.items()}
+        self._frames = self.path / "frames" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        if not (self._frames / "about.json").exists():
+            with atomic_path(self._frames / "about.json") as temporary:
+                temporary.write_text(text + "\n")
+
+    def frame_path(self, clip: str, part: str, frame_index: int) -> Path:
+        """Where the samples of a frame are, or will be."""
+        return self._frames / f"{clip}-{part}-{frame_index:06d}.parquet"
+
+    def save_frame(self, samples: Sequence[Sample]) -> None:
+        """Store all samples of one frame."""
+        first = samples[0]
+        self._write(self.frame_path(first.clip, first.part, first.frame_index), _table(samples))
+
+    def merge(self, clip: str) -> Path | None:
+        """Put all frames of a clip that were sampled with these settings into its file; None if there are none."""
+        tables = [pq.ParquetFile(path).read() for path in sorted(self._frames.glob(f"{clip}-*.parquet"))]
+        of_clip = [table for table in tables if table.column("clip")[0].as_py() == clip]
+        if not of_clip:
+            return None
+        path = self.path / f"{clip}.parquet"
+        self._write(path, pa.concat_tables(of_clip))
+        return path
+
+    def _write(self, path: Path, table: pa.Table) -> None:
+        with atomic_path(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(self._metadata), temporary, compression="zstd")
+
+
+def _table(samples: Iterable[Sample]) -> pa.Table:
+    return pa.Table.from_pylist([msgspec.structs.asdict(sample) for sample in samples], schema=SCHEMA)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """What a clip's file holds, for people: counts, and means over all samples."""
+    samples = pq.ParquetFile(path).read().to_pandas()
+    return {
+        "frames": len(samples.groupby(["part", "frame_index"])),
+        "frames_by_part": samples.groupby("part")["frame_index"].nunique().to_dict(),
+        "samples": len(samples),
+        "objects_per_frame": round(float(samples.groupby(["part", "frame_index"])["objects"].first().mean()), 2),
+        "payload_kib": round(float(samples["payload_bytes"].mean()) / 1024, 1),
+        "f1": round(float(samples["f1"].mean()), 3),
+        "downsampled_share": {
+            str(tau_d): round(float((rows["downsampled_regions"] / rows["regions"]).mean()), 3)
+            for tau_d, rows in samples.groupby("tau_d")
+        },
+    }

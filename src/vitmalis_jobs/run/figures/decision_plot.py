@@ -1,0 +1,148 @@
+"""One offloading decision as a picture: the regions it saw, the candidates it weighed, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
+from vitmalis.records import DecisionRecord, OffloadRecord
+from vitmalis.regions import Motion, RegionGrid, downsample_mask
+from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis_jobs.run.figures.region_overlay import region_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TAU_COLOURS = ("#0072B2", "#E69F00", "#009E73")
+_TAU_NAMES = ("nothing", "CMRs", "CMRs and SBRs")
+_CHOSEN, _DIM = "#D55E00", "#555555"
+_REASONS = {
+    "only": "the only one on the frontier",
+    "knee": "at the knee",
+    "stale": "fastest: the last offload is too long ago",
+    "retention": "fastest: too many objects were lost",
+}
+
+
+def draw_decision(
+    path: Path,
+    image: RgbImage,
+    grid: RegionGrid,
+    decision: DecisionRecord,
+    offload: OffloadRecord,
+    reference: Detections | None = None,
+    rule: MatchRule = DEFAULT_RULE,
+) -> None:
+    """Write a PNG: regions over the frame, candidates with frontier and choice, expected against actual values.
+
+    Args:
+        path: where to.
+        image: the offloaded frame, RGB uint8 (H, W, 3) of the grid's size.
+        grid: its decision regions.
+        decision: what was decided.
+        offload: what came of it.
+        reference: boxes to judge the result by; None leaves the actual F1 out.
+        rule: how boxes are matched.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15.0, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    left.imshow(draw_regions(image, grid, decision))
+    left.set_axis_off()
+    left.set_title(_inputs(decision), loc="left", fontsize=9)
+    f1 = None if reference is None or offload.status != "ok" else match(offload.detections, reference, rule).f1
+    _candidates(right, decision, offload.e2e_latency_s, f1)
+    right.set_title(_outcome(decision, offload, f1), loc="left", fontsize=9, family="monospace")
+    figure.suptitle(f"offload {decision.offload_id}, frame {decision.frame_index}", fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord) -> RgbImage:
+    """Region types over the frame as the decision saw them, downsampled where it decided so (the paper's Fig. 7)."""
+    types = np.array(decision.region_types, np.int8).reshape(grid.shape)
+    motion = Motion(np.array(decision.region_motion, np.float32).reshape(grid.shape), decision.frame_motion)
+    return region_picture(image, grid, types, decision.detections, motion, chosen_mask(decision, grid))
+
+
+def chosen_mask(decision: DecisionRecord, grid: RegionGrid) -> BoolMask | None:
+    """What the decision downsampled: bool (rows, cols), or None."""
+    tau_d = decision.tau_d[decision.chosen]
+    types = np.array(decision.region_types, np.int8).reshape(grid.shape)
+    return downsample_mask(types, tau_d) if tau_d else None
+
+
+def most_varied(decisions: Sequence[DecisionRecord], offloads: Sequence[OffloadRecord]) -> DecisionRecord | None:
+    """The decision to show of a run: with the most region types, of an offload that returned, in the middle of it."""
+    returned = {offload.offload_id for offload in offloads if offload.status == "ok"}
+    shown = [decision for decision in decisions if decision.offload_id in returned]
+    if not shown:
+        return None
+    most = max(len(set(decision.region_types)) for decision in shown)
+    best = [decision for decision in shown if len(set(decision.region_types)) == most]
+    return best[len(best) // 2]
+
+
+def _candidates(axes: Axes, decision: DecisionRecord, latency_s: float | None, f1: float | None) -> None:
+    latency_ms, accuracy = np.array(decision.e2e_latency_s) * 1e3, np.array(decision.f1)
+    tau_d = np.array(decision.tau_d)
+    for tau in sorted(set(decision.tau_d)):
+        of = tau_d == tau
+        label = f"$\\tau_d$ = {tau}: {_TAU_NAMES[tau]}"
+        axes.scatter(latency_ms[of], accuracy[of], 14, _TAU_COLOURS[tau], alpha=0.55, linewidths=0, label=label)
+    frontier = list(decision.frontier)
+    axes.plot(latency_ms[frontier], accuracy[frontier], "-", color=_DIM, lw=1, label="Pareto frontier")
+    for index, marker, size, label in ((decision.knee, "D", 70, "knee"), (decision.chosen, "o", 150, "chosen")):
+        axes.scatter(
+            latency_ms[index],
+            accuracy[index],
+            size,
+            "none",
+            marker=marker,
+            edgecolors=_CHOSEN,
+            linewidths=1.6,
+            label=label,
+        )
+    if latency_s is not None and f1 is not None:
+        axes.plot(latency_s * 1e3, f1, "x", color=_CHOSEN, ms=10, mew=2, label="what came of it")
+    elif latency_s is not None:
+        axes.axvline(latency_s * 1e3, color=_CHOSEN, ls=":", label="latency that came of it")
+    axes.set(xlabel="E2E latency, ms (estimated)", ylabel="inference F1 (estimated)")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="best")
+
+
+def _inputs(decision: DecisionRecord) -> str:
+    return (
+        f"known: {len(decision.detections)} objects, frame motion {decision.frame_motion:.1%}, "
+        f"{decision.frames_since_offload} frames since the last offload, {decision.retention:.0%} of objects kept, "
+        f"{decision.uplink_mbps:.1f} Mbps, RTT {decision.rtt_s * 1e3:.0f} ms"
+    )
+
+
+def _outcome(decision: DecisionRecord, offload: OffloadRecord, f1: float | None) -> str:
+    chosen = decision.chosen
+    configuration = (
+        f"tau_d {decision.tau_d[chosen]}, quality {decision.quality[chosen]}, "
+        f"restoration point {decision.restoration_point[chosen]} ({_REASONS[decision.reason]})"
+    )
+    kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
+    latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3
+    rows = (
+        ("size", "KiB", decision.payload_bytes[chosen] / 1024, kib, ".0f"),
+        ("latency", "ms", decision.e2e_latency_s[chosen] * 1e3, latency_ms, ".0f"),
+        ("F1", "", decision.f1[chosen], f1, ".2f"),
+    )
+    shown = (
+        f"{name:8s} expected {expected:{form}} {unit}, " + ("unknown" if actual is None else f"was {actual:{form}}")
+        for name, unit, expected, actual, form in rows
+    )
+    return "\n".join((configuration, *(line.replace(" ,", ",") for line in shown)))

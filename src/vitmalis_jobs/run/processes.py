@@ -1,0 +1,188 @@
+"""The processes of a run: server, relay and client, started in order, watched, always ended."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
+from vitmalis.errors import UserError
+from vitmalis.network.traces.io import Trace, save_mahimahi, save_trace
+from vitmalis.process import Child
+from vitmalis.records import (
+    DECISIONS_FILE,
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    DecisionRecord,
+    FrameRecord,
+    OffloadRecord,
+    read_decisions,
+    read_frames,
+    read_offloads,
+)
+from vitmalis_jobs.run import mahimahi
+from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.supervisor import Facts, SupervisedProcess
+
+STALL_S = 60.0
+"""A client that reports nothing for longer is ended."""
+
+PlayProgress = Callable[[int, int, int, int], None]
+"""Called with frames rendered, frames in all, offloads started, offloads lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A server or relay that is ready.
+
+    Attributes:
+        address: tcp://host:port where it listens.
+        model_id: of the model a server serves; empty for one that was not started here.
+        process: what was started here, or None.
+        shell: command that the client has to run in to get there.
+    """
+
+    address: str
+    model_id: str = ""
+    process: SupervisedProcess | None = None
+    shell: tuple[str, ...] = ()
+
+    @property
+    def deaths(self) -> list[str]:
+        """How what was started here ended each time, such as `killed by SIGKILL`."""
+        return [] if self.process is None else self.process.deaths
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a client left behind; decisions are those of a policy that explains itself."""
+
+    frames: list[FrameRecord]
+    offloads: list[OffloadRecord]
+    decisions: list[DecisionRecord] = field(default_factory=list)
+
+
+@contextmanager
+def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) -> Iterator[Reached]:
+    """A server of the configured model with `more` arguments, or the one that runs elsewhere."""
+    if not config.server.spawn:
+        yield Reached(config.server.address)
+        return
+    model, threads = config.model, config.server.threads
+    options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
+    arguments = [f"--{key}={value}" for key, value in options.items() if value is not None]
+    arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
+
+    def start(facts: Facts) -> Child:
+        at = [f"--address={facts.get('ready', config.server.address)}", *arguments]
+        return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", _environment(threads))
+
+    with SupervisedProcess(start, restart=config.server.restart) as process:
+        yield Reached(process.facts["ready"], process.facts.get("model_id", ""), process)
+
+
+@contextmanager
+def relay(
+    link: dict[str, Any], upstream: str, trace: Trace, directory: Path, restart: bool = True
+) -> Iterator[Reached]:
+    """What the client connects to: a relay that emulates the link, or the server itself."""
+    if link["name"] == "none":
+        yield Reached(upstream)
+        return
+    if link["name"] == "mahimahi":
+        yield Reached(mahimahi.inside(upstream), shell=mahimahi.shell(trace, directory))
+        return
+    arguments = [f"--upstream={upstream}", f"--trace={write_trace(trace, directory)}"]
+    arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
+    arguments += [f"--{key.replace('_', '-')}={value}" for key, value in link.items() if key != "name"]
+
+    def start(facts: Facts) -> Child:
+        again = [f"--listen={facts['ready']}"] if "ready" in facts else []
+        if "trace_origin_s" in facts:  # the network goes on meanwhile
+            again += [f"--trace-origin-s={facts['trace_origin_s']}"]
+        log = directory / "logs" / "relay.log"
+        return Child("relay", "vitmalis.network.emulation", arguments + again, log, _environment(1))
+
+    with SupervisedProcess(start, restart=restart) as process:
+        yield Reached(process.facts["ready"], process=process)
+
+
+def write_trace(trace: Trace, directory: Path) -> Path:
+    """Write the trace as it is played, scaled and shifted, in the form that loses nothing."""
+    if trace.opportunities_ms is None:
+        path = directory / "trace.csv"
+        save_trace(trace, path)
+    else:
+        path = directory / "trace.mahimahi"
+        save_mahimahi(trace, path)
+    return path
+
+
+def play(
+    session: ClientSession, threads: int, directory: Path, progress: PlayProgress, shell: Sequence[str] = ()
+) -> Played:
+    """Run a client, in a `shell` command if there is one, to the end of its clip and read its records.
+
+    Raises:
+        UserError: it could not start, or ended on a user's mistake.
+        RuntimeError: it crashed, or reported nothing for a minute.
+    """
+    path = directory / SESSION_FILE
+    write_session(session, path)
+    arguments = [f"--session={path}", f"--threads={threads}"]
+    with Child(
+        "client", "vitmalis.client", arguments, directory / "logs" / "client.log", _environment(threads), shell
+    ) as child:
+        child.wait_ready()
+        for report in _reports(child):
+            if "progress" in report:
+                progress(report["progress"], report["frames"], report["offloads"], report["lost"])
+        code = child.wait(STALL_S)
+        if code == 2:
+            raise UserError(f"the client gave up: {child.last_words()}")
+        if code != 0:
+            raise RuntimeError(f"the client ended with status {code}: {child.last_words()} (see {child.log})")
+    return read_played(Path(session.output_dir))
+
+
+def read_played(directory: Path) -> Played:
+    """Read the records in a run's folder; raises `UserError` where there are none."""
+    decisions = directory / DECISIONS_FILE
+    return Played(
+        read_frames(directory / FRAMES_FILE),
+        read_offloads(directory / OFFLOADS_FILE),
+        read_decisions(decisions) if decisions.exists() else [],
+    )
+
+
+def _reports(child: Child) -> Iterator[dict[str, Any]]:
+    """The JSON lines a child prints, until it ends or falls silent."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in child.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name=f"{child.name}-output", daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=STALL_S)
+        except queue.Empty:
+            raise RuntimeError(f"the {child.name} reported nothing for {STALL_S:g} s (see {child.log})") from None
+        if line is None:
+            return
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    count = str(threads)
+    # With the fault handler even a crash inside a native library leaves its stack in the log.
+    return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONFAULTHANDLER": "1"}

@@ -1,0 +1,1 @@
+"""Learning: the embedded detector and the estimators."""

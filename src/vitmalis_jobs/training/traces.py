@@ -1,0 +1,148 @@
+"""Fit the generator of network traces and compare it: `python -m training.traces source=<folder>`.
+
+Writes the parameters into the package (`model_path`), and the table and figure of `docs/traces.md`. Only fitted numbers
+and summary statistics are written, never a measured sample. Configuration: conf/fit_traces.yaml.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import hydra
+import msgspec
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from vitmalis.errors import UserError
+from vitmalis.network.traces.generate import (
+    LENGTH_S,
+    SILENCE_MBPS,
+    TECHNOLOGIES,
+    TRACES_EACH,
+    Group,
+    TraceModel,
+    fitted_model,
+    generate,
+)
+from vitmalis.network.traces.io import load_trace
+from vitmalis.network.traces.trace import Trace
+from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.training.trace_model.em import fit_switching
+from vitmalis_jobs.training.trace_model.page import draw_figure, write_table
+
+log = logging.getLogger(__name__)
+
+FIT_FLOOR_MBPS = 0.6 * SILENCE_MBPS
+"""Stands for silence in the logarithm; generated values down there become 0 again."""
+FIVE_NUMBERS = (0, 25, 50, 75, 100)
+
+MeasuredSet = dict[str, list[tuple[str, Trace]]]
+"""Technology to (mobility, trace), thirty each."""
+
+
+@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="fit_traces")
+def main(config: DictConfig) -> None:
+    """Fit, then compare and draw."""
+    try:
+        measured = load_measured(Path(config.source))
+        model = fit_model(measured, config) if config.fit else fitted_model()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    if config.fit:
+        with atomic_path(Path(config.model_path)) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
+    sets = {technology: [trace for _, trace in pairs] for technology, pairs in measured.items()}
+    generated = {seed: generated_set(model, seed) for seed in range(config.compare_seeds + 1)}
+    write_table(Path(config.page), sets, generated)
+    draw_figure(Path(config.figure), sets, generated[0])
+    log.info("wrote %s, %s and %s", config.model_path if config.fit else "no parameters", config.page, config.figure)
+
+
+def load_measured(folder: Path) -> MeasuredSet:
+    """The measured set: thirty traces of 300 rows per technology, as `traces.csv` lists them.
+
+    Raises:
+        UserError: the folder, a file or a trace is not as it should be.
+    """
+    listing = folder / "traces.csv"
+    if not listing.is_file():
+        raise UserError(f"{listing} is not there; give source=<folder with traces.csv, 4g/ and 5g/>")
+    rows = pd.read_csv(listing, dtype=str)
+    measured: MeasuredSet = {}
+    for technology in TECHNOLOGIES:
+        own = rows[rows["path"].str.startswith(f"{technology}/")].sort_values("name")
+        pairs = [(str(m), load_trace(folder / str(p))) for m, p in zip(own["mobility"], own["path"], strict=True)]
+        lengths = sorted({len(trace) for _, trace in pairs})
+        if len(pairs) != TRACES_EACH or lengths != [LENGTH_S]:
+            raise UserError(
+                f"{listing} lists {len(pairs)} {technology} traces of {lengths} rows; "
+                f"expected {TRACES_EACH} of {LENGTH_S} rows"
+            )
+        measured[technology] = pairs
+    return measured
+
+
+def fit_model(measured: MeasuredSet, config: DictConfig) -> TraceModel:
+    """One pair of models (rate, round-trip time) for each group of traces."""
+    technologies: dict[str, list[Group]] = {}
+    for technology, pairs in measured.items():
+        groups = technologies[technology] = []
+        for mobility in sorted({mobility for mobility, _ in pairs}):
+            traces = sorted((trace for m, trace in pairs if m == mobility), key=lambda trace: trace.mean_mbps)
+            half = len(traces) // 2
+            split = len(traces) >= config.split_from
+            for coverage, part in (
+                {"weak": traces[:half], "strong": traces[half:]}.items() if split else [("any", traces)]
+            ):
+                groups.append(fit_group(mobility, coverage, part, config, few=not split))
+                log.info("fitted %s %s %s: %d traces", technology, mobility, coverage, len(part))
+    origin = {
+        "fitted_to": "60 measured uplink traces (sources in docs/traces.md); fitted numbers only, no measured sample",
+        "command": f"python -m training.traces source={config.source}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return TraceModel(origin, technologies)
+
+
+def fit_group(mobility: str, coverage: str, traces: list[Trace], config: DictConfig, *, few: bool) -> Group:
+    """Fit the two models of one group and summarise its trace means."""
+    rate = np.maximum(np.stack([trace.uplink_mbps for trace in traces]), FIT_FLOOR_MBPS)
+    rtt = np.stack([trace.rtt_ms for trace in traces])
+    fit = partial(
+        fit_switching,
+        max_slope=config.max_slope,
+        restarts=config.restarts,
+        iterations=config.iterations,
+        seed=config.seed,
+    )
+    uplink_model, _ = fit(rate, regimes=config.few_regimes if few else config.uplink_regimes)
+    rtt_model, _ = fit(rtt, regimes=config.few_regimes if few else config.rtt_regimes)
+    return Group(
+        mobility, coverage, len(traces),
+        np.percentile([trace.mean_mbps for trace in traces], FIVE_NUMBERS).round(3).tolist(),
+        np.percentile(rtt.mean(axis=1), FIVE_NUMBERS).round(3).tolist(),
+        uplink_model, rtt_model,
+    )  # fmt: skip
+
+
+def generated_set(model: TraceModel, seed: int) -> dict[str, list[Trace]]:
+    """The sixty traces of one seed."""
+    sets: dict[str, list[Trace]] = {}
+    for technology in TECHNOLOGIES:
+        sets[technology] = []
+        for index in range(TRACES_EACH):
+            series = generate(technology, index, seed=seed, model=model)
+            time_s = np.arange(LENGTH_S, dtype=np.float64)
+            sets[technology].append(Trace(f"{technology}_{index:02d}", time_s, series.uplink_mbps, series.rtt_ms))
+    return sets
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""What damaged messages do to a server: `python -m validation.fuzz`.
+
+A real server process gets thousands of messages that were valid before something happened to them, each a ZeroMQ
+message or bytes in a bare TCP connection. In between, and at the end, an honest client asks for boxes. One JSON object
+goes to standard output and to `runs/profiling`; `missed` names the bars that were not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zmq
+
+from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.errors import UserError
+from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.events import Connected, ResultReceived
+from vitmalis.process import Child
+from vitmalis.regions import ModelGeometry
+from vitmalis.types import Configuration
+from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.progress import Reporter
+
+BARS = {"crashes": 0, "growth_mb": 50, "honest_s": 1.0}
+"""At most so much."""
+SIZE = (160, 96)
+"""Width and height of the frames: small, so that those that stay valid are soon inferred."""
+BATCH = 100
+"""Messages on one connection; then the honest client's turn may come."""
+PATIENCE_S = 20.0
+
+Frames = list[bytes]
+
+
+class Mutator:
+    """Valid messages, and what can happen to them; the same for the same seed."""
+
+    def __init__(self, geometry: ModelGeometry, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._geometry = geometry
+        noise = np.random.default_rng(seed).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)
+        self._jpeg = encode_jpeg(noise, 50)
+        self._seq = 0
+
+    def message(self) -> Frames:
+        """One message, mutated at least once."""
+        frames = self._valid()
+        for _ in range(self._random.choice((1, 1, 1, 2, 5))):
+            frames = self._random.choice(self._mutations)(self, frames)
+        return frames
+
+    def _valid(self) -> Frames:
+        self._seq += 1
+        offload = m.Offload.of(
+            self._seq,
+            self._seq,
+            SIZE,
+            Configuration(),
+            window_size=self._geometry.window,
+            downsampling_factor=self._geometry.factor,
+        )
+        kinds = (m.Hello("fuzz"), m.Announce(self._seq), m.Ping(self._seq), offload, offload, offload)
+        message = self._random.choice(kinds)
+        return m.encode(message, self._jpeg if message is offload else b"")
+
+    def announce(self) -> Frames:
+        """Makes the server expect the offload that was made last."""
+        return m.encode(m.Announce(self._seq))
+
+    def _flip(self, frames: Frames) -> Frames:
+        """Some bits of one frame."""
+        index = self._random.randrange(len(frames))
+        frame = bytearray(frames[index])
+        for _ in range(self._random.choice((1, 1, 4, 32)) if frame else 0):
+            frame[self._random.randrange(len(frame))] ^= 1 << self._random.randrange(8)
+        return [*frames[:index], bytes(frame), *frames[index + 1 :]]
+
+    def _cut(self, frames: Frames) -> Frames:
+        """The end of one frame is missing."""
+        index = self._random.randrange(len(frames))
+        return [*frames[:index], frames[index][: self._random.randrange(len(frames[index]) + 1)], *frames[index + 1 :]]
+
+    def _stretch(self, frames: Frames) -> Frames:
+        """One frame is longer, now and then far too long."""
+        index = self._random.randrange(len(frames))
+        more = self._random.randbytes(self._random.choice((1, 1, 100, 100, 70_000, 3_000_000)))
+        return [*frames[:index], frames[index] + more, *frames[index + 1 :]]
+
+    def _shuffle(self, frames: Frames) -> Frames:
+        """Frames are doubled, missing or in another order."""
+        return self._random.choices(frames, k=self._random.randrange(1, 6))
+
+    def _splice(self, frames: Frames) -> Frames:
+        """A stretch of one frame is replaced by other bytes: lengths, types and numbers of msgpack or JPEG."""
+        index = self._random.randrange(len(frames))
+        frame, at = frames[index], self._random.randrange(len(frames[index]) + 1)
+        new = self._random.choice((b"\xff" * 9, b"\xcb\x7f\xf8" + bytes(6), b"\xdf\xff\xff\xff\xff", b"\x91" * 3000))
+        return [*frames[:index], frame[:at] + new + frame[at + len(new) :], *frames[index + 1 :]]
+
+    def _resize(self, frames: Frames) -> Frames:
+        """A JPEG whose header tells of another size, up to a bomb."""
+        at = frames[-1].find(b"\xff\xc0")
+        if at < 0:
+            return frames
+        sides = self._random.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x20\0\x20\0", self._random.randbytes(4)))
+        return [*frames[:-1], frames[-1][: at + 5] + sides + frames[-1][at + 9 :]]
+
+    _mutations: tuple[Callable[[Mutator, Frames], Frames], ...] = (_flip, _cut, _stretch, _shuffle, _splice, _resize)
+
+
+class Attacker:
+    """Sends mutated messages, a batch on each connection; half of them after a valid greeting."""
+
+    def __init__(self, address: str, geometry: ModelGeometry, seed: int) -> None:
+        self._address = address
+        self._mutator = Mutator(geometry, seed)
+        self._context = zmq.Context()
+        self._batches = 0
+
+    def batch(self, count: int) -> None:
+        """Send so many messages, and wait until the server has looked at them or cut the connection."""
+        self._batches += 1
+        if self._batches % 10 == 0:
+            self._bare_bytes(count)
+            return
+        raw = self._context.socket(zmq.DEALER)
+        raw.setsockopt(zmq.LINGER, 0)
+        raw.setsockopt(zmq.SNDTIMEO, 2000)  # a connection that was cut takes nothing any more
+        raw.connect(self._address)
+        try:
+            raw.send_multipart(m.encode(m.Hello("fuzz")))
+            for _ in range(count):
+                message = self._mutator.message()
+                raw.send_multipart(self._mutator.announce())
+                raw.send_multipart(message)
+                while raw.poll(0):
+                    raw.recv_multipart()
+            raw.send_multipart(m.encode(m.Ping(0)))
+            while raw.poll(2000):
+                if raw.recv_multipart()[0] == m.encode(m.Pong(0))[0]:
+                    break
+        except zmq.Again:
+            pass
+        finally:
+            raw.close(0)
+
+    def _bare_bytes(self, count: int) -> None:
+        """Messages without ZeroMQ around them, one connection each: it is the listening socket that must survive."""
+        host, _, port = self._address.removeprefix("tcp://").rpartition(":")
+        for _ in range(count):
+            with suppress(OSError), socket.create_connection((host, int(port)), timeout=2.0) as raw:
+                raw.sendall(b"".join(self._mutator.message())[:100_000])
+
+    def close(self) -> None:
+        """Drop what is under way."""
+        self._context.term()
+
+
+def served_after_s(address: str, geometry: ModelGeometry) -> float:
+    """How long a new honest client waits for boxes, with its connection and handshake; infinity: in vain."""
+    image = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+    jpeg, start_s = encode_jpeg(image, 90), time.monotonic()
+    header = m.Offload.of(1, 1, SIZE, Configuration(), window_size=geometry.window, downsampling_factor=geometry.factor)
+    with ClientEndpoint("honest") as client:
+        client.connect(address)
+        while time.monotonic() - start_s < PATIENCE_S:
+            for event in client.poll(0.5):
+                if isinstance(event, Connected):
+                    client.send_offload(header, jpeg)
+                elif isinstance(event, ResultReceived):
+                    return time.monotonic() - start_s
+    return float("inf")
+
+
+def geometry_at(address: str) -> ModelGeometry:
+    """What the server says of its model."""
+    with ClientEndpoint("honest") as client:
+        client.connect(address)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            for event in client.poll(0.5):
+                if isinstance(event, Connected):
+                    return event.welcome.geometry
+    raise UserError(f"the server at {address} does not answer")
+
+
+def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, Any]:
+    """Attack a server process.
+
+    Args:
+        server: just started.
+        count: messages.
+        seed: of the mutations.
+        every: messages between two turns of the honest client.
+
+    Returns:
+        crashes: 1 if the process ended; growth_mb: resident memory after the attack less that after its first tenth
+        (which fills caches and allocator pools); growth_from_start_mb; honest_s: longest wait of the honest client.
+    """
+    address = str(server.wait_ready()["ready"])
+    geometry, process = geometry_at(address), psutil.Process(server.pid)
+    waits = [served_after_s(address, geometry)]
+    memory_mb = [process.memory_info().rss / 2**20]
+    attacker = Attacker(address, geometry, seed)
+    reporter = Reporter()
+    for sent in range(BATCH, count + BATCH, BATCH):
+        attacker.batch(BATCH)
+        if server.returncode() is not None:
+            break
+        if sent % every == 0 or sent >= count:
+            waits.append(served_after_s(address, geometry))
+            memory_mb.append(process.memory_info().rss / 2**20)
+        reporter.step(min(sent, count), count, "messages")
+    attacker.close()
+    crashed = server.returncode() is not None
+    return {
+        "messages": count,
+        "seed": seed,
+        "crashes": int(crashed),
+        "growth_mb": round(memory_mb[-1] - memory_mb[min(1, len(memory_mb) - 1)], 1),
+        "growth_from_start_mb": round(memory_mb[-1] - memory_mb[0], 1),
+        "honest_s": round(max(waits), 3),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Attack as the command line says, print and store the result; returns 1 if a bar was missed."""
+    parser = argparse.ArgumentParser(prog="python -m validation.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"))
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.log"
+        with Child("server", "vitmalis.server", ["--max-message-mb=2"], log, {"OMP_NUM_THREADS": "1"}) as server:
+            result = fuzz(server, options.messages, options.seed)
+        last = [line for line in log.read_text().splitlines() if "ended:" in line]
+    result["server_says"] = last[-1].partition("ended: ")[2] if last else "nothing"
+    missed = [name for name, bar in BARS.items() if result[name] > bar]
+    emit({**result, "bars": BARS, "missed": missed}, options.output)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")

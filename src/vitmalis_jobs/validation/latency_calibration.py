@@ -1,0 +1,124 @@
+"""How fast a machine was during real-time runs, beside its latency tables; and tables brought to that speed.
+
+A shared machine changes its speed within minutes, by a third and more, and tables are of the moment they were measured
+at. To compare two clocks and not two moments, the virtual one is given the durations of the runs that it is compared
+with: the tables, each stage times a factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
+from vitmalis.policy import OffloadDecision
+from vitmalis.records import OffloadRecord
+from vitmalis.types import Configuration
+from vitmalis.virtual.durations import Durations
+from vitmalis_jobs.run.processes import Played
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stage took in real runs, over what it takes by the tables; 1 where a policy does not have it."""
+
+    encode: float = 1.0
+    decode: float = 1.0
+    inference: float = 1.0
+    tracking: float = 1.0
+    motion: float = 1.0
+    decision: float = 1.0
+
+
+def observed_speed(real: Sequence[Played], virtual: Played, tables: LatencyTables) -> Speed:
+    """Compare real-time runs with a virtual one of the same clip, trace and policy that went by `tables`.
+
+    Stages of an offload are compared with the tables' duration of that very offload; the client's others, whose work a
+    record does not tell, in medians.
+
+    Args:
+        real, virtual: the runs.
+        tables: with stages.
+
+    Raises:
+        UserError: the tables have no stages.
+    """
+    durations = Durations(tables)
+    answered = [(offload, as_decided(offload)) for run in real for offload in run.offloads if offload.status == "ok"]
+
+    def offload_factor(stage: str) -> float:
+        expected: Callable[[int, OffloadDecision], float] = getattr(durations, stage)
+        return _median(getattr(o, stage) / expected(0, decision) for o, decision in answered if getattr(o, stage))
+
+    def client_factor(stage: str, rows: str) -> float:
+        theirs = _median((getattr(row, stage) for run in real for row in getattr(run, rows)), absent=0.0)
+        ours = _median((getattr(row, stage) for row in getattr(virtual, rows)), absent=0.0)
+        return theirs / ours if theirs and ours else 1.0
+
+    return Speed(
+        encode=offload_factor("encode_s"),
+        decode=offload_factor("decode_s"),
+        inference=offload_factor("inference_s"),
+        tracking=client_factor("tracking_s", "frames"),
+        motion=client_factor("motion_s", "offloads"),
+        decision=client_factor("estimation_s", "offloads"),
+    )
+
+
+def at_speed(tables: LatencyTables, speed: Speed) -> LatencyTables:
+    """The tables of a machine that is slower by these factors; spreads stay as they are."""
+    replace = msgspec.structs.replace
+    rows = tuple(tuple(speed.encode * value for value in row) for row in tables.encode.encode_s)
+    return replace(
+        tables,
+        encode=replace(tables.encode, encode_s=rows),
+        decode_s=speed.decode * tables.decode_s,
+        inference=tuple(
+            replace(fit, intercept_s=speed.inference * fit.intercept_s, slope_s=speed.inference * fit.slope_s)
+            for fit in tables.inference
+        ),
+        stages=None if tables.stages is None else _stages_at(tables.stages, speed),
+        host=tables.host | {"speed": msgspec.structs.asdict(speed)},
+    )
+
+
+def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
+    def whole(frame: WholeFrame) -> WholeFrame:
+        return WholeFrame(
+            encode_s=speed.encode * frame.encode_s,
+            decode_s=speed.decode * frame.decode_s,
+            inference_s=speed.inference * frame.inference_s,
+        )
+
+    return msgspec.structs.replace(
+        stages,
+        prepare_s=speed.tracking * stages.prepare_s,
+        tracking_step_s=speed.tracking * stages.tracking_step_s,
+        tracking_object_s=speed.tracking * stages.tracking_object_s,
+        motion_s=speed.motion * stages.motion_s,
+        estimation_s=speed.decision * stages.estimation_s,
+        optimization_s=speed.decision * stages.optimization_s,
+        halved=whole(stages.halved),
+        blanked=whole(stages.blanked),
+    )
+
+
+def as_decided(offload: OffloadRecord) -> OffloadDecision:
+    """The decision of an offload as far as durations depend on it: how many regions, not which."""
+    configuration = Configuration(
+        tau_d=offload.tau_d, quality=offload.quality, restoration_point=offload.restoration_point
+    )
+    places = np.arange(offload.regions)[None]
+    return OffloadDecision(
+        configuration,
+        downsample_mask=places < offload.downsampled_regions if offload.downsampled_regions else None,
+        blank_mask=places < offload.blank_regions if offload.blank_regions else None,
+        frame_downsampling=offload.frame_downsampling,
+    )
+
+
+def _median(values: Iterable[float | None], absent: float = 1.0) -> float:
+    known = [value for value in values if value is not None]
+    return float(median(known)) if known else absent

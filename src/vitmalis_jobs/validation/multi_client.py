@@ -1,0 +1,227 @@
+"""Several clients on one server: `python -m validation.multi_client`: what each of them sees, by their number.
+
+Each client is a process with an uplink of its own (another trace of the group each), all play the same clip against one
+server. One MLflow run a number of clients holds what each saw; a table, a figure and `load.json` compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from vitmalis.client.session import ClientSession
+from vitmalis.errors import UserError
+from vitmalis.metrics import summarise
+from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis_jobs.common.console import Step, Terminal
+from vitmalis_jobs.common.job_output import COLOURS, canvas, save_figure
+from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.config import composed, flat
+from vitmalis_jobs.run.evaluate import References, find_references
+from vitmalis_jobs.run.processes import Played, PlayProgress
+from vitmalis_jobs.run.spec import RunSpec, make_plan, stand_ins
+
+SHOWN = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
+TRACES = 30
+"""Of each technology; client 30 has the uplink of client 0 again."""
+
+
+def plans_of(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[RunSpec]:
+    """The run of each client: the same but for its trace.
+
+    Raises:
+        UserError: the configuration is not one of several clients in real time.
+    """
+    config = composed(overrides)
+    if config.virtual:
+        raise UserError("clock=virtual has one client: leave it out")
+    plans = []
+    for number in range(clients):
+        own = config
+        if "index" in config.trace:
+            index = (config.trace["index"] + number) % TRACES
+            own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
+        plans.append(make_plan(own, terminal))
+    return plans
+
+
+def play_all(
+    plans: Sequence[RunSpec], max_batch: int, references: References, folder: Path, step: Step
+) -> list[dict[str, float]]:
+    """Let all clients play at once against one server; what each saw, as metrics by name.
+
+    Args:
+        plans: of each client.
+        max_batch: of the server.
+        references: what each is judged by.
+        folder: gets a folder a client.
+        step: told how far the first client is.
+
+    Raises:
+        RuntimeError: the server or a client ended before its time.
+    """
+    config = plans[0].config
+    with ExitStack() as stack:
+        server = stack.enter_context(processes.server(config, folder, [f"--max-batch={max_batch}"]))
+        sessions: list[tuple[ClientSession, Path, PlayProgress]] = []
+        for number, plan in enumerate(plans):
+            own = folder / str(number)
+            own.mkdir(parents=True, exist_ok=True)
+            link = stack.enter_context(processes.relay(config.link, server.address, plan.trace, own))
+            session = plan.session(link.address, references.model_id, own)
+            sessions.append((session, own, (lambda *_: None) if number else lambda done, total, *_: step(done, total)))
+
+        def play(told: tuple[ClientSession, Path, PlayProgress]) -> Played:
+            session, own, progress = told
+            return processes.play(session, config.client.threads, own, progress)
+
+        with ThreadPoolExecutor(len(plans)) as pool:  # each only waits for its process
+            played = list(pool.map(play, sessions))
+        if server.deaths:
+            raise RuntimeError(f"the server ended during the run ({server.deaths[-1]}); see {folder / 'logs'}")
+    return [
+        summarise(each.frames, each.offloads, references.detections, plan.rule)
+        for plan, each in zip(plans, played, strict=True)
+    ]
+
+
+def measure(
+    counts: Sequence[int], batches: Sequence[int], overrides: Sequence[str], folder: Path
+) -> list[dict[str, Any]]:
+    """Play with each number of clients and each largest batch; one row a client.
+
+    Raises:
+        UserError: a number is below 1, the configuration is not one of several clients, or the clip is live.
+    """
+    if min(*counts, *batches) < 1:
+        raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
+    terminal = Terminal.on_stderr()
+    plans = plans_of(max(counts), overrides, terminal)
+    config, rows = plans[0].config, []
+    if not config.server.spawn and list(batches) != [1]:
+        raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
+    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    for count in counts:
+        for max_batch in batches:
+            tags = {"load.clients": str(count), "load.max_batch": str(max_batch), "policy": config.policy_name}
+            tags |= {f"stand_in.{name}": text for name, text in stand_ins(plans[0]).items()}
+            with store.run(f"load-{count}-clients-batch-{max_batch}", tags) as run:
+                run.log_params(flat(config))
+                references = find_references(plans[0], run, terminal)
+                if references.detections is None:
+                    raise UserError("a live source cannot be played to several clients: give a clip")
+                own = folder / f"{count}x{max_batch}"
+                with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
+                    seen = play_all(plans[:count], max_batch, references, own, step)
+                rows += _logged(run, seen, count, max_batch)
+    return rows
+
+
+def _logged(run: Run, seen: Sequence[dict[str, float]], clients: int, max_batch: int) -> list[dict[str, Any]]:
+    """Log what each client saw, and the spread; return the rows."""
+    rows = []
+    for number, metrics in enumerate(seen):
+        run.log_metrics({f"client_{number}.{name}": value for name, value in metrics.items()})
+        shown = {name: metrics[name] for name in SHOWN if name in metrics}
+        rows.append({"clients": clients, "max_batch": max_batch, "client": number, **shown})
+    run.log_metrics({"e2e_ratio": ratio(rows), "rendering_f1": statistics.mean(row["rendering_f1"] for row in rows)})
+    return rows
+
+
+def ratio(rows: Sequence[dict[str, Any]]) -> float:
+    """Largest median E2E latency over the smallest."""
+    medians = [row["e2e_latency_s_median"] for row in rows]
+    return max(medians) / min(medians)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a number of clients and largest batch: medians over clients, and how unequal they are."""
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["clients"], row["max_batch"]), []).append(row)
+    return [
+        {
+            "clients": clients,
+            "max_batch": max_batch,
+            "rendering_f1": statistics.median(row["rendering_f1"] for row in group),
+            "e2e_ms": 1e3 * statistics.median(row["e2e_latency_s_median"] for row in group),
+            "e2e_ratio": ratio(group),
+            "offloads": sum(row["offloads"] for row in group),
+            "lost": sum(row["lost_offloads"] for row in group),
+        }
+        for (clients, max_batch), group in groups.items()
+    ]
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """E2E latency and rendering F1 of each client against their number."""
+    figure, panels = canvas("several clients on one server", 2)
+    batches = sorted({row["max_batch"] for row in rows})
+    for ax, name, scale, label in zip(
+        panels,
+        ("e2e_latency_s_median", "rendering_f1"),
+        (1e3, 1.0),
+        ("median E2E latency, ms", "rendering F1"),
+        strict=True,
+    ):
+        for colour, max_batch in zip(COLOURS[1:], batches, strict=False):
+            own = [row for row in rows if row["max_batch"] == max_batch]
+            points = [(row["clients"], scale * row[name]) for row in own]
+            ax.plot(*zip(*points, strict=True), "o", color=colour, alpha=0.6, label=f"batches of at most {max_batch}")
+        ax.set(xlabel="clients", ylabel=label, ylim=(0, None))
+        ax.legend()
+    save_figure(figure, path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m validation.multi_client", description=__doc__.splitlines()[0])
+    parser.add_argument("--clients", default="1,2,4,8", help="numbers of clients (default: %(default)s)")
+    parser.add_argument("--max-batch", default="1", help="largest batches, such as 1,4 (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/load"), help="of the records")
+    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis eval.seconds=20")
+    options = parser.parse_args(arguments)
+    try:
+        counts, batches = (
+            [int(each) for each in getattr(options, name).split(",")] for name in ("clients", "max_batch")
+        )
+        rows = measure(counts, batches, options.overrides, options.folder)
+    except USER_ERRORS as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"error: --clients and --max-batch are whole numbers with commas between them ({error})", file=sys.stderr)
+        return 2
+    _show(summary(rows))
+    draw(rows, options.folder / "load.png")
+    result = json.dumps({"clients": rows, "summary": summary(rows)}, indent=2)
+    with atomic_path(options.folder / "load.json") as temporary:
+        temporary.write_text(result + "\n")
+    print(result)
+    return 0
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(title="medians over clients; ratio: the slowest client's median E2E over the fastest one's")
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console(stderr=True, width=120).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

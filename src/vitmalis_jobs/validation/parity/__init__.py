@@ -1,0 +1,1 @@
+"""Numeric parity with the upstream ViTDet on its golden outputs."""

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from vitmalis.errors import UserError
+from vitmalis_jobs.common import mlflow_store as module
+from vitmalis_jobs.common.mlflow_store import SILENT_S, Store, deferred_signals
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts")
+
+
+def status(store: Store, run_id: str) -> str:
+    return str(store.client.get_run(run_id).info.status)
+
+
+def test_a_run_holds_what_was_logged(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    with store.run("one", {"clip": "market1906"}) as run:
+        assert status(store, run.run_id) == "RUNNING"
+        run.log_params({"eval.seconds": 10, "policy.name": "trackb2b"})
+        run.log_metrics({"rendering_f1": 0.5})
+        run.log_curve("rendering_f1_per_s", [0, 1, 2], [0.1, 0.2, 0.3])
+        run.log_artifact(tmp_path / "note.txt", "logs")
+    stored = store.client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params == {"eval.seconds": "10", "policy.name": "trackb2b"}
+    assert stored.data.metrics["rendering_f1"] == 0.5
+    assert stored.data.tags["clip"] == "market1906"
+    curve = store.client.get_metric_history(run.run_id, "rendering_f1_per_s")
+    assert [(m.step, m.value) for m in curve] == [(0, 0.1), (1, 0.2), (2, 0.3)]
+    assert [f.path for f in store.client.list_artifacts(run.run_id, "logs")] == ["logs/note.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(ValueError("broken"), "FAILED"), (UserError("yours"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_run_that_does_not_finish_says_how(store: Store, error: BaseException, expected: str) -> None:
+    with pytest.raises(type(error)), store.run("two", {}) as run:
+        raise error
+    assert status(store, run.run_id) == expected
+    assert store.client.get_run(run.run_id).data.tags.get("error", "").endswith(str(error))
+
+
+def test_a_signal_while_the_store_is_written_comes_after() -> None:
+    reached = []
+
+    def write() -> None:
+        with deferred_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+OUTRIGHT = """
+import os, sys
+from pathlib import Path
+from vitmalis_jobs.common.mlflow_store import Store
+folder = Path(sys.argv[1])
+with Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts").run("dead", {}) as run:
+    print(run.run_id, flush=True)
+    os._exit(9)
+"""
+
+
+def test_a_run_whose_process_was_killed_outright_is_ended_by_the_next(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", OUTRIGHT, str(tmp_path)], capture_output=True, text=True, check=False)
+    run_id = ended.stdout.strip()
+    assert ended.returncode == 9
+    next_store = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
+    assert status(next_store, run_id) == "KILLED"
+    with next_store.run("alive", {}) as run:
+        Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
+        assert status(next_store, run.run_id) == "RUNNING"
+
+
+def _one_run(folder: Path) -> None:
+    with Store(f"sqlite:///{folder}/mlflow.db", "new", folder / "artifacts").run("parallel", {}) as run:
+        for i in range(10):
+            run.log_metrics({f"m{i}": float(i)})
+
+
+def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_one_run, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "new", tmp_path / "artifacts")
+    runs = store.client.search_runs([store.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert all(len(run.data.metrics) == 10 for run in runs)
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nonsense://here"):
+        Store("nonsense://here", "tests", tmp_path)
+
+
+def test_an_experiment_that_another_machine_made_meanwhile_is_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file lock holds between machines: the server refuses the second, which then asks again."""
+    known = store.client.get_experiment(store.experiment_id)
+    answers = [None, known]
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: answers.pop(0))
+    uri, _, _ = store.name.rpartition(" ")
+    assert Store(uri, "tests", tmp_path).experiment_id == store.experiment_id
+    assert answers == []
+
+
+def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    made = Store(uri, "gone", tmp_path)
+    made.client.delete_experiment(made.experiment_id)
+    with pytest.raises(UserError, match=rf"mlflow.experiment=gone: .* --experiment-id {made.experiment_id}"):
+        Store(uri, "gone", tmp_path)
+
+
+def test_a_run_of_another_machine_is_ended_when_it_has_long_said_nothing(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first = Store(uri, "hosts", tmp_path)
+    now, tags = time.time(), {"process.host": "another", "process.pid": "1", "process.started": "0"}
+    silent, there, foreign = (
+        first.client.create_run(first.experiment_id, tags=each).info.run_id
+        for each in (
+            tags | {"process.heartbeat": f"{now - 2 * SILENT_S}"},
+            tags | {"process.heartbeat": f"{now - SILENT_S / 2}"},
+            {},
+        )
+    )
+    Store(uri, "hosts", tmp_path)
+    assert [status(first, run_id) for run_id in (silent, there, foreign)] == ["KILLED", "RUNNING", "RUNNING"]
+
+
+def test_a_run_says_that_it_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    with store.run("long", {}) as run:
+        first = store.client.get_run(run.run_id).data.tags["process.heartbeat"]
+        deadline = time.monotonic() + 20
+        while store.client.get_run(run.run_id).data.tags["process.heartbeat"] == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = store.create_parent("quick", {})
+
+    def ends_and_is_gone(_: object) -> bool:
+        store.end(run_id, "FINISHED", {})
+        return False
+
+    monkeypatch.setattr(module, "_alive", ends_and_is_gone)
+    uri, _, _ = store.name.rpartition(" ")
+    Store(uri, "tests", Path("unused"))
+    assert status(store, run_id) == "FINISHED"
+    assert store.has_finished(run_id)
+    assert not store.has_finished("no such run")

@@ -1,0 +1,63 @@
+"""Counted by hand, and by PyTorch while the model runs."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitmalis.detector.config import VitConfig, preset
+from vitmalis.detector.flops import vit_cost, windows
+from vitmalis.detector.mixed import mixed_layout
+from vitmalis.detector.vit import ViT
+from vitmalis.regions.grid import RegionGrid
+
+TINY = VitConfig(width=16, depth=4, heads=2, subsets=2, window=2, position_grid=(6, 8), relative_positions=False)
+GRID = RegionGrid(100, 70, window=2)  # 6 x 8 patches in regions of 4 x 4 and, below, 2 x 4
+MASK = np.array([[True, False], [False, True]])
+
+
+def test_by_hand() -> None:
+    """Tokens: 16 / 4 + 16 + 8 + 8 / 4 = 30; windows: 1 + 4 + 2 + 1 = 8."""
+    assert windows(GRID, MASK) == 8
+    cost = vit_cost(TINY, GRID, MASK, 2)
+    assert cost.tokens == (30, 30, 30, 48)
+    assert cost.stem_flops == 30 * 2 * 768 * 16
+    assert cost.linear_flops == (30 + 30 + 30 + 48) * 24 * 256
+    assert cost.attention_flops == 2 * (8 * 4) * 4 * 4 * 16 + (30**2 + 48**2) * 4 * 16
+    assert cost.flops == cost.stem_flops + cost.linear_flops + cost.attention_flops
+
+
+@pytest.mark.parametrize("point", [0, 1])
+def test_early_points_change_little(point: int) -> None:
+    plain = vit_cost(TINY, GRID)
+    assert plain.tokens == (48,) * 4
+    assert (vit_cost(TINY, GRID, MASK, point) == plain) == (point == 0)
+
+
+@pytest.mark.parametrize("stem", ["linear", "hierarchical"])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("point", [1, 2])
+def test_pytorch_counts_the_same(
+    stem: str, relative: bool, mask: np.ndarray | None, point: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The counter does not know the oneDNN operator; both do the same work.
+    monkeypatch.setattr("vitmalis.detector.linear.ONEDNN", False)
+    config = msgspec.structs.replace(TINY, stem=stem, relative_positions=relative)
+    vit = ViT(config)
+    layout = None if mask is None else mixed_layout(GRID, mask, torch.device("cpu"))
+    images = torch.zeros(1, 3, GRID.padded_height_px, GRID.padded_width_px)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        vit(images, layout, point)
+    assert counter.get_total_flops() == vit_cost(config, GRID, mask, point).flops
+
+
+def test_most_of_the_work_goes_with_the_tokens() -> None:
+    """Everything low until the last subset: a quarter of the tokens in 7 of 8 blocks."""
+    config = preset("vitdet_tiny")
+    grid = config.region_grid(540, 960)
+    cost = vit_cost(config.vit, grid, np.ones(grid.shape, bool), 4)
+    assert cost.tokens == (510,) * 7 + (2040,)
+    assert 0.2 < cost.flops / vit_cost(config.vit, grid).flops < 0.45

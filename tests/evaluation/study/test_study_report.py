@@ -1,0 +1,171 @@
+"""The report of a small study whose records are written as runs write them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.records import (
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    FrameRecord,
+    OffloadRecord,
+    RecordsInfo,
+    write_frames,
+    write_offloads,
+)
+from vitmalis_jobs.evaluation.study.cli import main
+from vitmalis_jobs.evaluation.study.runs import in_order, offload_table, paper_numbers, read_study
+
+
+def write_run(
+    folder: Path,
+    number: int,
+    policy: str,
+    clip: str,
+    f1: float,
+    status: str = "FINISHED",
+    *asked: str,
+    clock: str = "virtual",
+) -> None:
+    place = folder / str(number)
+    info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
+    write_frames(place / FRAMES_FILE, [FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.1)], info)
+    estimation = {"estimation_s": 0.001, "optimization_s": 0.0005, "motion_s": 0.002} if policy == "vitmalis" else {}
+    offloads = [
+        OffloadRecord(
+            offload_id=i, frame_index=10 * i, start_time_s=float(i), encode_s=0.01, decode_s=0.02, network_s=0.1,
+            inference_s=0.3, e2e_latency_s=0.43, **estimation,  # type: ignore[arg-type]
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    lost = OffloadRecord(offload_id=3, frame_index=31, start_time_s=9.0, status="lost")
+    write_offloads(place / OFFLOADS_FILE, [*offloads, lost], info)
+    stages = ("e2e_latency", "network", "inference", "encode", "decode")
+    metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
+    metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}
+    overrides = [f"policy={policy}", f"video={clip}", "output.film_seconds=0", *asked]
+    summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
+    (place / "summary.json").write_text(json.dumps(summary | ({"error": "<b>broke</b>"} if status == "FAILED" else {})))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    number = 0
+    for clip in range(6):
+        for policy, f1 in (("vitmalis", 0.6), ("trackb2b", 0.5), ("back2back", 0.2)):
+            write_run(tmp_path / "sweep", number, policy, f"clip{clip}", f1 + 0.01 * clip)
+            number += 1
+    write_run(tmp_path / "sweep", number, "vitmalis", "odd", 0.9)  # a clip that the others lack
+    write_run(tmp_path / "sweep", number + 1, "trackb2b", "odd", 0.0, "FAILED")
+    return tmp_path / "sweep"
+
+
+class Tags(HTMLParser):
+    """Notes what a page shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.text = ""
+        self.bold = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.images += [dict(attrs)["alt"] or ""] if tag == "img" else []
+        self.bold += tag == "b"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_every_figure_and_says_what_is_missing(
+    sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no other job has measured anything
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert main([str(sweep), "--tracking-uri", uri, "--no-mlflow"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["statuses"] == {"FINISHED": 19, "FAILED": 1}
+    assert told["order"].endswith("the same order")
+    report = sweep / "report"
+    page = Tags()
+    page.feed((report / "report.html").read_text())
+    assert page.images == ["fig8.png", "fig9.png", "fig10.png", "fig11.png", "breakdown.png"]
+    assert all((report / name).stat().st_size > 5000 for name in page.images)
+    assert all((report / name).with_suffix(".svg").is_file() for name in page.images)
+    assert page.bold == 0  # an error's text is shown, not obeyed
+    assert "failed, <b>broke</b>" in page.text
+    assert "1 pair(s) of clip and trace lack a policy" in page.text
+    assert "stand-in model: a small one" in page.text
+    assert "50.0" in page.text  # the network's cut
+    assert (report / "runs.csv").read_text().count("\n") == 20
+    assert (report / "what_vitmalis_cuts_of_trackb2b_s_time.csv").is_file(), "no apostrophes in names of files"
+
+
+def test_offloads_that_were_lost_have_no_durations(sweep: Path) -> None:
+    table = offload_table(read_study([sweep]).runs)
+    assert len(table) == 19 * 3
+    assert table["interval_frames"].dropna().unique().tolist() == [10.0]
+    assert table.loc[table["policy"] == "back2back", "estimation_ms"].isna().all()
+
+
+def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
+    write_run(tmp_path, 1, "trackb2b", "clip", 0.5)
+    assert main([str(tmp_path), "--no-mlflow"]) == 0
+    assert "1 pair(s) are too few for an interval" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> None:
+    for number, estimator in enumerate(("mlp", "mean")):
+        write_run(tmp_path, number, "vitmalis", "clip", 0.6, "FINISHED", f"policy.estimator={estimator}")
+    write_run(tmp_path, 2, "trackb2b", "clip", 0.5)
+    assert read_study([tmp_path]).policies == [
+        "trackb2b", "vitmalis (policy.estimator=mean)", "vitmalis (policy.estimator=mlp)"
+    ]  # fmt: skip
+
+
+def test_clocks_are_not_mixed(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
+    write_run(tmp_path, 1, "vitmalis", "clip", 0.5, clock="realtime")
+    with pytest.raises(UserError, match="choose one with --clock"):
+        read_study([tmp_path])
+    assert read_study([tmp_path], "realtime").runs["rendering_f1"].tolist() == [0.5]
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        read_study([tmp_path / "none"])
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--no-mlflow"]) == 2
+    assert "it is empty" in capsys.readouterr().err
+
+
+def test_the_papers_numbers_are_those_of_known_policies() -> None:
+    numbers = paper_numbers()
+    assert numbers["rendering_f1_median"]["vitmalis"] == 0.530
+    assert in_order(["zeta", "vitmalis", "back2back"]) == ["back2back", "vitmalis", "zeta"]
+    assert set(numbers["rendering_f1_median"]) <= set(in_order(numbers["rendering_f1_median"]))
+
+
+def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitmalis_jobs.evaluation.study import external_results
+
+    monkeypatch.chdir(sweep.parent)
+    assert [section.title for section in external_results.sections(read_study([sweep]).runs, sweep / "report")] == [
+        "Estimators of vitdet_tiny (Table II)"
+    ]
+    row = {"regions": "object-free", "share": 1.0, "restoration_point": 4, "time_ratio": 0.6, "f1": 0.9}
+    rows = [{"clip": clip, "downsampled_share": 0.7, "frames": 1, **row} for clip in ("all", "other")]
+    result = {"model": "vitdet_tiny", "model_id": "0123abc", "rows": rows}
+    external_results.RESTORATION_POINTS.parent.mkdir(parents=True)
+    external_results.RESTORATION_POINTS.write_text(json.dumps(result))
+    points, estimators = external_results.sections(read_study([sweep]).runs, sweep / "report")
+    assert "0123abc, not by this study" in points.words[0]
+    assert points.rows == [["object-free", "1.0", "4", "0.600", "0.900", "0.700"]]
+    assert estimators.columns == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
+    assert estimators.rows[0][:2] == ["MLP", "Size (KiB)"]

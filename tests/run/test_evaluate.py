@@ -1,0 +1,217 @@
+"""One evaluation with its processes and detector replaced: what is recorded, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from vitmalis.errors import UserError
+from vitmalis.records import (
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    FrameRecord,
+    OffloadRecord,
+    RecordsInfo,
+    write_frames,
+    write_offloads,
+)
+from vitmalis.types import Detections
+from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.run import evaluate as job
+from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.config import EvaluationConfig, typed
+from vitmalis_jobs.run.directory import RunDirectory, read_summaries
+from vitmalis_jobs.run.processes import Played, Reached
+
+FPS, FRAMES = 10, 20
+BOX = Detections.of([[10, 10, 50, 50]], [0.9], [0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job")
+    with av.open(str(folder / "clip.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(FRAMES):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((96, 160, 3), 5 * i, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    return folder
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path: Path) -> EvaluationConfig:
+    overrides = [
+        "video=file",
+        f"video.path={folder}/clip.mp4",
+        "trace=constant",
+        "eval.seconds=2",
+        f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db",
+        f"mlflow.artifact_dir={folder}/artifacts",
+        f"sweep.index={tmp_path}/finished",
+    ]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return typed(compose("evaluate", overrides=overrides))
+
+
+def played(directory: Path) -> Played:
+    frames = [
+        FrameRecord(
+            frame_index=i,
+            capture_time_s=i / FPS,
+            render_time_s=(i + 1) / FPS,
+            source="none" if i < 5 else "tracker",
+            result_frame_index=-1 if i < 5 else 0,
+            shown_frame_index=-1 if i < 5 else i,
+            detections=Detections.empty() if i < 5 else BOX,
+        )
+        for i in range(FRAMES)
+    ]
+    offloads = [
+        OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, e2e_latency_s=0.5, detections=BOX),
+        OffloadRecord(offload_id=1, frame_index=5, start_time_s=0.5, status="lost", reason="gone"),
+    ]
+    info = RecordsInfo(policy="trackb2b", clip="clip")
+    write_frames(directory / FRAMES_FILE, frames, info)
+    write_offloads(directory / OFFLOADS_FILE, offloads, info)
+    return Played(frames, offloads)
+
+
+@pytest.fixture
+def run(
+    config: EvaluationConfig, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], None]], Any]:
+    """Evaluate with a stage that does `during` while the clip plays; returns the MLflow run and what was printed."""
+
+    @contextlib.contextmanager
+    def ready(*_: object) -> Iterator[Reached]:
+        yield Reached("tcp://127.0.0.1:1")
+
+    def evaluate(during: Callable[[], None]) -> Any:
+        def play(
+            _session: object, _threads: int, directory: Path, progress: processes.PlayProgress, _shell: object
+        ) -> Played:
+            during()
+            progress(FRAMES, FRAMES, 2, 1)
+            return played(directory)
+
+        monkeypatch.setattr(processes, "server", ready)
+        monkeypatch.setattr(processes, "relay", lambda _link, upstream, *_: contextlib.nullcontext(Reached(upstream)))
+        monkeypatch.setattr(processes, "play", play)
+        monkeypatch.setattr(job, "find_references", lambda *_: job.References([BOX] * FRAMES, "model"))
+        console = Console(file=(tmp_path / "said.txt").open("w"), width=120)
+        place = RunDirectory(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
+        try:
+            with place.summary_on_failure():
+                job.evaluate(config, place, Terminal(console))
+        finally:
+            console.file.close()
+        store = Store(config.mlflow.tracking_uri, "evaluation", folder / "artifacts")
+        (latest, *_) = store.client.search_runs([store.experiment_id], order_by=["attributes.start_time DESC"])
+        return store, latest
+
+    return evaluate
+
+
+def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path) -> None:
+    store, latest = run(lambda: None)
+    assert latest.info.status == "FINISHED"
+    assert latest.data.metrics["rendering_f1"] == pytest.approx(2 * 15 / (2 * 15 + 5))
+    assert latest.data.metrics["inference_f1"] == 1.0
+    assert latest.data.metrics["lost_offloads"] == 1
+    assert latest.data.params["policy.quality"] == "95"
+    tags = latest.data.tags
+    wanted = {"clip": "clip", "trace": "constant_12", "policy": "trackb2b", "clock": "realtime", "link": "emulated"}
+    assert {key: tags[key] for key in wanted if key != "trace"} == {k: v for k, v in wanted.items() if k != "trace"}
+    for key in (
+        "git_commit",
+        "config_hash",
+        "trace",
+        "transport",
+        "host.cpu",
+        "stand_in.model",
+        "stand_in.link",
+        "sweep",
+    ):
+        assert tags[key]
+    assert "stand_in.video" not in tags  # the user's own footage stands for nothing
+    artifacts = {f.path for f in store.client.list_artifacts(latest.info.run_id)}
+    pictures = {"latency.png", "rendering_f1.png", "rendered.png", "rendered.mp4"}
+    assert artifacts >= pictures | {"config.yaml", "frames.parquet", "offloads.parquet"}
+    curve = store.client.get_metric_history(latest.info.run_id, "rendering_f1_per_s")
+    assert [point.step for point in curve] == [0, 1]
+    said = (tmp_path / "said.txt").read_text()
+    for words in ("rendering F1", "0.857", "1 of 2 offloads lost", "rendered.mp4", "stand-in model"):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError("broken"), "FAILED"), (UserError("yours"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_run_that_ends_early_says_how(
+    run: Callable[..., Any], config: EvaluationConfig, folder: Path, tmp_path: Path, error: BaseException, status: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(fail)
+    store = Store(config.mlflow.tracking_uri, "evaluation", folder / "artifacts")
+    (latest, *_) = store.client.search_runs([store.experiment_id], order_by=["attributes.start_time DESC"])
+    assert latest.info.status == status
+    assert not store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'")
+    (summary,) = read_summaries(tmp_path / "sweep")
+    assert summary["status"] == status
+    assert summary["error"] == str(error)
+
+
+def test_the_comparison_has_a_row_a_run_and_says_what_failed(tmp_path: Path) -> None:
+    for number, policy in enumerate(("back2back", "trackb2b", "nope")):
+        place = RunDirectory(tmp_path / str(number), tmp_path, number, ("trace=4g", f"policy={policy}"))
+        if policy == "nope":
+            with contextlib.suppress(UserError), place.summary_on_failure():
+                raise UserError("no such\npolicy")
+        else:
+            place.write_summary("FINISHED", {"rendering_f1": 0.25 * (number + 1), "e2e_latency_s_median": 0.5})
+    path = tmp_path / "table.txt"
+    with path.open("w") as file:
+        Terminal(Console(file=file)).comparison(read_summaries(tmp_path), tmp_path)
+    lines = path.read_text().splitlines()
+    rows = {words[0]: words for words in map(str.split, lines) if words}
+    assert rows["back2back"][1] == "0.250"
+    assert rows["trackb2b"][1:4] == ["0.500", "-", "500"]
+    assert rows["nope"][1] == "failed"
+    assert any(line.endswith("policy=nope: no such policy") for line in lines)
+    assert not any("4g" in line for line in lines[:5])  # the same in every run
+
+
+def test_summaries_are_small_json(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).write_summary("FINISHED", {"rendering_f1": 1.0}, run_id="x")
+    assert json.loads((tmp_path / "summary.json").read_text())["run_id"] == "x"
+
+
+def test_a_warning_while_planning_finds_its_log(
+    config: EvaluationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra's log file is opened at the first line, which may come before any process has made the folder."""
+
+    def plan(*_: object) -> None:
+        assert (tmp_path / "run" / "logs").is_dir()
+        raise UserError("far enough")
+
+    monkeypatch.setattr(job, "make_plan", plan)
+    with pytest.raises(UserError, match="far enough"):
+        job.evaluate(config, RunDirectory(tmp_path / "run"), Terminal(Console(file=io.StringIO())))

@@ -1,0 +1,112 @@
+"""Link and client as processes, in front of a real server without a model."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.server.blob_server import GEOMETRY
+from tests.server.conftest import blob_server
+from vitmalis.client.session import ClientSession
+from vitmalis.errors import UserError
+from vitmalis.network.traces.io import constant_trace, load_trace
+from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.supervisor import SupervisedProcess
+
+FPS, FRAMES = 20.0, 60
+LINK = {"name": "emulated", "transport": "ideal", "queue_bytes": 262144}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
+    path = tmp_path_factory.mktemp("clip") / "red.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=int(FPS))
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        for i in range(FRAMES):
+            image = np.full((192, 320, 3), 90, np.uint8)
+            cv2.rectangle(image, (40 + 2 * i, 64), (104 + 2 * i, 128), (235, 20, 20), -1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(stream.encode())
+    return VideoSpec("red", str(path), FPS, 0, FRAMES, 320, 192)
+
+
+def session_at(address: str, video: VideoSpec, folder: Path) -> ClientSession:
+    return ClientSession(video, address, str(folder), GEOMETRY, policy="trackb2b", offload_timeout_s=1.0, drain_s=0.5)
+
+
+def kills_at(frame: int, *processes: SupervisedProcess) -> processes.PlayProgress:
+    """Progress that kills processes at a frame."""
+
+    def progress(done: int, total: int, offloads: int, lost: int) -> None:
+        if done == frame:
+            assert offloads > 0
+            for process in processes:
+                os.kill(process.pid, signal.SIGKILL)
+
+    return progress
+
+
+def assert_all_rendered(played: processes.Played) -> None:
+    assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
+    assert [offload.offload_id for offload in played.offloads] == list(range(len(played.offloads)))
+    assert played.offloads[0].status == "ok"
+
+
+def test_a_server_that_dies_costs_offloads_and_not_the_run(video: VideoSpec, tmp_path: Path) -> None:
+    with (
+        SupervisedProcess(lambda _: blob_server(tmp_path), restart=False) as server,
+        processes.relay(LINK, server.facts["ready"], constant_trace(8.0, 20.0), tmp_path) as link,
+    ):
+        assert server.deaths == []
+        session = session_at(link.address, video, tmp_path)
+        played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 2, server))
+        assert server.deaths == ["killed by SIGKILL"]
+    assert_all_rendered(played)
+    assert played.frames[-1].source == "tracker"  # the last result is carried on
+    assert {offload.status for offload in played.offloads} - {"ok"}
+
+
+def test_server_and_relay_that_die_are_started_again_where_they_were(video: VideoSpec, tmp_path: Path) -> None:
+    with (
+        SupervisedProcess(lambda facts: blob_server(tmp_path, facts.get("ready", "tcp://127.0.0.1:0"))) as server,
+        processes.relay(LINK, server.facts["ready"], constant_trace(8.0, 20.0), tmp_path) as link,
+    ):
+        assert link.process is not None
+        session = session_at(link.address, video, tmp_path)
+        played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 4, server, link.process))
+        assert (server.deaths, link.deaths) == (["killed by SIGKILL"], ["killed by SIGKILL"])
+        first, *later = re.findall(r"trace clock 0 is (\S+)", (tmp_path / "logs" / "relay.log").read_text())
+        assert link.process.facts["trace_origin_s"] == pytest.approx(float(first), abs=1e-6)
+        assert later == []  # the second went on with the first one's clock
+    assert_all_rendered(played)
+    after = [offload for offload in played.offloads if offload.frame_index > FRAMES // 2]
+    assert "ok" in {offload.status for offload in after}
+
+
+def test_without_emulation_the_client_is_sent_to_the_server(tmp_path: Path) -> None:
+    with processes.relay({"name": "none"}, "tcp://127.0.0.1:5", constant_trace(8.0, 20.0), tmp_path) as link:
+        assert link.address == "tcp://127.0.0.1:5"
+
+
+def test_a_client_that_cannot_start_says_why(video: VideoSpec, tmp_path: Path) -> None:
+    session = ClientSession(video, "tcp://127.0.0.1:9", str(tmp_path), GEOMETRY, connect_timeout_s=0.2)
+    with pytest.raises(UserError, match=r"the client did not start .*127\.0\.0\.1:9 did not answer"):
+        processes.play(session, 1, tmp_path, lambda *_: None)
+
+
+def test_a_trace_is_written_in_the_form_that_loses_nothing(tmp_path: Path) -> None:
+    plain = constant_trace(8.0, 20.0)
+    assert processes.write_trace(plain, tmp_path).name == "trace.csv"
+    (tmp_path / "mine").write_text("1\n3\n3\n10\n")
+    exact = load_trace(tmp_path / "mine", rtt_ms=30.0)
+    back = load_trace(processes.write_trace(exact, tmp_path), rtt_ms=30.0)
+    np.testing.assert_array_equal(back.delivery_opportunities_ms(), exact.delivery_opportunities_ms())

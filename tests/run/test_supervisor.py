@@ -1,0 +1,107 @@
+"""Processes that die and are started again, or given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.process import Child
+from vitmalis_jobs.run.supervisor import MAX_FAILURES, Facts, SupervisedProcess
+
+PATIENCE_S = 30.0
+SERVE = """
+import json, sys, time
+print(json.dumps({"ready": sys.argv[1], "life": int(sys.argv[2])}), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module `lives` that announces its arguments and waits."""
+    path = tmp_path / "lives.py"
+    path.write_text(SERVE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return path
+
+
+def child(folder: Path, facts: Facts) -> Child:
+    return Child("lives", "lives", [facts.get("ready", "first"), str(facts.get("life", 0) + 1)], folder / "log")
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_each_life_knows_of_the_one_before(module: Path, tmp_path: Path) -> None:
+    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as watched:
+        pids = []
+        for life in (1, 2, 3):
+            until(lambda life=life: watched.facts["life"] == life)  # type: ignore[misc]
+            assert watched.facts["ready"] == "first"
+            pids.append(watched.pid)
+            if life < 3:
+                os.kill(watched.pid, signal.SIGKILL)
+        assert len(set(pids)) == 3
+    assert watched.deaths == ["killed by SIGKILL"] * 2  # the end that was asked for is none
+    assert watched.sequel == " and was started again"
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_without_restart_the_end_is_only_noted(module: Path, tmp_path: Path) -> None:
+    with SupervisedProcess(lambda facts: child(tmp_path, facts), restart=False) as watched:
+        os.kill(watched.pid, signal.SIGTERM)
+        until(lambda: bool(watched.deaths))
+    assert watched.deaths == ["killed by SIGTERM"]
+    assert watched.sequel == ""
+
+
+def test_what_cannot_start_again_is_given_up(module: Path, tmp_path: Path) -> None:
+    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as watched:
+        module.write_text("raise SystemExit('error: no room')")
+        os.kill(watched.pid, signal.SIGKILL)
+        until(lambda: not watched._thread.is_alive())
+        assert "did not start (exit 1): no room" in watched.given_up
+        assert "did not start again" in watched.sequel
+    assert (tmp_path / "log").read_text().count("no room") == MAX_FAILURES
+
+
+def test_what_does_not_start_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the nothing did not start"):
+        SupervisedProcess(lambda _: Child("nothing", "no_such_module_here", [], tmp_path / "log"))
+
+
+def test_stop_does_not_wait_for_a_start_that_hangs(module: Path, tmp_path: Path) -> None:
+    watched = SupervisedProcess(lambda facts: child(tmp_path, facts))
+    module.write_text("import sys; sys.stdin.read()")  # never says that it is ready
+    first = watched.pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: watched.pid != first)
+    hanging = watched.pid
+    stopping = threading.Thread(target=watched.stop)
+    stopping.start()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
+    assert not psutil.pid_exists(hanging)
+
+
+def test_stop_in_the_middle_of_a_restart_leaves_nothing(module: Path, tmp_path: Path) -> None:
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    watched = SupervisedProcess(lambda facts: child(tmp_path, facts))
+    os.kill(watched.pid, signal.SIGKILL)
+    until(lambda: bool(watched.deaths))
+    watched.stop()
+    left = [each for each in psutil.Process().children(recursive=True) if each.pid not in before]
+    assert [each for each in left if sys.executable in each.cmdline()] == []

@@ -1,0 +1,118 @@
+"""Every cache misses when code that matters changes, and hits when a comment or an unrelated module does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vitmalis import fingerprint
+from vitmalis.fingerprint import SOURCES, code_fingerprint, digest, imported_modules
+from vitmalis_jobs.common.latency_tables import MEASURED_BY
+from vitmalis_jobs.run.fingerprint import RUN_MODULES
+
+DETECTOR = "vitmalis.detector.detector"
+CACHES = {
+    "references": ("vitmalis.references", DETECTOR),
+    "inference": ("vitmalis.virtual.server", DETECTOR),
+    "tables": (MEASURED_BY,),
+    "runs": RUN_MODULES,
+}
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of our packages that a test may edit."""
+    for package in fingerprint.PACKAGES:
+        for path in (SOURCES / package).rglob("*.py"):
+            copy = tmp_path / path.relative_to(SOURCES)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    monkeypatch.setattr(fingerprint, "SOURCES", tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """As a new process would start: fingerprints are read once in a process."""
+    code_fingerprint.cache_clear()
+    fingerprint._source.cache_clear()
+    fingerprint._path.cache_clear()
+
+
+def caches() -> dict[str, str]:
+    forget()
+    return {name: code_fingerprint(*modules) for name, modules in CACHES.items()}
+
+
+@pytest.mark.parametrize(
+    ("module", "missed"),
+    [
+        ("vitmalis/types.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/video/spec.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/detector/postprocess.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/detector/vit.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/references.py", {"references", "runs"}),
+        ("vitmalis/codec/packing.py", {"inference", "tables", "runs"}),
+        ("vitmalis/network/wire/messages.py", {"inference", "runs"}),
+        ("vitmalis/server/decoding.py", {"inference", "runs"}),
+        ("vitmalis/server/worker.py", {"runs"}),
+        ("vitmalis/client/machine.py", {"runs"}),
+        ("vitmalis/network/emulation/link.py", {"runs"}),
+        ("vitmalis/network/emulation/relay.py", {"runs"}),
+        ("vitmalis_jobs/profiling/latency/stages.py", {"tables"}),
+        ("vitmalis_jobs/evaluation/prune.py", set()),
+        ("vitmalis/video/fetch.py", set()),
+    ],
+)
+def test_a_changed_statement_makes_the_caches_miss_that_depend_on_it(
+    sources: Path, module: str, missed: set[str]
+) -> None:
+    before = caches()
+    with (sources / module).open("a") as file:
+        file.write("\nCHANGED = 1\n")
+    after = caches()
+    assert {name for name in CACHES if before[name] != after[name]} == missed
+
+
+def test_comments_and_docstrings_do_not_count(sources: Path) -> None:
+    before = caches()
+    for path in sources.rglob("*.py"):
+        path.write_text(path.read_text() + "\n# a remark\n")
+    path = sources / "vitmalis" / "types.py"
+    path.write_text(path.read_text().replace('"""', '"""Other words. ', 1))
+    assert caches() == before
+
+
+def test_the_version_of_an_imported_library_counts(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = caches()
+    real = fingerprint._version
+    monkeypatch.setattr(fingerprint, "_version", lambda name: "0.0" if name == "torch" else real(name))
+    assert all(after != before[name] for name, after in caches().items())
+
+
+def test_imports_are_followed_through_packages_functions_and_relative_names(sources: Path) -> None:
+    (sources / "vitmalis" / "one.py").write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from vitmalis import metrics\n"
+        "def call():\n    from . import two\n"
+    )
+    (sources / "vitmalis" / "two.py").write_text("import vitmalis.errors as e\nimport numpy\n")
+    forget()
+    assert imported_modules("vitmalis.one") == ["vitmalis", "vitmalis.errors", "vitmalis.one", "vitmalis.two"]
+    assert imported_modules("tests.somewhere") == []
+
+
+def test_a_set_in_the_code_has_one_fingerprint_in_every_process() -> None:
+    first, second = frozenset(("a", "b", "c")), frozenset(("c", "b", "a"))
+    assert (
+        fingerprint._constant((first, 1)) == fingerprint._constant((second, 1)) != fingerprint._constant((first, 1.0))
+    )
+
+
+def test_a_digest_depends_on_the_order_of_what_it_is_made_of() -> None:
+    assert digest([1, "a"]) == digest([1, "a"]) != digest(["a", 1])
+    assert len(digest({})) == 64

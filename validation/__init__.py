@@ -1,0 +1,3 @@
+"""Checks the system: `python -m validation.NAME` runs the installed module `vitmalis_jobs.validation.NAME`."""
+
+from vitmalis_jobs.validation import __path__ as __path__
