@@ -8,7 +8,12 @@ import av
 import pytest
 
 from tests.evaluation.tiny_sweep import FPS, FRAMES, make_clip
-from vitmalis_jobs.validation.soak import drift_frames, growth_mb, loop_clip
+from vitmalis.client.events import Render, Source
+from vitmalis.client.recorder import Recorder
+from vitmalis.regions import ModelGeometry
+from vitmalis.types import Detections
+from vitmalis_jobs.run.processes import Played
+from vitmalis_jobs.validation.soak import drift_frames, growth_mb, loop_clip, memory_result, played_result
 
 
 def test_a_clip_is_repeated_whole_until_it_is_long_enough(tmp_path: Path) -> None:
@@ -22,6 +27,24 @@ def test_a_clip_is_repeated_whole_until_it_is_long_enough(tmp_path: Path) -> Non
     assert [round(frame.time * FPS) for frame in frames] == list(range(3 * FRAMES))
     for index in (0, FRAMES, 3 * FRAMES - 1):
         assert (frames[index].to_ndarray(format="rgb24") == once[index % FRAMES]).all()
+
+
+def test_frames_that_the_camera_lost_are_counted_and_do_not_count_as_pacing() -> None:
+    """Frames of a real recorder at 20 FPS: the camera lags 1 % of each frame interval, and loses the last 40 of 200."""
+    recorder = Recorder(1 / 20, ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4))
+    for index in range(200):
+        if index < 160:
+            recorder.captured(index, index / 20 * 1.01)
+        recorder.rendered(Render(index, Detections.empty(), Source.NONE, -1, -1), index / 20)
+    result = played_result(Played(recorder.frames(), recorder.offloads()), fps=20.0)
+    assert (result["frames"], result["frames_lost_by_camera"]) == (200, 40)
+    # Median lag of frames 144 to 159 less that of frames 0 to 15, in frames.
+    assert result["drift_frames"] == pytest.approx(0.01 * (151.5 - 7.5))
+
+
+def test_a_process_without_samples_has_no_growth() -> None:
+    rows = [{"time_s": 5.0 * step, "client": 100.0 + step} for step in range(12)]
+    assert memory_result(rows) == {"client_growth_mb": 8.0, "client_mb": 111.0, "relay_mb": 0.0, "server_mb": 0.0}
 
 
 def test_growth_is_from_the_second_sixth_to_the_last() -> None:

@@ -21,6 +21,7 @@ import av
 import numpy as np
 import psutil
 
+from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
@@ -124,23 +125,34 @@ def endure(minutes: float, folder: Path, overrides: Sequence[str]) -> dict[str, 
             over.set()
             watcher.join()
     _keep(rows, folder)
-    captured = [frame for frame in played.frames if frame.capture_time_s is not None]
-    times_s = [frame.capture_time_s or 0.0 for frame in captured]
     return {
         "minutes": minutes,
-        "frames": len(played.frames),
-        "frames_lost_by_camera": len(played.frames) - len(captured),
-        "offloads": len(played.offloads),
-        "offloads_lost": sum(offload.status != "ok" for offload in played.offloads),
-        **{
-            f"{name}_growth_mb": round(growth_mb(rows, name), 1)
-            for name in PROCESSES
-            if any(name in row for row in rows)
-        },
-        **{f"{name}_mb": round(max(row.get(name, 0.0) for row in rows), 1) for name in PROCESSES},
-        "drift_frames": round(drift_frames(times_s, [frame.frame_index for frame in captured], plan.clip.fps), 3),
+        **played_result(played, plan.clip.fps),
+        **memory_result(rows),
         "log_bytes": sum(path.stat().st_size for path in (folder / "logs").glob("*.log")),
     }
+
+
+def played_result(played: processes.Played, fps: float) -> dict[str, Any]:
+    """Counts of frames and offloads, and the drift of the camera over the frames that were captured."""
+    metrics = summarise(played.frames, played.offloads, references=None)
+    captured = [frame for frame in played.frames if frame.captured]  # the times of lost frames are nominal
+    times_s, indices = ([getattr(frame, name) for frame in captured] for name in ("capture_time_s", "frame_index"))
+    return {
+        "frames": int(metrics["frames"]),
+        "frames_lost_by_camera": int(metrics["lost_frames"]),
+        "offloads": int(metrics["offloads"]),
+        "offloads_lost": int(metrics["lost_offloads"]),
+        "drift_frames": round(drift_frames(times_s, indices, fps), 3),
+    }
+
+
+def memory_result(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Growth and peak of the resident memory of each process, MB; no growth of a process without samples."""
+    sampled = [name for name in PROCESSES if any(name in row for row in rows)]
+    growth = {f"{name}_growth_mb": round(growth_mb(rows, name), 1) for name in sampled}
+    peaks = {f"{name}_mb": round(max(row.get(name, 0.0) for row in rows), 1) for name in PROCESSES}
+    return growth | peaks
 
 
 def _keep(rows: Sequence[dict[str, float]], folder: Path) -> None:
