@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -202,6 +203,65 @@ def test_frames_of_several_clients_are_inferred_together_where_they_are_alike(
             client.close()
     assert detector.batches == [3]  # the mixed-resolution frame waits for its turn
     assert service.counts == {"served": 5}
+
+
+def blank(red: int, green: int, blue: int) -> bytes:
+    return encode_jpeg(np.full((SIZE[1], SIZE[0], 3), (red, green, blue), np.uint8), 90)
+
+
+@pytest.fixture
+def batch_of_three(server_address: str, detector: BlobDetector) -> Iterator[list[ClientEndpoint]]:
+    """Three clients whose offloads are inferred as one batch (red, blue, red) once the gate opens."""
+    first, *clients = (ClientEndpoint(f"client {number}") for number in range(4))
+    with ExitStack() as stack:
+        for client in (first, *clients):
+            stack.enter_context(client)
+            client.connect(server_address)
+            next_event(client, Connected)
+        detector.gate.clear()
+        detector.entered.clear()
+        first.send_offload(offload(1), jpeg())
+        assert detector.entered.wait(PATIENCE_S)  # the worker is busy: what comes now waits and is taken together
+        for client, payload in zip(clients, (jpeg(), blank(0, 0, 200), jpeg()), strict=True):
+            client.send_offload(offload(1), payload)
+            client.ping(1)  # answered by the receiving thread, after the offload was queued
+            next_event(client, PongReceived)
+        yield clients
+
+
+def only_answer(client: ClientEndpoint) -> ResultReceived | FailureReceived:
+    """The answer to an offload, after which the next thing that arrives is the answer to a later ping."""
+    answer = next_events(client, 1)[0]
+    client.ping(2)
+    next_event(client, PongReceived)
+    assert isinstance(answer, ResultReceived | FailureReceived), answer
+    return answer
+
+
+def test_each_client_of_a_batch_gets_one_answer_when_one_of_them_cannot_be_packed(
+    batch_of_three: list[ClientEndpoint], detector: BlobDetector, service: Service
+) -> None:
+    detector.gate.set()
+    before, failed, after = map(only_answer, batch_of_three)
+    assert isinstance(failed, FailureReceived)
+    assert failed.reason == "inference failed: ProtocolError: scores outside 0..1"
+    for answer in (before, after):
+        assert isinstance(answer, ResultReceived)
+        np.testing.assert_allclose(answer.detections.boxes_xyxy, [RED_BOX], atol=1)
+    assert detector.batches == [3]
+    assert service.counts == {"served": 3, "failed": 1}
+
+
+def test_a_detector_that_forgets_a_frame_of_a_batch_fails_all_of_it_once(
+    batch_of_three: list[ClientEndpoint], detector: BlobDetector, service: Service
+) -> None:
+    detector.forgets_last = True
+    detector.gate.set()
+    for client in batch_of_three:
+        answer = only_answer(client)
+        assert isinstance(answer, FailureReceived)
+        assert answer.reason == "inference failed: RuntimeError: the detector answered 2 of 3 frames"
+    assert service.counts == {"served": 1, "failed": 3}
 
 
 def test_clients_do_not_share_state(connected: ClientEndpoint, server_address: str) -> None:

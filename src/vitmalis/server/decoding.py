@@ -98,14 +98,30 @@ def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_p
 
 
 def infer(detector: DetectorLike, frames: Sequence[Decoded]) -> list[Detections]:
-    """Boxes of each frame, in pixels of the sent one; several frames must be alike (`batch_key`)."""
+    """Detect in several frames that are alike (`batch_key`) as one batch.
+
+    Returns:
+        Detections of each frame, in pixels of the sent one.
+
+    Raises:
+        RuntimeError: the detector answered another number of frames.
+    """
     first = frames[0]
     if first.mask is None:
         images = [frame.pixels for frame in frames]
-        return [detector.detect(images[0])] if len(images) == 1 else detector.detect_each(images)
+        found = [detector.detect(images[0])] if len(images) == 1 else detector.detect_each(images)
+    else:
+        found = _infer_patches(detector, frames, first.mask)
+    if len(found) != len(frames):
+        raise RuntimeError(f"the detector answered {len(found)} of {len(frames)} frames")
+    return found
+
+
+def _infer_patches(detector: DetectorLike, frames: Sequence[Decoded], first_mask: BoolMask) -> list[Detections]:
+    first = frames[0]
     point = first.offload.restoration_point
     if len(frames) == 1:
-        return [detector.detect_patches(first.pixels, first.image_size, first.mask, point)]
+        return [detector.detect_patches(first.pixels, first.image_size, first_mask, point)]
     masks = [frame.mask for frame in frames if frame.mask is not None]
     return detector.detect_patches_each([frame.pixels for frame in frames], first.image_size, masks, point)
 

@@ -15,6 +15,7 @@ from vitmalis.network.wire.messages import Failure, Offload, Result
 from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.decoding import Decoded, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
+from vitmalis.types import Detections
 
 _log = logging.getLogger(__name__)
 _WARM_UP_SHAPE = (540, 960, 3)
@@ -112,7 +113,7 @@ class Worker:
         return batch_key(first.offload, geometry) == batch_key(other.offload, geometry)
 
     def _serve(self, jobs: Sequence[Job]) -> Iterator[Answer]:
-        """Decode and infer; whatever goes wrong with a frame is told to its sender and does not end the server."""
+        """Decode and infer; yield exactly one answer per job, whatever goes wrong with a frame."""
         decoded: list[tuple[Job, Decoded, Result]] = []
         for job in jobs:
             start_s = time.monotonic()
@@ -120,6 +121,9 @@ class Worker:
                 frame = decode_offload(self._detector.geometry, job.offload, job.jpeg, self._max_pixels)
             except ValueError as error:
                 yield Answer(job, Failure.of(job.offload.seq, str(error)))
+                continue
+            except Exception as error:
+                yield _failure(job, "decoding", error)
                 continue
             decode_s = time.monotonic() - start_s
             waited_s = start_s - job.received_s
@@ -132,11 +136,25 @@ class Worker:
         start_s = time.monotonic()
         try:
             found = infer(self._detector, [frame for _, frame, _ in decoded])
-            inference_s = time.monotonic() - start_s
-            for (job, _, result), detections in zip(decoded, found, strict=True):
-                told = msgspec.structs.replace(result, count=len(detections), inference_s=inference_s)
-                yield Answer(job, told, pack_detections(detections))
         except Exception as error:
-            _log.exception("inference failed")
-            for job, _, result in decoded:
-                yield Answer(job, Failure.of(result.seq, f"inference failed: {type(error).__name__}: {error}"))
+            for job, _, _ in decoded:
+                yield _failure(job, "inference", error)
+            return
+        inference_s = time.monotonic() - start_s
+        for (job, _, result), detections in zip(decoded, found, strict=True):
+            yield _packed(job, msgspec.structs.replace(result, inference_s=inference_s), detections)
+
+
+def _packed(job: Job, result: Result, detections: Detections) -> Answer:
+    """The answer with its payload, or a failure where the detections cannot be sent."""
+    try:
+        payload = pack_detections(detections)
+    except ValueError as error:
+        return _failure(job, "inference", error)
+    return Answer(job, msgspec.structs.replace(result, count=len(detections)), payload)
+
+
+def _failure(job: Job, stage: str, error: Exception) -> Answer:
+    """The answer that a stage failed; the server's log gets the traceback."""
+    _log.error("%s failed", stage, exc_info=error)
+    return Answer(job, Failure.of(job.offload.seq, f"{stage} failed: {type(error).__name__}: {error}"))
