@@ -7,20 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
-"""Okabe and Ito's palette: told apart by colour-blind readers and in grey."""
 
 
 def emit(result: dict[str, Any], path: Path) -> None:
@@ -53,29 +46,6 @@ def _shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def canvas(title: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure without pyplot (no global state, no display) with so many panels side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4 if panels == 1 else 5.2 * panels, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for own in axes:
-        own.grid(alpha=0.25)
-        own.set_axisbelow(True)
-        own.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Store a figure as its suffix says."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    say(f"plot: {path}")
 
 
 def listed(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], list[Any]]:

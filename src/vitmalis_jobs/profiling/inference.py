@@ -25,7 +25,8 @@ from vitmalis.detector.flops import VitCost, vit_cost
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
-from vitmalis_jobs.common.job_output import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
+from vitmalis_jobs.common.job_output import check_positive, emit, listed, say, show_table
+from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
 
@@ -193,13 +194,14 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for point in sorted({row["restoration_point"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["restoration_point"] == point]
         shares = [0.0, *(row["downsampled_share"] for row in rows)]
-        colour = COLOURS[point % len(COLOURS)]
-        axes.plot(shares, [1.0, *(row["time_ratio"] for row in rows)], "o-", color=colour, ms=4, label=f"{point}")
-        axes.plot(shares, [1.0, *(row["flop_ratio"] for row in rows)], "--", color=colour, lw=1)
+        own = colour(point)
+        axes.plot(shares, [1.0, *(row["time_ratio"] for row in rows)], "o-", color=own, ms=4, label=f"{point}")
+        axes.plot(shares, [1.0, *(row["flop_ratio"] for row in rows)], "--", color=own, lw=1)
     axes.plot([], [], "--", color="#666666", lw=1, label="FLOPs")
     axes.set(xlabel="share of regions downsampled", ylabel="time of the backbone, relative to none", ylim=(0, None))
     axes.legend(title="restoration point", frameon=False, fontsize=8)
     save_figure(figure, path)
+    say(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

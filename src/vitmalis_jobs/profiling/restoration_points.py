@@ -31,7 +31,8 @@ from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video
-from vitmalis_jobs.common.job_output import COLOURS, canvas, check_positive, emit, listed, save_figure, say, show_table
+from vitmalis_jobs.common.job_output import check_positive, emit, listed, say, show_table
+from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
 from vitmalis_jobs.common.progress import Reporter
 
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
@@ -214,19 +215,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Time and F1 over restoration points: a line for each clip, thick for all; crosses for uniform downsampling."""
-    figure, axes = canvas(f"{result['model']}: object-free regions downsampled by 2 (paper, Fig. 5)", panels=2)
+    figure, axes = canvas(f"{result['model']}: object-free regions downsampled by 2 (paper, Fig. 5)", columns=2)
     share = max(row["share"] for row in result["rows"] if row["regions"] == "object-free")
     mixed = [row for row in result["rows"] if row["regions"] == "object-free" and row["share"] == share]
     uniform = {row["clip"]: row for row in result["rows"] if row["regions"] == "uniform"}
     clips = [*(clip for clip in uniform if clip != ALL), ALL]
     for position, clip in enumerate(clips):
-        colour = COLOURS[0] if clip == ALL else COLOURS[1 + position % (len(COLOURS) - 1)]
-        style: dict[str, Any] = {"color": colour, "lw": 2.4 if clip == ALL else 1.2, "ms": 4}
+        own_colour = BLACK if clip == ALL else colour(position)
+        style: dict[str, Any] = {"color": own_colour, "lw": 2.4 if clip == ALL else 1.2, "ms": 4}
         rows = [row for row in mixed if row["clip"] == clip]
         points = [row["restoration_point"] for row in rows]
         for own, key in zip(axes, ("time_ratio", "f1"), strict=True):
             own.plot(points, [row[key] for row in rows], "o-", label=clip, **style)
-            own.plot(uniform[clip]["restoration_point"], uniform[clip][key], "x", color=colour, ms=7)
+            own.plot(uniform[clip]["restoration_point"], uniform[clip][key], "x", color=own_colour, ms=7)
     axes[0].set(ylabel="inference time, relative to the full model", ylim=(0, None))
     axes[1].set(ylabel="F1 against the full model", ylim=(0, 1.02))
     axes[1].plot([], [], "x", color="#666666", label="all regions")
@@ -235,6 +236,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         own.set_xlabel("restoration point (subset)")
         own.set_xticks(sorted({row["restoration_point"] for row in mixed}))
     save_figure(figure, path)
+    say(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

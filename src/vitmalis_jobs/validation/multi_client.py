@@ -26,8 +26,9 @@ from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Step, Terminal
-from vitmalis_jobs.common.job_output import COLOURS, canvas, save_figure
+from vitmalis_jobs.common.job_output import say
 from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed, flat
 from vitmalis_jobs.run.evaluate import References, find_references
@@ -168,7 +169,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """E2E latency and rendering F1 of each client against their number."""
-    figure, panels = canvas("several clients on one server", 2)
+    figure, panels = canvas("several clients on one server", columns=2)
     batches = sorted({row["max_batch"] for row in rows})
     for ax, name, scale, label in zip(
         panels,
@@ -177,13 +178,20 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         ("median E2E latency, ms", "rendering F1"),
         strict=True,
     ):
-        for colour, max_batch in zip(COLOURS[1:], batches, strict=False):
+        for position, max_batch in enumerate(batches):
             own = [row for row in rows if row["max_batch"] == max_batch]
             points = [(row["clients"], scale * row[name]) for row in own]
-            ax.plot(*zip(*points, strict=True), "o", color=colour, alpha=0.6, label=f"batches of at most {max_batch}")
+            ax.plot(
+                *zip(*points, strict=True),
+                "o",
+                color=colour(position),
+                alpha=0.6,
+                label=f"batches of at most {max_batch}",
+            )
         ax.set(xlabel="clients", ylabel=label, ylim=(0, None))
         ax.legend()
     save_figure(figure, path)
+    say(f"plot: {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:

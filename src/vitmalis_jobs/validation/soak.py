@@ -25,7 +25,8 @@ from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.job_output import COLOURS, canvas, emit, save_figure
+from vitmalis_jobs.common.job_output import emit, say
+from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
@@ -162,13 +163,14 @@ def _keep(rows: Sequence[dict[str, float]], folder: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     figure, (ax,) = canvas("resident memory")
-    for colour, name in zip(COLOURS[1:], PROCESSES, strict=False):
+    for position, name in enumerate(PROCESSES):
         own = [(row["time_s"] / 60, row[name]) for row in rows if name in row]
         if own:
-            ax.plot(*zip(*own, strict=True), color=colour, label=name)
+            ax.plot(*zip(*own, strict=True), color=colour(position), label=name)
     ax.set(xlabel="minutes", ylabel="MB", ylim=(0, None))
     ax.legend()
     save_figure(figure, folder / "memory.png")
+    say(f"plot: {folder / 'memory.png'}")
 
 
 def main(arguments: list[str] | None = None) -> int:

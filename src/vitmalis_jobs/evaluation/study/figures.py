@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by colour-blind readers.
-COLOURS = ("#999999", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442", "#000000")
-
 
 def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies: Sequence[str]) -> Path:
     """Fig. 8 (and 12 with ablations): distribution of rendering F1 over pairs, mean inference F1 with its deviation."""
-    figure, (cdf, box, bars) = _canvas(3)
+    figure, (cdf, box, bars) = _panels(3)
     for place, policy in enumerate(policies):
         _cdf(cdf, pairs[policy], policy, place)
     cdf.set(xlabel="rendering F1", ylabel="share of pairs", ylim=(0, 1.02))
@@ -29,7 +26,8 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
     _boxes(box, [pairs[policy] for policy in policies], policies, "rendering F1")
     means = [inference[policy].mean() for policy in policies]
     deviations = [inference[policy].std(ddof=0) for policy in policies]
-    bars.bar(range(len(policies)), means, yerr=deviations, color=_colours(policies), capsize=3)
+    colours = [colour(place) for place in range(len(policies))]
+    bars.bar(range(len(policies)), means, yerr=deviations, color=colours, capsize=3)
     bars.set(ylabel="inference F1, mean and deviation", ylim=(0, 1.05))
     _name(bars, policies)
     return _save(figure, folder / "fig8")
@@ -37,7 +35,7 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
 
 def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
     """Fig. 9: E2E latency, network and inference of all offloads, and the interval between them."""
-    figure, axes = _canvas(4)
+    figure, axes = _panels(4)
     titles = {"e2e_latency_ms": "E2E latency, ms", "network_ms": "network, ms", "inference_ms": "inference, ms"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
         _boxes(ax, _columns(offloads, column, policies), policies, title)
@@ -51,7 +49,7 @@ def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Pat
 
 def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
     """Fig. 10: encoding and decoding."""
-    figure, axes = _canvas(2)
+    figure, axes = _panels(2)
     for ax, (column, title) in zip(axes, (("encode_ms", "encoding, ms"), ("decode_ms", "decoding, ms")), strict=True):
         _boxes(ax, _columns(offloads, column, policies), policies, title)
         ax.set_ylim(bottom=0)
@@ -64,52 +62,42 @@ def overhead(folder: Path, offloads: pd.DataFrame) -> Path | None:
     estimating = offloads.dropna(subset=["estimation_ms"])
     if estimating.empty:
         return None
-    figure, (ax,) = _canvas(1)
+    figure, (ax,) = _panels(1)
     _boxes(ax, [estimating[column].dropna() for column in names], list(names.values()), "ms an offload")
     return _save(figure, folder / "fig11")
 
 
 def breakdown(folder: Path, pairs: pd.DataFrame, policies: Sequence[str]) -> Path:
     """Mean rendering F1 of each clip and of each trace."""
-    figure, axes = _canvas(2)
+    figure, axes = _panels(2)
     for ax, level in zip(axes, ("clip", "trace"), strict=True):
         means = pairs.groupby(level=level).mean()
         for place, policy in enumerate(policies):
-            ax.plot(means[policy], range(len(means)), "o", color=COLOURS[place % len(COLOURS)], label=policy)
+            ax.plot(means[policy], range(len(means)), "o", color=colour(place), label=policy)
         ax.set_yticks(range(len(means)), means.index)
         ax.set(xlabel="mean rendering F1", title=f"by {level}")
-        ax.grid(axis="y", alpha=0.3)
     axes[0].legend(frameon=False, fontsize=8)
     return _save(figure, folder / "breakdown")
 
 
-def _canvas(panels: int) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * panels, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    return canvas(columns=count, size_in=(4.2 * count, 3.8))
 
 
 def _columns(offloads: pd.DataFrame, column: str, policies: Sequence[str]) -> list[pd.Series]:
     return [offloads.loc[offloads["policy"] == policy, column].dropna() for policy in policies]
 
 
-def _colours(policies: Sequence[str]) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(len(policies))]
-
-
 def _cdf(ax: Axes, values: pd.Series, label: str, place: int) -> None:
     ordered = np.sort(values.to_numpy(float))
     shares = np.arange(1, len(ordered) + 1) / max(1, len(ordered))
-    ax.step(ordered, shares, where="post", color=COLOURS[place % len(COLOURS)], label=label)
+    ax.step(ordered, shares, where="post", color=colour(place), label=label)
 
 
 def _boxes(ax: Axes, columns: Sequence[pd.Series], names: Sequence[str], title: str) -> None:
     drawn = ax.boxplot([column.to_numpy(float) for column in columns], showfliers=False, patch_artist=True)
-    for patch, colour in zip(drawn["boxes"], _colours(names), strict=True):
-        patch.set(facecolor=colour, alpha=0.6)
+    for place, patch in enumerate(drawn["boxes"]):
+        patch.set(facecolor=colour(place), alpha=0.6)
     for line in drawn["medians"]:
         line.set(color="black")
     ax.set(ylabel=title)
@@ -122,6 +110,5 @@ def _name(ax: Axes, names: Sequence[str], first: int = 0) -> None:
 
 def _save(figure: Figure, stem: Path) -> Path:
     for suffix in (".svg", ".png"):
-        with atomic_path(stem.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=110)
+        save_figure(figure, stem.with_suffix(suffix), dpi=110)
     return stem.with_suffix(".png")

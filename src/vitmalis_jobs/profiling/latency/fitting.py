@@ -9,13 +9,10 @@ from statistics import median
 import numpy as np
 
 from vitmalis.estimation.latency import InferenceFit
-from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 
 Durations = Mapping[tuple[int, int], Sequence[float]]
 """Seconds measured, by (restoration point, N_d)."""
-
-# Okabe and Ito's palette: told apart by colour-blind readers.
-_COLOURS = ("#999999", "#D55E00", "#E69F00", "#009E73", "#0072B2", "#CC79A7")
 
 
 def medians(durations: Durations, point: int) -> dict[int, float]:
@@ -41,27 +38,21 @@ def is_poor(fit: InferenceFit, durations: Durations, r2: float, residual: float)
 
 def draw_fits(path: Path, fits: Sequence[InferenceFit], durations: Durations, title: str) -> None:
     """One line a restoration point over its medians, single measurements behind; below, what the lines miss (PNG)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure, (above, below) = canvas(title, rows=2, size_in=(8, 6), sharex=True, height_ratios=(3, 1))
     for fit in fits:
         measured = medians(durations, fit.restoration_point)
-        colour = _COLOURS[fit.restoration_point % len(_COLOURS)]
+        own = colour(fit.restoration_point)
         counts, seconds = np.array(list(measured)), np.array(list(measured.values()))
         line = fit.intercept_s + fit.slope_s * counts
         for count in counts:
             values = durations.get((fit.restoration_point, int(count)), ())
-            above.plot([count] * len(values), [1e3 * value for value in values], ".", color=colour, alpha=0.3)
+            above.plot([count] * len(values), [1e3 * value for value in values], ".", color=own, alpha=0.3)
         label = f"point {fit.restoration_point}: R² {fit.r2:.3f}, residual {1e3 * fit.residual_s:.1f} ms"
-        above.plot(counts, 1e3 * seconds, "o", color=colour, label=label)
-        above.plot(counts, 1e3 * line, "-", color=colour)
-        below.plot(counts, 1e3 * (seconds - line), "o-", color=colour)
+        above.plot(counts, 1e3 * seconds, "o", color=own, label=label)
+        above.plot(counts, 1e3 * line, "-", color=own)
+        below.plot(counts, 1e3 * (seconds - line), "o-", color=own)
     below.axhline(0, color="black", linewidth=0.8)
-    above.set(ylabel="inference, ms", title=title, ylim=(0, None))
+    above.set(ylabel="inference, ms", ylim=(0, None))
     below.set(xlabel="downsampled regions N_d", ylabel="residual, ms")
     above.legend(frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)

@@ -12,14 +12,14 @@ from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
 from vitmalis.records import DecisionRecord, OffloadRecord
 from vitmalis.regions import Motion, RegionGrid, downsample_mask
 from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis_jobs.common.plotting import VERMILION, canvas, colour, save_figure
 from vitmalis_jobs.run.figures.region_overlay import region_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TAU_COLOURS = ("#0072B2", "#E69F00", "#009E73")
 _TAU_NAMES = ("nothing", "CMRs", "CMRs and SBRs")
-_CHOSEN, _DIM = "#D55E00", "#555555"
+_CHOSEN, _DIM = VERMILION, "#555555"
 _REASONS = {
     "only": "the only one on the frontier",
     "knee": "at the knee",
@@ -48,21 +48,15 @@ def draw_decision(
         reference: boxes to judge the result by; None leaves the actual F1 out.
         rule: how boxes are matched.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15.0, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    title = f"offload {decision.offload_id}, frame {decision.frame_index}"
+    figure, (left, right) = canvas(title, columns=2, size_in=(15.0, 5.6), width_ratios=(1.25, 1.0))
     left.imshow(draw_regions(image, grid, decision))
     left.set_axis_off()
     left.set_title(_inputs(decision), loc="left", fontsize=9)
     f1 = None if reference is None or offload.status != "ok" else match(offload.detections, reference, rule).f1
     _candidates(right, decision, offload.e2e_latency_s, f1)
     right.set_title(_outcome(decision, offload, f1), loc="left", fontsize=9, family="monospace")
-    figure.suptitle(f"offload {decision.offload_id}, frame {decision.frame_index}", fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord) -> RgbImage:
@@ -96,7 +90,7 @@ def _candidates(axes: Axes, decision: DecisionRecord, latency_s: float | None, f
     for tau in sorted(set(decision.tau_d)):
         of = tau_d == tau
         label = f"$\\tau_d$ = {tau}: {_TAU_NAMES[tau]}"
-        axes.scatter(latency_ms[of], accuracy[of], 14, _TAU_COLOURS[tau], alpha=0.55, linewidths=0, label=label)
+        axes.scatter(latency_ms[of], accuracy[of], 14, colour(tau), alpha=0.55, linewidths=0, label=label)
     frontier = list(decision.frontier)
     axes.plot(latency_ms[frontier], accuracy[frontier], "-", color=_DIM, lw=1, label="Pareto frontier")
     for index, marker, size, label in ((decision.knee, "D", 70, "knee"), (decision.chosen, "o", 150, "chosen")):
@@ -115,8 +109,6 @@ def _candidates(axes: Axes, decision: DecisionRecord, latency_s: float | None, f
     elif latency_s is not None:
         axes.axvline(latency_s * 1e3, color=_CHOSEN, ls=":", label="latency that came of it")
     axes.set(xlabel="E2E latency, ms (estimated)", ylabel="inference F1 (estimated)")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="best")
 
 

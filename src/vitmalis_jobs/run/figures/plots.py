@@ -1,10 +1,9 @@
-"""Pictures of a run's numbers: where the latency goes, and how rendering F1 develops."""
+"""Plots of a run's numbers: where the latency goes, and how rendering F1 develops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,26 +11,21 @@ from vitmalis.metrics import DEFAULT_RULE, MatchRule, f1_over_time
 from vitmalis.metrics.summary import STAGES
 from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import Detections
+from vitmalis_jobs.common.plotting import BLUE, GREEN, GREY, ORANGE, SKY_BLUE, VERMILION, YELLOW, canvas, save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey.
 _COLOURS = {
-    "encode_s": "#E69F00",
-    "uplink_s": "#56B4E9",
-    "queue_s": "#999999",
-    "decode_s": "#F0E442",
-    "inference_s": "#009E73",
-    "downlink_s": "#0072B2",
+    "encode_s": ORANGE,
+    "uplink_s": SKY_BLUE,
+    "queue_s": GREY,
+    "decode_s": YELLOW,
+    "inference_s": GREEN,
+    "downlink_s": BLUE,
 }
-_LOST = "#D55E00"
 
 
 def latency_breakdown(path: Path, offloads: Sequence[OffloadRecord], title: str) -> None:
     """One bar an offload over the time it started, stacked by stage; lost offloads are crosses on the axis."""
-    figure, axes = _canvas(title, height=3.6)
+    figure, (axes,) = canvas(title, size_in=(9.0, 3.6))
     returned = [o for o in offloads if o.status == "ok"]
     starts = np.array([o.start_time_s for o in returned])
     widths = np.array([o.e2e_latency_s or 0.0 for o in returned])
@@ -43,10 +37,10 @@ def latency_breakdown(path: Path, offloads: Sequence[OffloadRecord], title: str)
         bottom += heights
     lost = [o.start_time_s for o in offloads if o.status != "ok"]
     if lost:
-        axes.plot(lost, np.zeros(len(lost)), "x", color=_LOST, clip_on=False, label=f"lost ({len(lost)})", zorder=3)
+        axes.plot(lost, np.zeros(len(lost)), "x", color=VERMILION, clip_on=False, label=f"lost ({len(lost)})", zorder=3)
     axes.set(xlabel="start of the offload, s", ylabel="latency, ms", ylim=(0, None))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="stage (median)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def rendering_f1(
@@ -57,41 +51,21 @@ def rendering_f1(
     rule: MatchRule = DEFAULT_RULE,
 ) -> None:
     """Rendering F1 in windows of a second, with the age of what was shown behind it."""
-    figure, axes = _canvas(title, height=3.2)
+    figure, (axes,) = canvas(title, size_in=(9.0, 3.2))
     starts, f1 = f1_over_time(frames, references, 1.0, rule)
-    axes.step(np.append(starts, starts[-1:] + 1.0), np.append(f1, f1[-1:]), where="post", color="#0072B2", lw=2)
+    axes.step(np.append(starts, starts[-1:] + 1.0), np.append(f1, f1[-1:]), where="post", color=BLUE, lw=2)
     axes.set(xlabel="time in the clip, s", ylim=(0, 1.02))
-    axes.set_ylabel("rendering F1 (1 s windows)", color="#0072B2")
+    axes.set_ylabel("rendering F1 (1 s windows)", color=BLUE)
     age = axes.twinx()
     shown = [f for f in frames if f.result_frame_index >= 0]
     age.plot(
         [f.capture_time_s for f in shown],
         [f.frame_index - f.result_frame_index for f in shown],
-        color="#D55E00",
+        color=VERMILION,
         lw=1,
         alpha=0.6,
     )
-    age.set_ylabel("age of the result, frames", color="#D55E00")
+    age.set_ylabel("age of the result, frames", color=VERMILION)
     age.set_ylim(0, None)
     age.spines["top"].set_visible(False)
-    _save(figure, path)
-
-
-def _canvas(title: str, height: float) -> tuple[Figure, Axes]:
-    # Figure without pyplot: no global state, no display, nothing to close.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
