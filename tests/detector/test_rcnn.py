@@ -6,7 +6,7 @@ import torch
 
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
-from vitmalis.detector.rcnn import assign_levels, select_boxes
+from vitmalis.detector.rcnn import assign_levels, pool_boxes, select_boxes
 from vitmalis.detector.rpn import choose_proposals, level_anchors
 
 CPU = torch.device("cpu")
@@ -29,6 +29,17 @@ def test_boxes_are_pooled_from_the_level_of_their_size() -> None:
     sides = torch.tensor([10.0, 111.0, 112.0, 223.0, 224.0, 448.0, 4000.0])
     boxes = torch.stack([torch.zeros(7), torch.zeros(7), sides, sides], dim=1)
     assert assign_levels(boxes, (4, 8, 16, 32)).tolist() == [0, 0, 1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_features_are_pooled_at_exact_coordinates(autocast: bool) -> None:
+    """In bfloat16 the box would begin at 1912 px. Features step from 0 to 1 at column 478 of cells of 4 px."""
+    level = (torch.arange(512) >= 478).expand(1, 1, 8, 512).bfloat16()
+    box = torch.tensor([[1909.0, 4.0, 1919.0, 24.0]])  # columns 476.75 to 479.25 of cell centres, 7 bins of 2.5 / 7
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        pooled = pool_boxes([level], [4], box)
+    expected = torch.tensor([0, 2 / 7, 9 / 14, 1, 1, 1, 1]).expand(1, 1, 7, 7)
+    torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-4)
 
 
 def test_proposals_are_suppressed_within_their_level_only() -> None:

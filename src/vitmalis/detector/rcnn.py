@@ -33,22 +33,26 @@ def assign_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def pool_boxes(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> Tensor:
-    """Sample a fixed grid of features inside each box of one image, from the level that suits its size.
+    """Pool the features inside each box of one image (RoIAlign) from the level that suits the size of the box.
+
+    Boxes and features enter RoIAlign in fp32, whatever the precision of the model: bfloat16 rounds a coordinate near
+    1920 px by up to 4 px, and the box head would see another part of the image.
 
     Args:
         levels: each (1, C, H_l, W_l).
-        strides: of these levels.
+        strides: pixels per cell of each level.
         boxes: (P, 4), xyxy in pixels.
 
     Returns:
-        (P, C, 7, 7).
+        float32 (P, C, 7, 7).
     """
-    pooled = levels[0].new_zeros((len(boxes), levels[0].shape[1], POOL_SIZE, POOL_SIZE))
+    channels = levels[0].shape[1]
+    pooled = boxes.new_zeros((len(boxes), channels, POOL_SIZE, POOL_SIZE), dtype=torch.float32)
     level_of = assign_levels(boxes, strides)
     for index, (level, stride) in enumerate(zip(levels, strides, strict=True)):
         chosen = (level_of == index).nonzero().flatten()
-        rois = boxes[chosen].to(level.dtype)
-        pooled[chosen] = roi_align(level, [rois], POOL_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
+        rois = [boxes[chosen].float()]
+        pooled[chosen] = roi_align(level.float(), rois, POOL_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
     return pooled
 
 
