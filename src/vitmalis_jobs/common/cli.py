@@ -6,15 +6,19 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 from collections.abc import Callable
 
+import hydra
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.config import conf_dir
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError)
 """Exceptions that a user can mend."""
@@ -37,6 +41,38 @@ def run_job(job: Callable[[], object]) -> int:
         return 130
 
 
+def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], int]]:
+    """Decorate a job that reads `conf/<config_name>.yaml`: its `main()` parses the command line and returns the status.
+
+    A user's mistake is reported inside the task, as Hydra prints lines of its own about every exception that leaves it.
+    With `--multirun` the runs after a mistake are still made, and the highest status counts.
+
+    Args:
+        config_name: name of a file in `conf/`, such as `train_detector`.
+    """
+
+    def decorate(job: Callable[[DictConfig], object]) -> Callable[[], int]:
+        statuses: list[int] = []
+
+        @functools.wraps(job)
+        def task(config: DictConfig) -> None:
+            try:
+                statuses.append(1 if job(config) is False else 0)
+            except USER_ERRORS as error:
+                print_error(error)
+                statuses.append(2)
+
+        @functools.wraps(job)
+        def main() -> int:
+            statuses.clear()
+            status = run_job(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task))
+            return max([status, *statuses])
+
+        return main
+
+    return decorate
+
+
 def print_error(error: BaseException) -> None:
     """Print a user's mistake as one line on standard error."""
     print(f"error: {error_line(error)}", file=sys.stderr)
@@ -50,5 +86,5 @@ def error_line(error: BaseException) -> str:
     text = re.sub(r"\n\s*(full_key|object_type|See https|Config search path).*", "", str(error), flags=re.DOTALL)
     found = re.match(r"Could not override '([^']+)'", text)
     if found:
-        return f"there is no option '{found[1]}': see python evaluate.py --cfg job for all there are"
+        return f"there is no option '{found[1]}': --cfg job shows all there are"
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
