@@ -60,7 +60,10 @@ def caches() -> dict[str, str]:
         ("vitmalis/network/wire/messages.py", {"inference", "runs"}),
         ("vitmalis/server/decoding.py", {"inference", "runs"}),
         ("vitmalis/server/worker.py", {"runs"}),
+        ("vitmalis/client/header.py", {"inference", "runs"}),
         ("vitmalis/client/machine.py", {"runs"}),
+        ("vitmalis/explanation.py", {"tables", "runs"}),
+        ("vitmalis/offload.py", {"inference", "tables", "runs"}),
         ("vitmalis/network/emulation/link.py", {"runs"}),
         ("vitmalis/network/emulation/relay.py", {"runs"}),
         ("vitmalis_jobs/profiling/latency/stages.py", {"tables"}),
@@ -85,6 +88,14 @@ def test_comments_and_docstrings_do_not_count(sources: Path) -> None:
     path = sources / "vitmalis" / "types.py"
     path.write_text(path.read_text().replace('"""', '"""Other words. ', 1))
     assert caches() == before
+
+
+def test_answers_do_not_depend_on_how_a_client_decides() -> None:
+    """A changed estimator, policy or tracker leaves the inference cache as it is."""
+    packages = {".".join(name.split(".")[:2]) for name in imported_modules(*CACHES["inference"])}
+    assert not packages & {"vitmalis.policy", "vitmalis.estimation", "vitmalis.tracker", "vitmalis.explanation"}
+    client = [name for name in imported_modules(*CACHES["inference"]) if name.startswith("vitmalis.client.")]
+    assert client == ["vitmalis.client.header"]
 
 
 def test_the_version_of_an_imported_library_counts(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:

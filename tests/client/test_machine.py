@@ -22,7 +22,8 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.machine import ClientMachine
-from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, build_policy
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy import ClientState, build_policy
 from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import Configuration, Detections, Frame
 

@@ -11,7 +11,8 @@ import pytest
 
 from vitmalis.client.events import EndOffload, StartOffload
 from vitmalis.client.recorder import Recorder
-from vitmalis.policy import DecisionExplanation, OffloadDecision
+from vitmalis.explanation import DecisionExplanation
+from vitmalis.offload import OffloadDecision
 from vitmalis.records import (
     DECISIONS_FILE,
     OFFLOADS_FILE,

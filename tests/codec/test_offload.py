@@ -10,7 +10,7 @@ from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg, jpeg_size
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import FLAT_GREY, pack, packed_size
 from vitmalis.errors import UserError
-from vitmalis.policy.base import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Configuration, RgbImage
 

@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from vitmalis.errors import UserError
-from vitmalis.policy import POLICIES, ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy import POLICIES, ClientState, Policy, build_policy
 from vitmalis.policy.oracle import Foreseen, Oracle
 from vitmalis.regions import Motion, RegionGrid
 from vitmalis.types import Detections

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.policy import OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.types import Configuration
 

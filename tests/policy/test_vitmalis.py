@@ -12,7 +12,9 @@ from hydra import compose, initialize_config_dir
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables, save_latency_tables
-from vitmalis.policy import ClientState, DecisionExplanation, OffloadOutcome, build_policy
+from vitmalis.explanation import DecisionExplanation
+from vitmalis.offload import OffloadOutcome
+from vitmalis.policy import ClientState, build_policy
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import Configuration, Detections
 from vitmalis_jobs.run.config import typed

@@ -21,7 +21,7 @@ from vitmalis.detector.mixed import mixed_layout
 from vitmalis.errors import UserError
 from vitmalis.network.wire.endpoints import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
-from vitmalis.policy.base import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions import RegionGrid
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service

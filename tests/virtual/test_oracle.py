@@ -14,7 +14,8 @@ from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.trace import constant_trace
-from vitmalis.policy import ClientState, OffloadDecision, build_policy
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy import ClientState, build_policy
 from vitmalis.policy.oracle import Foreseen, Oracle
 from vitmalis.regions import Motion
 from vitmalis.types import Configuration, Detections

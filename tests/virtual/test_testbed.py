@@ -7,7 +7,7 @@ import pytest
 
 from vitmalis.detector.config import preset
 from vitmalis.errors import UserError
-from vitmalis.policy import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.types import Configuration
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.testbed import FULL_HD, NHD, inference_s, paper_testbed

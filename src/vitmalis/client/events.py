@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vitmalis.policy import OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions import Motion
 from vitmalis.tracker.optical_flow import GrayImage
 from vitmalis.types import Detections, Frame

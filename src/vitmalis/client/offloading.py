@@ -6,11 +6,10 @@ import queue
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from vitmalis.client.events import LinkChanged, OffloadRefused, ResultArrived, StartOffload
+from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.client.workers import Encoded, Post, Worker
-from vitmalis.codec.offload import encode_offload, sent_mask, sent_size
+from vitmalis.codec.offload import encode_offload
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages
 from vitmalis.network.wire.endpoints import ClientEndpoint
@@ -23,9 +22,8 @@ from vitmalis.network.wire.events import (
     VersionMismatch,
 )
 from vitmalis.network.wire.security import ClientKeys
-from vitmalis.policy import OffloadOutcome
+from vitmalis.offload import OffloadOutcome
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Detections, RgbImage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +107,7 @@ class OffloadWorker(Worker):
         start_s = time.monotonic()
         frame = encode_offload(start.frame.image, start.decision, grid)
         encoded = Encoded(start.offload_id, start_s, time.monotonic() - start_s, len(frame.jpeg))
-        header = offload_header(start, self._geometry)
+        header = offload_header(start.offload_id, start.frame, start.decision, self._geometry)
         self._post(encoded)
         if self._endpoint.send_offload(header, frame.jpeg):
             self._under_way = {start.offload_id: _Sent(start, header, encoded)}
@@ -153,28 +151,6 @@ def _described(geometry: ModelGeometry) -> str:
         f"window {geometry.window}, downsampling factor {geometry.factor}, patches of {geometry.patch_px} px and "
         f"restoration points up to {geometry.restoration_points}"
     )
-
-
-def offload_header(start: StartOffload, geometry: ModelGeometry) -> messages.Offload:
-    """What the server is told beside the JPEG."""
-    height, width = start.frame.image.shape[:2]
-    grid = geometry.grid(width, height)
-    return messages.Offload.of(
-        start.offload_id,
-        start.frame.index,
-        sent_size(start.decision, grid),
-        start.decision.configuration,
-        downsample_mask=sent_mask(start.decision, grid),
-        window_size=geometry.window,
-        downsampling_factor=geometry.factor,
-    )
-
-
-def in_captured_pixels(detections: Detections, header: messages.Offload, image: RgbImage) -> Detections:
-    """Boxes of the sent frame as boxes of the captured one, which is larger where the whole frame was made smaller."""
-    height, width = image.shape[:2]
-    scale = np.array([width / header.width, height / header.height] * 2, np.float32)
-    return Detections(detections.boxes_xyxy * scale, detections.scores, detections.labels)
 
 
 def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:

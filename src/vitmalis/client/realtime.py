@@ -40,7 +40,8 @@ from vitmalis.client.workers import (
 )
 from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_client_keys
-from vitmalis.policy import ClientState, OffloadDecision, OffloadOutcome, Policy, build_policy
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.video.camera import Camera
 from vitmalis.video.spec import open_video

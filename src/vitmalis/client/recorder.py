@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOffload
-from vitmalis.policy import DecisionExplanation
+from vitmalis.explanation import DecisionExplanation
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
 from vitmalis.regions import ModelGeometry
 

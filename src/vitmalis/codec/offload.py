@@ -9,7 +9,7 @@ import numpy as np
 
 from vitmalis.codec.jpeg import encode_bgr, encode_jpeg, to_bgr
 from vitmalis.codec.packing import FLAT_GREY, check_size, pack
-from vitmalis.policy.base import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from vitmalis.errors import UserError
 from vitmalis.policy.back2back import Back2Back
-from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome, Policy
-from vitmalis.policy.explanation import DecisionExplanation
+from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.oracle import Oracle
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.policy.trackroi import TrackRoI
@@ -17,9 +16,6 @@ from vitmalis.policy.vitmalis import ViTMAlis
 __all__ = [
     "POLICIES",
     "ClientState",
-    "DecisionExplanation",
-    "OffloadDecision",
-    "OffloadOutcome",
     "Policy",
     "build_policy",
 ]

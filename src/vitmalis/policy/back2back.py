@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vitmalis.errors import UserError
-from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy.base import ClientState
 from vitmalis.types import Configuration
 
 

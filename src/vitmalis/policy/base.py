@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import BoolMask, Configuration, Detections
+from vitmalis.types import Detections
 
 if TYPE_CHECKING:
-    from vitmalis.policy.explanation import DecisionExplanation
     from vitmalis.regions.motion import Motion
 
 
@@ -43,61 +43,6 @@ class ClientState:
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.grid.width_px, self.grid.height_px
-
-
-@dataclass(frozen=True, slots=True)
-class OffloadDecision:
-    """How to offload one frame.
-
-    Attributes:
-        configuration: tau_d, quality and restoration point.
-        downsample_mask: B, bool (rows, cols) of decision regions, True = low resolution; None when there is none.
-        blank_mask: bool (rows, cols), True = painted one flat colour before a plain JPEG of the whole frame.
-        frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
-        explanation: why, from a policy that weighs alternatives.
-    """
-
-    configuration: Configuration
-    downsample_mask: BoolMask | None = None
-    blank_mask: BoolMask | None = None
-    frame_downsampling: int = 1
-    explanation: DecisionExplanation | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OffloadOutcome:
-    """What a finished offload cost, as seen from the device. Durations in seconds.
-
-    Attributes:
-        frame_index: the offloaded frame.
-        decision: what was decided for it.
-        payload_bytes: size of the compressed frame on the wire.
-        encode_s, queue_s, decode_s, inference_s: stage durations; `queue_s` is waiting at the server.
-        transfer_s: time the payload took to pass the uplink, without propagation.
-        rtt_s: both propagation delays together (the paper's L^net).
-        e2e_latency_s: start of encoding to reception of the result.
-    """
-
-    frame_index: int
-    decision: OffloadDecision
-    payload_bytes: int
-    encode_s: float
-    decode_s: float
-    inference_s: float
-    transfer_s: float
-    rtt_s: float
-    e2e_latency_s: float
-    queue_s: float = 0.0
-
-    @property
-    def network_s(self) -> float:
-        """Upload, propagation both ways and the (small) result, seconds."""
-        return self.transfer_s + self.rtt_s
-
-    @property
-    def uplink_mbps(self) -> float:
-        """Throughput this upload saw, Mbps."""
-        return self.payload_bytes * 8e-6 / max(self.transfer_s, 1e-6)
 
 
 class Policy(Protocol):

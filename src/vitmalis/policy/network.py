@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from vitmalis.errors import UserError
-from vitmalis.policy.base import OffloadOutcome
+from vitmalis.offload import OffloadOutcome
 
 
 class NetworkEstimate:

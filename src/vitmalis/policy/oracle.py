@@ -7,7 +7,8 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space
-from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.regions import RegionClassifier
 from vitmalis.regions.classify import downsample_mask
 

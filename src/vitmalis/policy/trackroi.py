@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from vitmalis.policy.base import ClientState, OffloadDecision
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.regions import RegionClassifier
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.regions import RegionType

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vitmalis.errors import UserError
-from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.trackb2b import TrackB2B
 
 

@@ -24,8 +24,9 @@ from vitmalis.estimation import (
     load_pair,
 )
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
-from vitmalis.policy.base import ClientState, OffloadDecision, OffloadOutcome
-from vitmalis.policy.explanation import DecisionExplanation
+from vitmalis.explanation import DecisionExplanation
+from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
 from vitmalis.policy.regions import FrameContent, RegionClassifier

@@ -35,7 +35,8 @@ from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import run_tracking
 from vitmalis.errors import UserError
 from vitmalis.metrics import DEFAULT_RULE, MatchRule
-from vitmalis.policy import OffloadDecision, Policy
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy import Policy
 from vitmalis.policy.oracle import Oracle
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.tracker import OpticalFlowTracker

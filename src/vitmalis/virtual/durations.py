@@ -8,7 +8,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
-from vitmalis.policy import OffloadDecision
+from vitmalis.offload import OffloadDecision
 
 
 class Durations:

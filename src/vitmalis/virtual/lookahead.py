@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from vitmalis.client.events import StartOffload
 from vitmalis.client.session import ClientSession
 from vitmalis.metrics import Counts, MatchRule, match
-from vitmalis.policy import ClientState, OffloadDecision
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy import ClientState
 from vitmalis.policy.oracle import Foreseen
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.tracker.optical_flow import GrayImage

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitmalis.client.events import StartOffload
-from vitmalis.client.offloading import offload_header
-from vitmalis.policy import OffloadOutcome
+from vitmalis.client.header import offload_header
+from vitmalis.offload import OffloadOutcome
 from vitmalis.regions import ModelGeometry
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import Connection, upload
@@ -56,7 +56,8 @@ def travel(
     decision_s = sum(durations.decision_s(decision))
     encode_start_s = now_s + decision_s
     encode_s = durations.encode_s(number, decision)
-    sent = upload(connection, encode_start_s + encode_s, offload_header(start, geometry), payload_bytes)
+    header = offload_header(number, start.frame, decision, geometry)
+    sent = upload(connection, encode_start_s + encode_s, header, payload_bytes)
     served_s = max(sent.arrived_s, server_free_s)
     decode_s, inference_s = durations.decode_s(number, decision), durations.inference_s(number, decision)
     done_s = served_s + decode_s + inference_s

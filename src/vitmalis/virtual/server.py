@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitmalis.client.events import StartOffload
-from vitmalis.client.offloading import in_captured_pixels, offload_header
+from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.codec.offload import encode_offload
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.policy import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.decoding import DetectorLike, decode_offload, infer
 from vitmalis.types import BoolMask, Frame
@@ -59,7 +58,7 @@ class VirtualServer:
     def _infer(self, frame: Frame, decision: OffloadDecision) -> CachedAnswer:
         height, width = frame.image.shape[:2]
         encoded = encode_offload(frame.image, decision, self.geometry.grid(width, height))
-        header = offload_header(StartOffload(0, frame, decision), self.geometry)
+        header = offload_header(0, frame, decision, self.geometry)
         (found,) = infer(self._detector, [decode_offload(self.geometry, header, encoded.jpeg, MAX_PIXELS)])
         return CachedAnswer(len(encoded.jpeg), in_captured_pixels(found, header, frame.image))
 

@@ -28,7 +28,8 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import EncodedFrame, encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.errors import UserError
-from vitmalis.policy.base import ClientState, OffloadDecision
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy.base import ClientState
 from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage

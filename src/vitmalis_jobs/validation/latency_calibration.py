@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
-from vitmalis.policy import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.records import OffloadRecord
 from vitmalis.types import Configuration
 from vitmalis.virtual.durations import Durations

@@ -12,7 +12,7 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.detector import Detector
-from vitmalis.policy.base import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, RgbImage
 

@@ -17,7 +17,8 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame, save_latency_tables
-from vitmalis.policy.base import ClientState, OffloadDecision
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.vitmalis import ViTMAlis
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.regions.grid import RegionGrid

@@ -13,7 +13,7 @@ from vitmalis.codec.packing import unpack
 from vitmalis.detector import Detector
 from vitmalis.estimation.features import ACCURACY_FEATURES, Candidates, candidate_features
 from vitmalis.metrics.matching import MatchRule, match
-from vitmalis.policy.base import OffloadDecision
+from vitmalis.offload import OffloadDecision
 from vitmalis.regions.classify import classify, downsample_mask, task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage

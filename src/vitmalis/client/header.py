@@ -1,0 +1,48 @@
+"""The header of an offload: what the server is told beside the JPEG, and what its boxes are measured in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitmalis.codec.offload import sent_mask, sent_size
+from vitmalis.network.wire import messages
+from vitmalis.offload import OffloadDecision
+from vitmalis.regions.grid import ModelGeometry
+from vitmalis.types import Detections, Frame, RgbImage
+
+
+def offload_header(
+    offload_id: int, frame: Frame, decision: OffloadDecision, geometry: ModelGeometry
+) -> messages.Offload:
+    """Build the message that precedes the JPEG of a frame.
+
+    Args:
+        offload_id: number of the offload, from 0.
+        frame: the captured frame.
+        decision: how it is sent; its masks are of the frame's regions.
+        geometry: of the server's model.
+
+    Raises:
+        UserError: a mask does not fit the frame.
+    """
+    height, width = frame.image.shape[:2]
+    grid = geometry.grid(width, height)
+    return messages.Offload.of(
+        offload_id,
+        frame.index,
+        sent_size(decision, grid),
+        decision.configuration,
+        downsample_mask=sent_mask(decision, grid),
+        window_size=geometry.window,
+        downsampling_factor=geometry.factor,
+    )
+
+
+def in_captured_pixels(detections: Detections, header: messages.Offload, image: RgbImage) -> Detections:
+    """Convert boxes from pixels of the sent frame to pixels of the captured one, RGB uint8 (H, W, 3).
+
+    The captured frame is larger where the decision made the whole frame smaller.
+    """
+    height, width = image.shape[:2]
+    scale = np.array([width / header.width, height / header.height] * 2, np.float32)
+    return Detections(detections.boxes_xyxy * scale, detections.scores, detections.labels)

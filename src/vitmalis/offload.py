@@ -1,0 +1,69 @@
+"""An offload from both ends: what is decided before it and what it cost afterwards.
+
+Everything between a policy and the server speaks of offloads in these two structs, so they depend on no policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitmalis.types import BoolMask, Configuration
+
+if TYPE_CHECKING:  # results of the codec and the server do not depend on how a decision is explained
+    from vitmalis.explanation import DecisionExplanation
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadDecision:
+    """How to offload one frame.
+
+    Attributes:
+        configuration: tau_d, quality and restoration point.
+        downsample_mask: B, bool (rows, cols) of decision regions, True = low resolution; None when there is none.
+        blank_mask: bool (rows, cols), True = painted one flat colour before a plain JPEG of the whole frame.
+        frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
+        explanation: why, from a policy that weighs alternatives.
+    """
+
+    configuration: Configuration
+    downsample_mask: BoolMask | None = None
+    blank_mask: BoolMask | None = None
+    frame_downsampling: int = 1
+    explanation: DecisionExplanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadOutcome:
+    """What a finished offload cost, as seen from the device. Durations in seconds.
+
+    Attributes:
+        frame_index: the offloaded frame.
+        decision: what was decided for it.
+        payload_bytes: size of the compressed frame on the wire.
+        encode_s, queue_s, decode_s, inference_s: stage durations; `queue_s` is waiting at the server.
+        transfer_s: time the payload took to pass the uplink, without propagation.
+        rtt_s: both propagation delays together (the paper's L^net).
+        e2e_latency_s: start of encoding to reception of the result.
+    """
+
+    frame_index: int
+    decision: OffloadDecision
+    payload_bytes: int
+    encode_s: float
+    decode_s: float
+    inference_s: float
+    transfer_s: float
+    rtt_s: float
+    e2e_latency_s: float
+    queue_s: float = 0.0
+
+    @property
+    def network_s(self) -> float:
+        """Upload, propagation both ways and the (small) result, seconds."""
+        return self.transfer_s + self.rtt_s
+
+    @property
+    def uplink_mbps(self) -> float:
+        """Throughput this upload saw, Mbps."""
+        return self.payload_bytes * 8e-6 / max(self.transfer_s, 1e-6)
