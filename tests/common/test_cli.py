@@ -1,4 +1,4 @@
-"""Exit statuses and error lines of a Hydra job, from a process of its own."""
+"""The frame of every job's command line: exit statuses, one line for a mistake, help that begins with what it does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from vitmalis.errors import UserError
+from vitmalis_jobs.common.cli import run_job
+
 SCRIPT = """
+'''Ends in each way that a job can end.'''
+
 import sys
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import hydra_job
@@ -58,3 +63,25 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError: a bug" in done.stderr
+
+
+def test_help_begins_with_what_the_job_does_and_shows_its_commented_options(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Ends in each way that a job can end.")
+    assert "conf/fit_traces.yaml" in done.stdout
+    assert "seed: " in done.stdout
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (True, 0), ({"a": 1}, 0), (0, 0), (False, 1)])
+def test_status_of_what_a_job_returns(returned: object, status: int) -> None:
+    assert run_job(lambda: returned) == status
+
+
+def test_a_mistake_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise UserError("no frame\n  in clip.mp4")
+
+    assert run_job(job) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: no frame; in clip.mp4\n")

@@ -45,7 +45,8 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
     """Decorate a job that reads `conf/<config_name>.yaml`: its `main()` parses the command line and returns the status.
 
     A user's mistake is reported inside the task, as Hydra prints lines of its own about every exception that leaves it.
-    With `--multirun` the runs after a mistake are still made, and the highest status counts.
+    With `--multirun` the runs after a mistake are still made, and the highest status counts. `--help` prints the
+    docstring of the job's module and the commented configuration file.
 
     Args:
         config_name: name of a file in `conf/`, such as `train_detector`.
@@ -64,6 +65,9 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
 
         @functools.wraps(job)
         def main() -> int:
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(_help(sys.modules[job.__module__].__doc__ or "", config_name))
+                return 0
             statuses.clear()
             status = run_job(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task))
             return max([status, *statuses])
@@ -73,13 +77,19 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
     return decorate
 
 
+def _help(about: str, config_name: str) -> str:
+    values = (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8")
+    title = f"Options (key=value), with their defaults in conf/{config_name}.yaml:"
+    return "\n\n".join(part.strip() for part in (about, title, values))
+
+
 def print_error(error: BaseException) -> None:
     """Print a user's mistake as one line on standard error."""
     print(f"error: {error_line(error)}", file=sys.stderr)
 
 
 def error_line(error: BaseException) -> str:
-    """What is wrong and how to put it right, in one line."""
+    """Say in one line what is wrong and how to put it right."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name} is unknown: choose one of {', '.join(error.options)}"
