@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vitmalis.network.traces.io import resolve_trace
+from vitmalis.network.traces import resolve_trace
 from vitmalis.policy import POLICIES, build_policy
 from vitmalis.tracker import TrackerOptions
 from vitmalis_jobs.run.config import config_hash, flat, typed

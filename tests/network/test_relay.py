@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 import zmq
 
-from vitmalis.network.traces.io import save_mahimahi, save_trace
-from vitmalis.network.traces.trace import Trace, constant_trace
+from vitmalis.network.traces import Trace, constant_trace, save_mahimahi, save_trace
 from vitmalis.process import Child
 
 PATIENCE_S = 30.0

@@ -19,7 +19,7 @@ from vitmalis.network.emulation.link import (
     TraceLink,
     wire_bytes,
 )
-from vitmalis.network.traces.trace import Trace, constant_trace
+from vitmalis.network.traces import Trace, constant_trace
 
 FULL = OPPORTUNITY_BYTES
 

@@ -16,7 +16,7 @@ from vitmalis.errors import UserError
 from vitmalis.network.emulation.link import SEGMENT_BYTES, TraceLink
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.emulation.tcp import ACK_HANDLING_MS, INITIAL_WINDOW, TcpStream
-from vitmalis.network.traces.trace import Trace, constant_trace
+from vitmalis.network.traces import Trace, constant_trace
 
 ONE_A_MS = constant_trace(12.032, 40.0)
 

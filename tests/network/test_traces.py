@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces.io import Trace, constant_trace, load_trace, resolve_trace, save_mahimahi, save_trace
+from vitmalis.network.traces import Trace, constant_trace, load_trace, resolve_trace, save_mahimahi, save_trace
 
 HEADER = "time_s,uplink_mbps,rtt_ms\n"
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.network.traces.generate import LENGTH_S, SwitchingModel, fitted_model, generate
-from vitmalis.network.traces.io import Trace, resolve_trace
 from vitmalis_jobs.training.trace_model.em import fit_switching
 from vitmalis_jobs.training.trace_model.page import BEGIN, END, write_table
 from vitmalis_jobs.training.trace_model.statistics import describe, describe_all, lagged_correlation, longest_run

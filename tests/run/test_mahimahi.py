@@ -13,7 +13,7 @@ import pytest
 
 from tests.evaluation.tiny_sweep import PROJECT, make_clip
 from vitmalis.errors import UserError
-from vitmalis.network.traces.io import constant_trace, load_trace
+from vitmalis.network.traces import constant_trace, load_trace
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import ServerOptions
 

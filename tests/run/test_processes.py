@@ -16,7 +16,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
-from vitmalis.network.traces.io import constant_trace, load_trace
+from vitmalis.network.traces import constant_trace, load_trace
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.supervisor import SupervisedProcess

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from vitmalis.network.traces.io import Trace, constant_trace
+from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.detectors import loaded_detector
 from vitmalis_jobs.run import fingerprint as module

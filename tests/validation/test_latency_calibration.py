@@ -9,7 +9,7 @@ from tests.server.blob_server import GEOMETRY, BlobDetector
 from tests.virtual.test_virtual_client import TABLES, video  # noqa: F401
 from vitmalis.client.session import ClientSession
 from vitmalis.estimation.latency import LatencyTables
-from vitmalis.network.traces.trace import constant_trace
+from vitmalis.network.traces import constant_trace
 from vitmalis.policy import build_policy
 from vitmalis.records import OffloadRecord
 from vitmalis.video.spec import VideoSpec

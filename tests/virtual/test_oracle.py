@@ -13,7 +13,7 @@ from tests.virtual.test_virtual_client import FRAMES, TABLES, red_box, video  # 
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
-from vitmalis.network.traces.trace import constant_trace
+from vitmalis.network.traces import constant_trace
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState, build_policy
 from vitmalis.policy.oracle import Foreseen, Oracle

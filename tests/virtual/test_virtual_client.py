@@ -12,7 +12,7 @@ from tests.server.blob_server import GEOMETRY, BlobDetector
 from vitmalis.client.session import ClientSession
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
-from vitmalis.network.traces.trace import constant_trace
+from vitmalis.network.traces import constant_trace
 from vitmalis.network.wire import messages
 from vitmalis.policy import build_policy
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads

@@ -1,4 +1,4 @@
-"""Another name of the relay's command line: `python -m vitmalis.network.relay` runs `vitmalis.network.emulation`."""
+"""Alias of the relay's command line: `python -m vitmalis.network.relay` runs `vitmalis.network.emulation`."""
 
 import sys
 

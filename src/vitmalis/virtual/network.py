@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace
 from vitmalis.network.wire import messages
 
 

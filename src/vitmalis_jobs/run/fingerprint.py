@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from vitmalis.fingerprint import code_fingerprint, digest
-from vitmalis.network.traces.io import Trace
+from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.config import ModelOptions

@@ -10,8 +10,7 @@ import shutil
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces.io import save_mahimahi
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace, save_mahimahi
 from vitmalis.network.wire.security import is_local
 from vitmalis_jobs.run.config import ServerOptions
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
-from vitmalis.network.traces.io import Trace, save_mahimahi, save_trace
+from vitmalis.network.traces import Trace, save_mahimahi, save_trace
 from vitmalis.process import Child
 from vitmalis.records import (
     DECISIONS_FILE,

@@ -16,7 +16,7 @@ from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.metrics import MatchRule
-from vitmalis.network.traces.io import Trace, resolve_trace
+from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.paths import cache_dir
 from vitmalis.policy import POLICIES, Policy, build_policy
 from vitmalis.regions import ModelGeometry

@@ -19,6 +19,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
+from vitmalis.network.traces import Trace, load_trace
 from vitmalis.network.traces.generate import (
     LENGTH_S,
     SILENCE_MBPS,
@@ -29,8 +30,6 @@ from vitmalis.network.traces.generate import (
     fitted_model,
     generate,
 )
-from vitmalis.network.traces.io import load_trace
-from vitmalis.network.traces.trace import Trace
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.training.trace_model.em import fit_switching

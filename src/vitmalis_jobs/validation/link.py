@@ -26,8 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
-from vitmalis.network.traces.io import resolve_trace, save_trace
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace, resolve_trace, save_trace
 from vitmalis.process import Child
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.job_output import emit

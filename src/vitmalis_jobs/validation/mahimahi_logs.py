@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
-from vitmalis.network.traces.io import load_trace
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace, load_trace
 
 TRANSPORTS = ("ideal", "tcp")
 MIN_BYTES = 50_000  # smaller uploads are all propagation

@@ -1,1 +1,1 @@
-"""The emulated network: a trace-driven link, TCP's window, and the relay that applies them."""
+"""The emulated network: a trace-driven link, TCP's congestion window, and the relay that applies both to real bytes."""

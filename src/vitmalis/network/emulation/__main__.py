@@ -1,4 +1,4 @@
-"""The emulated network as a process: a TCP relay that lets bytes pass when the traced link would.
+"""Command line of the relay: a TCP proxy that releases bytes when the traced link would.
 
     python -m vitmalis.network.relay --listen 127.0.0.1:0 --upstream 127.0.0.1:5555 --trace 4g.csv --transport ideal
 
@@ -21,20 +21,20 @@ from typing import Any, NoReturn, get_args
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.path import EmulatedPath, Transport
 from vitmalis.network.emulation.relay import QUEUE_BYTES, Relay, Upstream
-from vitmalis.network.traces.io import load_trace
+from vitmalis.network.traces import load_trace
 from vitmalis.process import announce_ready, exit_on_stdin_eof
 
 RECEIVE_BUFFER_BYTES = 64 * 1024
-"""Small, so that a sender feels the link instead of filling a buffer that the link knows nothing of."""
+"""Small, so that a sender feels the link instead of filling a buffer in front of it."""
 
 MIN_QUEUE_BYTES = 16 * 1024
 
 
-def resolve(address: str) -> Upstream:
-    """Read `host:port`, with or without `tcp://` before it.
+def resolve_address(address: str) -> Upstream:
+    """Resolve `host:port` or `tcp://host:port`.
 
     Raises:
-        UserError: it is neither, or the host is unknown.
+        UserError: the address has another form, or the host is unknown.
     """
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
@@ -50,9 +50,9 @@ def listen(address: str) -> socket.socket:
     """Listen at `host:port` (port 0: any free one).
 
     Raises:
-        UserError: the address is no good or taken.
+        UserError: the address cannot be resolved or is taken.
     """
-    family, target = resolve(address)
+    family, target = resolve_address(address)
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)  # accepted sockets inherit it
@@ -65,8 +65,8 @@ def listen(address: str) -> socket.socket:
     return listener
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the relay's command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.network.relay",
         description="Emulate a cellular uplink between clients and a server: a TCP relay driven by a trace.",
@@ -103,35 +103,35 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to end; return the exit status."""
-    options = parse(arguments)
+    """Run the relay until a signal or the end of its standard input; return the exit status, 2 for a user's mistake."""
+    options = parse_arguments(arguments)
     try:
         if options.queue_bytes < MIN_QUEUE_BYTES:
             raise UserError(f"--queue-bytes is {options.queue_bytes}: give at least {MIN_QUEUE_BYTES}")
         path = EmulatedPath(load_trace(options.trace, rtt_ms=options.rtt_ms), options.transport)
-        upstream = resolve(options.upstream)
+        upstream = resolve_address(options.upstream)
         listener = listen(options.listen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     relay = Relay(
-        listener, upstream, path, options.queue_bytes, origin_s=options.trace_origin_s, on_origin=_tell_origin
+        listener, upstream, path, options.queue_bytes, origin_s=options.trace_origin_s, on_origin=_announce_origin
     )
     _serve(relay, listener)
     return 0
 
 
-def _tell_origin(origin_s: float) -> None:
-    with suppress(OSError):  # nobody may be left to read it
+def _announce_origin(origin_s: float) -> None:
+    with suppress(OSError):  # standard output may be closed already
         print(json.dumps({"trace_origin_s": origin_s}), flush=True)
 
 
 def _serve(relay: Relay, listener: socket.socket) -> None:
-    def end(*_: Any) -> NoReturn:
-        _on_signals(lambda *_: None)  # one is enough: a second must not interrupt the end
+    def stop(*_: Any) -> NoReturn:
+        _on_signals(lambda *_: None)  # a second signal must not interrupt the orderly end
         raise SystemExit
 
-    _on_signals(end)
+    _on_signals(stop)
     started_s = time.monotonic()
     with suppress(SystemExit):
         host, port = listener.getsockname()[:2]
@@ -143,7 +143,7 @@ def _serve(relay: Relay, listener: socket.socket) -> None:
         "cpu_s": round(time.process_time(), 3),
         "wall_s": round(time.monotonic() - started_s, 3),
     }
-    with suppress(OSError):  # nobody may be left to read it
+    with suppress(OSError):  # standard output may be closed already
         print(json.dumps({"summary": summary}), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the relay holds: bytes on their way in one direction, and the two directions of a connection."""
+"""The bytes that the relay holds: a delay queue for each direction of a relayed connection."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import NamedTuple
 from vitmalis.network.emulation.path import Stream
 
 READ_BYTES = 16 * 1024
-"""Read at once: little, so that connections share the uplink in small turns."""
+"""Most bytes that are read in one turn: few, so that connections share the uplink in small turns."""
 
 
-class Passage(NamedTuple):
-    """Bytes that leave the queue and are released at the other end together; seconds on the monotonic clock."""
+class Release(NamedTuple):
+    """Bytes that leave the link together and are released to the receiver together; seconds on the monotonic clock."""
 
     departure_s: float
     release_s: float
     size_bytes: int
 
 
-class Lane:
-    """One direction: bytes read from `source`, held until their release times, then written to `sink`.
+class DelayQueue:
+    """One direction of a connection: bytes read from `source`, held until their release times, then written to `sink`.
 
-    What it holds is queued until it departs, then under way until it is released, then due until `sink` takes it. Bytes
-    without a passage yet (a closed window) count as queued.
+    Bytes are queued until they depart from the link, in transit until they are released, and due until `sink` takes
+    them. Bytes without a scheduled release (a closed congestion window holds them back) count as queued.
     """
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
@@ -37,29 +37,29 @@ class Lane:
         self.blocked = False  # the sink did not take what is due
         self._shut = False
         self._held = bytearray()
-        self._queued: deque[Passage] = deque()
-        self._under_way: deque[Passage] = deque()
-        self._under_way_bytes = 0
+        self._queued: deque[Release] = deque()
+        self._in_transit: deque[Release] = deque()
+        self._in_transit_bytes = 0
         self._due_bytes = 0
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes held that are not under way: what a sender can be made to wait for."""
-        return len(self._held) - self._under_way_bytes
+        """Bytes held that are not in transit: what a sender can be made to wait for."""
+        return len(self._held) - self._in_transit_bytes
 
     @property
-    def in_transit(self) -> bool:
-        """Whether anything is still to be released."""
-        return len(self._held) > self._due_bytes
+    def unreleased_bytes(self) -> int:
+        """Bytes held that are not due yet."""
+        return len(self._held) - self._due_bytes
 
-    def next_s(self, backlog_counts: bool) -> float:
-        """When `tick` next has something to do: release bytes or, if the backlog counts, shorten it."""
-        first = self._under_way or self._queued
+    def next_event_s(self, *, departures: bool) -> float:
+        """Time of the next release or, with `departures`, of the next release or departure; infinity without any."""
+        first = self._in_transit or self._queued
         release_s = first[0].release_s if first else math.inf
-        return min(release_s, self._queued[0].departure_s) if backlog_counts and self._queued else release_s
+        return min(release_s, self._queued[0].departure_s) if departures and self._queued else release_s
 
     def read(self) -> int:
-        """Take what the source has, at most `READ_BYTES`; 0 at its end or when it has nothing.
+        """Read what the source has, at most `READ_BYTES`, and return how much; 0 at its end or when it has nothing.
 
         Raises:
             OSError: the source is gone.
@@ -72,26 +72,26 @@ class Lane:
         self._held += data
         return len(data)
 
-    def schedule(self, passages: Iterable[Passage]) -> None:
-        """Say when the next bytes pass."""
-        self._queued.extend(passages)
+    def schedule(self, releases: Iterable[Release]) -> None:
+        """Schedule the release of the next bytes that have none yet."""
+        self._queued.extend(releases)
 
-    def tick(self, now_s: float) -> list[float]:
-        """Let time pass; return how late each release is, seconds."""
+    def advance(self, now_s: float) -> list[float]:
+        """Let time pass until `now_s`; return how late each release is, seconds."""
         while self._queued and self._queued[0].departure_s <= now_s:
-            passage = self._queued.popleft()
-            self._under_way.append(passage)
-            self._under_way_bytes += passage.size_bytes
+            release = self._queued.popleft()
+            self._in_transit.append(release)
+            self._in_transit_bytes += release.size_bytes
         late_s = []
-        while self._under_way and self._under_way[0].release_s <= now_s:
-            passage = self._under_way.popleft()
-            self._under_way_bytes -= passage.size_bytes
-            self._due_bytes += passage.size_bytes
-            late_s.append(now_s - passage.release_s)
+        while self._in_transit and self._in_transit[0].release_s <= now_s:
+            release = self._in_transit.popleft()
+            self._in_transit_bytes -= release.size_bytes
+            self._due_bytes += release.size_bytes
+            late_s.append(now_s - release.release_s)
         return late_s
 
     def flush(self) -> None:
-        """Write what is due; after the last byte of an ended source, tell the sink.
+        """Write what is due, and close the sink for writing after the last byte of an ended source.
 
         Raises:
             OSError: the sink is gone.
@@ -111,24 +111,24 @@ class Lane:
             self.sink.shutdown(socket.SHUT_WR)
 
 
-class Connection:
-    """A client's connection and its counterpart to the server."""
+class RelayedConnection:
+    """A client's connection to the relay and the relay's connection to the server on its behalf."""
 
     def __init__(self, client: socket.socket, upstream: socket.socket, stream: Stream) -> None:
         self.client = client
         self.upstream = upstream
         self.stream = stream
-        self.up = Lane(client, upstream)
-        self.down = Lane(upstream, client)
+        self.up = DelayQueue(client, upstream)
+        self.down = DelayQueue(upstream, client)
         self.connected = False
 
     @property
     def finished(self) -> bool:
-        """Whether the server has closed and what it sent before has passed; what the client still sends is void."""
-        return self.down.ended and not self.down.in_transit
+        """Whether the server has closed and all that it sent is released: the client's bytes no longer matter."""
+        return self.down.ended and not self.down.unreleased_bytes
 
     def close(self) -> None:
-        """Close both sockets; the peers see it at once."""
-        for end in (self.client, self.upstream):
+        """Close both sockets."""
+        for sock in (self.client, self.upstream):
             with suppress(OSError):
-                end.close()
+                sock.close()

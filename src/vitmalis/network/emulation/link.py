@@ -1,4 +1,4 @@
-"""The bottleneck of the emulated network: when does a packet leave a trace-driven link?
+"""The bottleneck of the emulated path: a trace-driven link, which says when a packet leaves it.
 
 Mahimahi's semantics (R. Netravali et al., "Mahimahi: Accurate Record-and-Replay for HTTP", USENIX ATC 2015), packet for
 packet: a trace is a list of delivery opportunities of 1504 bytes, each at a millisecond. What is left of an opportunity
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces.trace import OPPORTUNITY_BYTES, Trace
+from vitmalis.network.traces import OPPORTUNITY_BYTES, Trace
 
 SEGMENT_BYTES = 1448
 """TCP payload of a full segment: 1500 bytes of IP packet less 20 of IP and 32 of TCP header with timestamps."""
 
 HEADER_BYTES = OPPORTUNITY_BYTES - SEGMENT_BYTES
-"""What a segment counts beside its payload: 52 bytes of headers and the 4 of Mahimahi's TUN device."""
+"""Bytes of a segment on the link in addition to its payload: 52 of headers and 4 of Mahimahi's TUN device."""
 
 
 def wire_bytes(payload_bytes: int) -> int:
@@ -64,47 +64,44 @@ class TraceLink:
 
     @classmethod
     def of(cls, trace: Trace) -> TraceLink:
-        """The uplink of a trace; its round-trip times are not the link's business."""
+        """The uplink of a trace, without its round-trip times."""
         return cls(trace.delivery_opportunities_ms(), trace.period_ms)
 
     def __deepcopy__(self, _: object) -> TraceLink:
-        """A link in the same state; the opportunities, which nobody writes, are shared."""
+        """A link in the same state, which shares the opportunities, since they never change."""
         return copy.copy(self)
 
     @property
     def period_ms(self) -> int:
-        """Length of the trace: after it, the opportunities repeat."""
+        """Length of the trace, after which the opportunities repeat."""
         return self._period_ms
 
     def depart(self, arrival_ms: float, size_bytes: int) -> int:
-        """Queue one packet, or several at once, and say when its last byte leaves.
+        """Queue a packet, or several that arrive together; return the millisecond in which the last byte leaves.
 
         Args:
-            arrival_ms: arrival at the queue, milliseconds from the origin of the trace, >= 0; counts as its whole part.
-            size_bytes: IP bytes plus the TUN header, > 0; several packets that arrive together count as their sum.
-
-        Returns:
-            The departure's millisecond.
+            arrival_ms: arrival at the queue, ms from the origin of the trace, >= 0; rounded down to whole milliseconds.
+            size_bytes: IP bytes plus the TUN header, > 0; of several packets the sum.
         """
         self._end = self._start(arrival_ms) + size_bytes
         return self._time_ms((self._end - 1) // OPPORTUNITY_BYTES)
 
     def depart_each(self, arrival_ms: float, sizes_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Queue packets (N,) that arrive together and say when each leaves: milliseconds (N,)."""
+        """Queue packets (N,) that arrive together; return the milliseconds (N,) in which each leaves."""
         ends = self._start(arrival_ms) + np.cumsum(sizes_bytes)
         self._end = int(ends[-1])
         laps, index = np.divmod((ends - 1) // OPPORTUNITY_BYTES, len(self._times))
         return laps * self._period_ms + self._times[index]
 
     def upload(self, arrival_s: float, payload_bytes: int) -> float:
-        """Queue a whole message, cut into TCP segments that all arrive at once (an open window).
+        """Queue a whole message, cut into TCP segments that all arrive together (an open window).
 
         Args:
             arrival_s: seconds from the origin of the trace.
             payload_bytes: size of the message, > 0.
 
         Returns:
-            When its last byte leaves the link, seconds; propagation is not included.
+            When its last byte leaves the link, s; propagation is not included.
         """
         return self.depart(arrival_s * 1e3, wire_bytes(payload_bytes)) / 1e3
 
@@ -112,7 +109,7 @@ class TraceLink:
         """Byte position where a packet that arrives now starts."""
         arrival = math.floor(arrival_ms)
         if self._time_ms(self._end // OPPORTUNITY_BYTES) > arrival:
-            return self._end  # busy, or the opportunity in hand is still to come
+            return self._end  # busy, or the current opportunity is still to come
         laps, rest = divmod(arrival, self._period_ms)
         passed = laps * len(self._times) + int(self._times.searchsorted(rest, "right"))
         return max(self._end, passed * OPPORTUNITY_BYTES)
@@ -131,10 +128,10 @@ class Departure(NamedTuple):
 
 
 class SegmentStream:
-    """One connection's byte stream on a link, cut as TCP cuts it, whatever the pieces in which it comes.
+    """One connection's byte stream on a link, cut into full segments as TCP does, whatever the pieces it arrives in.
 
-    Bytes that come while the stream's last, partly filled segment still waits fill that segment and cost no header, so
-    a message read in many small pieces takes the link as long as one read at once.
+    Bytes that arrive while the stream's last, partly filled segment still waits fill that segment and cost no header,
+    so a message takes the link equally long whether it is read in many small pieces or in one.
     """
 
     def __init__(self, link: TraceLink) -> None:
@@ -143,19 +140,19 @@ class SegmentStream:
         self._tail_ms = -1  # when the last segment leaves
 
     next_event_ms = math.inf
-    """Nothing ever happens here between two calls of `send`: the window is open."""
+    """Infinity: the window is always open, so nothing happens between two calls of `send`."""
     unsent_bytes = 0
-    """Nothing is ever held back."""
+    """Always 0, since nothing is held back."""
 
     def advance(self, until_ms: float) -> list[Departure]:
-        """Nothing waits for an acknowledgement."""
+        """Return no departures, since nothing waits for an acknowledgement."""
         return []
 
     def send(self, arrival_ms: float, payload_bytes: int, segments: int | None = None) -> list[Departure]:
-        """Put `payload_bytes` on the link, or as many as fit into so many new `segments`.
+        """Put `payload_bytes` on the link, or as many of them as fit into `segments` new segments.
 
         Returns:
-            When they leave, in order, one entry a millisecond; the payloads add up to what was sent.
+            Departures in order, one a millisecond; their payloads add up to what was sent.
         """
         fill = min(self._room, payload_bytes) if math.floor(arrival_ms) < self._tail_ms else 0
         fresh = payload_bytes - fill if segments is None else min(payload_bytes - fill, segments * SEGMENT_BYTES)

@@ -1,6 +1,6 @@
-"""The relay's loop: one thread, one `select`, bytes pass when the emulated path would let them.
+"""The relay's event loop: one thread with one `select` that releases bytes when the emulated path would.
 
-`select` because its timeouts are exact to microseconds, where those of epoll and asyncio round up to a millisecond.
+`select` because its timeouts are exact to microseconds, while those of epoll and asyncio round up to a millisecond.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from vitmalis.network.emulation.delay_queue import Connection, Lane, Passage
+from vitmalis.network.emulation.delay_queue import DelayQueue, RelayedConnection, Release
 from vitmalis.network.emulation.link import Departure
 from vitmalis.network.emulation.path import EmulatedPath
 
 QUEUE_BYTES = 256 * 1024
-"""A client is not read while this much of its data waits for the link."""
+"""Default of `Relay.queue_bytes`."""
 
 IDLE_S = 0.5
 CONNECT_TIMEOUT_MS = 5000
@@ -32,17 +32,17 @@ Upstream = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 class Lateness:
-    """How late bytes were released, counted in steps of 0.1 ms."""
+    """Histogram of how late bytes were released, in steps of 0.1 ms."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
     def add(self, late_s: float) -> None:
-        """Count one release."""
+        """Count one release that was `late_s` seconds late."""
         self._counts[round(late_s * 1e4)] += 1
 
     def percentile_ms(self, percent: float) -> float | None:
-        """Lateness that `percent` of the releases do not exceed; None without any."""
+        """Lateness that `percent` of the releases do not exceed, ms; None without releases."""
         left = self._counts.total() * percent / 100
         for step in sorted(self._counts):
             left -= self._counts[step]
@@ -52,15 +52,15 @@ class Lateness:
 
 
 class Relay:
-    """Relays connections between a listening socket and a server, over an emulated path.
+    """Relays connections between a listening socket and a server over an emulated path.
 
     Args:
-        listener: bound and listening; its receive buffer was set before.
+        listener: bound and listening, with its receive buffer already set.
         upstream: the server.
-        path: the network to emulate; its clock starts with the first byte from a client.
+        path: the network to emulate.
         queue_bytes: a client is not read while this much of its data waits for the link.
-        origin_s: when the trace's clock started, on the monotonic clock; None: it starts with the first byte.
-        on_origin: told when it starts.
+        origin_s: when the trace's clock started, on the monotonic clock; None: it starts with a client's first byte.
+        on_origin: called with that time when the clock starts.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Relay:
         self._path = path
         self._queue_bytes = queue_bytes
         self._selector = selectors.SelectSelector()
-        self._connections: list[Connection] = []
+        self._connections: list[RelayedConnection] = []
         self._origin_s = origin_s
         self._on_origin = on_origin
         self._upstream_down = False
@@ -103,14 +103,14 @@ class Relay:
         for key, events in self._selector.select(wait_s):
             if key.data is None:
                 self._accept()
-            elif key.data in self._connections:  # else something earlier in this turn has closed it
-                self._serve(key.data, key.fileobj, events)
-        self._advance(self._now_ms())
+            elif key.data in self._connections:  # not closed by something earlier in this turn
+                self._handle(key.data, key.fileobj, events)
+        self._advance_streams(self._now_ms())
         for connection in list(self._connections):
-            self._release(connection)
+            self._forward(connection)
 
     def summary(self) -> dict[str, Any]:
-        """What it did: origin of the trace's clock (monotonic s), connections, bytes each way, lateness of releases."""
+        """Origin of the trace's clock (monotonic s), connections, bytes each way and lateness of releases so far."""
         return {
             "trace_origin_s": self._origin_s,
             "connections": self._accepted,
@@ -121,7 +121,7 @@ class Relay:
         }
 
     def _now_ms(self) -> float:
-        """The trace's clock: 0 until a client has sent a byte."""
+        """Time on the trace's clock, ms; 0 until a client has sent a byte."""
         return 0.0 if self._origin_s is None else (time.monotonic() - self._origin_s) * 1e3
 
     def _next_s(self) -> float:
@@ -129,25 +129,26 @@ class Relay:
         next_s = math.inf
         for connection in self._connections:
             event_s = (self._origin_s or 0.0) + connection.stream.next_event_ms / 1e3
-            up_s = connection.up.next_s(backlog_counts=connection.up.backlog_bytes >= self._queue_bytes)
-            next_s = min(next_s, event_s, up_s, connection.down.next_s(backlog_counts=False))
+            # A departure matters only where it lets the relay read its client again.
+            up_s = connection.up.next_event_s(departures=connection.up.backlog_bytes >= self._queue_bytes)
+            next_s = min(next_s, event_s, up_s, connection.down.next_event_s(departures=False))
         return next_s
 
     def _accept(self) -> None:
-        """Take a client and start connecting to the server on its behalf."""
+        """Accept a client and start to connect to the server on its behalf."""
         try:
             client, _ = self._listener.accept()
-        except OSError:  # it has gone again
+        except OSError:  # the client is already gone
             return
         upstream = socket.socket(self._upstream[0], socket.SOCK_STREAM)
-        connection = Connection(client, upstream, self._path.connect())
+        connection = RelayedConnection(client, upstream, self._path.connect())
         if upstream.fileno() >= MAX_DESCRIPTOR:
             _log(f"refused a connection: {len(self._connections)} are open, more than select() can watch")
             connection.close()
             return
-        for end in (client, upstream):
-            end.setblocking(False)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for sock in (client, upstream):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # bounds connecting, and notices a server that vanished
             upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CONNECT_TIMEOUT_MS)
         self._accepted += 1
@@ -156,10 +157,10 @@ class Relay:
         if status not in (0, errno.EINPROGRESS):
             self._refuse(connection, status)
             return
-        self._watch(connection)
+        self._select(connection)
 
-    def _refuse(self, connection: Connection, status: int) -> None:
-        """Close a client's connection because the server cannot be reached; say so once."""
+    def _refuse(self, connection: RelayedConnection, status: int) -> None:
+        """Close a client's connection because the server cannot be reached; log it once."""
         if not self._upstream_down:
             host, port = self._upstream[1][:2]
             reason = errno.errorcode.get(status, status)
@@ -167,8 +168,8 @@ class Relay:
         self._upstream_down = True
         self._drop(connection)
 
-    def _serve(self, connection: Connection, end: object, events: int) -> None:
-        """Handle one ready socket."""
+    def _handle(self, connection: RelayedConnection, sock: object, events: int) -> None:
+        """Handle one ready socket of a connection."""
         if not connection.connected:
             status = connection.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if status:
@@ -177,32 +178,34 @@ class Relay:
                 connection.connected, self._upstream_down = True, False
         elif events & selectors.EVENT_READ:
             try:
-                self._read(connection, connection.up if end is connection.client else connection.down)
-            except OSError:  # reset by either peer: nothing that is held can matter any more
+                self._read(connection, connection.up if sock is connection.client else connection.down)
+            except OSError:  # reset by either side: nothing that is held can matter any more
                 self._drop(connection)
 
-    def _read(self, connection: Connection, lane: Lane) -> None:
-        """Take what a peer sent and say when it passes."""
-        size_bytes = lane.read()
-        if not size_bytes:
-            return
-        if lane is connection.down:
+    def _read(self, connection: RelayedConnection, delay_queue: DelayQueue) -> None:
+        """Read what has arrived in one direction and schedule its release."""
+        size_bytes = delay_queue.read()
+        if size_bytes and delay_queue is connection.up:
+            self._send_up(connection, size_bytes)
+        elif size_bytes:
             now_s = time.monotonic()
             delay_s = self._path.one_way_delay_ms(self._now_ms()) / 1e3
-            lane.schedule([Passage(now_s, now_s + delay_s, size_bytes)])
+            delay_queue.schedule([Release(now_s, now_s + delay_s, size_bytes)])
             self._downlink_bytes += size_bytes
-            return
+
+    def _send_up(self, connection: RelayedConnection, size_bytes: int) -> None:
+        """Put bytes that a client sent on the uplink; the first ones start the trace's clock."""
         if self._origin_s is None:
             self._origin_s = time.monotonic()
             self._on_origin(self._origin_s)
             _log(f"trace clock 0 is {self._origin_s:.6f} s on the monotonic clock")
         self._uplink_bytes += size_bytes
         now_ms = self._now_ms()
-        self._advance(now_ms)
+        self._advance_streams(now_ms)
         self._schedule(connection, connection.stream.send(now_ms, size_bytes))
 
-    def _advance(self, until_ms: float) -> None:
-        """Let acknowledgements come in, in the order of time over all connections: they share the link."""
+    def _advance_streams(self, until_ms: float) -> None:
+        """Let acknowledgements come in, in the order of time over all connections, since they share the link."""
         while self._connections:
             connection = min(self._connections, key=lambda each: each.stream.next_event_ms)
             event_ms = connection.stream.next_event_ms
@@ -210,10 +213,10 @@ class Relay:
                 return
             self._schedule(connection, connection.stream.advance(event_ms))
 
-    def _schedule(self, connection: Connection, departures: list[Departure]) -> None:
+    def _schedule(self, connection: RelayedConnection, departures: list[Departure]) -> None:
         origin_s = self._origin_s or 0.0
         connection.up.schedule(
-            Passage(
+            Release(
                 origin_s + departure.time_ms / 1e3,
                 origin_s + self._path.arrival_ms(departure.time_ms) / 1e3,
                 departure.payload_bytes,
@@ -221,12 +224,12 @@ class Relay:
             for departure in departures
         )
 
-    def _release(self, connection: Connection) -> None:
-        """Pass on what is due on a connection, and close it when the server has."""
+    def _forward(self, connection: RelayedConnection) -> None:
+        """Write what is due on a connection, and close it once the server has."""
         now_s = time.monotonic()
-        for late_s in connection.up.tick(now_s):
+        for late_s in connection.up.advance(now_s):
             self._lateness.add(late_s)
-        connection.down.tick(now_s)
+        connection.down.advance(now_s)
         try:
             connection.down.flush()
             if not connection.down.ended:
@@ -237,34 +240,34 @@ class Relay:
         if connection.finished:
             self._drop(connection)
         else:
-            self._watch(connection)
+            self._select(connection)
 
-    def _watch(self, connection: Connection) -> None:
-        """Have `select` report what can be handled now; a peer that is not read feels back-pressure."""
+    def _select(self, connection: RelayedConnection) -> None:
+        """Have `select` report what can be handled now; a side that is not read feels back-pressure."""
         if not connection.connected:
-            self._interest(connection.upstream, connection, read=False, write=True)
+            self._select_socket(connection.upstream, connection, read=False, write=True)
             return
         up, down = connection.up, connection.down
         up_open = not up.ended and not down.ended and up.backlog_bytes < self._queue_bytes
         down_open = not down.ended and down.backlog_bytes < self._queue_bytes
-        self._interest(connection.client, connection, read=up_open, write=down.blocked)
-        self._interest(connection.upstream, connection, read=down_open, write=up.blocked)
+        self._select_socket(connection.client, connection, read=up_open, write=down.blocked)
+        self._select_socket(connection.upstream, connection, read=down_open, write=up.blocked)
 
-    def _interest(self, end: socket.socket, connection: Connection, read: bool, write: bool) -> None:
+    def _select_socket(self, sock: socket.socket, connection: RelayedConnection, read: bool, write: bool) -> None:
         events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
-        key = self._selector.get_map().get(end)
+        key = self._selector.get_map().get(sock)
         if key is None:
             if events:
-                self._selector.register(end, events, connection)
+                self._selector.register(sock, events, connection)
         elif not events:
-            self._selector.unregister(end)
+            self._selector.unregister(sock)
         elif key.events != events:
-            self._selector.modify(end, events, connection)
+            self._selector.modify(sock, events, connection)
 
-    def _drop(self, connection: Connection) -> None:
-        for end in (connection.client, connection.upstream):
+    def _drop(self, connection: RelayedConnection) -> None:
+        for sock in (connection.client, connection.upstream):
             with suppress(KeyError):
-                self._selector.unregister(end)
+                self._selector.unregister(sock)
         connection.close()
         self._connections.remove(connection)
 

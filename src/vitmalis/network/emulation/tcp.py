@@ -1,7 +1,7 @@
-"""The sender of `transport: tcp`: how a congestion window holds a message back on a new or idle connection.
+"""The TCP sender of `transport: tcp`: a congestion window that holds messages back on a new or idle connection.
 
-A user-space relay sees bytes that a loopback connection has already let through, so on its own it behaves like a
-connection whose window is wide open. On a real path the first 10 segments take a round trip before the next 20 may
+A user-space relay sees bytes that a loopback connection has already let through, so without this model it behaves like
+a connection whose window is always open. On a real path the first 10 segments take a round trip before the next 20 may
 leave. This is the sender side of Linux TCP as far as upload times depend on it, for a path without loss:
 
 - initial window of 10 segments (RFC 6928), doubled a round trip in slow start (RFC 5681);
@@ -33,7 +33,7 @@ MIN_TIMEOUT_VARIANCE_MS = 200.0
 
 ACK_HANDLING_MS = 2.0
 """What a round trip takes beyond departure and propagation: an acknowledgement waits for its own opportunity on the way
-back, and both ends for their turn. Fitted to new connections in Mahimahi (`python -m validation.link` compares)."""
+back, and both ends take time to handle it. Fitted to new connections in Mahimahi (`python -m validation.link`)."""
 
 HYSTART_LOW_WINDOW = 16
 HYSTART_SAMPLES = 8
@@ -44,8 +44,8 @@ HYSTART_MAX_RISE_MS = 16.0
 class RoundTripTimer:
     """Smoothed round-trip time and retransmission timeout as Linux estimates them (RFC 6298, refined).
 
-    The variance rises at once and falls by a quarter a round, never below 200 ms, so the timeout stays long for some
-    rounds after an outage, and idling costs less window then.
+    The variance rises immediately and falls by a quarter a round, never below 200 ms. So the timeout stays long for
+    some rounds after an outage, and idling costs less window then.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class RoundTripTimer:
         self._round_end = 0
 
     def sample(self, rtt_ms: float, acked: int, sent: int) -> None:
-        """Take one measured round trip; `acked` and `sent` count the connection's segments so far."""
+        """Add one measured round trip; `acked` and `sent` count the connection's segments so far."""
         if self._smoothed_ms == 0.0:
             self._smoothed_ms, self._deviation_ms = rtt_ms, 2 * rtt_ms
             self._variance_ms = self._round_peak_ms = max(self._deviation_ms, MIN_TIMEOUT_VARIANCE_MS)
@@ -65,7 +65,8 @@ class RoundTripTimer:
         error = rtt_ms - self._smoothed_ms
         self._smoothed_ms += error / 8
         change = abs(error) - self._deviation_ms / 4
-        self._deviation_ms += change / 8 if error < 0 < change else change  # a queue that drains is no bad news
+        # As in Linux: shorter round trips, as of a queue that drains, hardly raise the deviation.
+        self._deviation_ms += change / 8 if error < 0 < change else change
         self._round_peak_ms = max(self._round_peak_ms, self._deviation_ms)
         self._variance_ms = max(self._variance_ms, self._round_peak_ms)
         if acked > self._round_end:
@@ -74,7 +75,7 @@ class RoundTripTimer:
 
     @property
     def timeout_ms(self) -> float:
-        """Retransmission timeout; idling longer than that shrinks the window. 1 s before the first sample."""
+        """Retransmission timeout, ms: idling longer shrinks the window; 1 s before the first sample."""
         return self._smoothed_ms + self._variance_ms if self._smoothed_ms else 1000.0
 
 
@@ -88,13 +89,13 @@ class HyStart:
         self._round_end = 0
 
     def exceeds(self, rtt_ms: float, acked: int, sent: int, window: int) -> bool:
-        """Take the round trip of segments acknowledged together; say whether a queue has built up.
+        """Add the round trip of segments acknowledged together; return whether a queue has built up.
 
         Args:
             rtt_ms: their round-trip time.
             acked: segments acknowledged so far on the connection, with these.
             sent: segments sent so far; a round lasts until what was in flight at its start is acknowledged.
-            window: congestion window, segments; a small one is never judged.
+            window: congestion window, segments; below `HYSTART_LOW_WINDOW` the answer is no.
         """
         if acked > self._round_end:
             self._round_end, self._round_ms, self._samples = sent, math.inf, 0
@@ -118,11 +119,11 @@ class _InFlight(NamedTuple):
 
 
 class TcpStream:
-    """One connection's byte stream on a link, behind a congestion window. No clock of its own.
+    """One connection's byte stream on a link, behind a congestion window; it has no clock of its own.
 
-    `send` takes bytes when the application writes them, `advance` lets acknowledgements come in; both return what then
-    leaves the link, and when. Callers that share a link call in the order of time: `next_event_ms` says when this
-    stream next wants to send.
+    `send` takes bytes when the application writes them, `advance` lets acknowledgements come in; both return the
+    departures from the link that follow. Callers that share a link call in the order of time: `next_event_ms` says
+    when this stream next wants to send.
 
     Args:
         link: the bottleneck.
@@ -147,12 +148,12 @@ class TcpStream:
 
     @property
     def window(self) -> int:
-        """Congestion window, segments."""
+        """Size of the congestion window in segments."""
         return self._window
 
     @property
     def next_event_ms(self) -> float:
-        """When the next acknowledgement comes, ms from the origin of the trace; infinity when none is under way."""
+        """When the next acknowledgement comes, ms from the origin of the trace; infinity when none is expected."""
         return self._in_flight[0].ack_ms if self._in_flight else math.inf
 
     @property
@@ -161,7 +162,7 @@ class TcpStream:
         return self._unsent_bytes
 
     def send(self, now_ms: float, payload_bytes: int) -> list[Departure]:
-        """The application writes; return what leaves the link of all that the window now lets through."""
+        """Write bytes as the application would; return the departures of all that the window now lets through."""
         departures = self.advance(now_ms)
         if not self._in_flight and not self._unsent_bytes:
             self._restart_after_idle(now_ms)
@@ -169,7 +170,7 @@ class TcpStream:
         return departures + self._push(now_ms)
 
     def advance(self, until_ms: float) -> list[Departure]:
-        """Take the acknowledgements up to `until_ms`; return what leaves the link because of them."""
+        """Handle the acknowledgements up to `until_ms`; return the departures that they allow."""
         departures: list[Departure] = []
         while self.next_event_ms <= until_ms:
             group = self._in_flight.popleft()
@@ -194,7 +195,7 @@ class TcpStream:
         return departures
 
     def _note_usage(self) -> None:
-        """Remember how much of the window a round uses: one that is not used does not grow (RFC 7661)."""
+        """Record how much of the window a round uses: a window that is not used does not grow (RFC 7661)."""
         flight = self._sent - self._acked
         limited = flight >= self._window
         if limited or self._acked >= self._usage_end or (not self._limited and flight > self._most_in_flight):

@@ -1,1 +1,14 @@
-"""Network traces: the type, its files, and a generator."""
+"""Uplink traces: what the network can carry at each moment, where traces come from, and the files they are kept in."""
+
+from vitmalis.network.traces.io import load_trace, resolve_trace, save_mahimahi, save_trace
+from vitmalis.network.traces.trace import OPPORTUNITY_BYTES, Trace, constant_trace
+
+__all__ = [
+    "OPPORTUNITY_BYTES",
+    "Trace",
+    "constant_trace",
+    "load_trace",
+    "resolve_trace",
+    "save_mahimahi",
+    "save_trace",
+]

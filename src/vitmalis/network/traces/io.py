@@ -13,17 +13,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.network.traces.generate import TECHNOLOGIES, TRACES_EACH, generate
-from vitmalis.network.traces.trace import (
-    COLUMNS,
-    OPPORTUNITY_BYTES,
-    Milliseconds,
-    Trace,
-    check_column,
-    constant_trace,
-    median_step_s,
-)
-
-__all__ = ["OPPORTUNITY_BYTES", "Trace", "constant_trace", "load_trace", "resolve_trace", "save_mahimahi", "save_trace"]
+from vitmalis.network.traces.trace import COLUMNS, Milliseconds, Trace, check_column, constant_trace, median_step_s
 
 
 def resolve_trace(

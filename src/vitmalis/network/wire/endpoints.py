@@ -42,7 +42,7 @@ _CONNECTION_ENDS = {
 }
 
 
-class _Connection:
+class _DealerConnection:
     """One DEALER and its monitor for the life of one TCP connection, the handshake already under way."""
 
     def __init__(
@@ -119,7 +119,7 @@ class ClientEndpoint:
         self._buffer_bytes = buffer_bytes
         self._keys = keys
         self._address: str | None = None
-        self._connection: _Connection | None = None
+        self._connection: _DealerConnection | None = None
         self._back_off_s = _BACK_OFF_S[0]
         self._retry_at_s = math.inf
         self.last_error = "not connected yet"
@@ -190,7 +190,9 @@ class ClientEndpoint:
 
     def _open(self) -> None:
         if self._address is not None:
-            self._connection = _Connection(self._context, self._address, self._hello, self._buffer_bytes, self._keys)
+            self._connection = _DealerConnection(
+                self._context, self._address, self._hello, self._buffer_bytes, self._keys
+            )
             self._retry_at_s = math.inf
 
     def _drop(self, reason: str) -> list[Event]:
@@ -238,7 +240,7 @@ class ClientEndpoint:
             events += self._drop(end)
         return events
 
-    def _understand(self, connection: _Connection, frames: list[bytes]) -> list[Event]:
+    def _understand(self, connection: _DealerConnection, frames: list[bytes]) -> list[Event]:
         now_s = time.monotonic()
         try:
             message, payload = m.decode_from_server(frames)

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.training.trace_model.statistics import describe_all
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vitmalis.network.traces.trace import Trace
+from vitmalis.network.traces import Trace
 
 Array = NDArray[np.float64]
 
