@@ -13,6 +13,7 @@ from vitmalis.client.events import (
     LinkChanged,
     MotionAnalysed,
     OffloadRefused,
+    Reconnect,
     Render,
     RenderDue,
     ResultArrived,
@@ -183,12 +184,16 @@ def test_link_down_loses_the_offload_and_link_up_starts_another(tracking: Client
     assert (start.offload_id, start.frame.index) == (1, 1)
 
 
-def test_silence_past_the_timeout_is_a_lost_offload(plain: ClientMachine) -> None:
+def test_silence_past_the_timeout_loses_the_offload_and_asks_for_another_connection(plain: ClientMachine) -> None:
     plain.handle(captured(0, tracking=False), 0.0)
     assert of_type(plain.handle(RenderDue(40), 4.9), EndOffload) == []
-    end, render = plain.handle(RenderDue(50), 5.1)
+    end, reconnect, render = plain.handle(RenderDue(50), 5.1)
     assert (end.status, end.reason) == ("lost", "no answer within 5 s")
+    assert isinstance(reconnect, Reconnect)
     assert isinstance(render, Render)
+    assert plain.handle(captured(51, tracking=False), 5.15) == [], "nothing starts without a connection"
+    (start,) = plain.handle(LinkChanged(up=True), 5.2)
+    assert (start.offload_id, start.frame.index) == (1, 51)
 
 
 def test_refused_offload_waits_for_the_next_frame(plain: ClientMachine) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.server.blob_server import GEOMETRY, BlobDetector
+from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
-from vitmalis.network.traces import constant_trace
+from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.network.wire import messages
 from vitmalis.policy import build_policy
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
@@ -22,7 +23,7 @@ from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.client import VirtualClient
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
-from vitmalis.virtual.network import DirectConnection, connect, upload, zmtp_bytes
+from vitmalis.virtual.network import Connection, DirectConnection, connect, upload, zmtp_bytes
 from vitmalis.virtual.server import VirtualServer
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 10.0, 30
@@ -68,13 +69,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
     return VideoSpec("red", str(path), FPS, 0, FRAMES, WIDTH, HEIGHT)
 
 
-def play(video: VideoSpec, policy: str, seed: int | None = None, mbps: float | None = None, **session: object):
+def play(
+    video: VideoSpec,
+    policy: str,
+    seed: int | None = None,
+    mbps: float | None = None,
+    connection: Connection | None = None,
+    **session: object,
+) -> Recorder:
+    """Records of a run over a link of this capacity and 40 ms, or over the connection, or over none."""
+    if connection is None:
+        connection = DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0))
     told = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
     client = VirtualClient(
         msgspec.structs.replace(told, **session),
         build_policy(policy),
         VirtualServer(BlobDetector(), video, "sha"),
-        DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0)),
+        connection,
         Durations(TABLES, seed),
     )
     client.play()
@@ -142,6 +153,46 @@ def test_an_overdue_offload_is_lost_and_its_result_thrown_away(video: VideoSpec)
     assert {o.status for o in offloads[:-1]} == {"lost"}
     assert all("0.15 s" in o.reason for o in offloads[:-1])
     assert all(f.source == "none" for f in records.frames())
+
+
+def test_a_lost_payload_does_not_delay_the_next_one_which_waits_for_another_connection(video: VideoSpec) -> None:
+    # Nothing passes for 0.9 s, then 4 Mbps.
+    outage = Trace("outage", np.array([0.0, 0.9]), np.array([0.0, 4.0]), np.array([40.0, 40.0]), duration_s=60.0)
+    played = play(video, "back2back", connection=connect("emulated", outage), offload_timeout_s=0.65)
+    lost, second = played.offloads()[:2]
+    assert (lost.status, lost.frame_index) == ("lost", 0)
+    # Given up at 700 ms. The greeting leaves when the outage ends; three round trips later frame 10 is the newest.
+    assert second.frame_index == 10
+    assert second.start_time_s == pytest.approx(0.9 + 3 * 0.040, abs=0.012)
+    size = wire_bytes(second.payload_bytes)
+    assert second.transfer_s == pytest.approx(size * 8 / 4e6, abs=0.012), "as on an idle link"
+
+
+def test_another_connection_has_a_small_congestion_window_again() -> None:
+    connection, now_s, took_s = connect("emulated", constant_trace(50.0, 100.0), "tcp"), 0.0, []
+    for upload_number in range(3):
+        if upload_number == 2:
+            now_s = connection.reconnect(now_s)
+        arrived_s = connection.upload(now_s, 400_000)
+        took_s.append(arrived_s - now_s)
+        now_s = arrived_s + 0.05
+    first, wide, again = took_s
+    assert wide < first - 0.1, "the window has grown"
+    assert again == pytest.approx(first, abs=0.02)
+
+
+def test_the_server_works_on_a_lost_offload_that_it_has_received(video: VideoSpec) -> None:
+    class SlowAtFirst(DirectConnection):
+        """Takes 0.3 s for what is sent before 0.1 s."""
+
+        def upload(self, sent_s: float, payload_bytes: int) -> float:
+            return sent_s + (0.3 if sent_s < 0.1 else 0.0)
+
+    lost, second = play(video, "back2back", connection=SlowAtFirst(), offload_timeout_s=0.35).offloads()[:2]
+    # Sent at 20 ms, received at 320, given up at 400, done at 550. The second one is sent at 420 ms, and so waits.
+    assert (lost.status, lost.e2e_latency_s) == ("lost", None)
+    assert (second.status, second.start_time_s) == ("ok", pytest.approx(0.4))
+    assert second.queue_s == pytest.approx(0.13)
 
 
 def test_an_offload_under_way_at_the_end_may_still_end_or_not(video: VideoSpec) -> None:

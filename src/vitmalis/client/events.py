@@ -109,6 +109,15 @@ class EndOffload:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Close the connection with all that it still holds and open another.
+
+    After an outage that is sooner done than TCP sends again what it has in hand, and a payload that was given up does
+    not cross the link before the next one. `LinkChanged` reports the new connection.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
     """Step the tracker through these frames."""
 
@@ -145,4 +154,4 @@ class Render:
     shown_frame_index: int = -1
 
 
-Action = StartOffload | EndOffload | Track | CatchUp | AnalyseMotion | Render
+Action = StartOffload | EndOffload | Reconnect | Track | CatchUp | AnalyseMotion | Render

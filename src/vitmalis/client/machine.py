@@ -14,6 +14,7 @@ from vitmalis.client.events import (
     LinkChanged,
     MotionAnalysed,
     OffloadRefused,
+    Reconnect,
     Render,
     RenderDue,
     ResultArrived,
@@ -118,11 +119,6 @@ class ClientMachine:
         """The offload that has no answer yet."""
         return self._offload.offload_id if self._offload else None
 
-    @property
-    def link_up(self) -> bool:
-        """Whether offloads may be started."""
-        return self._link_up
-
     def stop_offloading(self) -> None:
         """Start no further offload; the one under way may still end."""
         self._stopped = True
@@ -199,9 +195,11 @@ class ClientMachine:
         return self._end_offload(self._offload.offload_id, "lost", reason) if self._offload else []
 
     def _give_up_overdue(self, now_s: float) -> list[Action]:
-        if self._offload and now_s - self._offload.started_s > self._offload_timeout_s:
-            return self._lose_offload(f"no answer within {self._offload_timeout_s:g} s")
-        return []
+        """Lose an offload that has had no answer for too long; nothing starts until there is a new connection."""
+        if self._offload is None or now_s - self._offload.started_s <= self._offload_timeout_s:
+            return []
+        self._link_up = False
+        return [*self._lose_offload(f"no answer within {self._offload_timeout_s:g} s"), Reconnect()]
 
     # --- motion analyzer --------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class OffloadWorker(Worker):
         self._geometry = geometry
         self._model_id = model_id
         self._endpoint = ClientEndpoint(keys=keys)
-        self._starts: queue.SimpleQueue[StartOffload | None] = queue.SimpleQueue()  # None: connect anew
+        self._starts: queue.SimpleQueue[StartOffload | None] = queue.SimpleQueue()  # None: reconnect
         self._under_way: dict[int, _Sent] = {}
 
     @property
@@ -68,11 +68,7 @@ class OffloadWorker(Worker):
         self._endpoint.wake()
 
     def reconnect(self) -> None:
-        """Connect anew, and forget the offload under way.
-
-        After an outage that is sooner done than TCP tries again what it has in hand, and what was given up need not
-        cross the link before the next offload.
-        """
+        """Close the connection, forget the offload under way and connect again; why: see `Reconnect`."""
         self._starts.put(None)
         self._endpoint.wake()
 

@@ -17,6 +17,7 @@ from vitmalis.client.events import (
     Event,
     FrameCaptured,
     LinkChanged,
+    Reconnect,
     Render,
     RenderDue,
     ResultArrived,
@@ -145,7 +146,6 @@ class RealtimeClient:
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
-        self._draining = False
 
     def play(self) -> None:
         """Run to the end of the clip, then wait for the result under way; the records are in `recorder`."""
@@ -207,8 +207,9 @@ class RealtimeClient:
                 self._handle(report)
                 self._pump.handled()
             case ResultArrived():
-                self.recorder.answered(report)
-                self._handle(report)
+                if report.offload_id == self._machine.outstanding:
+                    self.recorder.answered(report)
+                    self._handle(report)
             case _:
                 self._handle(report)
 
@@ -223,9 +224,8 @@ class RealtimeClient:
                 self._offload_worker.submit(action)
             case EndOffload():
                 self.recorder.offload_ended(action)
-                if action.status == "lost" and self._machine.link_up and not self._draining:  # no answer in time
-                    self._handle(LinkChanged(up=False, reason=action.reason))
-                    self._offload_worker.reconnect()
+            case Reconnect():
+                self._offload_worker.reconnect()
             case Track() | CatchUp():
                 self._tracker_worker.submit(action)
             case AnalyseMotion():
@@ -235,7 +235,6 @@ class RealtimeClient:
 
     def _drain(self) -> None:
         """Let the offload under way at the last frame end; nothing new starts."""
-        self._draining = True
         self._machine.stop_offloading()
         deadline_s = time.monotonic() + self._session.drain_s
         while self._machine.outstanding is not None and (left_s := deadline_s - time.monotonic()) > 0:

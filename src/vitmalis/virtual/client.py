@@ -4,8 +4,9 @@ The same frames are really compressed, inferred and tracked as in real time; onl
 what it needs is there and it is idle, takes what `Durations` says, and then its end is an event. Nothing here depends
 on how busy the machine is: a session with one set of durations gives the same records at every run.
 
-Not modelled: stages do not slow each other down, and the camera buffer never overflows, since no stage on the way of a
-frame takes longer than a frame interval.
+Not modelled: stages do not slow each other down; the camera buffer never overflows, since no stage on the way of a
+frame takes longer than a frame interval; what still waits for the link when an offload is given up is discarded, while
+the relay of a real-time run passes on what it had read by then.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vitmalis.client.events import (
     FrameCaptured,
     LinkChanged,
     MotionAnalysed,
+    Reconnect,
     Render,
     RenderDue,
     ResultArrived,
@@ -46,7 +48,7 @@ from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.lookahead import VirtualForesight
 from vitmalis.virtual.network import Connection
-from vitmalis.virtual.offload_timeline import travel
+from vitmalis.virtual.offload_timeline import Journey, travel
 from vitmalis.virtual.server import VirtualServer
 
 Progress = Callable[[int, int, int], None]
@@ -106,7 +108,7 @@ class VirtualClient:
         self._analyzer = MotionAnalyzer(grid, session.motion)
         self._open_video = images
         self._images = images(session.video)
-        self._under_way: int | None = None
+        self._last: Journey | None = None
         self._server_free_s = 0.0
 
     def show_the_future(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
@@ -164,6 +166,8 @@ class VirtualClient:
                 self._offload(action)
             case EndOffload():
                 self.recorder.offload_ended(action)
+            case Reconnect():
+                self._reconnect()
             case Track() | CatchUp():
                 self._track(action)
             case AnalyseMotion():
@@ -193,7 +197,7 @@ class VirtualClient:
         """Follow an offload to its result, which is an event to come."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
         number, answer = start.offload_id, self._server.answer(start.frame, start.decision)
-        journey = travel(
+        self._last = journey = travel(
             start,
             answer.payload_bytes,
             now_s=self._clock.now_s,
@@ -202,18 +206,23 @@ class VirtualClient:
             connection=self._connection,
             durations=self._durations,
         )
-        self._server_free_s = journey.server_free_s
         self.recorder.offload_started(start, journey.encode_start_s, journey.decision_s)
         self.recorder.encoded(number, journey.encode_start_s, journey.outcome.encode_s, answer.payload_bytes)
-        self._under_way = number
         result = ResultArrived(number, answer.detections, journey.outcome)
         self._clock.at(journey.received_s, lambda: self._receive(result))
 
     def _receive(self, result: ResultArrived) -> None:
-        """As in real time, a result that comes after the next offload was sent is thrown away."""
-        if result.offload_id == self._under_way:
+        """Take a result, unless its offload was given up before."""
+        if result.offload_id == self._machine.outstanding:
             self.recorder.answered(result)
             self._handle(result)
+
+    def _reconnect(self) -> None:
+        """Open another connection; an offload that the server has received in full still takes its time there."""
+        now_s = self._clock.now_s
+        if self._last is not None and self._last.arrived_s <= now_s:
+            self._server_free_s = self._last.server_free_s
+        self._clock.at(self._connection.reconnect(now_s), lambda: self._handle(LinkChanged(up=True)))
 
 
 def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:

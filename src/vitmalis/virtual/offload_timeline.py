@@ -19,6 +19,7 @@ class Journey:
     Attributes:
         decision_s: how long deciding took.
         encode_start_s: the decision is made, encoding begins.
+        arrived_s: the payload is at the server.
         server_free_s: the server has sent the result and is free for another offload.
         received_s: the result is there.
         outcome: what the device learns of it.
@@ -26,6 +27,7 @@ class Journey:
 
     decision_s: float
     encode_start_s: float
+    arrived_s: float
     server_free_s: float
     received_s: float
     outcome: OffloadOutcome
@@ -75,4 +77,4 @@ def travel(
         e2e_latency_s=received_s - encode_start_s,
         queue_s=served_s - sent.arrived_s,
     )
-    return Journey(decision_s, encode_start_s, done_s, received_s, outcome)
+    return Journey(decision_s, encode_start_s, sent.arrived_s, done_s, received_s, outcome)
