@@ -5,22 +5,29 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.network.traces import resolve_trace
 from vitmalis.policy import POLICIES, build_policy
 from vitmalis.tracker import TrackerOptions
+from vitmalis.video.manifest import manifest
 from vitmalis_jobs.run.config import config_hash, flat, typed
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("video", "trace", "link", "model", "policy")
-NEEDED = {"trace/file": ["trace.path=x.csv"], "video/file": ["video.path=x.mp4"]}
-OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+GROUPS = ("video", "trace", "link", "model", "policy", "client", "server", "clock", "latency")
+JOBS = sorted(path.stem for path in CONF.glob("*.yaml"))
+NEEDED = {
+    "trace/file": ["trace.path=x.csv"],
+    "video/file": ["video.path=x.mp4"],
+    "server/remote": ["server.address=tcp://edge:5555"],
+}
+FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+OPTIONS = [*FILES, *(("video", name) for name in manifest())]
 
 
-def composed(*overrides: str) -> OmegaConf:
+def composed(*overrides: str, job: str = "evaluate", hydra: bool = False) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("evaluate", overrides=list(overrides))
+        return compose(job, overrides=list(overrides), return_hydra_config=hydra)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -76,6 +83,47 @@ def test_defaults_of_vitmalis_are_those_of_the_library() -> None:
 def test_a_trace_config_holds_arguments_of_resolve_trace(option: str) -> None:
     config = typed(composed(f"trace={option}", *NEEDED.get(f"trace/{option}", [])))
     assert set(config.trace) <= set(inspect.signature(resolve_trace).parameters)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_keeps_the_working_directory_and_one_mlflow_store(job: str) -> None:
+    config = composed(job=job, hydra=True)
+    assert not config.hydra.job.chdir, "relative paths mean the same inside a job and outside"
+    if "mlflow" in config:
+        store = {"tracking_uri": "sqlite:///runs/mlflow.db", "artifact_dir": "runs/artifacts"}
+        assert store.items() <= OmegaConf.to_container(config.mlflow).items()
+        assert config.mlflow.experiment in ("evaluation", "profiling", "training")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_job_reads_outside_the_project_unless_told_to(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VITMALIS_DATA", raising=False)
+    assert "../" not in OmegaConf.to_yaml(composed(job=job), resolve=True)
+
+
+def test_the_users_data_lie_where_the_environment_or_an_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMALIS_DATA", "/mnt/data")
+    assert typed(composed("video=drive_day")).video == {"name": "drive_day", "folder": "/mnt/data/clips"}
+    assert typed(composed("video=walkS", "paths.data=here")).video == {"name": "walkS", "folder": "here/videos"}
+    assert typed(composed("video=market1906")).video == {"name": "market1906"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "scale"),
+    [
+        ([], 0.4),
+        (["trace=5g", "model=vitdet_l"], 1.0),
+        (["latency=paper_testbed"], 0.25),
+        (["latency=paper_testbed", "model=vitdet_l"], 0.25),
+        (["latency=sampled", "trace=file", "trace.path=x.csv"], 0.4),
+        (["latency=paper_testbed", "trace=constant"], 1.0),
+        (["latency=paper_testbed", "trace.capacity_scale=0.5"], 0.5),
+    ],
+)
+def test_the_trace_is_scaled_by_what_the_frames_stand_for(overrides: list[str], scale: float) -> None:
+    config = typed(composed(*overrides))
+    assert config.trace["capacity_scale"] == scale
+    assert config.model.capacity_scale == (1.0 if "model=vitdet_l" in overrides else 0.4), "no group changes another"
 
 
 def test_the_hash_follows_what_was_asked_for() -> None:

@@ -16,6 +16,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VITMALIS_CACHE", Path("runs") / "cache"))
 
 
+def data_dir() -> Path:
+    """Folder of the user's clips, traces and golden outputs: `$VITMALIS_DATA`, else `data` in the working directory."""
+    return Path(os.environ.get("VITMALIS_DATA", "data"))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that takes its place on success and is removed on failure.

@@ -10,6 +10,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from vitmalis.video.manifest import manifest
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.run.config import typed
 
@@ -65,8 +66,9 @@ def test_real_clips_are_added_by_one_override() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "clips").glob("*.yaml")))
 def test_clips_are_known_ones(name: str) -> None:
-    videos = {path.stem for path in (conf_dir() / "video").glob("*.yaml")}
-    assert set(composed(f"clips={name}", hydra=True).hydra.sweeper.params.video.split(",")) <= videos
+    hydra = composed(f"clips={name}", hydra=True).hydra
+    assert set(hydra.sweeper.params.video.split(",")) <= set(manifest())
+    assert hydra.mode.name == "MULTIRUN", "a preset that only a sweep reads makes it one"
 
 
 def test_real_time_is_one_override_away() -> None:

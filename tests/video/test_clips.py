@@ -120,6 +120,17 @@ def test_the_paper_s_own_videos_come_before_stand_ins(tmp_path: Path, monkeypatc
     assert spec.stand_in == ""
 
 
+def test_the_users_data_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMALIS_DATA", str(tmp_path / "mine"))
+    for folder in ("mine/videos", "other"):
+        write_clip(tmp_path / folder / "walkR" / "eval.mp4", noisy(20), 30.0, (64, 36))
+    assert resolve_clip("walkR", cache_dir=tmp_path).path == str(tmp_path / "mine/videos/walkR/eval.mp4")
+    other = resolve_clip("walkR", folder=str(tmp_path / "other"), cache_dir=tmp_path)
+    assert other.path == str(tmp_path / "other/walkR/eval.mp4")
+    with pytest.raises(UserError, match=r"mine/clips/drive_day\.mp4"):
+        resolve_clip("drive_day", cache_dir=tmp_path)
+
+
 def test_a_stand_in_is_rendered_once_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[tuple[str, int, int]] = []
 

@@ -10,6 +10,7 @@ import av
 from filelock import FileLock
 
 from vitmalis.errors import UserError
+from vitmalis.paths import data_dir
 from vitmalis.video import market1906
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
 from vitmalis.video.market1906 import Progress
@@ -18,8 +19,6 @@ from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
 from vitmalis.video.standin.clip import render_clip
 
 Part = Literal["profile", "eval"]
-USER_VIDEOS = Path("data") / "videos"
-"""Where users put the paper's videos: `<name>/profile.mp4` and `<name>/eval.mp4`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,8 @@ def resolve_clip(
         max_width, max_height: limits of the delivered size, pixels.
         cache_dir: for what is made once.
         progress: told what is done, out of what total, and what is being done.
-        folder: where a "folder" clip lies.
+        folder: where a "folder" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by default `clips` or
+            `videos` in the user's data (`vitmalis.paths.data_dir`).
         fps: rate of a camera, or one that overrides the file's.
 
     Raises:
@@ -100,10 +100,10 @@ def _footage(
         return _part_of(_packaged(name, entry, cache_dir, progress), entry, part)
     if entry.kind == "folder":
         return _part_of(_in_folder(name, entry, folder), entry, part)
-    own = USER_VIDEOS / name / f"{part}.mp4"
-    if own.is_file():
-        return _whole_file(own, f"video '{name}'")
-    return _stand_in(name, entry, part, length_s, cache_dir, progress)
+    own = (Path(folder) if folder else data_dir() / "videos") / name
+    if (own / f"{part}.mp4").is_file():
+        return _whole_file(own / f"{part}.mp4", f"video '{name}'")
+    return _stand_in(name, entry, part, own, length_s, cache_dir, progress)
 
 
 def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) -> Path:
@@ -116,7 +116,7 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
 
 
 def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:
-    path = Path(folder or ".") / entry.file
+    path = (Path(folder) if folder else data_dir() / "clips") / entry.file
     if not path.is_file():
         raise UserError(
             f"video '{name}': there is no file '{path}': get {entry.source} ({entry.licence}), "
@@ -140,11 +140,11 @@ def _whole_file(path: Path, what: str) -> _Footage:
 
 
 def _stand_in(
-    name: str, entry: ClipEntry, part: Part, length_s: float, cache_dir: Path, progress: Progress
+    name: str, entry: ClipEntry, part: Part, own: Path, length_s: float, cache_dir: Path, progress: Progress
 ) -> _Footage:
     frames = round(length_s * entry.fps)
     path = render_clip(name, part, entry.fps, frames, cache_dir / "video" / "standin", progress)
-    note = f"rendered street scene for '{entry.title}' (put the real one at {USER_VIDEOS / name})"
+    note = f"rendered street scene for '{entry.title}' (put the real one at {own})"
     return _Footage(path, entry.fps, 0, frames, STAND_IN_SIZE, note)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.errors import UserError
+from vitmalis.video.manifest import manifest
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -70,11 +72,21 @@ def compose(job: str, overrides: Sequence[str] = ()) -> DictConfig:
         return hydra.compose(job, overrides=list(overrides))
 
 
+def _offer_clips() -> None:
+    """Make every clip of the manifest a choice of the group `video`, besides the files in `conf/video`."""
+    folders = {"folder": "${paths.data}/clips", "paper": "${paths.data}/videos"}
+    for name, entry in manifest().items():
+        folder = {"folder": folders[entry.kind]} if entry.kind in folders else {}
+        ConfigStore.instance().store(group="video", name=name, node={"name": name} | folder, provider="manifest.toml")
+
+
+_offer_clips()
+
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 
 
 def checked(config: DictConfig, kind: type[_Config]) -> _Config:
-    """Convert a composed configuration to its type.
+    """Convert a composed configuration to its type; `paths` is left out, as it serves the other sections.
 
     Raises:
         UserError: a value is missing, of the wrong kind or out of range; the message names the key.
@@ -83,7 +95,9 @@ def checked(config: DictConfig, kind: type[_Config]) -> _Config:
     if missing:
         raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
     try:
-        return msgspec.convert(plain(config), kind)
+        values = plain(config)
+        values.pop("paths", None)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`") or "configuration"

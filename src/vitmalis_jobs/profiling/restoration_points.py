@@ -24,7 +24,7 @@ import torch
 from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
-from vitmalis.paths import cache_dir
+from vitmalis.paths import cache_dir, data_dir
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
@@ -248,7 +248,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", help="file or URL (default: the model's own)")
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
     parser.add_argument("--clips", nargs="+", help=f"names (default: those at hand of {', '.join(CLIPS)})")
-    parser.add_argument("--folder", type=Path, default=Path("../shared/data/clips"), help="of clips that are files")
+    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
     parser.add_argument("--seconds", type=float, default=600.0, help="of each clip at most")
     parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")

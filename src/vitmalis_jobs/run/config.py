@@ -70,6 +70,7 @@ class LatencyOptions(Section, frozen=True):
     name: Literal["measured", "sampled", "paper_testbed"]
     tables: str | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
+    capacity_scale: Positive = 1.0  # absent in older records, whose trace has it all the same
 
 
 class InferenceCacheOptions(Section, frozen=True):

@@ -1,4 +1,4 @@
-"""The emulated link's arithmetic against uploads that were timed in Mahimahi itself (`../shared/data/link`)."""
+"""The emulated link's arithmetic against uploads that were timed in Mahimahi itself (`link` in `paths.data`)."""
 
 from __future__ import annotations
 
