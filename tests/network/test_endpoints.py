@@ -14,7 +14,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import (
     Connected,
     Disconnected,

@@ -18,7 +18,7 @@ from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload
 from vitmalis import keys as command
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.network.wire.security import is_local, make_keys, read_client_keys, read_server_keys
 from vitmalis.server.endpoint import ServerEndpoint

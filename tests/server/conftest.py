@@ -12,7 +12,7 @@ import zmq
 from tests.server.blob_server import GEOMETRY
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Event
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry

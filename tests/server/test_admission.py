@@ -13,7 +13,7 @@ from tests.server.conftest import offload
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import packed_size
 from vitmalis.network.wire import messages as m
-from vitmalis.server.admission import objection
+from vitmalis.server.admission import refusal_reason
 from vitmalis.types import Configuration
 
 SIZE = (960, 540)  # 4 x 6 regions of 160 px
@@ -34,13 +34,13 @@ TWO = Configuration(2, 90, 4)
 
 
 def test_whole_halved_and_packed_frames_are_admitted() -> None:
-    assert objection(offload(1, SIZE), PLAIN, GEOMETRY, MANY) is None
-    assert objection(offload(1, (480, 270)), flat_jpeg(480, 270), GEOMETRY, MANY) is None
+    assert refusal_reason(offload(1, SIZE), PLAIN, GEOMETRY, MANY) is None
+    assert refusal_reason(offload(1, (480, 270)), flat_jpeg(480, 270), GEOMETRY, MANY) is None
     for point in range(5):
         header = offload(1, SIZE, Configuration(1, 90, point), half())
-        assert objection(header, PACKED, GEOMETRY, MANY) is None
+        assert refusal_reason(header, PACKED, GEOMETRY, MANY) is None
     nothing = offload(1, SIZE, Configuration(0, 90), np.zeros((4, 6), bool))
-    assert objection(nothing, PLAIN, GEOMETRY, MANY) is None
+    assert refusal_reason(nothing, PLAIN, GEOMETRY, MANY) is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_whole_halved_and_packed_frames_are_admitted() -> None:
     ],
 )
 def test_refused_by_name(header: m.Offload, jpeg: bytes, words: str) -> None:
-    assert words in (objection(header, jpeg, GEOMETRY, MANY) or "served")
+    assert words in (refusal_reason(header, jpeg, GEOMETRY, MANY) or "served")
 
 
 @pytest.mark.parametrize("size", [(8192, 8192), (8192, 1098)])
@@ -72,7 +72,7 @@ def test_nothing_of_the_frames_size_is_allocated(size: tuple[int, int]) -> None:
     mask = np.random.default_rng(0).random(grid.shape) < 0.5
     header = offload(1, size, TWO, mask)
     tracemalloc.start()
-    assert objection(header, PACKED, GEOMETRY, 9_000_000) is not None
+    assert refusal_reason(header, PACKED, GEOMETRY, 9_000_000) is not None
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 2**20

@@ -8,7 +8,7 @@ import threading
 
 from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, jpeg, next_event, next_events, offload
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service

@@ -19,7 +19,7 @@ from vitmalis.detector.config import DetectorConfig, PyramidConfig, preset
 from vitmalis.detector.detector import Detector
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.errors import UserError
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import RegionGrid

@@ -19,7 +19,7 @@ from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.detector.detector import load_detector
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.process import Child
 

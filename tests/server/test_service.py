@@ -14,7 +14,7 @@ from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, ne
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import pack
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, FailureReceived, PongReceived, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service

@@ -12,7 +12,7 @@ from vitmalis.client.workers import Encoded, Post, Worker
 from vitmalis.codec.offload import encode_offload
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import (
     Connected,
     Disconnected,

@@ -1,1 +1,1 @@
-"""The edge server: receives compressed frames, detects, answers."""
+"""The edge server: receives compressed frames, detects objects in them, and answers with the detections."""

@@ -1,4 +1,4 @@
-"""The server process: `python -m vitmalis.server --help`."""
+"""Command line of the server: `python -m vitmalis.server --help`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _positive(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the server's command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.server",
         description="Serve object detection to ViTMAlis clients. Prints one JSON line with its address once it is "
@@ -39,25 +39,25 @@ def build_parser() -> argparse.ArgumentParser:
     add("--address", default="tcp://127.0.0.1:0", help="where to listen; port 0 takes a free one")
     add("--keys", default=None, metavar="FOLDER", help="serve only clients with keys (python -m vitmalis.keys)")
     add("--insecure", action="store_true", help="serve anyone without keys, also from other machines")
-    add("--log", default=None, metavar="FILE", help="log there, and begin it anew at 10 MB, instead of standard error")
+    add("--log", default=None, metavar="FILE", help="log to this file instead of standard error; a new one at 10 MB")
     add("--model", default="vitdet_tiny", help="detector preset")
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
-    add("--window", type=_positive, default=None, help="side of an attention window in tokens; the model's own if left")
+    add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
     add("--threads", type=_positive, default=1, help="torch threads")
-    add("--max-message-mb", type=_positive, default=16, help="largest compressed frame that is taken, in 2**20 bytes")
-    add("--max-megapixels", type=_positive, default=9, help="largest frame that is decoded, in 10**6 pixels")
-    add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next client is told 'busy'")
+    add("--max-message-mb", type=_positive, default=16, help="largest accepted compressed frame, in 2**20 bytes")
+    add("--max-megapixels", type=_positive, default=9, help="largest accepted frame, in 10**6 pixels")
+    add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next one is answered 'busy'")
     add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
-    add("--max-batch", type=_positive, default=1, help="frames of different clients that are inferred together")
-    add("--max-growth-mb", type=_positive, default=4096, help="growth of memory at which all connections are cut")
+    add("--max-batch", type=_positive, default=1, help="most frames of different clients in one batch")
+    add("--max-growth-mb", type=_positive, default=4096, help="growth of memory at which all connections are closed")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server; returns the exit status (0 after an orderly end, 2 for a user's mistake)."""
+    """Run the server; return the exit status, 0 after an orderly end and 2 for a user's mistake."""
     args = build_parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    # Bound first: a busy port is told at once, not after the model was loaded.
+    # Bound first, so that a busy port is reported before the model is loaded.
     keys = None if args.keys is None else read_server_keys(Path(args.keys))
     with ServerEndpoint(args.address, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
-        import torch  # here, so that --help and a busy port need not wait for it
+        import torch  # slow, so not before --help is printed or a busy port reported
 
         from vitmalis.detector.detector import load_detector
 
@@ -100,7 +100,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
-    """Warm up, announce the address (and `facts`) on standard output, serve until a signal; returns 0."""
+    """Warm up, print the address and `facts` as JSON on standard output, serve until a signal; return 0."""
     service.warm_up()
     signal.set_wakeup_fd(endpoint.waker.writer_fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,7 +113,7 @@ def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
         service.counts["unknown"] = endpoint.refused_handshakes
     _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
     if not service.close():
-        # An interpreter that shuts down under a thread inside torch may crash, and there is nothing left to lose.
+        # Shutting the interpreter down under a thread inside torch may crash it, so skip that; nothing is left to save.
         logging.shutdown()
         os._exit(0)
     return 0

@@ -1,4 +1,4 @@
-"""What an offload has to be for a model to serve it: pure checks, before anything of its size is allocated."""
+"""Admission checks: whether a model can serve an offload, before anything of the offload's size is allocated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
 
 
-def objection(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_pixels: int) -> str | None:
-    """Why an offload cannot be served, in words for its sender, or None.
+def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_pixels: int) -> str | None:
+    """Why an offload cannot be served, as a message to its sender, or None if it can.
 
     Args:
-        offload: the header.
-        jpeg: the payload, of which only the header is read.
-        geometry: of the model that serves.
-        max_pixels: larger frames are not served.
+        offload: header of the offload.
+        jpeg: its payload, of which only the JPEG header is read.
+        geometry: geometry of the served model.
+        max_pixels: larger frames are refused.
     """
     if (offload.window_size, offload.downsampling_factor) != (geometry.window, geometry.factor):
         return (

@@ -1,4 +1,4 @@
-"""From the bytes of offloads to the boxes in their frames."""
+"""Decoding and inference: from the payloads of offloads to the detections in their frames."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vitmalis.types import BoolMask, Detections, RgbImage
 
 
 class DetectorLike(Protocol):
-    """What a server needs of a detector."""
+    """The detector interface that a server needs."""
 
     @property
     def name(self) -> str:
-        """Model name, such as `vitdet_tiny`."""
+        """Name of the model, such as `vitdet_tiny`."""
 
     @property
     def model_id(self) -> str:
@@ -30,10 +30,10 @@ class DetectorLike(Protocol):
 
     @property
     def geometry(self) -> ModelGeometry:
-        """The regions it can take at low resolution, and where it can restore them."""
+        """Geometry of the regions that it accepts at low resolution, and its restoration points."""
 
     def detect(self, image: RgbImage) -> Detections:
-        """Boxes in pixels of `image`, RGB uint8 (H, W, 3)."""
+        """Detect in `image`, RGB uint8 (H, W, 3); boxes are in its pixels."""
 
     def detect_patches(
         self,
@@ -42,10 +42,10 @@ class DetectorLike(Protocol):
         downsample_mask: BoolMask,
         restoration_point: int,
     ) -> Detections:
-        """Boxes in pixels of the frame (height, width) that `unpack` cut `patches` from."""
+        """Detect in the patches of `unpack`; boxes are in pixels of the frame, whose size is (height, width)."""
 
     def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
-        """`detect` in several images of one size, as one batch."""
+        """Detect in several images of one size as one batch."""
 
     def detect_patches_each(
         self,
@@ -54,15 +54,15 @@ class DetectorLike(Protocol):
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
     ) -> list[Detections]:
-        """`detect_patches` in several frames of one size and number of patches, as one batch."""
+        """Detect in the patches of several frames of one size and number of patches as one batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """A frame as it reaches the model.
+class DecodedFrame:
+    """A frame as the model receives it.
 
     Attributes:
-        offload: header it came with.
+        offload: header of its offload.
         mask: **B**, bool (rows, cols); None where nothing is downsampled.
         pixels: RGB uint8 (H, W, 3), or patches (T, patch, patch, 3) of both resolutions under a mask.
     """
@@ -73,35 +73,35 @@ class Decoded:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) of the sent frame."""
+        """Size of the sent frame, (height, width)."""
         return self.offload.height, self.offload.width
 
 
-def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> Decoded:
-    """Decode and unpack.
+def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> DecodedFrame:
+    """Decode a JPEG and, where regions are downsampled, unpack it.
 
     Args:
-        geometry: of the model.
-        offload: header of the frame.
+        geometry: geometry of the model.
+        offload: header of the offload.
         jpeg: its payload.
         max_pixels: larger images are refused before decoding.
 
     Raises:
-        ValueError: the payload is no JPEG of the size that the header leads to.
+        ValueError: the payload is not a JPEG of the size that follows from the header.
     """
     mask = offload.downsample_mask
     if mask is None:
-        return Decoded(offload, None, decode_jpeg(jpeg, max_pixels))
+        return DecodedFrame(offload, None, decode_jpeg(jpeg, max_pixels))
     grid = geometry.grid(offload.width, offload.height)
     packed = decode_jpeg(jpeg, prod(packed_size(grid, mask)))
-    return Decoded(offload, mask, unpack(packed, grid, mask))
+    return DecodedFrame(offload, mask, unpack(packed, grid, mask))
 
 
-def infer(detector: DetectorLike, frames: Sequence[Decoded]) -> list[Detections]:
-    """Detect in several frames that are alike (`batch_key`) as one batch.
+def infer(detector: DetectorLike, frames: Sequence[DecodedFrame]) -> list[Detections]:
+    """Detect in frames of one `batch_key` as one batch.
 
     Returns:
-        Detections of each frame, in pixels of the sent one.
+        Detections of each frame, boxes in pixels of the sent frame.
 
     Raises:
         RuntimeError: the detector answered another number of frames.
@@ -117,7 +117,7 @@ def infer(detector: DetectorLike, frames: Sequence[Decoded]) -> list[Detections]
     return found
 
 
-def _infer_patches(detector: DetectorLike, frames: Sequence[Decoded], first_mask: BoolMask) -> list[Detections]:
+def _infer_patches(detector: DetectorLike, frames: Sequence[DecodedFrame], first_mask: BoolMask) -> list[Detections]:
     first = frames[0]
     point = first.offload.restoration_point
     if len(frames) == 1:
@@ -127,7 +127,7 @@ def _infer_patches(detector: DetectorLike, frames: Sequence[Decoded], first_mask
 
 
 def batch_key(offload: Offload, geometry: ModelGeometry) -> tuple[int, ...]:
-    """What frames must have in common to be inferred as one batch: size, number of tokens, restoration point."""
+    """What frames of one batch have in common: size and, with a mask, number of tokens and restoration point."""
     mask = offload.downsample_mask
     if mask is None:
         return offload.width, offload.height

@@ -1,4 +1,4 @@
-"""The server's end of the connections: a ROUTER that is polled and never blocks."""
+"""The server's endpoint: a ZeroMQ ROUTER that is polled and never blocks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import zmq
 
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.security import Gate, ServerKeys, is_local
-from vitmalis.network.wire.sockets import Waker, configure
+from vitmalis.network.wire.security import ClientAuthenticator, ServerKeys, is_local
+from vitmalis.network.wire.sockets import Waker, configure_socket
 
 _REBIND_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What one client sent: a message with its payload, or why it is none; `received_s` is `time.monotonic()`."""
+    """A client's message with its payload, or the error in it; `received_s` is `time.monotonic()` at its receipt."""
 
     peer: bytes
     content: m.ClientMessage | m.ProtocolError
@@ -27,14 +27,14 @@ class Received:
 
 
 class ServerEndpoint:
-    """The server's end, bound at once. All methods but `wake` belong to one thread.
+    """The server's end of all connections, bound when created; all methods but `wake` must be called from one thread.
 
     Args:
         address: tcp://host:port; port 0 takes a free one.
-        keys: whom to serve, encrypted; None for anyone who can connect.
-        insecure: serve without keys also where other machines can connect.
-        max_payload_bytes: larger payloads are refused with an answer; twice as large ones close their connection, so
-            that memory stays bounded.
+        max_payload_bytes: larger payloads are refused with an answer; those of more than twice the size close their
+            connection, so that memory stays bounded.
+        keys: the server's key pair and its clients; None serves anyone who can connect, without encryption.
+        insecure: serve without keys even at an address that other machines can reach.
 
     Raises:
         UserError: the address cannot be bound, or is open to other machines and there are no keys.
@@ -56,9 +56,9 @@ class ServerEndpoint:
         self._max_payload_bytes = max_payload_bytes
         self._context = zmq.Context()
         self.waker = Waker()
-        self._gate = None if keys is None else Gate(self._context, keys)
+        self._authenticator = None if keys is None else ClientAuthenticator(self._context, keys)
         self.address = address
-        """The address bound, with the actual port."""
+        """The bound address, with the actual port."""
         try:
             self._router = self._bound_router()
         except UserError:
@@ -67,13 +67,13 @@ class ServerEndpoint:
 
     def _bound_router(self) -> zmq.Socket:
         router = self._context.socket(zmq.ROUTER)
-        configure(router)
+        configure_socket(router)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.RCVHWM, 4)
         router.setsockopt(zmq.SNDHWM, 64)
         router.setsockopt(zmq.MAXMSGSIZE, 2 * self._max_payload_bytes)
-        if self._gate is not None:
-            self._gate.lock(router)
+        if self._authenticator is not None:
+            self._authenticator.secure(router)
         try:
             router.bind(self.address)
         except zmq.ZMQError as error:
@@ -90,24 +90,24 @@ class ServerEndpoint:
 
     @property
     def refused_handshakes(self) -> int:
-        """How often a client without a known key wanted in."""
-        return 0 if self._gate is None else self._gate.refused
+        """Number of handshakes refused because the client's key is unknown."""
+        return 0 if self._authenticator is None else self._authenticator.refused
 
     def reset(self) -> None:
-        """Cut all connections with everything that they hold, and listen again at the same address."""
+        """Close all connections, drop everything they hold, and listen again at the same address."""
         self._router.close(0)
         deadline_s = time.monotonic() + _REBIND_S
         while True:
             try:
                 self._router = self._bound_router()
                 return
-            except UserError:  # ZeroMQ lets go of an address some time after `close`
+            except UserError:  # ZeroMQ releases an address some time after `close`
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.02)
 
     def poll(self, timeout_s: float, limit: int = 64) -> list[Received]:
-        """At most `limit` messages in order, as soon as there are any; empty after `timeout_s` or a `wake`."""
+        """Return up to `limit` messages as soon as there are any; an empty list after `timeout_s` or a `wake`."""
         ready = dict(self._poller.poll(math.ceil(timeout_s * 1e3)))
         if self.waker.fileno() in ready:
             self.waker.clear()
@@ -117,11 +117,11 @@ class ServerEndpoint:
                 peer, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            arrived.append(self._understand(peer, frames))
+            arrived.append(self._decode(peer, frames))
         return arrived
 
     def send(self, peer: bytes, message: m.ServerMessage, payload: bytes = b"") -> bool:
-        """Answer a client; False when it is gone or does not read its answers."""
+        """Send a message to a client; False when it is gone or does not read its messages."""
         try:
             self._router.send_multipart([peer, *m.encode(message, payload)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -131,17 +131,17 @@ class ServerEndpoint:
         return True
 
     def wake(self) -> None:
-        """End a running (or else the next) `poll`; from any thread or a signal handler."""
+        """End the running `poll`, or else the next one; safe from any thread and in a signal handler."""
         self.waker.wake()
 
     def close(self) -> None:
-        """Unbind and drop what is queued."""
+        """Unbind, and drop all queued messages."""
         self._router.close(0)
         self._close_rest()
 
     def _close_rest(self) -> None:
-        if self._gate is not None:
-            self._gate.close()
+        if self._authenticator is not None:
+            self._authenticator.close()
         self.waker.close()
         self._context.term()
 
@@ -151,7 +151,7 @@ class ServerEndpoint:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _understand(self, peer: bytes, frames: list[bytes]) -> Received:
+    def _decode(self, peer: bytes, frames: list[bytes]) -> Received:
         now_s = time.monotonic()
         try:
             message, payload = m.decode_from_client(frames, self._max_payload_bytes)

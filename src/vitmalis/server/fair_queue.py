@@ -1,4 +1,4 @@
-"""Who is served next when several clients wait: one offload of each in turn, however many one of them sends."""
+"""Fair queueing: the clients that wait are served in turn, one item each, however many one of them sends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Items wait by owner; owners take turns. Any thread may put, one takes.
+    """A bounded queue in which the owners of items take turns; any thread may put items, one thread takes them.
 
     Args:
-        capacity: items that may wait in all.
-        per_owner: items that may wait of one owner.
+        capacity: most items that may wait in total.
+        per_owner: most items of one owner that may wait.
     """
 
     def __init__(self, capacity: int, per_owner: int) -> None:
@@ -26,7 +26,7 @@ class FairQueue(Generic[Item]):
         self._changed = threading.Condition()
 
     def put(self, owner: bytes, item: Item) -> str | None:
-        """Queue an item; or say, for its owner, why it cannot wait."""
+        """Queue an item and return None, or return why it cannot wait, as a message to its owner."""
         with self._changed:
             own = self._waiting.get(owner, ())
             if len(own) >= self._per_owner:
@@ -39,14 +39,14 @@ class FairQueue(Generic[Item]):
             return None
 
     def take(self, limit: int = 1, alike: Callable[[Item, Item], bool] = lambda *_: True) -> list[Item]:
-        """Wait for the next item, and take along what is like it, at most one of each owner.
+        """Wait for the next item; take it, and with it the next item of each other owner that is alike.
 
         Args:
-            limit: items at most.
-            alike: whether the second item may go with the first.
+            limit: most items to take.
+            alike: whether the second item may be taken together with the first.
 
         Returns:
-            Items in the order of turns; none once the queue is closed.
+            Items in the order of turns; an empty list once the queue is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._count or self._closed)
@@ -57,12 +57,12 @@ class FairQueue(Generic[Item]):
                     taken.append(own.popleft())
                     del self._waiting[owner]
                     if own:
-                        self._waiting[owner] = own  # its next turn comes after everyone else's
+                        self._waiting[owner] = own  # its next turn comes after those of all others
             self._count -= len(taken)
             return taken
 
     def close(self) -> None:
-        """Drop what waits and let `take` return nothing."""
+        """Drop all waiting items and have `take` return an empty list from now on."""
         with self._changed:
             self._closed = True
             self._waiting.clear()

@@ -25,7 +25,7 @@ import zmq
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
-from vitmalis.network.wire.endpoints import ClientEndpoint
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry

@@ -1,1 +1,1 @@
-"""Messages and sockets between client and server."""
+"""The wire between client and server: messages, their payloads, sockets and keys."""

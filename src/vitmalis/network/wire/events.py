@@ -1,4 +1,4 @@
-"""What the client's end of the connection tells its owner."""
+"""The events that a `ClientEndpoint` reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection that `Connected` told of is gone, with everything under way on it; a new one is being tried."""
+    """The connection that `Connected` reported is lost, with all messages in transit; a new one is being tried."""
 
     reason: str
 
@@ -32,7 +32,7 @@ class VersionMismatch:
 
 @dataclass(frozen=True, slots=True)
 class ResultReceived:
-    """A result; `received_s` is `time.monotonic()` at its receipt."""
+    """A result arrived; `received_s` is `time.monotonic()` at its receipt."""
 
     result: m.Result
     detections: Detections
@@ -41,7 +41,7 @@ class ResultReceived:
 
 @dataclass(frozen=True, slots=True)
 class FailureReceived:
-    """Offload `seq` (`messages.NO_SEQ`: some message) gets no result."""
+    """Offload `seq` gets no result, or with `messages.NO_SEQ` another message was refused."""
 
     seq: int
     reason: str
@@ -50,7 +50,7 @@ class FailureReceived:
 
 @dataclass(frozen=True, slots=True)
 class PongReceived:
-    """The answer to `ping(nonce)`."""
+    """The server answered `ping(nonce)`; `received_s` is `time.monotonic()` at its receipt."""
 
     nonce: int
     received_s: float

@@ -1,8 +1,8 @@
-"""The wire: what client and server say to each other, and what of it is believed.
+"""The wire protocol: the messages between client and server, and their validation.
 
 A message is one ZeroMQ multipart of one or two frames: a header (magic, protocol version, msgpack of one tagged struct)
 and, for `Offload` and `Result`, a raw payload (JPEG bytes; packed detections). Only durations cross the wire, so the
-clocks of the two machines need not agree. Whatever bytes arrive, decoding gives a valid message or `ProtocolError`.
+clocks of the two machines need not agree. Decoding any bytes gives a valid message or raises `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from vitmalis.types import COCO_CLASSES, BoolMask, Configuration
 
 MAGIC = b"VM"
 PROTOCOL = 2
-"""Version of the wire format; carried by every message, so that any first message tells two versions apart."""
+"""Version of the wire format; every message carries it, so that a first message of any kind reveals a mismatch."""
 PATCH_PX = 16
-"""Side of a patch of every model that is served: two JPEG blocks, so that no block mixes two regions."""
+"""Side of a patch in every served model: two JPEG blocks, so that no block mixes two regions."""
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 MAX_DETECTIONS = 10_000
 MAX_REASON_CHARS = 500
 NO_SEQ = -1
-"""Sequence number of a failure that belongs to no offload."""
+"""Sequence number of a failure that concerns no offload."""
 
 DETECTION_BYTES = 4 * 4 + 4 + 2
-"""A packed detection: box, score, label."""
+"""Size of a packed detection: box, score and label."""
 _MAX_DURATION_S = 86_400.0
 
 
 class ProtocolError(ValueError):
-    """Bytes that are no valid message; `seq` names the offload concerned, or is `NO_SEQ`."""
+    """Bytes that are not a valid message; `seq` is that of the offload concerned, or `NO_SEQ`."""
 
     def __init__(self, reason: str, seq: int = NO_SEQ) -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ class ProtocolError(ValueError):
 
 
 class ProtocolVersionError(ProtocolError):
-    """A message of another version of this protocol; `theirs` is the sender's version."""
+    """A message in another version of this protocol; `theirs` is the sender's version."""
 
     def __init__(self, theirs: int) -> None:
         super().__init__(
@@ -86,7 +86,7 @@ class Welcome(_Message, frozen=True):
 
 
 class Announce(_Message, frozen=True):
-    """Client: offload `seq` follows at once; the server times the payload from here (`Result.transfer_s`)."""
+    """Client: offload `seq` follows immediately; the server times its payload from here (`Result.transfer_s`)."""
 
     seq: Seq
 
@@ -97,12 +97,11 @@ class Offload(_Message, frozen=True):
     Attributes:
         seq: strictly increasing on one connection.
         frame_index: the captured frame; only for logs on the server.
-        width, height: size of the frame in pixels, 16..8192; detections come back in these pixels. The JPEG is of
-            this size, or of the packed frame's (`codec.packing.packed_size`) where regions are downsampled.
+        width, height: size of the frame in pixels, 16..8192; detections come back in these pixels. The JPEG has this
+            size, or that of the packed frame (`codec.packing.packed_size`) where regions are downsampled.
         tau_d, quality, restoration_point: the `Configuration`.
         window_size, downsampling_factor: w and d; a decision region is 16*w*d pixels square.
-        mask_rows, mask_cols, mask_bits: downsample mask **B** packed by rows, first region in the highest bit; 0, 0
-            and empty when nothing is downsampled.
+        mask_rows, mask_cols, mask_bits: downsample mask **B** by rows, first region in the highest bit; empty for none.
     """
 
     seq: Seq
@@ -158,7 +157,7 @@ class Offload(_Message, frozen=True):
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration the frame was compressed with."""
+        """Configuration that the frame was compressed with."""
         return Configuration(self.tau_d, self.quality, self.restoration_point)
 
     @property
@@ -172,7 +171,7 @@ class Offload(_Message, frozen=True):
 
 
 class Result(_Message, frozen=True):
-    """Server: the detections of offload `seq` (payload: see `payloads.pack_detections`) and what they cost, in seconds.
+    """Server: the detections of offload `seq` (payload: see `payloads.pack_detections`) and their durations, s.
 
     Attributes:
         count: number of detections in the payload.
@@ -205,7 +204,7 @@ class Failure(_Message, frozen=True):
 
     @classmethod
     def of(cls, seq: int, reason: str) -> Failure:
-        """Build with the reason cut to its limit."""
+        """Build a failure whose reason is cut to its limit."""
         return cls(seq, reason[:MAX_REASON_CHARS])
 
 
@@ -222,7 +221,7 @@ class Pong(_Message, frozen=True):
 
 
 class _Seq(msgspec.Struct):
-    """What can be told of a header that fails validation."""
+    """The part of a header that is read even if the rest fails validation."""
 
     seq: Seq
 
@@ -233,12 +232,12 @@ _client_decoder = msgspec.msgpack.Decoder(ClientMessage)
 _server_decoder = msgspec.msgpack.Decoder(ServerMessage)
 _seq_decoder = msgspec.msgpack.Decoder(_Seq)
 _encoder = msgspec.msgpack.Encoder()
-# What msgspec raises on hostile bytes: its own errors, invalid UTF-8, and nesting deeper than Python's stack.
+# Errors of msgspec on hostile bytes: its own, invalid UTF-8, and nesting deeper than Python's stack.
 _DECODING_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
 
 def encode(message: ClientMessage | ServerMessage, payload: bytes = b"") -> list[bytes]:
-    """The frames of one message: the header, then the payload for the two kinds that carry one."""
+    """Encode one message as frames: its header, then the payload for the two kinds that carry one."""
     header = MAGIC + bytes([PROTOCOL]) + _encoder.encode(message)
     return [header, payload] if isinstance(message, Offload | Result) else [header]
 
@@ -246,10 +245,10 @@ def encode(message: ClientMessage | ServerMessage, payload: bytes = b"") -> list
 def decode_from_client(
     frames: Sequence[bytes], max_payload_bytes: int = MAX_PAYLOAD_BYTES
 ) -> tuple[ClientMessage, bytes]:
-    """Message and payload that a server received.
+    """Decode a message and its payload on the server.
 
     Raises:
-        ProtocolError: on anything that is not one valid message (`ProtocolVersionError`: of another version).
+        ProtocolError: the frames are not one valid message (`ProtocolVersionError`: another version).
     """
     message, payload = _decode(_client_decoder, frames)
     if isinstance(message, Offload):
@@ -261,10 +260,10 @@ def decode_from_client(
 
 
 def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
-    """Message and payload that a client received.
+    """Decode a message and its payload on the client.
 
     Raises:
-        ProtocolError: on anything that is not one valid message (`ProtocolVersionError`: of another version).
+        ProtocolError: the frames are not one valid message (`ProtocolVersionError`: another version).
     """
     message, payload = _decode(_server_decoder, frames)
     if isinstance(message, Result) and len(payload) != message.count * DETECTION_BYTES:
@@ -273,7 +272,7 @@ def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
 
 
 def _decode(decoder: msgspec.msgpack.Decoder, frames: Sequence[bytes]) -> tuple[Any, bytes]:
-    """Header and payload after the checks that both directions share."""
+    """Decode header and payload, with the checks that both directions share."""
     if not 1 <= len(frames) <= 2:
         raise ProtocolError(f"message of {len(frames)} frames, 1 or 2 are expected")
     header = frames[0]
@@ -294,7 +293,7 @@ def _decode(decoder: msgspec.msgpack.Decoder, frames: Sequence[bytes]) -> tuple[
 
 
 def _salvage_seq(body: bytes) -> int:
-    """The sequence number of an invalid header where it still has one, so that its sender need not wait in vain."""
+    """Sequence number of an invalid header, if it can be read, so that the sender knows which offload failed."""
     try:
         return _seq_decoder.decode(body).seq
     except _DECODING_ERRORS:

@@ -1,4 +1,4 @@
-"""Detections as raw bytes: the payload of a `Result`."""
+"""The payload of a `Result`: detections as raw bytes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vitmalis.types import COCO_CLASSES, Detections
 
 
 def pack_detections(detections: Detections) -> bytes:
-    """Raw little-endian arrays one after the other: boxes_xyxy float32 (N, 4), scores float32 (N,), labels uint16 (N,).
+    """Pack detections as little-endian arrays: boxes_xyxy float32 (N, 4), scores float32 (N,), labels uint16 (N,).
 
     Raises:
-        ProtocolError: more than `MAX_DETECTIONS`, or numbers that the receiver would refuse.
+        ProtocolError: more than `MAX_DETECTIONS`, or values that the receiver would refuse.
     """
     if len(detections) > MAX_DETECTIONS:
         raise ProtocolError(f"{len(detections)} detections, at most {MAX_DETECTIONS} can be sent")
@@ -25,10 +25,10 @@ def pack_detections(detections: Detections) -> bytes:
 
 
 def unpack_detections(count: int, payload: bytes) -> Detections:
-    """Inverse of `pack_detections`.
+    """Unpack `count` detections from the bytes of `pack_detections`.
 
     Raises:
-        ProtocolError: wrong length, non-finite numbers, scores outside 0..1 or unknown labels.
+        ProtocolError: wrong length, non-finite boxes, scores outside 0..1 or unknown labels.
     """
     if len(payload) != count * DETECTION_BYTES:
         raise ProtocolError(f"{len(payload)} bytes for {count} detections")
@@ -42,7 +42,7 @@ def unpack_detections(count: int, payload: bytes) -> Detections:
 
 
 def _check_detections(detections: Detections) -> None:
-    """Raise `ProtocolError` on numbers that no detector should give."""
+    """Raise `ProtocolError` for values that no detector should give."""
     if not np.isfinite(detections.boxes_xyxy).all():
         raise ProtocolError("boxes with non-finite numbers")
     if not ((detections.scores >= 0) & (detections.scores <= 1)).all():

@@ -1,8 +1,8 @@
-"""Who may speak to a server: CURVE keys in files, and the gate that knows them.
+"""Authentication and encryption: CURVE keys in files, and the server's check of client keys.
 
-One folder a machine, made by `python -m vitmalis.keys`: a server's has its own pair and the public keys of its clients,
-a client's has its own pair and the public key of its server. ZeroMQ encrypts and authenticates with them; a client that
-the server does not know gets no further than the handshake.
+`python -m vitmalis.keys` makes one folder per machine: a server's has its own key pair and the public keys of its
+clients, a client's has its own key pair and the public key of its server. ZeroMQ encrypts and authenticates with them;
+a client that the server does not know fails in the handshake.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from zmq.auth.thread import ThreadAuthenticator
 from vitmalis.errors import UserError
 
 SERVER = "server"
-"""Folder of the server's keys, and name of its pair."""
+"""Name of the server's folder and of its key pair."""
 OWN = "own"
-"""Name of a client's pair in its folder."""
+"""Name of a client's key pair in its folder."""
 CLIENTS = "clients"
-"""Folder, in the server's, of the public keys that are let in."""
+"""Subfolder of the server's folder with the public keys of the clients that it serves."""
 _LOGGED_REFUSALS = 20
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
-    """The server's pair, and the public keys of the clients it serves by their names; keys are Z85 text."""
+    """The server's key pair, and the names of the clients it serves by their public keys; keys are Z85 text."""
 
     public: bytes
     secret: bytes
@@ -43,22 +43,22 @@ class ServerKeys:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """A client's pair, and the public key that its server must prove to own; keys are Z85 text."""
+    """A client's key pair, and the public key of the only server it accepts; keys are Z85 text."""
 
     public: bytes
     secret: bytes
     server: bytes
 
-    def lock(self, end: zmq.Socket) -> None:
-        """Have a socket speak with these keys only."""
-        end.curve_publickey, end.curve_secretkey, end.curve_serverkey = self.public, self.secret, self.server
+    def secure(self, sock: zmq.Socket) -> None:
+        """Have a socket encrypt with these keys, and accept only this server."""
+        sock.curve_publickey, sock.curve_secretkey, sock.curve_serverkey = self.public, self.secret, self.server
 
 
-class Gate:
-    """Lets known clients through to the sockets of a context, and counts the others.
+class ClientAuthenticator:
+    """Accepts the handshakes of known clients on the sockets of a context, and refuses and counts all others.
 
     Attributes:
-        refused: handshakes of unknown clients so far.
+        refused: number of refused handshakes so far.
     """
 
     def __init__(self, context: zmq.Context, keys: ServerKeys) -> None:
@@ -68,12 +68,12 @@ class Gate:
         self._authenticator.start()
         self._authenticator.configure_curve_callback("*", self)
 
-    def lock(self, end: zmq.Socket) -> None:
-        """Have a socket accept known clients only; before it is bound."""
-        end.curve_publickey, end.curve_secretkey, end.curve_server = self._keys.public, self._keys.secret, True
+    def secure(self, sock: zmq.Socket) -> None:
+        """Have a socket, not bound yet, accept known clients only."""
+        sock.curve_publickey, sock.curve_secretkey, sock.curve_server = self._keys.public, self._keys.secret, True
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Whether the owner of this public key may come in; pyzmq calls this by its name in a thread of its own."""
+        """Whether the owner of this public key is accepted; pyzmq calls this method by its name, in its own thread."""
         name = self._keys.clients.get(key)
         if name is None:
             self.refused += 1
@@ -84,22 +84,22 @@ class Gate:
         return True
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the authenticator's thread."""
         self._authenticator.stop()
 
 
 def make_keys(folder: Path, clients: list[str]) -> list[Path]:
-    """Make the server's keys where there are none, and those of new clients, whom the server then knows.
+    """Make keys for new clients, which the server then knows, and for the server if it has none.
 
     Args:
-        folder: gets one folder a machine: `server`, and one by the name of each client.
-        clients: their names.
+        folder: parent of one folder per machine: `server`, and one named after each client.
+        clients: names of the new clients.
 
     Returns:
         The folders made.
 
     Raises:
-        UserError: a name is not usable, or a client of this name has keys already.
+        UserError: a name cannot be used, or a client of this name already has keys.
     """
     for name in clients:
         if name in (SERVER, CLIENTS) or not name.replace("-", "").replace("_", "").isalnum():
@@ -126,7 +126,7 @@ def make_keys(folder: Path, clients: list[str]) -> list[Path]:
 
 @contextmanager
 def _private_files() -> Iterator[None]:
-    """What is written inside the block is for its owner alone (mode 600, folders 700) from the first moment."""
+    """Create files inside the block with mode 600 and folders with mode 700, from the first moment."""
     before = os.umask(0o077)
     try:
         yield
@@ -135,7 +135,7 @@ def _private_files() -> Iterator[None]:
 
 
 def read_server_keys(folder: Path) -> ServerKeys:
-    """Read a server's folder; raises `UserError` where something is missing, unreadable or open to others."""
+    """Read a server's folder; raise `UserError` if a file is missing, unreadable or open to others."""
     public, secret = _pair(folder, SERVER)
     allowed = folder / CLIENTS
     names = {_load(path)[0]: path.stem for path in sorted(allowed.glob("*.key"))}
@@ -145,7 +145,7 @@ def read_server_keys(folder: Path) -> ServerKeys:
 
 
 def read_client_keys(folder: Path) -> ClientKeys:
-    """Read a client's folder; raises `UserError` where something is missing, unreadable or open to others."""
+    """Read a client's folder; raise `UserError` if a file is missing, unreadable or open to others."""
     public, secret = _pair(folder, OWN)
     return ClientKeys(public, secret, _load(folder / f"{SERVER}.key")[0])
 
@@ -154,7 +154,7 @@ def _pair(folder: Path, name: str) -> tuple[bytes, bytes]:
     path = folder / f"{name}.key_secret"
     public, secret = _load(path)
     if secret is None:
-        raise UserError(f"key file '{path}' has no secret key: make the folder anew with python -m vitmalis.keys")
+        raise UserError(f"key file '{path}' has no secret key: make the folder again with python -m vitmalis.keys")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise UserError(f"key file '{path}' is open to others (mode {mode:o}): chmod 600 it")

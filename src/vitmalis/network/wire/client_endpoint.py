@@ -1,8 +1,8 @@
-"""The client's end of the connection: a DEALER that is polled and never blocks.
+"""The client's endpoint: a ZeroMQ DEALER that is polled and never blocks.
 
-Each connection has its own socket, closed with it: what was queued for a dead connection dies with it, so that an old
-offload can never reach a new server late (with ZeroMQ's own reconnection it could, since its queue outlives the
-connection). The price is one small socket per attempt and a back-off of our own.
+Each connection has its own socket, which is closed with it. So messages queued for a lost connection are dropped with
+it, and an old offload never reaches a new server late, as it could with ZeroMQ's own reconnection, whose queue outlives
+the connection. The price is one small socket per attempt and a back-off of our own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vitmalis.network.wire.events import (
 )
 from vitmalis.network.wire.payloads import unpack_detections
 from vitmalis.network.wire.security import ClientKeys
-from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure
+from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket
 
 _BACK_OFF_S = (0.1, 2.0)
 _CONNECT_TIMEOUT_S = 5.0
@@ -43,17 +43,17 @@ _CONNECTION_ENDS = {
 
 
 class _DealerConnection:
-    """One DEALER and its monitor for the life of one TCP connection, the handshake already under way."""
+    """A DEALER and its monitor for the life of one TCP connection; creating one starts the handshake."""
 
     def __init__(
         self, context: zmq.Context, address: str, hello: m.Hello, buffer_bytes: int, keys: ClientKeys | None
     ) -> None:
         self.dealer = context.socket(zmq.DEALER)
-        configure(self.dealer)
+        configure_socket(self.dealer)
         if keys is not None:
-            keys.lock(self.dealer)
-        # An hour: never, since this connection is closed long before. With -1, which says never, one client in five
-        # whose server had died hung in the context's `term` (libzmq 4.3.5); with this none in forty did.
+            keys.secure(self.dealer)
+        # An hour means never here, since this connection is closed long before. With -1, ZeroMQ's own "never", one in
+        # five clients whose server had died hung in the context's `term` (libzmq 4.3.5), with an hour none of forty.
         self.dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, round(_CONNECT_TIMEOUT_S * 1e3))
         self.dealer.setsockopt(zmq.SNDHWM, 4)  # two offloads with their announcements
@@ -74,21 +74,21 @@ class _DealerConnection:
         self.dealer.send_multipart(m.encode(hello), zmq.NOBLOCK)
 
     def receive(self) -> list[bytes] | None:
-        """Frames of the next message, or None."""
+        """Frames of the next message, or None when none has arrived."""
         try:
             return self.dealer.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
 
-    def end(self) -> str | None:
-        """Why this connection is over, or None while it is not."""
+    def end_reason(self) -> str | None:
+        """Why this connection has ended, or None while it has not."""
         while self.monitor.poll(0):
             event = recv_monitor_message(self.monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED and not self.welcomed:
                 return "the connection was closed before the handshake was done (if only one side has keys, it is)"
             if event in _CONNECTION_ENDS:
                 return _CONNECTION_ENDS[event]
-            self.deadline_s = time.monotonic() + HANDSHAKE_TIMEOUT_S  # connected: now the handshake may take its time
+            self.deadline_s = time.monotonic() + HANDSHAKE_TIMEOUT_S  # connected, the handshake begins
         if not self.welcomed and time.monotonic() > self.deadline_s:
             return "no answer to the handshake"
         return None
@@ -101,13 +101,13 @@ class _DealerConnection:
 
 
 class ClientEndpoint:
-    """The client's end. All methods but `wake` belong to one thread.
+    """The client's end of the connection; all methods but `wake` must be called from one thread.
 
     Args:
         client_id: a name for the server's logs.
         buffer_bytes: SO_SNDBUF and SO_RCVBUF; small, since a large send buffer hides how slow the uplink is (0: the
-            system's own, for a path whose bandwidth-delay product is larger).
-        keys: proof of who this is, and of who must answer; None for a server without keys.
+            system's default, for a path whose bandwidth-delay product is larger).
+        keys: the client's key pair and its server's public key; None for a server without keys.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ClientEndpoint:
         self._back_off_s = _BACK_OFF_S[0]
         self._retry_at_s = math.inf
         self.last_error = "not connected yet"
-        """Why there is no connection; empty while there is one."""
+        """Why there is no connection; an empty string while there is one."""
 
     @property
     def connected(self) -> bool:
@@ -131,28 +131,28 @@ class ClientEndpoint:
         return self._connection is not None and self._connection.welcomed
 
     def connect(self, address: str) -> None:
-        """Begin to connect to `address` (tcp://host:port), and keep trying; `poll` tells how it goes.
+        """Start to connect to `address` (tcp://host:port) and keep trying; `poll` reports the outcome.
 
         Raises:
             UserError: the address cannot be used.
         """
-        self._drop("connecting anew")
+        self._drop("connecting again")
         self._address = address
         self._open()
 
     def send_offload(self, offload: m.Offload, payload: bytes) -> bool:
-        """Announce and send one compressed frame; False when it was not taken (no connection, or it is still busy).
+        """Announce and send one compressed frame; False when there is no connection or its send queue is full.
 
-        An announcement may have left all the same; the server forgets it at the next one.
+        The announcement may be sent even then; the next one replaces it on the server.
         """
         return self._send(m.Announce(offload.seq)) and self._send(offload, payload)
 
     def ping(self, nonce: int) -> bool:
-        """Ask for a `PongReceived` with this nonce; False when there is no connection."""
+        """Request a `PongReceived` with this nonce; False when there is no connection."""
         return self._send(m.Ping(nonce))
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Events in order, as soon as there are any; empty after `timeout_s` or a `wake`."""
+        """Return events in order as soon as there are any; an empty list after `timeout_s` or a `wake`."""
         end_s = time.monotonic() + timeout_s
         while True:
             events = self._advance()
@@ -163,11 +163,11 @@ class ClientEndpoint:
                 return self._advance()
 
     def wake(self) -> None:
-        """End a running (or else the next) `poll`; from any thread."""
+        """End the running `poll`, or else the next one; safe from any thread."""
         self._waker.wake()
 
     def close(self) -> None:
-        """Drop the connection and what it holds."""
+        """Close the connection and drop what it holds."""
         self._address = None
         self._drop("closed")
         self._waker.close()
@@ -196,7 +196,7 @@ class ClientEndpoint:
             self._retry_at_s = math.inf
 
     def _drop(self, reason: str) -> list[Event]:
-        """Close the connection, if any, and plan the next attempt."""
+        """Close the connection, if there is one, and schedule the next attempt."""
         connection, self._connection = self._connection, None
         if connection is None:
             return []
@@ -225,22 +225,22 @@ class ClientEndpoint:
         return False
 
     def _advance(self) -> list[Event]:
-        """Everything that can be said and done now, without waiting."""
+        """Do all that can be done now without waiting; return the events."""
         if self._connection is None and time.monotonic() >= self._retry_at_s:
             self._open()
         connection = self._connection
         if connection is None:
             return []
-        # The end is asked for first and told last, so that what arrived before it is not lost.
-        end = connection.end()
+        # The end is looked for first and reported last, so that messages that arrived before it are not lost.
+        end_reason = connection.end_reason()
         events: list[Event] = []
         while self._connection is connection and (frames := connection.receive()) is not None:
-            events += self._understand(connection, frames)
-        if end is not None and self._connection is connection:
-            events += self._drop(end)
+            events += self._receive(connection, frames)
+        if end_reason is not None and self._connection is connection:
+            events += self._drop(end_reason)
         return events
 
-    def _understand(self, connection: _DealerConnection, frames: list[bytes]) -> list[Event]:
+    def _receive(self, connection: _DealerConnection, frames: list[bytes]) -> list[Event]:
         now_s = time.monotonic()
         try:
             message, payload = m.decode_from_server(frames)
