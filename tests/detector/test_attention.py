@@ -1,4 +1,4 @@
-"""Fused, short and chunked attention are one and the same function, and equal other people's."""
+"""Fused, plain and chunked attention are the same function, and equal timm's."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitmalis.detector.attention import attend, attend_by_products, attend_short
+from vitmalis.detector.attention import attention, plain_attention
 from vitmalis.detector.positions import RelativePositions, relative_table
 from vitmalis.detector.token_layout import grid_layout, grid_rectangle
 from vitmalis.detector.vit import Attention, Block
@@ -25,24 +25,28 @@ def qkv() -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def test_fused_and_short_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
-    torch.testing.assert_close(attend(*qkv, None), naive(*qkv))
-    torch.testing.assert_close(attend_short(*qkv), naive(*qkv))
+def test_fused_and_plain_attention_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+    torch.testing.assert_close(attention(*qkv, None), naive(*qkv))
+    torch.testing.assert_close(plain_attention(*qkv), naive(*qkv))
 
 
-@pytest.mark.parametrize("rows", [1, 5, 42, 512])
-def test_two_products_a_head_equal_the_formula(qkv: tuple[Tensor, Tensor, Tensor], rows: int) -> None:
-    torch.testing.assert_close(attend_by_products(*qkv, rows), naive(*qkv))
+@pytest.mark.parametrize("tokens", [25, 70])
+def test_bfloat16_trains_as_exactly_as_its_digits_allow(tokens: int) -> None:
+    """Windows of 25 tokens take plain products, more tokens the fused kernel."""
+    torch.manual_seed(0)
+    exact = [torch.randn(2, 3, tokens, 8).bfloat16().float().requires_grad_() for _ in range(3)]
+    rounded = [part.detach().bfloat16().requires_grad_() for part in exact]
+    expected, found = naive(*exact), attention(*rounded, None)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.03)
+    gradients = zip(
+        *(torch.autograd.grad(out.sum(), parts) for out, parts in ((found, rounded), (expected, exact))), strict=True
+    )
+    for own, wanted in gradients:
+        torch.testing.assert_close(own.float(), wanted, rtol=0, atol=0.06)
 
 
-def test_bfloat16_is_as_near_as_its_digits_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitmalis.detector.attention.BF16_PRODUCTS", True)
-    qkv = torch.randn(3, 2, 3, 70, 8)
-    torch.testing.assert_close(attend(*qkv.bfloat16(), None).float(), naive(*qkv), rtol=0, atol=0.03)
-
-
-@pytest.mark.parametrize("chunk", [1, 5, 42, 256])
-def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], chunk: int) -> None:
+@pytest.mark.parametrize("query_rows", [1, 5, 42, 256])
+def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], query_rows: int) -> None:
     q, k, v = qkv
     rows, cols = relative_table(torch.randn(11, 8), 6), relative_table(torch.randn(13, 8), 7)
     bias = torch.zeros(2, 3, 42, 42)
@@ -51,20 +55,20 @@ def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], chunk: 
             table = rows[i // 7, j // 7] + cols[i % 7, j % 7]
             bias[:, :, i, j] = q[:, :, i] @ table
     relative = RelativePositions(rows, cols, [grid_rectangle(6, 7, CPU)])
-    torch.testing.assert_close(attend(q, k, v, relative, chunk), naive(q, k, v, bias), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attention(q, k, v, relative, query_rows), naive(q, k, v, bias), rtol=1e-4, atol=1e-5)
 
 
 def test_an_empty_slot_is_a_zero_before_the_projection() -> None:
     """Upstream pads with zeros in front of `qkv`; we fill in its bias behind it."""
     torch.manual_seed(0)
-    attention = Attention(8, 2, relative_size=0, windowed=True)
-    nn.init.normal_(attention.qkv.bias)
+    layer = Attention(8, 2, relative_size=0, windowed=True)
+    nn.init.normal_(layer.qkv.bias)
     tokens = torch.randn(1, 3 * 4, 8)
     padded = torch.zeros(1, 5, 5, 8)
     padded[:, :3, :4] = tokens.view(1, 3, 4, 8)
-    whole = attention(padded.flatten(1, 2), grid_layout(5, 5, 5, CPU))
+    whole = layer(padded.flatten(1, 2), grid_layout(5, 5, 5, CPU))
     expected = whole.view(1, 5, 5, 8)[:, :3, :4].flatten(1, 2)
-    torch.testing.assert_close(attention(tokens, grid_layout(3, 4, 5, CPU)), expected)
+    torch.testing.assert_close(layer(tokens, grid_layout(3, 4, 5, CPU)), expected)
 
 
 @pytest.mark.parametrize("window", [0, 4])

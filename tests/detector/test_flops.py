@@ -40,11 +40,7 @@ def test_early_points_change_little(point: int) -> None:
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("point", [1, 2])
-def test_pytorch_counts_the_same(
-    stem: str, relative: bool, mask: np.ndarray | None, point: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The counter does not know the oneDNN operator; both do the same work.
-    monkeypatch.setattr("vitmalis.detector.linear.ONEDNN", False)
+def test_pytorch_counts_the_same(stem: str, relative: bool, mask: np.ndarray | None, point: int) -> None:
     config = msgspec.structs.replace(TINY, stem=stem, relative_positions=relative)
     vit = ViT(config)
     layout = None if mask is None else mixed_layout(GRID, mask, torch.device("cpu"))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitmalis.detector.attention import attend
+from tests.regions.test_grid import patch_mask
+from vitmalis.detector.attention import attention
 from vitmalis.detector.config import VitConfig
 from vitmalis.detector.mixed import MixedLayout, _mixed_layout, mixed_layout
 from vitmalis.detector.vit import Attention, ViT
@@ -93,7 +94,7 @@ def test_every_token_has_its_place(size: tuple[int, int], window: int, factor: i
     mask = random_mask(grid, seed)
     layout = layout_of(grid, mask)
     assert (len(layout.full.rows), len(layout.low.rows)) == (grid.full_tokens(mask), grid.low_tokens(mask))
-    covered = torch.from_numpy(grid.patch_mask(mask))
+    covered = torch.from_numpy(patch_mask(grid, mask))
     assert covered[layout.low.rows * factor, layout.low.cols * factor].all()
     assert not covered[layout.full.rows, layout.full.cols].any()
     whole = grid.region_patches == grid.side**2
@@ -257,7 +258,7 @@ def test_a_uniform_image_survives_the_pixels_way(size: tuple[int, int], window: 
     layout = layout_of(grid, mask)
     images = padded_noise(grid)
     restored = layout.restore_pixels(layout.cut(images))
-    keep = torch.from_numpy(~grid.patch_mask(mask).repeat(16, 0).repeat(16, 1))
+    keep = torch.from_numpy(~patch_mask(grid, mask).repeat(16, 0).repeat(16, 1))
     assert torch.equal(restored[..., keep], images[..., keep])
     flat = torch.full_like(images, 0.75)
     torch.testing.assert_close(layout.restore_pixels(layout.cut(flat)), flat)
@@ -327,10 +328,10 @@ def test_everything_learns(point: int) -> None:
 def test_chunks_of_queries_change_nothing() -> None:
     grid = RegionGrid(200, 150, window=2)
     layout = layout_of(grid, random_mask(grid, 2))
-    attention = make_vit(9, relative_grid=9).blocks[1].attn
+    layer = make_vit(9, relative_grid=9).blocks[1].attn
     q, k, v = torch.randn(3, 1, 2, layout.tokens, 6)
-    (relative,) = attention._relative_positions(layout.attention, torch.float32)
-    torch.testing.assert_close(attend(q, k, v, relative, 7), attend(q, k, v, relative, 1000))
+    (relative,) = layer._relative_positions(layout.attention, torch.float32)
+    torch.testing.assert_close(attention(q, k, v, relative, 7), attention(q, k, v, relative, 1000))
 
 
 def test_layouts_are_kept() -> None:

@@ -99,14 +99,6 @@ def test_patches_do_what_the_picture_does(
     assert np.allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
 
 
-def test_each_image_has_its_own_mask(model: DetectionModel, image: np.ndarray, mask: np.ndarray) -> None:
-    images = torch.cat([batch(image), batch(image[::-1].copy()), batch(image[:, ::-1].copy())])
-    masks = [mask, ~mask, mask]
-    found = model.predict_each(images, masks, 1)
-    for own, picture, its_mask in zip(found, images, masks, strict=True):
-        assert same(own, model.predict(picture[None], its_mask, 1)[0])
-
-
 def test_a_detector_learns_at_mixed_resolution(image: np.ndarray, mask: np.ndarray) -> None:
     model = build_model(small_config())
     assert isinstance(model, FcosDetector)

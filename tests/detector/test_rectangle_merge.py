@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitmalis.detector import attention
-from vitmalis.detector.attention import attend
+from vitmalis.detector.attention import attention
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.positions import RelativePositions, relative_table, with_coarse
 from vitmalis.detector.rectangle_merge import in_bands
@@ -45,12 +44,7 @@ def test_what_has_one_resolution_is_one_rectangle() -> None:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("fewest", [0, 10**6])
-def test_attention_equals_the_formula(
-    mask: np.ndarray, gradients: bool, fewest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By products, by the fused kernel, and with gradients."""
-    monkeypatch.setattr(attention, "PRODUCTS_TOKENS", fewest)
+def test_attention_equals_the_formula(mask: np.ndarray, gradients: bool) -> None:
     torch.manual_seed(0)
     layout = mixed_layout(GRID, mask, torch.device("cpu")).attention
     q, k, v = torch.randn(3, 2, 3, layout.tokens, 8, requires_grad=gradients)
@@ -59,7 +53,7 @@ def test_attention_equals_the_formula(
     row, col = coordinates(layout.frame).T
     bias = torch.einsum("bhtd,tsd->bhts", q, tables[0][row[:, None], row] + tables[1][col[:, None], col])
     expected = (q @ k.transpose(2, 3) / 8**0.5 + bias).softmax(-1) @ v
-    found = attend(q, k, v, relative, 50)
+    found = attention(q, k, v, relative, 50)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     if gradients:
         ours, theirs = (torch.autograd.grad(x.square().sum(), q, retain_graph=True)[0] for x in (found, expected))

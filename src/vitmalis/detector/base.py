@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vitmalis.detector.batched_layout import Mixed, MixedBatch
+from vitmalis.detector.batched_layout import Mixed
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
@@ -65,26 +65,8 @@ class DetectionModel(nn.Module, ABC):
             UserError: the mask or the restoration point does not fit.
         """
         size = (images.shape[2], images.shape[3])
-        return self._predict(images, self.layout(size, downsample_mask), restoration_point)
-
-    def _predict(self, images: Tensor, layout: Mixed | None, restoration_point: int) -> list[Detections]:
-        levels = self.backbone(self.prepare(images), layout, restoration_point)
-        return self.detect_in(levels, (images.shape[2], images.shape[3]))
-
-    def predict_each(
-        self, images: Tensor, downsample_masks: Sequence[BoolMask], restoration_point: int = 0
-    ) -> list[Detections]:
-        """Detect in images (B, 3, H, W) that have a mask each; those with equal numbers of tokens run as one batch.
-
-        Raises:
-            UserError: a mask or the restoration point does not fit.
-        """
-        layouts = [self.layout((images.shape[2], images.shape[3]), mask) for mask in downsample_masks]
-        found: dict[int, Detections] = {}
-        for indices in buckets(layouts):
-            common = common_layout([layouts[index] for index in indices])
-            found.update(zip(indices, self._predict(images[indices], common, restoration_point), strict=True))
-        return [found[index] for index in range(len(images))]
+        levels = self.backbone(self.prepare(images), self.layout(size, downsample_mask), restoration_point)
+        return self.detect_in(levels, size)
 
     def predict_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> list[Detections]:
         """Detect in frames of which only the pixels of two resolutions are at hand.
@@ -99,18 +81,3 @@ class DetectionModel(nn.Module, ABC):
         """
         features = self.backbone.net.forward_patches(self.prepare_patches(patches, layout), layout, restoration_point)
         return self.detect_in(self.backbone.pyramid(features), (layout.grid.height_px, layout.grid.width_px))
-
-
-def buckets(layouts: Sequence[MixedLayout | None]) -> list[list[int]]:
-    """Indices of the frames that fit into one batch each: those with equal numbers of tokens, and those of None."""
-    found: dict[int | None, list[int]] = {}
-    for index, layout in enumerate(layouts):
-        found.setdefault(None if layout is None else layout.tokens, []).append(index)
-    return list(found.values())
-
-
-def common_layout(layouts: Sequence[MixedLayout | None]) -> Mixed | None:
-    """What the frames of one bucket have in common: one layout, where all have the same, else the batch of them."""
-    first = layouts[0]
-    own = [layout for layout in layouts if layout is not None]
-    return first if all(layout is first for layout in layouts) else MixedBatch.of(own)

@@ -5,15 +5,15 @@ Parameter names are detectron2's, so its checkpoints load as they are.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from vitmalis.detector.attention import attend
+from vitmalis.detector.attention import attention
 from vitmalis.detector.batched_layout import Mixed, Tokens
 from vitmalis.detector.config import VitConfig
-from vitmalis.detector.linear import Linear, Perceptron
 from vitmalis.detector.positions import (
     RelativePositions,
     relative_table,
@@ -94,8 +94,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.windowed = windowed
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
         self.rel_pos_h: nn.Parameter | None = None
         self.rel_pos_w: nn.Parameter | None = None
         if relative_size:
@@ -115,10 +115,10 @@ class Attention(nn.Module):
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
         relative = self._relative_positions(layout, q.dtype)
         if len(relative) < 2:
-            mixed = attend(q, k, v, relative[0] if relative else None)
+            mixed = attention(q, k, v, relative[0] if relative else None)
         else:
             own = zip(q.split(1), k.split(1), v.split(1), relative, strict=True)
-            mixed = torch.cat([attend(*frame) for frame in own])
+            mixed = torch.cat([attention(*frame) for frame in own])
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
         return layout.from_windows(mixed, batch) if self.windowed else mixed
 
@@ -135,6 +135,13 @@ class Attention(nn.Module):
         return [RelativePositions(row_table, col_table, parts) for parts in frames]
 
 
+class Mlp(nn.Sequential):
+    """Two linear layers with a GELU between; the hidden one is four times as wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width)))
+
+
 class Block(nn.Module):
     """Attention and a two-layer perceptron, each after a norm and beside a shortcut.
 
@@ -147,7 +154,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.attn = Attention(width, heads, relative_size, windowed)
         self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = Perceptron(width)
+        self.mlp = Mlp(width)
         self.ends: tuple[Enter, Leave] = (enter, leave)
 
     def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:

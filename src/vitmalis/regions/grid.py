@@ -114,11 +114,6 @@ class RegionGrid:
             )
         return mask
 
-    def patch_mask(self, downsample_mask: BoolMask) -> BoolMask:
-        """Tell for every patch whether its region is downsampled: bool (patch_rows, patch_cols)."""
-        mask = self.check(downsample_mask)
-        return mask.repeat(self.heights, axis=0).repeat(self.widths, axis=1)
-
     def full_tokens(self, downsample_mask: BoolMask) -> int:
         """Tokens of the regions that keep their resolution."""
         return int(self.region_patches[~self.check(downsample_mask)].sum())

@@ -10,13 +10,12 @@ import argparse
 import copy
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from vitmalis.detector import PRESETS, Detector, attention, build_model, linear, preset
+from vitmalis.detector import PRESETS, Detector, build_model, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
@@ -54,10 +53,8 @@ def compare_engines(model: DetectionModel, width: int, height: int, repeats: int
 
     plain = detect()
     engines = {
-        "fp32 with MKL (before)": replaced(linear, "ONEDNN", plain),
         "fp32 compiled": detect(compiled=True),
         "bf16": detect("bf16"),
-        "bf16 with fused attention (before)": replaced(attention, "BF16_PRODUCTS", detect("bf16")),
         "bf16 compiled": detect("bf16", compiled=True),
     }
     rows = []
@@ -72,20 +69,6 @@ def compare_engines(model: DetectionModel, width: int, height: int, repeats: int
             {"engine": name, "ms": round(ours_ms, 1), "fp32_ms": round(fp32_ms, 1), "ratio": round(pairs.ratio, 3)}
         )
     return rows
-
-
-def replaced(module: ModuleType, switch: str, run: Run) -> Run:
-    """The call with a switch of a module turned off, as it was before there was one."""
-
-    def without() -> None:
-        on = getattr(module, switch)
-        setattr(module, switch, False)
-        try:
-            run()
-        finally:
-            setattr(module, switch, on)
-
-    return without
 
 
 def main(arguments: list[str] | None = None) -> None:
