@@ -67,6 +67,9 @@ def caches() -> dict[str, str]:
         ("vitmalis/network/emulation/link.py", {"runs"}),
         ("vitmalis/network/emulation/relay.py", {"runs"}),
         ("vitmalis_jobs/profiling/latency/stages.py", {"tables"}),
+        ("vitmalis_jobs/profiling/latency/measure.py", {"tables"}),
+        ("vitmalis_jobs/profiling/latency/job.py", set()),
+        ("vitmalis_jobs/profiling/latency/figure.py", set()),
         ("vitmalis_jobs/evaluation/prune.py", set()),
         ("vitmalis/video/fetch.py", set()),
     ],
@@ -88,6 +91,13 @@ def test_comments_and_docstrings_do_not_count(sources: Path) -> None:
     path = sources / "vitmalis" / "types.py"
     path.write_text(path.read_text().replace('"""', '"""Other words. ', 1))
     assert caches() == before
+
+
+def test_measured_tables_do_not_depend_on_how_they_are_stored_and_shown() -> None:
+    used = set(imported_modules(MEASURED_BY))
+    others = {f"vitmalis_jobs.common.{name}" for name in ("mlflow_store", "console", "progress", "plotting", "cli")}
+    assert "vitmalis_jobs.profiling.latency.stages" in used
+    assert not used & others
 
 
 def test_answers_do_not_depend_on_how_a_client_decides() -> None:

@@ -1,3 +1,5 @@
+"""The latency job: what it measures, the lines it fits, and the runs that start it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -19,11 +21,11 @@ from vitmalis.video.encode import write_clip
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.common.progress import Reporter
-from vitmalis_jobs.profiling.latency import job as latency
 from vitmalis_jobs.profiling.latency.config import FrameSize, LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import CodecDurations, measure_codec, measure_inference, typical_mask
 from vitmalis_jobs.profiling.latency.fitting import fit_point, is_poor
+from vitmalis_jobs.profiling.latency.job import profile
+from vitmalis_jobs.profiling.latency.measure import encode_table, read_frames
 from vitmalis_jobs.profiling.latency.stages import spread
 from vitmalis_jobs.run import latency_tables as tables
 from vitmalis_jobs.run.config import EvaluationConfig, typed
@@ -59,12 +61,12 @@ def test_a_typical_mask_has_its_regions_and_about_its_share_of_patches(count: in
 
 def test_codec_durations_of_every_case() -> None:
     grid = RegionGrid(96, 64, window=1)
-    told: list[int] = []
+    reported: list[int] = []
     durations = measure_codec(
         [noise(96, 64), noise(96, 64)], grid, (0, 3, 6), (70, 100), 2, np.random.default_rng(0),
-        lambda done, total, task: told.append(total - done),
+        lambda done, total, task: reported.append(total - done),
     )  # fmt: skip
-    assert told == list(range(23, -1, -1))
+    assert reported == list(range(23, -1, -1))
     cases = {(count, quality) for count in (0, 3, 6) for quality in (70, 100)}
     for by_case in (durations.encode_s, durations.decode_s):
         assert {case: len(values) for case, values in by_case.items()} == dict.fromkeys(cases, 4)
@@ -72,7 +74,7 @@ def test_codec_durations_of_every_case() -> None:
 
 
 class Stub:
-    """Notes how it was asked: (restoration point, N_d)."""
+    """A detector that records its calls: (restoration point, N_d)."""
 
     def __init__(self) -> None:
         self.config = preset("vitdet_tiny")
@@ -129,7 +131,7 @@ def test_a_flat_line_is_no_poor_fit_but_a_noisy_one_is() -> None:
 
 def test_the_encode_table_has_medians_in_order() -> None:
     values = {(6, 90): [3.0], (0, 90): [5.0, 9.0, 4.0], (0, 70): [1.0, 2.0], (6, 70): [0.5]}
-    table = latency.encode_table(CodecDurations(encode_s=values))
+    table = encode_table(CodecDurations(encode_s=values))
     assert (table.downsampled_regions, table.qualities) == ((0, 6), (70, 90))
     assert table.encode_s == ((1.5, 5.0), (0.5, 3.0))
 
@@ -147,7 +149,7 @@ def small_job(folder: Path, **changes: object) -> LatencyConfig:
 def run_small(config: LatencyConfig, folder: Path) -> dict:
     store = Store(config.mlflow.tracking_uri, "profiling", folder / "artifacts")
     with store.run("latency", {}) as run:
-        return latency.run_job(config, Reporter(), run)
+        return profile(config, Terminal.on_stderr(), run)
 
 
 def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) -> None:
@@ -181,8 +183,8 @@ def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) 
 
 def test_clips_that_cannot_be_had_are_named(tmp_path: Path) -> None:
     config = small_job(tmp_path, clips={"drive_day": {"folder": str(tmp_path)}})
-    with pytest.raises(UserError, match="none of the clips"):
-        latency.read_frames(config, Reporter())
+    with pytest.raises(UserError, match="none of the clips is available here: drive_day: "):
+        read_frames(config, quiet)
 
 
 def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +210,7 @@ def test_a_server_elsewhere_is_not_measured_here() -> None:
         tables.latency_tables(config, 960, 540, Terminal())
 
 
-def test_the_job_is_told_what_the_run_is(tmp_path: Path) -> None:
+def test_the_job_is_reported_what_the_run_is(tmp_path: Path) -> None:
     run = evaluation_config("model.window=7", f"model.weights='{tmp_path}/my \"odd\" weights.pt'", "server.threads=2")
     key = tables.TablesKey(
         model="vitdet_tiny", model_id="x", width_px=810, height_px=540, client_threads=1, server_threads=2,
@@ -230,12 +232,31 @@ def test_a_job_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tables._measure(evaluation_config(), key, tmp_path / "tables.json", Terminal())
 
 
-def test_progress_is_read_from_the_jobs_log(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("encoding and decoding: 3/40\ninference: 12/52, 9 s left\nwarning: odd\n")
-    assert tables._progress(log) == (12, 52, "inference")
-    log.write_text("")
-    assert tables._progress(log) == (0, 1, "")
+def test_a_run_shows_what_the_job_reports_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real job in its own process, on the frames of one small file."""
+    write_clip(tmp_path / "clip.mp4", [noise(192, 96)] * 3, 10.0, (192, 96))
+    ask = tables._overrides
+    small = [*(f"~clips.{name}" for name in latency_config().clips), "+clips.file={path: clip.mp4, seconds: 0.2}"]
+    monkeypatch.setattr(tables, "_overrides", lambda *key: [*ask(*key), *small, "repeats=1"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(CONF.parent / "src"))
+    key = tables.TablesKey(
+        model="vitdet_tiny", model_id="x", width_px=192, height_px=96, client_threads=1, server_threads=1,
+        compiled=False,
+    )  # fmt: skip
+    shown: list[tuple[float, float, str]] = []
+
+    class Recording(Terminal):
+        def step(self, done: float, total: float, task: str = "", note: str = "") -> None:
+            shown.append((done, total, note))
+
+    tables._measure(evaluation_config(), key, tmp_path / "tables.json", Recording())
+    assert load_latency_tables(tmp_path / "tables.json").width_px == 192
+    codec = [(done, total) for done, total, note in shown if note == "encoding and decoding"]
+    assert codec[0][0] == 1
+    assert codec[-1] == (42, 42)  # 2 frames, 3 numbers of regions, 7 qualities
+    assert {note for _, _, note in shown} >= {"inference", "frames sent whole"}
+    assert '"progress"' not in (tmp_path / "tables.log").read_text()
 
 
 def test_medians_do_not_mind_one_interruption() -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on; a few plain lines where nobody watches (no terminal, CI)."""
+"""Console output of jobs: headers, progress, warnings and tables; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from vitmalis_jobs.common.progress import progress_display
+
 Step = Callable[..., None]
-"""Called with what is done, what there is in all, and optionally a note."""
+"""Called with the work done so far, all the work, and optionally a note."""
 
 _ROWS = (
     ("rendering F1", "rendering_f1", 1, "{:.3f}"),
@@ -44,24 +45,21 @@ _COMPARED = (
 
 
 class Terminal:
-    """Writes to standard output.
-
-    Args:
-        console: another console, for tests.
-    """
+    """Console output of a job, on standard output unless it is given another console."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         if not self._console.is_terminal:
             self._console.width = 160  # whoever reads a log wants whole lines
+        self._progress = progress_display(self._console)
 
     @classmethod
     def on_stderr(cls) -> Terminal:
-        """For jobs whose standard output is their result."""
+        """Console output on standard error, for jobs whose standard output is their result."""
         return cls(Console(stderr=True, highlight=False))
 
     def header(self, title: str, facts: Mapping[str, str], stand_ins: Mapping[str, str]) -> None:
-        """What is run, and what in it is not the real thing."""
+        """Print what is run, and which parts of it are stand-ins."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
@@ -76,51 +74,49 @@ class Terminal:
         for key, value in {**facts, **{f"stand-in {key}": value for key, value in stand_ins.items()}}.items():
             self._line(f"  {key}: {value}")
 
+    def step(self, done: float, total: float, task: str = "", note: str = "") -> None:
+        """Show that `done` of a task's `total` is done; a callback for functions that report progress."""
+        self._progress.update(task, done, total, note)
+
     @contextmanager
-    def progress(self, what: str) -> Iterator[Step]:
-        """A bar that lives while its block runs; without a terminal, a line at its start."""
-        if not self._console.is_terminal:
-            self._line(f"{what} ...")
-            yield lambda *_: None
-            return
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-        )
-        # Four refreshes a second: drawing must not take the processor from what is measured.
-        with Progress(*columns, console=self._console, refresh_per_second=4) as bars:
-            task = bars.add_task(what, total=1, note="")
-
-            def step(done: float, total: float, note: str = "") -> None:
-                bars.update(task, completed=done, total=total, note=note)
-
-            yield step
+    def progress(self, task: str) -> Iterator[Step]:
+        """Show the progress of one task, which ends with the block."""
+        self.step(0, 1, task)
+        try:
+            yield lambda done, total, note="": self.step(done, total, task, note)
+        finally:
+            self._progress.close()
 
     def warn(self, text: str) -> None:
-        """Something a person should know about the result."""
-        self._console.print(Text(f"warning: {text}", style="yellow"))
+        """Print something that limits what the result means."""
+        self._console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Something that happened and needs no care."""
+        """Print something that needs no action."""
         self._console.print(Text(text, style="dim"), soft_wrap=True)
 
+    def table(self, title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+        """Print some columns of rows."""
+        table = Table(title=title, title_justify="left", box=None, header_style="bold")
+        for column in columns:
+            table.add_column(column.replace("_", " "), justify="right")
+        for row in rows:
+            table.add_row(*(_cell(row.get(column)) for column in columns))
+        self._console.print(table)
+
     def result(self, metrics: Mapping[str, float], places: Mapping[str, str]) -> None:
-        """The numbers of a run, and where to look further."""
+        """Print the main metrics of a run, and where its files are."""
         table = Table(box=None, show_header=False, padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", style="bold", no_wrap=True)
         for label, key, factor, form in _ROWS:
-            table.add_row(label, _shown(metrics, key, factor, form))
+            table.add_row(label, _metric(metrics, key, factor, form))
         self._console.print(table)
         for key, value in places.items():
             self._console.print(Text.assemble((f"  {key}: ", "dim"), value), soft_wrap=True)
 
     def comparison(self, summaries: Sequence[Mapping[str, Any]], sweep: Path) -> None:
-        """One row a run; told apart by what differs between them."""
+        """Print one row a run, named by the options in which the runs differ."""
         table = Table(title="comparison", title_justify="left", box=None, padding=(0, 1), header_style="bold")
         columns = _differing([summary["overrides"] for summary in summaries])
         for column in columns or ["run"]:
@@ -131,7 +127,7 @@ class Terminal:
             chosen = dict(override.split("=", 1) for override in summary["overrides"] if "=" in override)
             names = [chosen.get(column, "") for column in columns] or [str(number)]
             finished = summary["status"] == "FINISHED"
-            numbers = [_shown(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
+            numbers = [_metric(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
             table.add_row(*names, *(numbers if finished else [summary["status"].lower(), *[""] * (len(numbers) - 1)]))
         # In a narrow terminal its own line breaks lose less than cut columns would.
         width = Measurement.get(self._console, self._console.options.update(width=1000), table).maximum
@@ -143,7 +139,7 @@ class Terminal:
         self._console.print(Text.assemble(("  runs: ", "dim"), str(sweep)), soft_wrap=True)
 
     def tally(self, summaries: Sequence[Mapping[str, Any]], sweep: Path) -> None:
-        """Counts of a sweep too long for a table, and what failed."""
+        """Print how many runs of a sweep ended how, and the errors; for sweeps too long for a table."""
         count = Counter("taken over" if summary["skipped"] else summary["status"].lower() for summary in summaries)
         self._line(f"{len(summaries)} runs: " + ", ".join(f"{number} {status}" for status, number in count.items()))
         for summary in summaries:
@@ -155,7 +151,13 @@ class Terminal:
         self._console.print(Text(text), soft_wrap=True)
 
 
-def _shown(metrics: Mapping[str, float], key: str, factor: float, form: str) -> str:
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _metric(metrics: Mapping[str, float], key: str, factor: float, form: str) -> str:
     return form.format(metrics[key] * factor) if key in metrics else "-"
 
 

@@ -1,4 +1,4 @@
-"""The cache key of latency tables, shared by the job that measures them and the runs that use them."""
+"""Cache key of latency tables, shared by the job that measures them and the runs that use them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vitmalis.fingerprint import code_fingerprint
 from vitmalis.paths import cache_dir
 from vitmalis_jobs.common.machine import processor
 
-MEASURED_BY = "vitmalis_jobs.profiling.latency.job"
-"""The module that measures latency tables."""
+MEASURED_BY = "vitmalis_jobs.profiling.latency.measure"
+"""The module that measures latency tables; a change in what it imports makes runs measure again."""
 
 
 class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What latency tables hold for.
+    """What latency tables of this machine are valid for.
 
     Attributes:
         model, model_id: the detector.
@@ -36,7 +36,7 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
     compiled: bool
 
     def path(self) -> Path:
-        """Where the tables of this machine are kept."""
+        """The file that the tables of this machine are stored in."""
         host = (platform.node(), processor(), psutil.cpu_count(), code_fingerprint(MEASURED_BY))
         digest = hashlib.sha256(msgspec.json.encode([host, self])).hexdigest()[:8]
         return cache_dir() / "latency" / f"{self.model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"

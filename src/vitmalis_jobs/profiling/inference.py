@@ -25,9 +25,10 @@ from vitmalis.detector.flops import VitCost, vit_cost
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
-from vitmalis_jobs.common.job_output import check_positive, emit, listed, say, show_table
+from vitmalis_jobs.common.arguments import check_positive, listed
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
 
 BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
@@ -157,17 +158,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         slow = duration_ms(measurement.plain) > SLOW_MS
         points = options.points or ([last] if slow else [*range(1, last + 1), 0])
         if slow and options.points is None:
-            say(f"{config.name} is slow at this size: only restoration point {last} (--points chooses others)")
+            Terminal.on_stderr().note(
+                f"{config.name} is slow at this size: only restoration point {last} (--points chooses others)"
+            )
         repeats = options.repeats or (3 if slow else 9)
         whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
         cases = [(share, point) for point in points for share in options.shares]
-        reporter, rows = Reporter(), []
+        terminal, rows = Terminal.on_stderr(), []
         for done, (share, point) in enumerate(cases):
-            reporter.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
+            terminal.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
             rows.append(measurement.row(share, point, repeats, whole_repeats))
             if slow:
-                reporter.say(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
-        reporter.step(len(cases), len(cases), "measuring")
+                terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+        terminal.step(len(cases), len(cases), "measuring")
     bars = judged(rows, last)
     return {
         "model": config.name,
@@ -201,7 +204,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="share of regions downsampled", ylabel="time of the backbone, relative to none", ylim=(0, None))
     axes.legend(title="restoration point", frameon=False, fontsize=8)
     save_figure(figure, path)
-    say(f"plot: {path}")
+    Terminal.on_stderr().note(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -227,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as the command line says; print, store and draw the result."""
     options = parse(arguments)
     result = measure(options)
-    show_table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
+    Terminal.on_stderr().table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
     draw(result, options.output.with_suffix(".png"))
     emit(result, options.output)
 

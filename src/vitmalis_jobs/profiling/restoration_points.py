@@ -31,9 +31,10 @@ from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video
-from vitmalis_jobs.common.job_output import check_positive, emit, listed, say, show_table
+from vitmalis_jobs.common.arguments import check_positive, listed
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
-from vitmalis_jobs.common.progress import Reporter
 
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 ALL = "all"
@@ -165,7 +166,7 @@ def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, 
             if options.clips:
                 raise
             left_out[name] = str(error)
-            say(f"{name} is left out: {error}")
+            Terminal.on_stderr().note(f"{name} is left out: {error}")
     if not found:
         raise UserError("restoration_points: none of the clips can be had here; see the lines above")
     return found, left_out
@@ -187,16 +188,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
     overall = {setting: Outcome() for setting in tried}
     rows = []
-    reporter, done, total = Reporter(), 0, len(clips) * options.frames
+    terminal, done, total = Terminal.on_stderr(), 0, len(clips) * options.frames
     for spec in clips:
         own = {setting: Outcome() for setting in tried}
         outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
         for index, image in pictures(spec, spread_frames(spec, options.frames)):
-            reporter.step(done, total, "restoration points", f"{spec.name}, frame {index}")
+            terminal.step(done, total, "restoration points", f"{spec.name}, frame {index}")
             try_frame(detector, image, tried, options.seed + index, outcomes)
             done += 1
         rows += [own[setting].row(spec.name, setting) for setting in tried]
-    reporter.step(total, total, "restoration points")
+    terminal.step(total, total, "restoration points")
     rows += [overall[setting].row(ALL, setting) for setting in tried]
     return {
         "model": detector.name,
@@ -236,7 +237,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         own.set_xlabel("restoration point (subset)")
         own.set_xticks(sorted({row["restoration_point"] for row in mixed}))
     save_figure(figure, path)
-    say(f"plot: {path}")
+    Terminal.on_stderr().note(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -268,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as the command line says; print, store and draw the result."""
     options = parse(arguments)
     result = measure(options)
-    show_table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
+    Terminal.on_stderr().table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
     draw(result, options.output.with_suffix(".png"))
     emit(result, options.output)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import loaded_detector
 from vitmalis_jobs.common.latency_tables import TablesKey
+from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
 
 
@@ -95,17 +95,14 @@ def _measure(config: EvaluationConfig, key: TablesKey, path: Path, terminal: Ter
     log.unlink(missing_ok=True)
     overrides = list(_overrides(config, key, path))
     threads = str(key.server_threads)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | AS_JSON
     with (
         terminal.progress("measuring latency tables (none for this machine yet, kept for later runs)") as step,
         Child("latency profile", "vitmalis_jobs.profiling.latency", overrides, log, environment) as child,
     ):
-        code = None
-        while code is None:
-            try:
-                code = child.wait(0.25)
-            except subprocess.TimeoutExpired:
-                step(*_progress(log))
+        for report in read_progress(child.stdout):
+            step(*report)
+        code = child.wait()
         if code or not path.is_file():
             raise UserError(f"latency tables could not be measured: {child.last_words()} (see {log})")
 
@@ -119,13 +116,3 @@ def _overrides(config: EvaluationConfig, key: TablesKey, path: Path) -> Iterator
     values["mlflow.experiment"] = "profiling"
     for name, value in values.items():
         yield f"{name}={json.dumps(value)}"
-
-
-def _progress(log: Path) -> tuple[int, int, str]:
-    """Done, total and task of the last line that tells them: `task: done/total ...`."""
-    for line in reversed(log.read_text(errors="replace").splitlines()):
-        task, _, rest = line.rpartition(": ")
-        done, _, total = rest.partition(",")[0].partition("/")
-        if done.isdigit() and total.isdigit():
-            return int(done), int(total), task
-    return 0, 1, ""

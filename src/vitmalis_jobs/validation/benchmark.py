@@ -34,8 +34,8 @@ from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis.video.standin import PROFILES, StreetScene
+from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.validation.synthetic_tables import policy_on
 
 BARS = {"decision_ms": 1.0, "motion_ms": 4.0, "tracker_ms": 4.0, "encode_ratio": 0.9, "decode_ratio": 0.85}
@@ -183,13 +183,13 @@ def largest(boxes: Detections, count: int) -> Detections:
 
 def measure(repeats: int, frames: int, scenes: int) -> dict[str, Any]:
     """Render `frames` consecutive frames to analyse and track and one of each of `scenes` to encode, then measure."""
-    reporter = Reporter()
+    terminal = Terminal.on_stderr()
     scene, images, boxes = StreetScene(WALK, _SEED, 960, 540), [], []
     for index in range(frames):
         image, found = scene.render(index)
         images.append(image)
         boxes.append(largest(found, OBJECTS))
-        reporter.step(index + 1, frames, f"rendering {WALK}")
+        terminal.step(index + 1, frames, f"rendering {WALK}")
     grid = GEOMETRY.grid(960, 540)
     with one_core() as pinned:
         motion_ms, motions = motion_pass(grid, images, repeats)
@@ -206,7 +206,7 @@ def measure(repeats: int, frames: int, scenes: int) -> dict[str, Any]:
             stills = []
             for index, profile in enumerate(PROFILES[:scenes]):
                 stills.append(StreetScene(profile, _SEED, width, height).render(0)[0])
-                reporter.step(index + 1, scenes, f"rendering {width}x{height}")
+                terminal.step(index + 1, scenes, f"rendering {width}x{height}")
             codec = codec_pass(GEOMETRY.grid(width, height), stills, repeats)
             result |= {f"{name}{suffix}": value for name, value in codec.items()}
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in result.items()}

@@ -29,7 +29,6 @@ from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import read_summaries
@@ -64,7 +63,7 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
     """
     config = composed(overrides)
     plan = make_plan(config, Terminal.on_stderr())
-    randomly, reporter, over = random.Random(seed), Reporter(), threading.Event()
+    randomly, terminal, over = random.Random(seed), Terminal.on_stderr(), threading.Event()
 
     def kill(candidate: SupervisedProcess) -> None:
         while (done := len(candidate.deaths)) < kills and not over.wait(randomly.uniform(0.0, 8.0)):
@@ -74,7 +73,7 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
                 continue
             while len(candidate.deaths) == done and not over.wait(0.02):
                 pass
-            reporter.step(done + 1, kills, f"kills of the {target}")
+            terminal.step(done + 1, kills, f"kills of the {target}")
 
     with (
         processes.server(config, folder) as server,
@@ -92,7 +91,7 @@ def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Seq
                 own.mkdir(parents=True, exist_ok=True)
                 played.append(processes.play(plan.session(link.address, "", own), 1, own, lambda *_: None))
         except RuntimeError as error:
-            reporter.say(f"the client did not come through: {error}")
+            terminal.note(f"the client did not come through: {error}")
             hangs += 1
         finally:
             over.set()
@@ -133,7 +132,7 @@ def _longest_gap_s(played: processes.Played) -> float:
 
 def kill_sweep(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     """Start a sweep again and again, kill each at random, let the last one end; then count runs and processes."""
-    randomly, reporter, name, hangs = random.Random(seed), Reporter(), "faults", 0
+    randomly, terminal, name, hangs = random.Random(seed), Terminal.on_stderr(), "faults", 0
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     store_options = [
@@ -150,7 +149,7 @@ def kill_sweep(kills: int, seed: int, folder: Path) -> dict[str, Any]:
             families += psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
-        reporter.step(done, kills, "kills of a sweep")
+        terminal.step(done, kills, "kills of a sweep")
     last = _started(command, folder)
     try:
         last.wait(HANG_S)

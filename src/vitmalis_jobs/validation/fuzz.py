@@ -30,8 +30,8 @@ from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
+from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.common.progress import Reporter
 
 BARS = {"crashes": 0, "growth_mb": 50, "honest_s": 1.0}
 """At most so much."""
@@ -214,7 +214,7 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
     waits = [served_after_s(address, geometry)]
     memory_mb = [process.memory_info().rss / 2**20]
     attacker = Attacker(address, geometry, seed)
-    reporter = Reporter()
+    terminal = Terminal.on_stderr()
     for sent in range(BATCH, count + BATCH, BATCH):
         attacker.batch(BATCH)
         if server.returncode() is not None:
@@ -222,7 +222,7 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
         if sent % every == 0 or sent >= count:
             waits.append(served_after_s(address, geometry))
             memory_mb.append(process.memory_info().rss / 2**20)
-        reporter.step(min(sent, count), count, "messages")
+        terminal.step(min(sent, count), count, "messages")
     attacker.close()
     crashed = server.returncode() is not None
     return {

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from vitmalis.detector import preset
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.job_output import check_positive, emit, show_table
-from vitmalis_jobs.common.progress import Reporter
+from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.timing import Pairs
 
 PATCH_PX = 16
@@ -145,21 +146,21 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: a process that measures memory fails.
     """
-    reporter, rows = Reporter(), []
+    terminal, rows = Terminal.on_stderr(), []
     done, total = 0, len(options.sizes) * len(options.peers)
     for height_px, width_px in options.sizes:
         size = f"{height_px}x{width_px}"
-        reporter.step(done, total, "peers", f"memory of ours, {size}")
+        terminal.step(done, total, "peers", f"memory of ours, {size}")
         our_bytes = memory_in_child("ours", height_px, width_px, options.threads)
         for peer in options.peers:
-            reporter.step(done, total, "peers", f"memory of {peer}, {size}")
+            terminal.step(done, total, "peers", f"memory of {peer}, {size}")
             peer_bytes = memory_in_child(peer, height_px, width_px, options.threads)
-            reporter.step(done, total, "peers", f"time beside {peer}, {size}")
+            terminal.step(done, total, "peers", f"time beside {peer}, {size}")
             pairs = timed(peer, height_px, width_px, options.repeats)
             rows.append(as_row(peer, (height_px, width_px), pairs, our_bytes, peer_bytes))
-            reporter.say(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+            terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
             done += 1
-    reporter.step(total, total, "peers")
+    terminal.step(total, total, "peers")
     return {
         "model": "ViT-B of ViTDet, from a picture to the last block's features",
         "window": WINDOW,
@@ -217,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({"peak_bytes": memory_of_run(options.memory_of, *options.sizes[0])}))
         return
     result = compare(options)
-    show_table("ours beside the libraries'", result["rows"], COLUMNS)
+    Terminal.on_stderr().table("ours beside the libraries'", result["rows"], COLUMNS)
     emit(result, options.output)
 
 

@@ -26,7 +26,6 @@ from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Step, Terminal
-from vitmalis_jobs.common.job_output import say
 from vitmalis_jobs.common.mlflow_store import Run, Store
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
@@ -191,7 +190,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         ax.set(xlabel="clients", ylabel=label, ylim=(0, None))
         ax.legend()
     save_figure(figure, path)
-    say(f"plot: {path}")
+    Terminal.on_stderr().note(f"plot: {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:

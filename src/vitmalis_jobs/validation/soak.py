@@ -25,9 +25,8 @@ from vitmalis.metrics import summarise
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.job_output import emit, say
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.spec import make_plan
@@ -88,7 +87,7 @@ def drift_frames(capture_times_s: Sequence[float], frame_indices: Sequence[int],
 
 def endure(minutes: float, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Play for so long and measure."""
-    terminal, reporter = Terminal.on_stderr(), Reporter()
+    terminal = Terminal.on_stderr()
     short = make_plan(composed([*overrides, "eval.seconds=3600"]), terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, 60 * minutes + 5)
@@ -118,7 +117,7 @@ def endure(minutes: float, folder: Path, overrides: Sequence[str]) -> dict[str, 
                 plan.session(link.address, "", folder),
                 config.client.threads,
                 folder,
-                lambda done, total, offloads, lost: reporter.step(
+                lambda done, total, offloads, lost: terminal.step(
                     done, total, "frames", f"{offloads} offloads, {lost} lost"
                 ),
             )
@@ -170,7 +169,7 @@ def _keep(rows: Sequence[dict[str, float]], folder: Path) -> None:
     ax.set(xlabel="minutes", ylabel="MB", ylim=(0, None))
     ax.legend()
     save_figure(figure, folder / "memory.png")
-    say(f"plot: {folder / 'memory.png'}")
+    Terminal.on_stderr().note(f"plot: {folder / 'memory.png'}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,11 +23,11 @@ import cv2
 from vitmalis.errors import UserError
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.types import Detections, RgbImage
+from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import loaded_detector
-from vitmalis_jobs.common.job_output import check_positive, emit, show_table
-from vitmalis_jobs.common.progress import Reporter
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.spec import make_plan
 from vitmalis_jobs.validation.soak import loop_clip
@@ -104,7 +104,7 @@ def shares(profile: Path) -> dict[str, float]:
 
 def measure(seconds: float, repeats: int, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Fill the caches, then measure."""
-    terminal, reporter = Terminal.on_stderr(), Reporter()
+    terminal = Terminal.on_stderr()
     asked = ["clock=virtual", "output.pictures=false", "output.film_seconds=0", *overrides]
     short = make_plan(composed([*asked, "eval.seconds=3600"]), terminal)
     clip = folder / "clip.mp4"
@@ -115,16 +115,16 @@ def measure(seconds: float, repeats: int, folder: Path, overrides: Sequence[str]
     compute_references(
         plan.clip,
         Remembering(loaded_detector(plan.config.model)),
-        lambda done, total: reporter.step(done, total, "references"),
+        lambda done, total: terminal.step(done, total, "references"),
     )
     measured = []
     for number, what in enumerate(["filling the caches", *["measuring"] * repeats]):
-        reporter.step(number, repeats + 2, f"run {number + 1}", what)
+        terminal.step(number, repeats + 2, f"run {number + 1}", what)
         measured.append(run_cpu_s(asked))
     profile = folder / "evaluate.prof"
-    reporter.step(repeats + 1, repeats + 2, f"run {repeats + 2}", "under the profiler")
+    terminal.step(repeats + 1, repeats + 2, f"run {repeats + 2}", "under the profiler")
     run_cpu_s(asked, profile)
-    reporter.step(repeats + 2, repeats + 2, f"run {repeats + 2}", "done")
+    terminal.step(repeats + 2, repeats + 2, f"run {repeats + 2}", "done")
     return {
         "policy": plan.config.policy_name,
         "latency": plan.config.latency.name,
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 2
-    show_table(
+    Terminal.on_stderr().table(
         "where the processor time goes",
         [{"part": part, "share": share} for part, share in result["shares"].items()],
         ("part", "share"),

@@ -1,47 +1,41 @@
-"""What `conf/profile_latency.yaml` says, with types."""
+"""Typed form of `conf/profile_latency.yaml`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Share
+from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Section, Share
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys mean what the comments in `conf/profile_latency.yaml` say."""
-
-
-class FrameSize(_Section, frozen=True):
-    """`frame`: pixels."""
+class FrameSize(Section, frozen=True):
+    """`frame`: size in pixels that all frames are brought to."""
 
     width: Count
     height: Count
 
 
-class CodecGrid(_Section, frozen=True):
-    """`codec`: what T_enc is measured at."""
+class CodecGrid(Section, frozen=True):
+    """`codec`: shares of downsampled regions and qualities at which T_enc is measured."""
 
     shares: list[Share]
     qualities: list[int]
 
 
-class InferenceGrid(_Section, frozen=True):
-    """`inference`: what LM_inf is fitted to."""
+class InferenceGrid(Section, frozen=True):
+    """`inference`: shares of downsampled regions to which LM_inf is fitted."""
 
     shares: list[Share]
 
 
-class PoorFit(_Section, frozen=True):
-    """`poor_fit`: when a line is warned of."""
+class PoorFit(Section, frozen=True):
+    """`poor_fit`: limits beyond which the job warns of a line."""
 
     r2: Share
     residual: NotNegative
 
 
-class LatencyConfig(_Section, frozen=True):
-    """The whole job."""
+class LatencyConfig(Section, frozen=True):
+    """Configuration of the whole job."""
 
     model: ModelOptions
     clips: dict[str, dict[str, Any]]

@@ -1,9 +1,8 @@
-"""How long stages take on this machine: offloads of real frames in random order, so that drift meets all alike."""
+"""Durations of codec and inference on real frames; cases come in random order, so that drift affects all alike."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +14,13 @@ from vitmalis.detector import Detector
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, RgbImage
+from vitmalis_jobs.common.timing import timed
 
 Progress = Callable[[int, int, str], None]
-"""Called with measurements done, how many there will be, and of what."""
+"""Called with the measurements done, their number in all, and what is measured."""
+
+InferenceDurations = Mapping[tuple[int, int], Sequence[float]]
+"""Seconds of single inferences by (restoration point, N_d); N_d = 0 is the plain model, stored for point 0."""
 
 MAX_PIXELS = 2**31
 _MASK_DRAWS = 64
@@ -25,14 +28,14 @@ _MASK_DRAWS = 64
 
 @dataclass(slots=True)
 class CodecDurations:
-    """Seconds by (N_d, quality)."""
+    """Seconds of single encodings and decodings by (N_d, quality)."""
 
     encode_s: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     decode_s: dict[tuple[int, int], list[float]] = field(default_factory=dict)
 
 
 def typical_mask(grid: RegionGrid, downsampled_regions: int, draws: np.random.Generator) -> BoolMask:
-    """Draw a mask of so many regions with as many tokens as such masks have on average: border regions are small."""
+    """Draw a mask of N_d regions with as many tokens as such masks have on average, since border regions are small."""
     regions = grid.region_patches.size
     share = downsampled_regions / regions
     patches = grid.region_patches.ravel()
@@ -56,11 +59,11 @@ def measure_codec(
 
     Args:
         frames: RGB uint8 (H, W, 3) of the grid's size.
-        grid: their regions.
+        grid: decision regions of the frames.
         counts, qualities: N_d and lambda.
-        repeats: how often for each frame, with another mask each time.
+        repeats: measurements of each frame, each with another mask.
         draws: of masks and order.
-        progress: told after each measurement.
+        progress: called after each measurement.
     """
     durations = CodecDurations()
     cases = [(count, quality, frame) for count in counts for quality in qualities for frame in range(len(frames))]
@@ -68,17 +71,17 @@ def measure_codec(
     for done, (count, quality, frame) in enumerate(tasks, 1):
         mask = typical_mask(grid, count, draws)
         decision = OffloadDecision(Configuration(quality=quality), downsample_mask=mask)
-        start_s = time.perf_counter()
-        jpeg = encode_offload(frames[frame], decision, grid).jpeg
-        encoded_s = time.perf_counter()
-        sent = decode_jpeg(jpeg, MAX_PIXELS)
-        if count:
-            unpack(sent, grid, mask)
-        decoded_s = time.perf_counter()
-        durations.encode_s.setdefault((count, quality), []).append(encoded_s - start_s)
-        durations.decode_s.setdefault((count, quality), []).append(decoded_s - encoded_s)
+        encoded, encode_s = timed(encode_offload, frames[frame], decision, grid)
+        _, decode_s = timed(_decode, encoded.jpeg, grid, mask)
+        durations.encode_s.setdefault((count, quality), []).append(encode_s)
+        durations.decode_s.setdefault((count, quality), []).append(decode_s)
         progress(done, len(tasks), "encoding and decoding")
     return durations
+
+
+def _decode(jpeg: bytes, grid: RegionGrid, mask: BoolMask) -> object:
+    sent = decode_jpeg(jpeg, MAX_PIXELS)
+    return unpack(sent, grid, mask) if mask.any() else sent
 
 
 def measure_inference(
@@ -90,26 +93,25 @@ def measure_inference(
     draws: np.random.Generator,
     progress: Progress,
 ) -> dict[tuple[int, int], list[float]]:
-    """Detect in packed frames: seconds by (restoration point, N_d); N_d = 0 is the plain model, kept for point 0.
+    """Detect objects in packed frames; returns `InferenceDurations`.
 
     Args:
         frames: RGB uint8 (H, W, 3), all of one size.
         detector: the server's.
         counts, points: N_d and beta.
-        repeats: how often, with another frame and mask each time; a first round is not counted.
+        repeats: measurements of each case, each with another frame and mask, after a first round that is not counted.
         draws: of masks and order.
-        progress: told after each measurement.
+        progress: called after each measurement.
     """
     grid = detector.config.region_grid(*frames[0].shape[:2])
     durations: dict[tuple[int, int], list[float]] = {}
     cases = [(point, count) for count in counts for point in (points if count else (0,))]
-    tasks = [*(case for case in cases if case[1] in (0, max(counts))), *_shuffled(cases, repeats, draws)]
-    warming = len(tasks) - repeats * len(cases)
+    warm_up = [case for case in cases if case[1] in (0, max(counts))]
+    tasks = [*warm_up, *_shuffled(cases, repeats, draws)]
     for number, (point, count) in enumerate(tasks):
         frame = frames[int(draws.integers(len(frames)))]
-        mask = typical_mask(grid, count, draws)
-        elapsed_s = _inference_s(detector, frame, grid, mask, point)
-        if number >= warming:
+        elapsed_s = _inference_s(detector, frame, grid, typical_mask(grid, count, draws), point)
+        if number >= len(warm_up):
             durations.setdefault((point, count), []).append(elapsed_s)
         progress(number + 1, len(tasks), "inference")
     return durations
@@ -119,15 +121,10 @@ def _inference_s(detector: Detector, frame: RgbImage, grid: RegionGrid, mask: Bo
     jpeg = encode_offload(frame, OffloadDecision(Configuration(quality=90), downsample_mask=mask), grid).jpeg
     sent = decode_jpeg(jpeg, MAX_PIXELS)
     if not mask.any():
-        start_s = time.perf_counter()
-        detector.detect(sent)
-        return time.perf_counter() - start_s
-    patches = unpack(sent, grid, mask)
-    start_s = time.perf_counter()
-    detector.detect_patches(patches, frame.shape[:2], mask, point)
-    return time.perf_counter() - start_s
+        return timed(detector.detect, sent)[1]
+    return timed(detector.detect_patches, unpack(sent, grid, mask), frame.shape[:2], mask, point)[1]
 
 
 def _shuffled(cases: Sequence[tuple[int, ...]], repeats: int, draws: np.random.Generator) -> list[tuple[int, ...]]:
-    """All cases so many times, each round in an order of its own."""
-    return [cases[place] for _ in range(repeats) for place in draws.permutation(len(cases))]
+    """All cases `repeats` times, each round in its own order."""
+    return [cases[position] for _ in range(repeats) for position in draws.permutation(len(cases))]

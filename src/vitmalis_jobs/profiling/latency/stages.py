@@ -1,14 +1,12 @@
-"""How long the stages take that equation 2 leaves out: tracker, motion analyzer, decision, frames sent whole."""
+"""Durations of the stages that equation 2 leaves out: tracker, motion analyzer, decision, frames sent whole."""
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -24,21 +22,26 @@ from vitmalis.regions import MotionAnalyzer
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import Configuration, Detections, RgbImage
-from vitmalis_jobs.profiling.latency.durations import MAX_PIXELS, CodecDurations, Progress, typical_mask
+from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.profiling.latency.durations import (
+    MAX_PIXELS,
+    CodecDurations,
+    InferenceDurations,
+    Progress,
+    typical_mask,
+)
 
 QUALITY = 95
-"""Of the policies that send frames whole."""
+"""JPEG quality of the policies that send frames whole."""
 
 OBJECTS = (4, 24)
-"""Boxes that are followed to find out what a step and what each box costs."""
+"""Numbers of boxes that are tracked, from which the costs of a step and of each box follow."""
 
 _REPEATS = 3
-_Argument = TypeVar("_Argument")
-_Result = TypeVar("_Result")
 
 
 class WholeTimes(msgspec.Struct, frozen=True):
-    """Halved and blanked frames."""
+    """Times of frames that are sent whole: at half their side, and with half of their regions painted flat."""
 
     halved: WholeFrame
     blanked: WholeFrame
@@ -58,24 +61,21 @@ def measure_whole(
         detect: the server's model.
         grid: decision regions of the frames.
         draws: of the regions that are painted.
-        progress: told after each measurement.
+        progress: called after each measurement.
     """
     blank = typical_mask(grid, grid.region_patches.size // 2, draws)
     decisions = {
         "halved": OffloadDecision(Configuration(quality=QUALITY), frame_downsampling=2),
         "blanked": OffloadDecision(Configuration(quality=QUALITY), blank_mask=blank),
     }
-    detect(frames[0][::2, ::2].copy())  # the first picture of a size pays for its layout
+    detect(frames[0][::2, ::2].copy())  # the first image of a size pays for its layout
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in decisions}
     turns = [(frame, name) for frame in frames[:_REPEATS] for name in decisions]
     for done, (frame, name) in enumerate(turns, 1):
-        start_s = time.perf_counter()
-        jpeg = encode_offload(frame, decisions[name], grid).jpeg
-        encoded_s = time.perf_counter()
-        image = decode_jpeg(jpeg, MAX_PIXELS)
-        decoded_s = time.perf_counter()
-        detect(image)
-        rows[name].append((encoded_s - start_s, decoded_s - encoded_s, time.perf_counter() - decoded_s))
+        encoded, encode_s = timed(encode_offload, frame, decisions[name], grid)
+        image, decode_s = timed(decode_jpeg, encoded.jpeg, MAX_PIXELS)
+        _, inference_s = timed(detect, image)
+        rows[name].append((encode_s, decode_s, inference_s))
         progress(done, len(turns), "frames sent whole")
     return WholeTimes(**{name: WholeFrame(**_columns(values)) for name, values in rows.items()})
 
@@ -86,39 +86,39 @@ def _columns(rows: Sequence[tuple[float, float, float]]) -> dict[str, float]:
 
 
 def measure_tracking(frames: Sequence[RgbImage]) -> tuple[float, dict[int, list[float]]]:
-    """Median seconds of the tracker's copy of a frame, and seconds of its steps by the number of boxes."""
+    """Measure the tracker: median seconds of its copy of a frame, and seconds of its steps by the number of boxes."""
     tracker = OpticalFlowTracker()
-    prepared = [_timed(tracker.prepare, frame) for frame in frames]
+    prepared = [timed(tracker.prepare, frame) for frame in frames]
     steps: dict[int, list[float]] = {count: [] for count in OBJECTS}
     for before, after in pairwise(image for image, _ in prepared):
         for count, durations_s in steps.items():
             tracker.restart(before, _lattice(frames[0], count))
-            durations_s.append(_timed(tracker.step, after)[1])
+            durations_s.append(timed(tracker.step, after)[1])
     return median(duration_s for _, duration_s in prepared), steps
 
 
 def measure_motion(frames: Sequence[RgbImage], grid: RegionGrid) -> list[float]:
-    """Seconds of motion analysis, without the first frame's, which makes the model of the background."""
+    """Measure motion analysis, s; without the first frame, which makes the model of the background."""
     analyzer = MotionAnalyzer(grid)
-    return [_timed(analyzer.analyse, frame)[1] for frame in frames][1:]
+    return [timed(analyzer.analyse, frame)[1] for frame in frames][1:]
 
 
 def measure_decision(tables: LatencyTables, frame: RgbImage, grid: RegionGrid) -> tuple[float, float]:
-    """Median seconds of estimating and of optimising in the full policy; zeros for a model without estimators."""
+    """Measure the full policy: median seconds of estimation and optimization; zeros for a model without estimators."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.json"
         save_latency_tables(tables, path)
         try:
             policy = ViTMAlis(latency_tables=str(path), model=tables.model)
-        except UserError:  # nobody has trained any yet
+        except UserError:  # none are trained yet
             return 0.0, 0.0
     analyzer = MotionAnalyzer(grid)
     analyzer.analyse(frame)
     motion = analyzer.analyse(frame[:, ::-1].copy())  # mirrored: everything moves
     state = ClientState(0, grid, 1 / 30, 0.0, tracked=_lattice(frame, 1), motion=motion, results=1)
     found = [policy.decide(state).explanation for _ in range(20)]
-    told = [(why.estimation_s, why.optimization_s) for why in found if why is not None]
-    return median(row[0] for row in told), median(row[1] for row in told)
+    rows = [(why.estimation_s, why.optimization_s) for why in found if why is not None]
+    return median(row[0] for row in rows), median(row[1] for row in rows)
 
 
 def stage_times(
@@ -127,16 +127,16 @@ def stage_times(
     grid: RegionGrid,
     whole: WholeTimes,
     codec: CodecDurations,
-    inference_s: Mapping[tuple[int, int], Sequence[float]],
+    inference_s: InferenceDurations,
 ) -> StageTimes:
-    """Measure the client's stages and put all together.
+    """Measure the client's stages and assemble them with the server's.
 
     Args:
-        tables: measured before.
+        tables: encoding, decoding and inference, for the policy's decisions.
         frames: RGB uint8 (H, W, 3) of the grid's size, at least two.
-        grid: their regions.
-        whole: of the client and server.
-        codec, inference_s: single durations, for their spread; none where the server was measured elsewhere.
+        grid: decision regions of the frames.
+        whole: times of frames that are sent whole.
+        codec, inference_s: single durations, for their spread; empty if the server was measured on another host.
     """
     prepare_s, steps = measure_tracking(frames)
     few, many = OBJECTS
@@ -168,14 +168,8 @@ def spread(groups: Iterable[Sequence[float]]) -> float:
     return float(np.sqrt(np.mean(np.square(np.concatenate(logs))))) if logs else 0.0
 
 
-def _timed(function: Callable[[_Argument], _Result], argument: _Argument) -> tuple[_Result, float]:
-    start_s = time.perf_counter()
-    returned = function(argument)
-    return returned, time.perf_counter() - start_s
-
-
 def _lattice(image: RgbImage, count: int) -> Detections:
-    """So many boxes, a tenth of the picture each, spread over it."""
+    """Boxes spread over an image, each a tenth of its width and height."""
     height, width = image.shape[:2]
     side = int(np.ceil(np.sqrt(count)))
     at = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:count]

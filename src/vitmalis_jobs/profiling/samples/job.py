@@ -42,9 +42,9 @@ from vitmalis_jobs.common.config import (
     checked,
     conf_dir,
 )
+from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.common.progress import Reporter
 from vitmalis_jobs.profiling.samples.moments import replay, sampled_frames, staleness
 from vitmalis_jobs.profiling.samples.outcomes import sample_moment, tried
 from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary
@@ -145,7 +145,7 @@ def _run_chunk(chunk: bytes) -> None:
     _sampler.run(msgspec.json.decode(chunk, type=Chunk))
 
 
-def find_clips(config: SamplesConfig, reporter: Reporter) -> tuple[list[tuple[VideoSpec, str, Part]], dict[str, str]]:
+def find_clips(config: SamplesConfig, terminal: Terminal) -> tuple[list[tuple[VideoSpec, str, Part]], dict[str, str]]:
     """The parts that are sampled, and why others cannot be."""
     found: list[tuple[VideoSpec, str, Part]] = []
     left_out = {}
@@ -156,10 +156,10 @@ def find_clips(config: SamplesConfig, reporter: Reporter) -> tuple[list[tuple[Vi
         options = config.clips[name]
         for part in (part for part, count in config.frames_per_clip.items() if count):
             try:
-                spec = resolve_clip(name, part=part, **options, **limits, cache_dir=cache_dir(), progress=reporter.step)
+                spec = resolve_clip(name, part=part, **options, **limits, cache_dir=cache_dir(), progress=terminal.step)
             except UserError as error:
                 left_out[name] = str(error)
-                reporter.say(f"{name} is left out: {error}")
+                terminal.note(f"{name} is left out: {error}")
                 break
             found.append((spec, name, part))
     if not found:
@@ -182,7 +182,7 @@ def make_chunks(
                 yield Chunk(spec, clip, part, sorted(chosen))
 
 
-def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, reporter: Reporter) -> None:
+def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, terminal: Terminal) -> None:
     """Sample all chunks in worker processes, or as many as the budget allows."""
     deadline_s = time.time() + 60 * config.budget_minutes if config.budget_minutes else float("inf")
     wanted = [folder.frame_path(chunk.clip, chunk.part, frame) for chunk in chunks for frame in chunk.frames]
@@ -194,7 +194,7 @@ def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, r
         try:
             while pending:
                 done, pending = wait(pending, timeout=1.0)
-                reporter.step(sum(path.exists() for path in wanted), len(wanted), "sampling frames")
+                terminal.step(sum(path.exists() for path in wanted), len(wanted), "sampling frames")
                 for future in done:
                     future.result()
         finally:
@@ -202,15 +202,15 @@ def work(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFolder, r
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def collect(config: SamplesConfig, reporter: Reporter) -> dict[str, Any]:
+def collect(config: SamplesConfig, terminal: Terminal) -> dict[str, Any]:
     """Run the job; returns what its JSON says."""
     detector = config.detector()
     folder = SampleFolder(Path(config.folder), detector.name, detector.model_id, config.settings())
-    parts, left_out = find_clips(config, reporter)
+    parts, left_out = find_clips(config, terminal)
     chunks = list(make_chunks(parts, config, folder))
     try:
         if chunks:
-            work(chunks, config, folder, reporter)
+            work(chunks, config, folder, terminal)
     finally:  # also what an interrupted run has sampled can be used
         files = [path for clip in dict.fromkeys(clip for _, clip, _ in parts) if (path := folder.merge(clip))]
     missing = sum(len(chunk.frames) for chunk in make_chunks(parts, config, folder))
@@ -228,14 +228,14 @@ def collect(config: SamplesConfig, reporter: Reporter) -> dict[str, Any]:
 @hydra.main(version_base=None, config_path=str(conf_dir()), config_name="profile_samples")
 def main(config: DictConfig) -> None:
     """Entry point."""
-    reporter = Reporter()
+    terminal = Terminal.on_stderr()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: in order, like Ctrl-C
     try:
         options = checked(config, SamplesConfig)
         store = Store(options.mlflow.tracking_uri, options.mlflow.experiment, Path(options.mlflow.artifact_dir))
         with store.run(f"samples of {options.model.name}", {"job": "profile_samples"}) as run:
             run.log_params(options.settings())
-            result = collect(options, reporter)
+            result = collect(options, terminal)
             run.tag({"model_id": result["model_id"]})
             run.log_metrics({"frames": sum(clip["frames"] for clip in result["clips"].values())})
     except UserError as error:
