@@ -61,7 +61,7 @@ def test_a_typical_mask_has_its_regions_and_about_its_share_of_patches(count: in
 
 def test_codec_durations_of_every_case() -> None:
     grid = RegionGrid(96, 64, window=1)
-    reported: list[int] = []
+    reported: list[float] = []
     durations = measure_codec(
         [noise(96, 64), noise(96, 64)], grid, (0, 3, 6), (70, 100), 2, np.random.default_rng(0),
         lambda done, total, task: reported.append(total - done),

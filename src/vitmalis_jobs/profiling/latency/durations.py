@@ -16,7 +16,7 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, RgbImage
 from vitmalis_jobs.common.timing import timed
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, float, str], None]
 """Called with the measurements done, their number in all, and what is measured."""
 
 InferenceDurations = Mapping[tuple[int, int], Sequence[float]]
