@@ -148,7 +148,7 @@ def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path,
     folder, _, before = ran
     assert run_training(composed(folder, *SMALL)) == before
     studies = optuna.get_all_study_summaries(f"sqlite:///{folder / 'search' / 'study.db'}")
-    assert sorted(study.study_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
+    assert sorted(study.runs_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
     assert [study.n_trials for study in studies] == [2, 2]
 
 

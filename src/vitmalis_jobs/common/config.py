@@ -56,6 +56,13 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "conf"
 
 
+def mlflow_options(experiment: str) -> MlflowOptions:
+    """The MLflow store of `conf/mlflow/default.yaml`, for jobs whose options Hydra does not compose."""
+    store = OmegaConf.load(conf_dir() / "mlflow" / "default.yaml")
+    store.experiment = experiment
+    return msgspec.convert(OmegaConf.to_container(store, resolve=True), MlflowOptions)
+
+
 def compose(job: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the configuration of a job as its command line would, for callers in Python.
 

@@ -1,4 +1,4 @@
-"""`python -m evaluation.report SWEEP`: compare the runs of a study (docs/reports.md)."""
+"""The report of a study: `python -m evaluation.report SWEEP` (docs/reports.md)."""
 
 import sys
 

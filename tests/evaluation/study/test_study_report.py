@@ -18,8 +18,9 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
+from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
-from vitmalis_jobs.evaluation.study.runs import in_order, offload_table, paper_numbers, read_study
+from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
 
 
 def write_run(
@@ -88,9 +89,9 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     monkeypatch.chdir(tmp_path)  # where no other job has measured anything
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert main([str(sweep), "--tracking-uri", uri, "--no-mlflow"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["statuses"] == {"FINISHED": 19, "FAILED": 1}
-    assert told["order"].endswith("the same order")
+    result = json.loads(capsys.readouterr().out)
+    assert result["statuses"] == {"FINISHED": 19, "FAILED": 1}
+    assert result["order"].endswith("the same order")
     report = sweep / "report"
     page = Tags()
     page.feed((report / "report.html").read_text())
@@ -101,9 +102,9 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert "failed, <b>broke</b>" in page.text
     assert "1 pair(s) of clip and trace lack a policy" in page.text
     assert "stand-in model: a small one" in page.text
-    assert "50.0" in page.text  # the network's cut
+    assert "50.0" in page.text  # network time saved
     assert (report / "runs.csv").read_text().count("\n") == 20
-    assert (report / "what_vitmalis_cuts_of_trackb2b_s_time.csv").is_file(), "no apostrophes in names of files"
+    assert (report / "time_saved_by_vitmalis_compared_with_trackb2b.csv").is_file()
 
 
 def test_offloads_that_were_lost_have_no_durations(sweep: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> No
         write_run(tmp_path, number, "vitmalis", "clip", 0.6, "FINISHED", f"policy.estimator={estimator}")
     write_run(tmp_path, 2, "trackb2b", "clip", 0.5)
     assert read_study([tmp_path]).policies == [
-        "trackb2b", "vitmalis (policy.estimator=mean)", "vitmalis (policy.estimator=mlp)"
+        "trackb2b", "vitmalis (policy.estimator=mlp)", "vitmalis (policy.estimator=mean)"
     ]  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def test_clocks_are_not_mixed(tmp_path: Path) -> None:
     assert read_study([tmp_path], "realtime").runs["rendering_f1"].tolist() == [0.5]
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_or_empty_sweep_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         read_study([tmp_path / "none"])
     (tmp_path / "empty").mkdir()
@@ -148,8 +149,20 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_papers_numbers_are_those_of_known_policies() -> None:
     numbers = paper_numbers()
     assert numbers["rendering_f1_median"]["vitmalis"] == 0.530
-    assert in_order(["zeta", "vitmalis", "back2back"]) == ["back2back", "vitmalis", "zeta"]
-    assert set(numbers["rendering_f1_median"]) <= set(in_order(numbers["rendering_f1_median"]))
+    assert set(numbers["rendering_f1_median"]) <= {path.stem for path in (conf_dir() / "policy").glob("*.yaml")}
+
+
+def test_the_papers_policies_come_first_and_others_as_they_appear() -> None:
+    seen = ["zeta", "vitmalis (policy.knee=chord)", "alpha", "vitmalis", "back2back", "oracle"]
+    assert ordered(seen) == ["back2back", "vitmalis (policy.knee=chord)", "vitmalis", "zeta", "alpha", "oracle"]
+
+
+def test_a_report_takes_a_policy_that_it_has_never_heard_of(tmp_path: Path) -> None:
+    for number, (policy, f1) in enumerate((("mine", 0.7), ("vitmalis", 0.6), ("trackb2b", 0.5))):
+        write_run(tmp_path, number, policy, "clip", f1)
+    assert main([str(tmp_path), "--no-mlflow"]) == 0
+    assert read_study([tmp_path]).policies == ["trackb2b", "vitmalis", "mine"]
+    assert (tmp_path / "report" / "policies.csv").read_text().splitlines()[3].startswith("mine,1,0.7,,")
 
 
 def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from vitmalis_jobs.evaluation.study.statistics import (
     gap_closed,
     incomplete_pairs,
     mean_interval,
-    ratio_cut,
+    median_reduction,
 )
 
 
@@ -36,7 +36,7 @@ def test_only_pairs_that_all_have_are_compared() -> None:
 def test_a_difference_by_hand() -> None:
     table = by_pair(runs({"a": [0.6, 0.7, 0.8, 0.9, 0.5, 0.6], "b": [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]}), "rendering_f1")
     found = difference(table, "a", "b")
-    assert (found.pairs, found.mean, found.better) == (6, pytest.approx(1.1 / 6), pytest.approx(5 / 6))
+    assert (found.pairs, found.mean, found.higher) == (6, pytest.approx(1.1 / 6), pytest.approx(5 / 6))
     assert 0 < found.low < found.mean < found.high < 0.4
     assert found.verdict == "higher"
     assert difference(table, "b", "a").verdict == "lower"
@@ -68,9 +68,9 @@ def test_few_pairs_have_no_interval_and_equal_ones_no_width() -> None:
     assert mean_interval(np.full(8, 0.25)) == (0.25, 0.25)
 
 
-def test_a_cut_is_one_of_medians() -> None:
+def test_a_reduction_is_one_of_medians() -> None:
     table = by_pair(runs({"a": [1, 2, 3, 4, 9], "b": [6, 6, 6, 6, 6]}, "ms"), "ms")
-    value, low, high = ratio_cut(table, "a", "b")
+    value, low, high = median_reduction(table, "a", "b")
     assert value == pytest.approx(50.0)
     assert low <= value <= high
 

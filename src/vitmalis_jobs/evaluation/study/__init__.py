@@ -1,1 +1,1 @@
-"""The report of a study: many runs compared, beside what the paper says of them."""
+"""The report of a study: the runs of one or more sweeps compared with each other and with the paper."""

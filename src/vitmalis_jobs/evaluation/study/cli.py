@@ -1,17 +1,19 @@
-"""`python -m evaluation.report SWEEP`: compare the runs of a study, beside what the paper says."""
+"""The command `vitmalis report SWEEP`: compare the runs of a study with each other and with the paper."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import external_results, figures, tables
 from vitmalis_jobs.evaluation.study.page import Section, write_page
 from vitmalis_jobs.evaluation.study.runs import Study, offload_table, read_study, sweep_folder
@@ -19,46 +21,60 @@ from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read, compute, draw, write; returns the exit status."""
+    """Write a report and print where it is as JSON; returns the exit status."""
+    return run_job(lambda: _report(arguments))
+
+
+def _report(arguments: list[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    study = read_study(options.sweep, options.clock)
+    folder = options.output or sweep_folder(options.sweep[0]) / "report"
+    files = write_report(study, folder, ", ".join(sweep.name for sweep in options.sweep))
+    if not options.no_mlflow:
+        _log(files, options.tracking_uri, ", ".join(map(str, options.sweep)))
+    result = {"report": str(folder / "report.html"), "runs": len(study.runs), "statuses": dict(study.statuses)}
+    print(json.dumps(result | {"order": tables.describe_order(study.runs, study.policies)}, indent=2))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.report",
         description="Compare the runs of one or more sweeps: figures (PNG, SVG), tables (CSV) and one HTML page.",
     )
     parser.add_argument("sweep", type=Path, nargs="+", help="folder of a sweep, or its name below runs/sweeps")
     parser.add_argument("--output", type=Path, help="folder for the report (default: report/ in the first sweep)")
-    parser.add_argument("--clock", choices=("realtime", "virtual"), help="take only the runs of this one")
+    parser.add_argument("--clock", choices=("realtime", "virtual"), help="use only the runs of this clock")
     parser.add_argument("--no-mlflow", action="store_true", help="do not log the report to MLflow")
-    parser.add_argument(
-        "--tracking-uri", default="sqlite:///runs/mlflow.db", help="MLflow store (default: %(default)s)"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        study = read_study(options.sweep, options.clock)
-        folder = options.output or sweep_folder(options.sweep[0]) / "report"
-        made = write_report(study, folder, ", ".join(sweep.name for sweep in options.sweep))
-        if not options.no_mlflow:
-            _log(made, options.tracking_uri, ", ".join(map(str, options.sweep)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    result = {"report": str(folder / "report.html"), "runs": len(study.runs), "statuses": dict(study.statuses)}
-    print(json.dumps(result | {"order": tables.order_in_words(study.runs, study.policies)}, indent=2))
-    return 0
+    uri = mlflow_options("reports").tracking_uri
+    parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
+    return parser
 
 
 def write_report(study: Study, folder: Path, name: str) -> list[Path]:
-    """Write everything into a folder; returns the files.
+    """Write the page, its figures and its tables into a folder; returns the files.
 
     Raises:
         UserError: there is no pair of clip and trace that all policies have played.
     """
     runs, policies = study.runs, study.policies
-    f1, inference = by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1")
-    if f1.empty:
+    if by_pair(runs, "rendering_f1").empty:
         raise UserError(f"study {name}: no pair of clip and trace was played by all of {', '.join(policies)}")
-    offloads = offload_table(runs)
     sections = [
-        Section("Policies", [tables.order_in_words(runs, policies)], tables.overview(runs, policies)),
+        *_sections(runs, policies, folder),
+        *external_results.sections(runs, folder),
+        Section("Runs that are missing", study.problems),
+    ]
+    shown = [section for section in sections if section.words or section.columns or section.image]
+    page = folder / "report.html"
+    write_page(page, f"Study {name}", _facts(study), shown)
+    return [page, *_write_tables(folder, runs, shown), *sorted(folder.glob("*.[ps][nv]g"))]
+
+
+def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list[Section]:
+    """The sections that the runs' records fill; some are empty where a policy is missing."""
+    f1, inference, offloads = by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1"), offload_table(runs)
+    return [
+        Section("Policies", [tables.describe_order(runs, policies)], tables.overview(runs, policies)),
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, policies)),
         Section(
             "Paired differences of rendering F1",
@@ -69,18 +85,12 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
             tables.differences(runs, policies),
         ),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, policies)),
-        Section("What ViTMAlis cuts of TrackB2B's time", table=tables.cuts(runs, policies)),
+        Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, policies)),
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, policies)),
-        Section("Share of the oracle's gap that is closed", table=tables.regret(runs, policies)),
-        *external_results.sections(runs, folder),
-        Section("Runs that are missing", study.problems),
+        Section("Share of the oracle's gap that is closed", table=tables.oracle_gap(runs, policies)),
     ]
-    shown = [section for section in sections if section.words or section.columns or section.image]
-    page = folder / "report.html"
-    write_page(page, f"Study {name}", _facts(study), shown)
-    return [page, *_csv(folder, runs, shown), *(path for path in sorted(folder.glob("*.[ps][nv]g")))]
 
 
 def _facts(study: Study) -> list[str]:
@@ -98,17 +108,17 @@ def _facts(study: Study) -> list[str]:
 
 
 def _costs(runs: pd.DataFrame) -> list[str]:
-    """What runs on the virtual clock cost; nothing of runs in real time."""
+    """What runs on the virtual clock cost; runs in real time have no such metrics."""
     sums = runs.reindex(columns=["cache_hits", "cache_misses", "cpu_s"]).sum()
     inferences = int(sums["cache_hits"] + sums["cache_misses"])
     costs = [f"{inferences} inferences, {sums['cache_hits'] / inferences:.0%} from the cache"] if inferences else []
     if sums["cpu_s"]:
-        costs.append(f"{sums['cpu_s'] / 60:.0f} min of processor time, with references, without the processes' starts")
+        costs.append(f"{sums['cpu_s'] / 60:.0f} min of processor time, with references, without starting processes")
     return costs
 
 
-def _csv(folder: Path, runs: pd.DataFrame, sections: list[Section]) -> list[Path]:
-    """Every run with every metric, and each table of the page."""
+def _write_tables(folder: Path, runs: pd.DataFrame, sections: Sequence[Section]) -> list[Path]:
+    """Write every run with every metric, and each table of the page, as CSV; returns the files."""
     named = {"runs": runs} | {section.title.split(" (")[0]: section.table for section in sections if section.columns}
     paths = []
     for name, table in named.items():
@@ -119,10 +129,11 @@ def _csv(folder: Path, runs: pd.DataFrame, sections: list[Section]) -> list[Path
     return paths
 
 
-def _log(paths: list[Path], tracking_uri: str, sweeps: str) -> None:
+def _log(paths: Sequence[Path], tracking_uri: str, sweeps: str) -> None:
     from vitmalis_jobs.common.mlflow_store import Store
 
-    store = Store(tracking_uri, "reports", Path("runs/artifacts"))
+    options = mlflow_options("reports")
+    store = Store(tracking_uri, options.experiment, Path(options.artifact_dir))
     with store.run(f"report of {sweeps}", {"sweeps": sweeps}) as run:
         for path in paths:
             run.log_artifact(path)

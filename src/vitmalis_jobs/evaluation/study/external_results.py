@@ -1,4 +1,4 @@
-"""The paper's figures that a study's records do not hold: pictures of one run, and what other jobs measured."""
+"""Figures and tables of the paper that a study's records do not hold: one decision, and results of other jobs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FIG_5 = ("regions", "share", "restoration_point", "time_ratio", "f1", "downsamp
 
 
 def sections(runs: pd.DataFrame, folder: Path) -> list[Section]:
-    """Fig. 3 and 7 of the first run that explains itself, drawn into `folder`; Fig. 5 and Table II as last measured."""
-    return [*_pictures(runs, folder), *_restoration_points(RESTORATION_POINTS), *_estimators(ESTIMATORS)]
+    """Fig. 3 and 7 of the first run that explains its decisions, drawn into `folder`; Fig. 5 and Table II as stored."""
+    return [*_decision(runs, folder), *_restoration_points(RESTORATION_POINTS), *_estimators(ESTIMATORS)]
 
 
-def _pictures(runs: pd.DataFrame, folder: Path) -> list[Section]:
-    """The regions and the decision of one offload of a run whose policy weighs candidates."""
+def _decision(runs: pd.DataFrame, folder: Path) -> list[Section]:
+    """The regions and the decision of one offload, if a policy of the study weighs candidates."""
     explained = [run for run in runs.itertuples() if (Path(str(run.run_dir)) / DECISIONS_FILE).is_file()]
     if not explained:
         return []
@@ -42,27 +42,26 @@ def _pictures(runs: pd.DataFrame, folder: Path) -> list[Section]:
 
 
 def _restoration_points(path: Path) -> list[Section]:
-    """Time and accuracy over restoration points, all clips together."""
+    """Time and accuracy of each restoration point, over all clips."""
     if not path.is_file():
         return []
     result = json.loads(path.read_text())
     rows = [{column: row[column] for column in _FIG_5} for row in result["rows"] if row["clip"] == "all"]
     model = f"{result['model']} {result['model_id']}"
     words = f"Made by python -m profiling.restoration_points with {model}, not by this study."
-    picture = path.with_suffix(".png")
-    image = picture if picture.is_file() else None
-    return [Section("Restoration points (Fig. 5)", [words], pd.DataFrame(rows), image)]
+    image = path.with_suffix(".png")
+    table = pd.DataFrame(rows)
+    return [Section("Restoration points (Fig. 5)", [words], table, image if image.is_file() else None)]
 
 
 def _estimators(folder: Path) -> list[Section]:
-    """The comparison of estimators on held-out parts, out of the cards of the shipped ones."""
+    """The comparison of estimators on held-out parts, from the cards of the shipped ones."""
     found = []
     for card in sorted(folder.glob("*/card.md")):
         _, _, after = card.read_text().partition("### Held-out parts")
         lines = [line for line in after.partition("###")[0].splitlines() if line.startswith("|")]
         header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         words = f"Made by python -m training.estimators for {card.parent.name} (its card has more), not by this study."
-        found.append(
-            Section(f"Estimators of {card.parent.name} (Table II)", [words], pd.DataFrame(rows, columns=header))
-        )
+        table = pd.DataFrame(rows, columns=header)
+        found.append(Section(f"Estimators of {card.parent.name} (Table II)", [words], table))
     return found

@@ -1,4 +1,4 @@
-"""The paper's figures from a study's runs, each as PNG and SVG."""
+"""Figures of a study as in the paper, each as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies: Sequence[str]) -> Path:
-    """Fig. 8 (and 12 with ablations): distribution of rendering F1 over pairs, mean inference F1 with its deviation."""
+    """Draw Fig. 8 (12 with ablations): rendering F1 over pairs, and mean inference F1 with its deviation."""
     figure, (cdf, box, bars) = _panels(3)
     for place, policy in enumerate(policies):
         _cdf(cdf, pairs[policy], policy, place)
@@ -29,12 +29,12 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
     colours = [colour(place) for place in range(len(policies))]
     bars.bar(range(len(policies)), means, yerr=deviations, color=colours, capsize=3)
     bars.set(ylabel="inference F1, mean and deviation", ylim=(0, 1.05))
-    _name(bars, policies)
+    _label(bars, policies)
     return _save(figure, folder / "fig8")
 
 
 def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
-    """Fig. 9: E2E latency, network and inference of all offloads, and the interval between them."""
+    """Draw Fig. 9: E2E latency, network and inference time of all offloads, and the interval between them."""
     figure, axes = _panels(4)
     titles = {"e2e_latency_ms": "E2E latency, ms", "network_ms": "network, ms", "inference_ms": "inference, ms"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
@@ -48,7 +48,7 @@ def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Pat
 
 
 def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
-    """Fig. 10: encoding and decoding."""
+    """Draw Fig. 10: encoding and decoding time."""
     figure, axes = _panels(2)
     for ax, (column, title) in zip(axes, (("encode_ms", "encoding, ms"), ("decode_ms", "decoding, ms")), strict=True):
         _boxes(ax, _columns(offloads, column, policies), policies, title)
@@ -57,18 +57,18 @@ def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path
 
 
 def overhead(folder: Path, offloads: pd.DataFrame) -> Path | None:
-    """Fig. 11: motion analyzer, estimator and optimizer; None if no policy has them."""
+    """Draw Fig. 11: time of motion analyzer, estimator and optimizer; None if no policy has them."""
     names = {"motion_ms": "motion analyzer", "estimation_ms": "estimator", "optimization_ms": "optimizer"}
     estimating = offloads.dropna(subset=["estimation_ms"])
     if estimating.empty:
         return None
     figure, (ax,) = _panels(1)
-    _boxes(ax, [estimating[column].dropna() for column in names], list(names.values()), "ms an offload")
+    _boxes(ax, [estimating[column].dropna() for column in names], list(names.values()), "ms per offload")
     return _save(figure, folder / "fig11")
 
 
 def breakdown(folder: Path, pairs: pd.DataFrame, policies: Sequence[str]) -> Path:
-    """Mean rendering F1 of each clip and of each trace."""
+    """Draw the mean rendering F1 of each clip and of each trace."""
     figure, axes = _panels(2)
     for ax, level in zip(axes, ("clip", "trace"), strict=True):
         means = pairs.groupby(level=level).mean()
@@ -101,10 +101,10 @@ def _boxes(ax: Axes, columns: Sequence[pd.Series], names: Sequence[str], title: 
     for line in drawn["medians"]:
         line.set(color="black")
     ax.set(ylabel=title)
-    _name(ax, names, first=1)
+    _label(ax, names, first=1)
 
 
-def _name(ax: Axes, names: Sequence[str], first: int = 0) -> None:
+def _label(ax: Axes, names: Sequence[str], first: int = 0) -> None:
     ax.set_xticks(range(first, first + len(names)), names, rotation=40, ha="right")
 
 

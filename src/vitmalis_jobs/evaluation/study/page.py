@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file that holds its pictures, so that it can be sent around."""
+"""The HTML page of a report: a single file with its images inside, so that it can be sent around."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmalis.paths import atomic_path
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: words, then a table, then a picture, each where there is one."""
+    """A section of the page: paragraphs, a table and an image, each of which may be missing."""
 
     title: str
     words: Sequence[str] = ()
@@ -25,27 +25,27 @@ class Section:
 
     @property
     def columns(self) -> list[str]:
-        """Of the table."""
+        """Names of the table's columns."""
         return [str(column) for column in self.table.columns]
 
     @property
     def rows(self) -> list[list[str]]:
-        """Of the table, as text."""
+        """Rows of the table as text."""
         return [[_text(cell) for cell in row] for row in self.table.itertuples(index=False)]
 
     @property
-    def picture(self) -> str:
-        """The image's bytes in base64."""
+    def image_base64(self) -> str:
+        """The image file's bytes in base64; empty without an image."""
         return base64.b64encode(self.image.read_bytes()).decode() if self.image else ""
 
     @property
-    def file(self) -> str:
-        """The image's name."""
+    def image_name(self) -> str:
+        """Name of the image file; empty without an image."""
         return self.image.name if self.image else ""
 
 
 def write_page(path: Path, title: str, facts: Sequence[str], sections: Sequence[Section]) -> None:
-    """Write the page; everything in it is escaped."""
+    """Write the page; every text in it is escaped."""
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = templates.get_template("page.html.j2").render(title=title, facts=facts, sections=sections)
     with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""The runs of a study, read from the folders of its sweeps."""
+"""A study: the runs of one or more sweeps, read from their folders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,24 @@ from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_info, read_offloads
 from vitmalis_jobs.run.directory import read_summaries
 
-POLICIES = ("back2back", "trackb2b", "trackroi", "trackud", "vitmalis", "wo_regtype", "wo_mlps", "wo_dynares", "oracle")
-"""In the order in which they are shown; others follow by name."""
 SWEEPS = Path("runs") / "sweeps"
 PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "clock")
-"""Options that say which policy, clip, trace or clock a run has; all others make a policy's runs different ones."""
-KEEPING = ("output.", "sweep.", "mlflow.", "references.", "inference_cache.", "hydra")
-"""Options that change no result."""
+"""Options that say which policy, clip, trace or clock a run has; any other option makes another variant of a policy."""
+NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.", "inference_cache.", "hydra")
+"""Beginnings of options that change no result."""
+STAGES = ("encode", "decode", "network", "inference", "e2e_latency", "motion", "estimation", "optimization")
+"""Durations of an offload, as named in its record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What was read.
+    """The runs of one or more sweeps.
 
     Attributes:
-        runs: one row a finished run: policy, clip, trace, clock, run_dir, and every metric of the run.
-        statuses: how many runs ended how.
+        runs: one row for each finished run: policy, clip, trace, clock, run_dir, and every metric of the run.
+        statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
-        stand_ins: what in the runs is not the real thing.
+        stand_ins: what in the runs stands for something else.
     """
 
     runs: pd.DataFrame
@@ -44,30 +45,52 @@ class Study:
 
     @property
     def policies(self) -> list[str]:
-        """Those that have runs, in the order of `POLICIES`."""
-        return in_order(self.runs["policy"].unique())
+        """Names of the policies that have runs, in the order in which a report shows them."""
+        return ordered(self.runs["policy"].unique())
 
 
-def in_order(policies: Iterable[str]) -> list[str]:
-    """Sort policies as they are shown."""
-    return sorted(policies, key=lambda name: (POLICIES.index(name) if name in POLICIES else len(POLICIES), name))
+def ordered(policies: Iterable[str]) -> list[str]:
+    """Sort policies: the paper's in its order, then all others as they appear."""
+    papers = list(paper_numbers()["rendering_f1_median"])
+
+    def place(policy: str) -> int:
+        kind = policy.partition(" (")[0]  # variants are called `kind (option=value)`
+        return papers.index(kind) if kind in papers else len(papers)
+
+    return sorted(policies, key=place)
 
 
 def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
-    """Read sweeps. A policy that was run with several options is shown as several, named after what differs.
+    """Read sweeps. A policy that was run with several options becomes several variants, named after what differs.
 
-    Of runs that are equal in all that was asked for, the last one read counts.
+    Of runs that were asked for with the same options, the last one counts.
 
     Args:
         sweeps: folders, or names of folders below `runs/sweeps`.
-        clock: take only runs of this one.
+        clock: use only the runs of this clock.
 
     Raises:
         UserError: there is no such sweep, none of its runs finished, or both clocks are mixed in it.
     """
+    names = ", ".join(map(str, sweeps))
+    rows, statuses, problems = _read_runs(sweeps)
+    if not rows:
+        raise UserError(f"{names}: no run of it finished; {'; '.join(problems) or 'it is empty'}")
+    rows = [row for row in rows if clock in (None, row["clock"])]
+    if len(clocks := {row["clock"] for row in rows}) != 1:
+        raise UserError(f"{names}: runs of clocks {sorted(clocks)}: choose one with --clock")
+    _name_variants(rows)
+    stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
+    runs = pd.DataFrame(rows).drop(columns=["options", "stand_ins"])
+    runs = runs.drop_duplicates(["policy", "clip", "trace"], keep="last").reset_index(drop=True)
+    return Study(runs, statuses, problems, stand_ins)
+
+
+def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[str], list[str]]:
+    """Rows of the finished runs, the number of runs by status, and a sentence for each run without a row."""
     rows, statuses, problems = [], Counter[str](), []
     for summary in [summary for sweep in sweeps for summary in read_summaries(sweep_folder(sweep))]:
-        status, what = summary["status"], " ".join(summary["overrides"])
+        status = summary["status"]
         if status == "FINISHED":
             try:
                 rows.append(_row(summary))
@@ -75,53 +98,59 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
                 status, summary["error"] = "UNREADABLE", str(error)
         statuses[status] += 1
         if status != "FINISHED":
-            problems.append(f"{what}: {status.lower()}, {summary.get('error', 'no reason given')}")
-    if not rows:
-        raise UserError(f"{', '.join(map(str, sweeps))}: no run of it finished; {'; '.join(problems) or 'it is empty'}")
-    rows = [row for row in rows if clock in (None, row["clock"])]
-    if len(clocks := {row["clock"] for row in rows}) != 1:
-        raise UserError(f"{', '.join(map(str, sweeps))}: runs of clocks {sorted(clocks)}: choose one with --clock")
-    runs = pd.DataFrame(_told_apart(rows)).drop(columns="asked")
-    stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
-    runs = runs.drop(columns="stand_ins").drop_duplicates(["policy", "clip", "trace"], keep="last")
-    return Study(runs.reset_index(drop=True), statuses, problems, stand_ins)
+            reason = summary.get("error", "no reason given")
+            problems.append(f"{' '.join(summary['overrides'])}: {status.lower()}, {reason}")
+    return rows, statuses, problems
 
 
-def _told_apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add to a policy's name the options in which its runs differ beside clip and trace."""
+def _row(summary: dict[str, Any]) -> dict[str, Any]:
+    run_dir = Path(summary["run_dir"])
+    info: RecordsInfo = read_info(run_dir / FRAMES_FILE)
+    facts = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
+    options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
+    options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
+    stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
+    return {**facts, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **summary["metrics"]}
+
+
+def _name_variants(rows: list[dict[str, Any]]) -> None:
+    """Append to each policy's name the options in which its runs differ, apart from clip and trace."""
     varied: dict[str, set[str]] = {}
     for policy in {row["policy"] for row in rows}:
-        asked = [row["asked"] for row in rows if row["policy"] == policy]
-        keys = {key for options in asked for key in options}
-        varied[policy] = {key for key in keys if len({options.get(key) for options in asked}) > 1}
+        options = [row["options"] for row in rows if row["policy"] == policy]
+        keys = {key for option in options for key in option}
+        varied[policy] = {key for key in keys if len({option.get(key) for option in options}) > 1}
     for row in rows:
-        options = [f"{key}={row['asked'].get(key, 'default')}" for key in sorted(varied[row["policy"]])]
-        row["policy"] = f"{row['policy']} ({', '.join(options)})" if options else row["policy"]
-    return rows
+        named = [f"{key}={row['options'].get(key, 'default')}" for key in sorted(varied[row["policy"]])]
+        row["policy"] = f"{row['policy']} ({', '.join(named)})" if named else row["policy"]
 
 
 def offload_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The answered offloads of all runs, with their durations in ms: policy, clip, trace, encode_ms, ...
+    """The answered offloads of all runs: policy, clip, trace, interval in frames, and durations such as `encode_ms`.
 
     Progress is shown on standard error: a large study has a file for each of thousands of runs.
     """
-    stages = ("encode", "decode", "network", "inference", "e2e_latency", "motion", "estimation", "optimization")
+    rows: list[dict[str, Any]] = []
+    console = Console(stderr=True)
+    for run in track(runs.itertuples(), "reading records", total=len(runs), console=console, transient=True):
+        facts = {"policy": run.policy, "clip": run.clip, "trace": run.trace}
+        rows += [facts | offload for offload in _answered_offloads(Path(str(run.run_dir)) / OFFLOADS_FILE)]
+    return pd.DataFrame(rows).astype({f"{name}_ms": float for name in STAGES} | {"interval_frames": float})
+
+
+def _answered_offloads(path: Path) -> list[dict[str, float | None]]:
+    offloads = [offload for offload in read_offloads(path) if offload.status == "ok"]
     rows = []
-    told = Console(stderr=True)
-    for run in track(runs.itertuples(), "reading records", total=len(runs), console=told, transient=True):
-        offloads = [o for o in read_offloads(Path(str(run.run_dir)) / OFFLOADS_FILE) if o.status == "ok"]
-        for before, offload in zip([None, *offloads], offloads, strict=False):
-            durations = {name: getattr(offload, f"{name}_s") for name in stages}
-            rows.append(
-                {"policy": run.policy, "clip": run.clip, "trace": run.trace}
-                | {f"{name}_ms": None if value is None else 1e3 * value for name, value in durations.items()}
-                | {"interval_frames": offload.frame_index - before.frame_index if before else None}
-            )
-    return pd.DataFrame(rows).astype({f"{name}_ms": float for name in stages} | {"interval_frames": float})
+    for before, offload in zip([None, *offloads], offloads, strict=False):
+        durations = {name: getattr(offload, f"{name}_s") for name in STAGES}
+        row = {f"{name}_ms": None if value is None else 1e3 * value for name, value in durations.items()}
+        rows.append(row | {"interval_frames": offload.frame_index - before.frame_index if before else None})
+    return rows
 
 
+@cache
 def paper_numbers() -> dict[str, dict[str, float]]:
-    """What the paper states, by quantity and policy."""
+    """The paper's numbers, by quantity and policy."""
     return tomllib.loads((Path(__file__).parent / "paper.toml").read_text())
 
 
@@ -131,13 +160,3 @@ def sweep_folder(sweep: Path) -> Path:
         if folder.is_dir():
             return folder
     raise UserError(f"sweep '{sweep}': there is no such folder, nor one of that name in {SWEEPS}")
-
-
-def _row(summary: dict[str, Any]) -> dict[str, Any]:
-    run_dir = Path(summary["run_dir"])
-    info: RecordsInfo = read_info(run_dir / FRAMES_FILE)
-    facts = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
-    asked = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
-    asked = {key: value for key, value in asked.items() if key not in PAIRING and not key.startswith(KEEPING)}
-    stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
-    return {**facts, "run_dir": str(run_dir), "asked": asked, "stand_ins": stand_ins, **summary["metrics"]}

@@ -1,4 +1,4 @@
-"""What a study's numbers carry: complete pairs, paired differences and their intervals. Pure functions."""
+"""Statistics of a study, as pure functions: complete pairs, paired differences and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 RESAMPLES = 5000
-FEWEST = 5
-"""Of fewer pairs or clips no interval is told: resampling them says nothing of others."""
+MIN_SAMPLES = 5
+"""Pairs or clips that an interval needs: resampling fewer says nothing about others."""
 SEED = 1906
 
 Floats = NDArray[np.float64]
 
 
 def by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row a pair of clip and trace, one column a policy; only pairs that every policy has."""
+    """One row for each pair of clip and trace that every policy has played, one column for each policy."""
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values=metric, aggfunc="last")
     return table.dropna()
 
 
 def incomplete_pairs(runs: pd.DataFrame) -> int:
-    """Pairs of clip and trace that at least one policy lacks, and that comparisons leave out."""
+    """Number of pairs of clip and trace that at least one policy lacks, and that comparisons leave out."""
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values="frames", aggfunc="last")
     return int(table.isna().any(axis=1).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One policy beside another over the same pairs.
+    """Paired difference between a policy and a baseline.
 
     Attributes:
-        policy, beside: the two.
-        pairs: how many.
-        mean: of policy less beside.
+        policy, baseline: the policies that are compared.
+        pairs: number of pairs of clip and trace.
+        mean: mean of policy less baseline.
         low, high: 95 % interval of the mean (bootstrap over pairs, BCa); NaN with too few pairs.
-        clips: how many clips the pairs are of.
-        clips_low, clips_high: the same interval by bootstrap over clips, each with its mean: pairs of one clip share
-            its frames, so that they are no independent samples of what other clips would show. NaN with too few clips.
-        better: share of pairs in which policy is higher.
+        clips: number of clips among the pairs.
+        clips_low, clips_high: the same interval by bootstrap over the clips' means. Pairs of one clip share its frames,
+            so they are not independent samples of what other clips would show. NaN with too few clips.
+        higher: share of pairs in which the policy is higher.
     """
 
     policy: str
-    beside: str
+    baseline: str
     pairs: int
     mean: float
     low: float
@@ -55,39 +55,40 @@ class Difference:
     clips: int
     clips_low: float
     clips_high: float
-    better: float
+    higher: float
 
     @property
     def significant(self) -> bool:
-        """Whether the interval over pairs leaves out 0."""
-        return _leaves_out_zero(self.low, self.high)
+        """Whether the interval over pairs excludes 0."""
+        return _excludes_zero(self.low, self.high)
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """What the intervals allow to conclude, as a phrase."""
         if np.isnan(self.low):
             return f"{self.pairs} pair(s) are too few for an interval"
         if not self.significant:
             return "not significant: the interval holds 0"
         found = "higher" if self.mean > 0 else "lower"
-        if np.isnan(self.clips_low) or _leaves_out_zero(self.clips_low, self.clips_high):
+        if np.isnan(self.clips_low) or _excludes_zero(self.clips_low, self.clips_high):
             return found
         return f"{found} on these clips; over clips the interval holds 0"
 
 
-def _leaves_out_zero(low: float, high: float) -> bool:
+def _excludes_zero(low: float, high: float) -> bool:
     return bool(low > 0 or high < 0)
 
 
-def difference(table: pd.DataFrame, policy: str, beside: str) -> Difference:
+def difference(table: pd.DataFrame, policy: str, baseline: str) -> Difference:
     """Compare two columns of `by_pair`."""
-    values = (table[policy] - table[beside]).to_numpy(np.float64)
+    differences = table[policy] - table[baseline]
+    values = differences.to_numpy(np.float64)
     low, high = mean_interval(values)
-    of_clips = (table[policy] - table[beside]).groupby(level="clip").mean().to_numpy(np.float64)
+    of_clips = differences.groupby(level="clip").mean().to_numpy(np.float64)
     clips_low, clips_high = mean_interval(of_clips)
     return Difference(
         policy=policy,
-        beside=beside,
+        baseline=baseline,
         pairs=len(values),
         mean=float(values.mean()),
         low=low,
@@ -95,13 +96,13 @@ def difference(table: pd.DataFrame, policy: str, beside: str) -> Difference:
         clips=len(of_clips),
         clips_low=clips_low,
         clips_high=clips_high,
-        better=float((values > 0).mean()),
+        higher=float((values > 0).mean()),
     )
 
 
 def mean_interval(values: Floats) -> tuple[float, float]:
-    """Interval of the mean of values (n,); NaN where they are too few, the value itself where all are equal."""
-    if len(values) < FEWEST:
+    """Bootstrap interval of the mean of values (n,); NaN if they are too few, the value itself if all are equal."""
+    if len(values) < MIN_SAMPLES:
         return float("nan"), float("nan")
     if np.ptp(values) < 1e-12:
         return float(values[0]), float(values[0])
@@ -110,20 +111,20 @@ def mean_interval(values: Floats) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def ratio_cut(table: pd.DataFrame, policy: str, beside: str) -> tuple[float, float, float]:
-    """By how many per cent the median over pairs of one policy is below the other's, with its interval."""
-    pairs = table[[policy, beside]].to_numpy(np.float64)
+def median_reduction(table: pd.DataFrame, policy: str, baseline: str) -> tuple[float, float, float]:
+    """Reduction of a policy's median over pairs relative to the baseline's, per cent, and its interval."""
+    pairs = table[[policy, baseline]].to_numpy(np.float64)
 
-    def cut(one: Floats, other: Floats, axis: int = -1) -> Floats:
+    def reduction(one: Floats, other: Floats, axis: int = -1) -> Floats:
         return 100 * (1 - np.median(one, axis=axis) / np.median(other, axis=axis))
 
     one, other = pairs[:, 0], pairs[:, 1]
-    return float(cut(one, other)), *_ratio_interval(one, other, cut)
+    return float(reduction(one, other)), *_ratio_interval(one, other, reduction)
 
 
 def _ratio_interval(one: Floats, other: Floats, ratio: Callable[..., Floats]) -> tuple[float, float]:
-    """Interval of a statistic of two paired columns (n,), by percentiles; NaN where the pairs are too few."""
-    if len(one) < FEWEST:
+    """Bootstrap interval (percentiles) of a statistic of two paired columns (n,); NaN if the pairs are too few."""
+    if len(one) < MIN_SAMPLES:
         return float("nan"), float("nan")
     draws = np.random.default_rng(SEED)
     found = bootstrap(
@@ -141,7 +142,7 @@ def _ratio_interval(one: Floats, other: Floats, ratio: Callable[..., Floats]) ->
 def gap_closed(
     table: pd.DataFrame, policy: str, floor: str = "trackb2b", ceiling: str = "oracle"
 ) -> tuple[float, float, float]:
-    """Share of the mean gap between two policies that a third closes, with its interval; NaN where there is no gap."""
+    """Share of the mean gap between `floor` and `ceiling` that a policy closes, and its interval; NaN without a gap."""
     gained, gap = ((table[column] - table[floor]).to_numpy(np.float64) for column in (policy, ceiling))
     if gap.mean() <= 0:
         return float("nan"), float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""A study's tables: policies beside the paper's numbers, paired differences, cuts, and what closes the oracle's gap."""
+"""A study's tables: policies next to the paper's numbers, paired differences, time saved, and the oracle's gap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from vitmalis_jobs.evaluation.study.runs import paper_numbers
-from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, gap_closed, ratio_cut
+from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, gap_closed, median_reduction
 
 BASELINE = "trackb2b"
 OURS = "vitmalis"
@@ -22,7 +22,7 @@ _MS = {
 
 
 def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """One row a policy: medians over complete pairs, with the paper's where it states them."""
+    """One row for each policy: medians over complete pairs, and the paper's where it states them."""
     paper, f1, inference = paper_numbers(), by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1")
     rows = []
     for policy in policies:
@@ -42,43 +42,43 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
 
 
 def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Rendering F1 of every policy beside the baseline, and of ours beside all others, over the same pairs."""
+    """Paired differences of rendering F1: every policy less `trackb2b`, and `vitmalis` less every other policy."""
     table = by_pair(runs, "rendering_f1")
     compared = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
     compared += [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
     rows = []
-    for policy, beside in compared:
-        found = difference(table, policy, beside)
+    for policy, baseline in compared:
+        found = difference(table, policy, baseline)
         rows.append(
             {
                 "policy": policy,
-                "beside": beside,
+                "compared with": baseline,
                 "pairs": found.pairs,
                 "mean difference": found.mean,
                 "from": found.low,
                 "to": found.high,
                 "from, over clips": found.clips_low,
                 "to, over clips": found.clips_high,
-                "higher in": f"{100 * found.better:.0f} % of pairs",
+                "higher in": f"{100 * found.higher:.0f} % of pairs",
                 "verdict": found.verdict,
             }
         )
     return pd.DataFrame(rows)
 
 
-def cuts(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """By how much ours cuts network and inference time of the baseline, beside the paper's cuts."""
+def savings(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Network and inference time that `vitmalis` saves of `trackb2b`'s, and the paper's savings; empty without both."""
     if not {OURS, BASELINE} <= set(policies):
         return pd.DataFrame()
-    stated, rows = paper_numbers()["cut_percent"], []
+    paper, rows = paper_numbers()["saved_percent"], []
     for name in ("network", "inference"):
-        value, low, high = ratio_cut(by_pair(runs, f"{name}_s_median"), OURS, BASELINE)
-        rows.append({"of": name, "cut, %": value, "from": low, "to": high, "the paper's, %": stated[name]})
+        value, low, high = median_reduction(by_pair(runs, f"{name}_s_median"), OURS, BASELINE)
+        rows.append({"time": name, "saved, %": value, "from": low, "to": high, "the paper's, %": paper[name]})
     return pd.DataFrame(rows)
 
 
-def regret(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Share of the gap between the baseline and the oracle that each policy closes; empty without an oracle."""
+def oracle_gap(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Share of the gap between `trackb2b` and the oracle that each policy closes; empty without both."""
     if not {"oracle", BASELINE} <= set(policies):
         return pd.DataFrame()
     table = by_pair(runs, "rendering_f1")
@@ -89,13 +89,13 @@ def regret(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def order_in_words(runs: pd.DataFrame, policies: Sequence[str]) -> str:
-    """The order of median rendering F1, beside the paper's of the same policies."""
+def describe_order(runs: pd.DataFrame, policies: Sequence[str]) -> str:
+    """A sentence with the order of median rendering F1 here and in the paper, over the policies that it has."""
     medians = by_pair(runs, "rendering_f1").median()
-    stated = paper_numbers()["rendering_f1_median"]
-    known = [policy for policy in policies if policy in stated]
+    paper = paper_numbers()["rendering_f1_median"]
+    known = [policy for policy in policies if policy in paper]
     ours = sorted(known, key=lambda policy: -medians[policy])
-    theirs = sorted(known, key=lambda policy: -stated[policy])
+    theirs = sorted(known, key=lambda policy: -paper[policy])
     swapped = sum(ours.index(first) > ours.index(second) for first, second in pairwise(theirs))
     same = "the same order" if ours == theirs else f"{swapped} of {len(theirs) - 1} neighbours of it change places here"
     return f"here {' > '.join(ours)}; in the paper {' > '.join(theirs)}: {same}"
