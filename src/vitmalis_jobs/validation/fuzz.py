@@ -1,8 +1,8 @@
-"""What damaged messages do to a server: `python -m validation.fuzz`.
+"""Fuzzing of the server with damaged messages: `python -m validation.fuzz`.
 
-A real server process gets thousands of messages that were valid before something happened to them, each a ZeroMQ
-message or bytes in a bare TCP connection. In between, and at the end, an honest client asks for boxes. One JSON object
-goes to standard output and to `runs/profiling`; `missed` names the bars that were not reached.
+A real server process receives thousands of mutated messages, as ZeroMQ messages or as bytes on a plain TCP connection.
+In between and at the end an honest client offloads a frame. The result is one JSON object on standard output and in
+`runs/profiling`; `missed` names the bars that were missed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,24 @@ from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
+from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 
 BARS = {"crashes": 0, "growth_mb": 50, "honest_s": 1.0}
-"""At most so much."""
+"""Most that each of these results may be."""
 SIZE = (160, 96)
-"""Width and height of the frames: small, so that those that stay valid are soon inferred."""
+"""Width and height of the frames: small, so that inference of those that are still valid is quick."""
 BATCH = 100
-"""Messages on one connection; then the honest client's turn may come."""
-PATIENCE_S = 20.0
+"""Messages on one connection."""
+TIMEOUT_S = 20.0
 
 Frames = list[bytes]
 
 
 class Mutator:
-    """Valid messages, and what can happen to them; the same for the same seed."""
+    """Generator of mutated client messages, the same ones for the same seed."""
 
     def __init__(self, geometry: ModelGeometry, seed: int) -> None:
         self._random = random.Random(seed)
@@ -55,7 +57,7 @@ class Mutator:
         self._seq = 0
 
     def message(self) -> Frames:
-        """One message, mutated at least once."""
+        """Frames of one message, mutated at least once."""
         frames = self._valid()
         for _ in range(self._random.choice((1, 1, 1, 2, 5))):
             frames = self._random.choice(self._mutations)(self, frames)
@@ -76,11 +78,11 @@ class Mutator:
         return m.encode(message, self._jpeg if message is offload else b"")
 
     def announce(self) -> Frames:
-        """Makes the server expect the offload that was made last."""
+        """Frames that announce the last generated offload, so that the server does not refuse it unread."""
         return m.encode(m.Announce(self._seq))
 
     def _flip(self, frames: Frames) -> Frames:
-        """Some bits of one frame."""
+        """Flip some bits of one frame."""
         index = self._random.randrange(len(frames))
         frame = bytearray(frames[index])
         for _ in range(self._random.choice((1, 1, 4, 32)) if frame else 0):
@@ -88,29 +90,29 @@ class Mutator:
         return [*frames[:index], bytes(frame), *frames[index + 1 :]]
 
     def _cut(self, frames: Frames) -> Frames:
-        """The end of one frame is missing."""
+        """Cut off the end of one frame."""
         index = self._random.randrange(len(frames))
         return [*frames[:index], frames[index][: self._random.randrange(len(frames[index]) + 1)], *frames[index + 1 :]]
 
     def _stretch(self, frames: Frames) -> Frames:
-        """One frame is longer, now and then far too long."""
+        """Append random bytes to one frame, sometimes megabytes."""
         index = self._random.randrange(len(frames))
         more = self._random.randbytes(self._random.choice((1, 1, 100, 100, 70_000, 3_000_000)))
         return [*frames[:index], frames[index] + more, *frames[index + 1 :]]
 
     def _shuffle(self, frames: Frames) -> Frames:
-        """Frames are doubled, missing or in another order."""
+        """Repeat, drop and reorder frames."""
         return self._random.choices(frames, k=self._random.randrange(1, 6))
 
     def _splice(self, frames: Frames) -> Frames:
-        """A stretch of one frame is replaced by other bytes: lengths, types and numbers of msgpack or JPEG."""
+        """Overwrite part of one frame with lengths, types or numbers of msgpack or JPEG."""
         index = self._random.randrange(len(frames))
         frame, at = frames[index], self._random.randrange(len(frames[index]) + 1)
         new = self._random.choice((b"\xff" * 9, b"\xcb\x7f\xf8" + bytes(6), b"\xdf\xff\xff\xff\xff", b"\x91" * 3000))
         return [*frames[:index], frame[:at] + new + frame[at + len(new) :], *frames[index + 1 :]]
 
     def _resize(self, frames: Frames) -> Frames:
-        """A JPEG whose header tells of another size, up to a bomb."""
+        """Overwrite the size in the JPEG's header, up to that of a decompression bomb."""
         at = frames[-1].find(b"\xff\xc0")
         if at < 0:
             return frames
@@ -121,7 +123,7 @@ class Mutator:
 
 
 class Attacker:
-    """Sends mutated messages, a batch on each connection; half of them after a valid greeting."""
+    """Sends mutated messages: a batch on each ZeroMQ connection after a valid `Hello`, every tenth on plain TCP."""
 
     def __init__(self, address: str, geometry: ModelGeometry, seed: int) -> None:
         self._address = address
@@ -130,14 +132,14 @@ class Attacker:
         self._batches = 0
 
     def batch(self, count: int) -> None:
-        """Send so many messages, and wait until the server has looked at them or cut the connection."""
+        """Send `count` messages, and wait until the server has handled them or closed the connection."""
         self._batches += 1
         if self._batches % 10 == 0:
-            self._bare_bytes(count)
+            self._send_plain_tcp(count)
             return
         raw = self._context.socket(zmq.DEALER)
         raw.setsockopt(zmq.LINGER, 0)
-        raw.setsockopt(zmq.SNDTIMEO, 2000)  # a connection that was cut takes nothing any more
+        raw.setsockopt(zmq.SNDTIMEO, 2000)  # a connection that the server closed takes no more
         raw.connect(self._address)
         try:
             raw.send_multipart(m.encode(m.Hello("fuzz")))
@@ -156,26 +158,26 @@ class Attacker:
         finally:
             raw.close(0)
 
-    def _bare_bytes(self, count: int) -> None:
-        """Messages without ZeroMQ around them, one connection each: it is the listening socket that must survive."""
+    def _send_plain_tcp(self, count: int) -> None:
+        """Send messages without ZeroMQ's framing, one per connection: the listening socket must survive them."""
         host, _, port = self._address.removeprefix("tcp://").rpartition(":")
         for _ in range(count):
             with suppress(OSError), socket.create_connection((host, int(port)), timeout=2.0) as raw:
                 raw.sendall(b"".join(self._mutator.message())[:100_000])
 
     def close(self) -> None:
-        """Drop what is under way."""
+        """Drop all messages that are still queued."""
         self._context.term()
 
 
-def served_after_s(address: str, geometry: ModelGeometry) -> float:
-    """How long a new honest client waits for boxes, with its connection and handshake; infinity: in vain."""
+def honest_client_s(address: str, geometry: ModelGeometry) -> float:
+    """How long a new honest client waits for detections, handshake included; infinity after a timeout."""
     image = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
     jpeg, start_s = encode_jpeg(image, 90), time.monotonic()
     header = m.Offload.of(1, 1, SIZE, Configuration(), window_size=geometry.window, downsampling_factor=geometry.factor)
     with ClientEndpoint("honest") as client:
         client.connect(address)
-        while time.monotonic() - start_s < PATIENCE_S:
+        while time.monotonic() - start_s < TIMEOUT_S:
             for event in client.poll(0.5):
                 if isinstance(event, Connected):
                     client.send_offload(header, jpeg)
@@ -184,11 +186,15 @@ def served_after_s(address: str, geometry: ModelGeometry) -> float:
     return float("inf")
 
 
-def geometry_at(address: str) -> ModelGeometry:
-    """What the server says of its model."""
+def served_geometry(address: str) -> ModelGeometry:
+    """Ask a server for the geometry of its model.
+
+    Raises:
+        UserError: it does not answer in time.
+    """
     with ClientEndpoint("honest") as client:
         client.connect(address)
-        deadline_s = time.monotonic() + PATIENCE_S
+        deadline_s = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline_s:
             for event in client.poll(0.5):
                 if isinstance(event, Connected):
@@ -197,21 +203,21 @@ def geometry_at(address: str) -> ModelGeometry:
 
 
 def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, Any]:
-    """Attack a server process.
+    """Send mutated messages to a server process and measure how it copes.
 
     Args:
-        server: just started.
-        count: messages.
-        seed: of the mutations.
-        every: messages between two turns of the honest client.
+        server: a process that has just been started.
+        count: number of messages.
+        seed: seed of the mutations.
+        every: number of messages between two offloads of an honest client.
 
     Returns:
         crashes: 1 if the process ended; growth_mb: resident memory after the attack less that after its first tenth
         (which fills caches and allocator pools); growth_from_start_mb; honest_s: longest wait of the honest client.
     """
     address = str(server.wait_ready()["ready"])
-    geometry, process = geometry_at(address), psutil.Process(server.pid)
-    waits = [served_after_s(address, geometry)]
+    geometry, process = served_geometry(address), psutil.Process(server.pid)
+    waits = [honest_client_s(address, geometry)]
     memory_mb = [process.memory_info().rss / 2**20]
     attacker = Attacker(address, geometry, seed)
     terminal = Terminal.on_stderr()
@@ -220,7 +226,7 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
         if server.returncode() is not None:
             break
         if sent % every == 0 or sent >= count:
-            waits.append(served_after_s(address, geometry))
+            waits.append(honest_client_s(address, geometry))
             memory_mb.append(process.memory_info().rss / 2**20)
         terminal.step(min(sent, count), count, "messages")
     attacker.close()
@@ -235,13 +241,18 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Attack as the command line says, print and store the result; returns 1 if a bar was missed."""
-    parser = argparse.ArgumentParser(prog="python -m validation.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"))
-    options = parser.parse_args(arguments)
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the job's command line."""
+    parser = argparse.ArgumentParser(prog="python -m validation.fuzz", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--messages", type=int, default=10_000, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"), help="default: %(default)s")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Fuzz a server, print and store the result; False when a bar was missed."""
+    check_positive(options, "messages")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         with Child("server", "vitmalis.server", ["--max-message-mb=2"], log, {"OMP_NUM_THREADS": "1"}) as server:
@@ -250,11 +261,14 @@ def main(arguments: list[str] | None = None) -> int:
     result["server_says"] = last[-1].partition("ended: ")[2] if last else "nothing"
     missed = [name for name, bar in BARS.items() if result[name] > bar]
     emit({**result, "bars": BARS, "missed": missed}, options.output)
-    return 1 if missed else 0
+    return not missed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job; return its exit status, 1 when a bar was missed."""
+    options = parse_arguments(arguments)
+    return run_job(lambda: run(options))
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

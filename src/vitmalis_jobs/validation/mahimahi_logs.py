@@ -1,4 +1,4 @@
-"""The emulated link's arithmetic against uploads that were timed in Mahimahi itself (`link` in `paths.data`)."""
+"""The emulated link's arithmetic compared with uploads that were timed in Mahimahi itself (`link` in `paths.data`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.traces import Trace, load_trace
 
 TRANSPORTS = ("ideal", "tcp")
-MIN_BYTES = 50_000  # smaller uploads are all propagation
+MIN_BYTES = 50_000  # the time of smaller uploads is nearly all propagation
 
 KINDS = {
     ("const", "warm"): "constant rate, open window",
@@ -22,11 +22,11 @@ KINDS = {
     ("vary", "fresh"): "varying rate, new connection",
     ("vary", "idle"): "varying rate, after idling",
 }
-"""What is told apart: how the rate behaves and what the connection did before."""
+"""Kinds of uploads by (rate of the trace, state of the connection before), and their names in the result."""
 
 
 def compare_uploads(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """|ratio - 1| to Mahimahi's upload time, median and worst over (trace, phase, size), per kind and transport."""
+    """|ratio to Mahimahi's upload time - 1| by kind and transport: median and worst over (trace, phase, size)."""
     rows = pd.read_csv(folder / "mahimahi_reference.csv")
     rows = rows[rows.cc == "cubic"].reset_index(drop=True)
     for transport in TRANSPORTS:
@@ -49,7 +49,7 @@ def compare_uploads(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def predict_uploads(rows: pd.DataFrame, traces: Path, transport: str) -> list[float]:
-    """Upload time of each row, ms, in the order of the rows; `idle` and `warm` rows go on with the connection."""
+    """Upload time of each row, ms, in order; rows of mode `idle` and `warm` reuse the connection of the row before."""
     loaded = {name: load_trace(traces / name) for name in rows.trace.unique()}
     columns = zip(
         rows.trace, rows["mode"], rows.one_way_delay_ms, rows.t_since_trace_start_ms, rows.blob_bytes, strict=True
@@ -67,12 +67,12 @@ def predict_uploads(rows: pd.DataFrame, traces: Path, transport: str) -> list[fl
 
 
 def with_rtt(trace: Trace, rtt_ms: float) -> Trace:
-    """The same opportunities behind another delay; Mahimahi's traces know none."""
+    """The trace with the same opportunities and another round-trip time, which Mahimahi's traces do not have."""
     return replace(trace, rtt_ms=np.full(len(trace), rtt_ms))
 
 
 def compare_frames(folder: Path) -> dict[str, dict[str, float]]:
-    """Frames sent at a fixed rate: |age - Mahimahi's age| at the server, ms, median and 90th percentile."""
+    """|age at the server - Mahimahi's age| of frames sent at a fixed rate, ms: median and 90th percentile."""
     rows = pd.read_csv(folder / "mahimahi_stream.csv")
     rows = rows[rows.cc == "cubic"].reset_index(drop=True)
     result = {}
@@ -80,7 +80,7 @@ def compare_frames(folder: Path) -> dict[str, dict[str, float]]:
         errors = np.concatenate(
             [
                 np.abs(predict_frames(stream, folder / "traces", transport) - stream.upload_ms.to_numpy())
-                for _, stream in rows.groupby((rows.frame == 0).cumsum())  # each run of frames has its connection
+                for _, stream in rows.groupby((rows.frame == 0).cumsum())  # one connection per stream
             ]
         )
         result[transport] = {
@@ -91,7 +91,7 @@ def compare_frames(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def predict_frames(stream: pd.DataFrame, traces: Path, transport: str) -> NDArray[np.float64]:
-    """Upload time of each frame that one connection sent, ms."""
+    """Upload time of each frame of one stream, which uses one connection, ms."""
     first = stream.iloc[0]
     trace = with_rtt(load_trace(traces / first.trace), 2 * float(first.one_way_delay_ms))
     connection = EmulatedConnection(EmulatedPath(trace, transport))
