@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path, cache_dir, file_sha256
+from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
@@ -173,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", choices=papers, metavar="NAME", help=", ".join(papers))
     parser.add_argument("--source", type=Path, help="cut this file instead of downloading one")
-    parser.add_argument("--output", type=Path, default=Path("data/videos"), help="gets a folder NAME")
+    parser.add_argument("--output", type=Path, default=data_dir() / "videos", help="gets a folder NAME")
     parser.add_argument("--profile-start-s", type=float, default=60.0, help="where the profile clip begins")
     parser.add_argument("--profile-seconds", type=float, default=60.0, help="how long it is")
     parser.add_argument("--eval-start-s", type=float, default=180.0, help="where the evaluation clip begins")
