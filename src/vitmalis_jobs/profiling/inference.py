@@ -1,8 +1,9 @@
 """Inference time over downsampled regions and restoration points: `python -m profiling.inference --model vitdet_tiny`.
 
-Weights are random: time depends on the architecture. For each restoration point and share of downsampled regions the
-backbone's time beside its time without any, from paired runs; and the ratio of floating-point operations (FLOPs) that
-it should follow. One JSON object goes to standard output and to `runs/profiling`, a plot beside it.
+Weights are random, as time depends on the architecture only. For each restoration point and share of downsampled
+regions, the time of the backbone is measured relative to its time at full resolution, from paired runs, next to the
+ratio of floating-point operations (FLOPs) that it should follow. One JSON object goes to standard output and, with a
+plot, to `runs/profiling`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
@@ -35,7 +37,7 @@ BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
 """At the last restoration point time_ratio is at most BAR_FACTOR x flop_ratio + BAR_OFFSET."""
 
 SLOW_MS = 2000.0
-"""Models whose backbone takes longer are measured less often, so that a job ends in minutes."""
+"""Models whose backbone takes longer are measured fewer times, so that the job ends in minutes."""
 
 COLUMNS = (
     "restoration_point",
@@ -52,7 +54,7 @@ COLUMNS = (
 
 
 def nested_mask(grid: RegionGrid, share: float, seed: int) -> BoolMask:
-    """Random regions, so many of all; a larger share of one seed has those of a smaller one and more."""
+    """Draw a share of all regions at random; with the same seed, a larger share includes a smaller one."""
     order = np.random.default_rng(seed).permutation(grid.region_patches.size)
     mask = np.zeros(grid.region_patches.size, np.bool_)
     mask[order[: round(share * mask.size)]] = True
@@ -60,11 +62,11 @@ def nested_mask(grid: RegionGrid, share: float, seed: int) -> BoolMask:
 
 
 class Measurement:
-    """A model of random weights and a picture of random pixels.
+    """A model with random weights, and an image of random pixels to measure it with.
 
     Args:
         config: the model.
-        width_px, height_px: of the picture.
+        width_px, height_px: size of the image.
         seed: of pixels and masks.
     """
 
@@ -73,24 +75,24 @@ class Measurement:
         self.config, self.seed = config, seed
         self.grid = config.region_grid(height_px, width_px)
         self.model: DetectionModel = build_model(config).eval().requires_grad_(False)
-        self.picture: RgbImage = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)
-        self.padded = self.model.prepare(image_tensor(self.picture))
+        self.image: RgbImage = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)
+        self.padded = self.model.prepare(image_tensor(self.image))
         self.whole_cost = vit_cost(config.vit, self.grid)
 
     def plain(self) -> object:
-        """The backbone at full resolution."""
+        """Run the backbone at full resolution."""
         return self.model.backbone.net(self.padded)
 
     def mixed(self, mask: BoolMask, point: int) -> Run:
-        """The backbone with some regions low, from patches as a server has them."""
-        layout = self.model.layout(self.picture.shape[:2], mask)
+        """A run of the backbone with some regions at low resolution, from patches as a server has them."""
+        layout = self.model.layout(self.image.shape[:2], mask)
         if layout is None:
             return self.plain
         patches = layout.cut(self.padded)
         return lambda: self.model.backbone.net.forward_patches(patches, layout, point)
 
     def row(self, share: float, point: int, repeats: int, whole_repeats: int) -> dict[str, Any]:
-        """Measure one share of regions at one restoration point."""
+        """Measure a mask of one share of regions at one restoration point."""
         mask = nested_mask(self.grid, share, self.seed)
         cost = vit_cost(self.config.vit, self.grid, mask, point)
         run, pairs, whole = self.mixed(mask, point), Pairs(), Pairs()
@@ -102,7 +104,7 @@ class Measurement:
         return {**self._counted(cost, mask, point), **_timed(pairs, whole)}
 
     def _detect(self, mask: BoolMask | None, point: int) -> object:
-        return self.model.predict(image_tensor(self.picture), mask, point)
+        return self.model.predict(image_tensor(self.image), mask, point)
 
     def _counted(self, cost: VitCost, mask: BoolMask, point: int) -> dict[str, Any]:
         return {
@@ -129,18 +131,18 @@ def _timed(pairs: Pairs, whole: Pairs) -> dict[str, Any]:
     }
 
 
-def judged(rows: Sequence[dict[str, Any]], last_point: int) -> list[dict[str, Any]]:
-    """The rows of the last restoration point with their bar."""
+def check_bars(rows: Sequence[dict[str, Any]], last_point: int) -> list[dict[str, Any]]:
+    """Compare the rows of the last restoration point with their bars."""
     bars = []
     for row in rows:
         if row["restoration_point"] == last_point:
             bar = round(BAR_FACTOR * row["flop_ratio"] + BAR_OFFSET, 4)
-            told = {key: row[key] for key in ("downsampled_share", "time_ratio")}
-            bars.append({**told, "bar": bar, "met": row["time_ratio"] <= bar})
+            shown = {key: row[key] for key in ("downsampled_share", "time_ratio")}
+            bars.append({**shown, "bar": bar, "met": row["time_ratio"] <= bar})
     return bars
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Build the model and measure it.
 
     Raises:
@@ -154,24 +156,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     with torch.inference_mode():
         measurement = Measurement(config, options.width, options.height, options.seed)
-        measurement.plain()
-        slow = duration_ms(measurement.plain) > SLOW_MS
-        points = options.points or ([last] if slow else [*range(1, last + 1), 0])
-        if slow and options.points is None:
-            Terminal.on_stderr().note(
-                f"{config.name} is slow at this size: only restoration point {last} (--points chooses others)"
-            )
-        repeats = options.repeats or (3 if slow else 9)
-        whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
-        cases = [(share, point) for point in points for share in options.shares]
-        terminal, rows = Terminal.on_stderr(), []
-        for done, (share, point) in enumerate(cases):
-            terminal.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
-            rows.append(measurement.row(share, point, repeats, whole_repeats))
-            if slow:
-                terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
-        terminal.step(len(cases), len(cases), "measuring")
-    bars = judged(rows, last)
+        rows = measure_rows(measurement, options, terminal)
+    bars = check_bars(rows, last)
     return {
         "model": config.name,
         "window": config.vit.window,
@@ -182,7 +168,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "gflops_plain": round(measurement.whole_cost.flops / 1e9, 3),
         "threads": options.threads,
         "torch": torch.__version__,
-        "timed": "the ViT, from patches to features, which the FLOPs count; 'detector' is all from pictures to boxes",
+        "timed": "the ViT, from patches to features, which the FLOPs count; 'detector' is all from images to boxes",
         "bar": f"time_ratio <= {BAR_FACTOR} x flop_ratio + {BAR_OFFSET} at restoration point {last}",
         "bars": bars,
         "bars_met": all(bar["met"] for bar in bars) if bars else None,
@@ -190,8 +176,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_rows(measurement: Measurement, options: argparse.Namespace, terminal: Terminal) -> list[dict[str, Any]]:
+    """Measure every share of regions at every restoration point; a slow model at the last one only, and fewer times."""
+    measurement.plain()
+    slow = duration_ms(measurement.plain) > SLOW_MS
+    last = measurement.config.vit.subsets
+    points = options.points or ([last] if slow else [*range(1, last + 1), 0])
+    if slow and options.points is None:
+        name = measurement.config.name
+        terminal.note(f"{name} is slow at this size: only restoration point {last} (--points chooses others)")
+    repeats = options.repeats or (3 if slow else 9)
+    whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
+    cases = [(share, point) for point in points for share in options.shares]
+    rows: list[dict[str, Any]] = []
+    for done, (share, point) in enumerate(cases):
+        terminal.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
+        rows.append(measurement.row(share, point, repeats, whole_repeats))
+        if slow:
+            terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
+    terminal.step(len(cases), len(cases), "measuring")
+    return rows
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Time and FLOPs over the share of downsampled regions, a line for each restoration point."""
+    """Draw time and FLOPs over the share of downsampled regions, a line for each restoration point."""
     size = f"{result['width']}x{result['height']}"
     figure, (axes,) = canvas(f"{result['model']}, {size}, window {result['window']}, {result['threads']} thread(s)")
     for point in sorted({row["restoration_point"] for row in result["rows"]}):
@@ -204,16 +212,15 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="share of regions downsampled", ylabel="time of the backbone, relative to none", ylim=(0, None))
     axes.legend(title="restoration point", frameon=False, fontsize=8)
     save_figure(figure, path)
-    Terminal.on_stderr().note(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line of this job."""
     parser = argparse.ArgumentParser(prog="python -m profiling.inference", description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
-    parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
-    parser.add_argument("--height", type=int, default=540, help="of the frame, pixels")
+    parser.add_argument("--width", type=int, default=960, help="of the image, pixels")
+    parser.add_argument("--height", type=int, default=540, help="of the image, pixels")
     parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all; slow: the last)")
     parser.add_argument("--repeats", type=int, default=0, help="pairs for each row (default: 9; slow models 3)")
@@ -226,17 +233,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure as the command line says; print, store and draw the result."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
     options = parse(arguments)
-    result = measure(options)
-    Terminal.on_stderr().table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
-    draw(result, options.output.with_suffix(".png"))
+    return run_job(lambda: profile(options, Terminal.on_stderr()))
+
+
+def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+    """Measure, draw, print and store."""
+    result = measure(options, terminal)
+    terminal.table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
+    plot = options.output.with_suffix(".png")
+    draw(result, plot)
+    terminal.note(f"plot: {plot}")
     emit(result, options.output)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

@@ -1,8 +1,9 @@
 """Speed against accuracy of restoration points (paper, Fig. 5): `python -m profiling.restoration_points`.
 
-On frames of each clip, regions in which the full-resolution model sees no object (score >= 0.5) are downsampled; for
-each restoration point, inference time and F1 against the full model's boxes. Beside that, all regions downsampled at
-the last point ("uniform"). One JSON object goes to standard output and to `runs/profiling`, a plot beside it.
+On frames of each clip, regions in which the full-resolution model finds no object (score >= 0.5) are downsampled, and
+inference time and F1 against the full model's boxes are measured for each restoration point; for comparison also with
+all regions downsampled at the last point ("uniform"). One JSON object goes to standard output and, with a plot, to
+`runs/profiling`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,12 @@ from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive, listed
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
+from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.profiling.clips import available_clips
 
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 ALL = "all"
@@ -43,11 +45,11 @@ COLUMNS = ("clip", "regions", "share", "restoration_point", "inference_ms", "tim
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is downsampled and where resolution comes back.
+    """Which regions are downsampled, and where full resolution is restored.
 
     Attributes:
-        regions: "none", "object-free" or "uniform" (all of them).
-        share: how many of those regions.
+        regions: "none", "object-free" or "uniform" (every region).
+        share: share of those regions that is downsampled.
         restoration_point: 0 to N.
     """
 
@@ -58,7 +60,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one setting did on the frames of a clip, or of all clips."""
+    """Counts and times of one setting over the frames of a clip, or of all clips."""
 
     counts: Counts = field(default_factory=Counts)
     ms: list[float] = field(default_factory=list)
@@ -66,14 +68,14 @@ class Outcome:
     downsampled: list[float] = field(default_factory=list)
 
     def add(self, counts: Counts, ms: float, full_ms: float, mask: BoolMask) -> None:
-        """Count one frame, and the time of the full model on it."""
+        """Add one frame, with the time of the full model on it."""
         self.counts += counts
         self.ms.append(ms)
         self.time_ratios.append(ms / full_ms)
         self.downsampled.append(float(mask.mean()))
 
     def row(self, clip: str, setting: Setting) -> dict[str, Any]:
-        """The figures of a table's row."""
+        """The row of a setting in the result."""
         return {
             "clip": clip,
             "regions": setting.regions,
@@ -91,13 +93,13 @@ class Outcome:
 
 
 def settings(points: Sequence[int], shares: Sequence[float]) -> list[Setting]:
-    """The full model, every point with every share of object-free regions, and uniform downsampling at the last."""
+    """List the settings: full model, every point and share of object-free regions, uniform downsampling at the last."""
     mixed = [Setting("object-free", share, point) for share in shares for point in points]
     return [Setting("none", 1.0, 0), *mixed, Setting("uniform", 1.0, max(points))]
 
 
 def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed: int) -> BoolMask:
-    """Regions that a setting downsamples where `reference` are the full model's boxes; shares are nested."""
+    """Choose the regions that a setting downsamples around the full model's boxes; a larger share includes a smaller."""
     free = task_relevance(grid, reference.above(DEFAULT_RULE.score_threshold)) == 0
     chosen = {"none": np.zeros(grid.shape, np.bool_), "object-free": free, "uniform": np.ones(grid.shape, np.bool_)}
     mask = np.zeros(grid.shape, np.bool_)
@@ -107,72 +109,60 @@ def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed
 
 
 def spread_frames(spec: VideoSpec, count: int) -> list[int]:
-    """Frames of a clip at even distances, each in the middle of its stretch."""
+    """Choose frames at even distances, each in the middle of its part of the clip."""
     return sorted({int((step + 0.5) * spec.frames / count) for step in range(count)})
 
 
-def pictures(spec: VideoSpec, frames: Sequence[int]) -> Iterator[tuple[int, RgbImage]]:
-    """The wanted frames of a clip, decoded no further than the last."""
+def read_frames(spec: VideoSpec, frames: Sequence[int]) -> Iterator[tuple[int, RgbImage]]:
+    """Decode the chosen frames of a clip, no further than the last."""
     wanted = set(frames)
     part = msgspec.structs.replace(spec, frames=max(frames) + 1)
     return ((index, image) for index, image in enumerate(open_video(part)) if index in wanted)
 
 
-def timed_detect(detector: Detector, image: RgbImage, mask: BoolMask, point: int) -> tuple[Detections, float]:
-    """Boxes of a picture, and how long they took, ms."""
-    start_s = time.perf_counter()
-    found = detector.detect(image, mask, point)
-    return found, 1e3 * (time.perf_counter() - start_s)
-
-
-def try_frame(
+def measure_frame(
     detector: Detector, image: RgbImage, tried: Sequence[Setting], seed: int, outcomes: dict[Setting, list[Outcome]]
 ) -> None:
-    """Run all settings on one picture, in an order of its own, and count them.
+    """Run all settings on one image, in a random order.
 
     Args:
         detector: the model.
         image: RGB uint8 (H, W, 3).
-        tried: what to run.
+        tried: the settings.
         seed: of masks and order.
-        outcomes: where each setting is counted.
+        outcomes: of each setting, to which this frame is added.
     """
     grid = detector.config.region_grid(*image.shape[:2])
     nothing = np.zeros(grid.shape, np.bool_)
     reference = detector.detect(image)
-    for place in np.random.default_rng(seed).permutation(len(tried)):
-        setting = tried[int(place)]
+    for position in np.random.default_rng(seed).permutation(len(tried)):
+        setting = tried[int(position)]
         mask = setting_mask(setting, grid, reference, seed)
-        found, ms = timed_detect(detector, image, mask, setting.restoration_point)
-        # The full model directly before or after: what slows one slows both.
-        _, full_ms = timed_detect(detector, image, nothing, 0)
+        found, elapsed_s = timed(detector.detect, image, mask, setting.restoration_point)
+        _, full_s = timed(detector.detect, image, nothing, 0)  # directly after it: what slows one slows both
         for outcome in outcomes[setting]:
-            outcome.add(match(found, reference), ms, full_ms, mask)
+            outcome.add(match(found, reference), 1e3 * elapsed_s, 1e3 * full_s, mask)
 
 
 def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, str]]:
-    """The clips that can be had here, and why others cannot.
+    """Resolve the clips, and say why those that were not asked for by name are left out.
 
     Raises:
-        UserError: none can, or one that was asked for by name.
+        UserError: none is available, or one that was asked for by name is not.
     """
-    found, left_out = [], {}
-    for name in options.clips or CLIPS:
+
+    def resolve(name: str) -> VideoSpec:
         folder = str(options.folder) if clip_entry(name).kind == "folder" else None
-        try:
-            clip = partial(resolve_clip, name, part=options.part, cache_dir=cache_dir(), folder=folder)
-            found.append(clip(seconds=options.seconds, max_width=options.max_width, max_height=options.max_height))
-        except UserError as error:
-            if options.clips:
-                raise
-            left_out[name] = str(error)
-            Terminal.on_stderr().note(f"{name} is left out: {error}")
-    if not found:
-        raise UserError("restoration_points: none of the clips can be had here; see the lines above")
-    return found, left_out
+        limits = {"max_width": options.max_width, "max_height": options.max_height, "seconds": options.seconds}
+        return resolve_clip(name, part=options.part, cache_dir=cache_dir(), folder=folder, **limits)
+
+    if options.clips:
+        return [resolve(name) for name in options.clips], {}
+    found, left_out = available_clips(CLIPS, resolve)
+    return list(found.values()), left_out
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Run the detector on all clips.
 
     Raises:
@@ -185,20 +175,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
     clips, left_out = find_clips(options)
+    for name, reason in left_out.items():
+        terminal.warn(f"{name} is left out: {reason}")
     tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
-    overall = {setting: Outcome() for setting in tried}
-    rows = []
-    terminal, done, total = Terminal.on_stderr(), 0, len(clips) * options.frames
-    for spec in clips:
-        own = {setting: Outcome() for setting in tried}
-        outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
-        for index, image in pictures(spec, spread_frames(spec, options.frames)):
-            terminal.step(done, total, "restoration points", f"{spec.name}, frame {index}")
-            try_frame(detector, image, tried, options.seed + index, outcomes)
-            done += 1
-        rows += [own[setting].row(spec.name, setting) for setting in tried]
-    terminal.step(total, total, "restoration points")
-    rows += [overall[setting].row(ALL, setting) for setting in tried]
     return {
         "model": detector.name,
         "model_id": detector.model_id,
@@ -210,12 +189,35 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "regions": "object-free: no box of the full model with that score overlaps; uniform: all; none: the full model",
         "stand_ins": {spec.name: spec.stand_in for spec in clips if spec.stand_in},
         "left_out": left_out,
-        "rows": rows,
+        "rows": measure_clips(detector, clips, tried, options, terminal),
     }
 
 
+def measure_clips(
+    detector: Detector,
+    clips: Sequence[VideoSpec],
+    tried: Sequence[Setting],
+    options: argparse.Namespace,
+    terminal: Terminal,
+) -> list[dict[str, Any]]:
+    """Rows of every setting for each clip, then for all clips together."""
+    overall = {setting: Outcome() for setting in tried}
+    rows = []
+    done, total = 0, len(clips) * options.frames
+    for spec in clips:
+        own = {setting: Outcome() for setting in tried}
+        outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
+        for index, image in read_frames(spec, spread_frames(spec, options.frames)):
+            terminal.step(done, total, "restoration points", f"{spec.name}, frame {index}")
+            measure_frame(detector, image, tried, options.seed + index, outcomes)
+            done += 1
+        rows += [own[setting].row(spec.name, setting) for setting in tried]
+    terminal.step(total, total, "restoration points")
+    return rows + [overall[setting].row(ALL, setting) for setting in tried]
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Time and F1 over restoration points: a line for each clip, thick for all; crosses for uniform downsampling."""
+    """Draw time and F1 over restoration points: a line for each clip, a thick one for all, crosses for uniform."""
     figure, axes = canvas(f"{result['model']}: object-free regions downsampled by 2 (paper, Fig. 5)", columns=2)
     share = max(row["share"] for row in result["rows"] if row["regions"] == "object-free")
     mixed = [row for row in result["rows"] if row["regions"] == "object-free" and row["share"] == share]
@@ -237,26 +239,23 @@ def draw(result: dict[str, Any], path: Path) -> None:
         own.set_xlabel("restoration point (subset)")
         own.set_xticks(sorted({row["restoration_point"] for row in mixed}))
     save_figure(figure, path)
-    Terminal.on_stderr().note(f"plot: {path}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line of this job."""
     parser = argparse.ArgumentParser(
         prog="python -m profiling.restoration_points", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--weights", help="file or URL (default: the model's own)")
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
-    parser.add_argument("--clips", nargs="+", help=f"names (default: those at hand of {', '.join(CLIPS)})")
+    parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
     parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
     parser.add_argument("--seconds", type=float, default=600.0, help="of each clip at most")
     parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all)")
-    parser.add_argument(
-        "--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: all of them)"
-    )
+    parser.add_argument("--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: 1)")
     parser.add_argument("--max-width", type=int, default=960, help="of frames, pixels")
     parser.add_argument("--max-height", type=int, default=540, help="of frames, pixels")
     parser.add_argument("--threads", type=int, default=1)
@@ -265,17 +264,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure as the command line says; print, store and draw the result."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
     options = parse(arguments)
-    result = measure(options)
-    Terminal.on_stderr().table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
-    draw(result, options.output.with_suffix(".png"))
+    return run_job(lambda: profile(options, Terminal.on_stderr()))
+
+
+def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+    """Measure, draw, print and store."""
+    result = measure(options, terminal)
+    terminal.table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
+    plot = options.output.with_suffix(".png")
+    draw(result, plot)
+    terminal.note(f"plot: {plot}")
     emit(result, options.output)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())
