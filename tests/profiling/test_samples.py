@@ -1,9 +1,10 @@
+"""The samples job: frames, moments, trial offloads, files, and the whole worker."""
+
 from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -16,16 +17,19 @@ from vitmalis.detector import DetectorConfig, preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
 from vitmalis.metrics.matching import MatchRule
-from vitmalis.regions.motion import Motion, MotionAnalyzer
+from vitmalis.regions.motion import Motion, MotionAnalyzer, MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.config import checked
-from vitmalis_jobs.profiling.samples import job as samples
-from vitmalis_jobs.profiling.samples.moments import Moment, carry, replay, sampled_frames, staleness
-from vitmalis_jobs.profiling.samples.outcomes import Sample, Trials, sample_moment, tried
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.profiling.samples.config import SamplesConfig
+from vitmalis_jobs.profiling.samples.job import find_clips, make_chunks
+from vitmalis_jobs.profiling.samples.moments import Moment, replay, sampled_frames, staleness, track_boxes
+from vitmalis_jobs.profiling.samples.outcomes import Sample, Trials, candidates_to_try, sample_moment
 from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary
+from vitmalis_jobs.profiling.samples.worker import Chunk, Sampler
 from vitmalis_jobs.training.estimation.samples import read_samples
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -41,7 +45,7 @@ def square(left: int) -> RgbImage:
 
 
 class Stub:
-    """Always finds one box; notes what it was asked."""
+    """A detector that always finds one box and counts its calls."""
 
     name, model_id = "stub", "0123456789ab"
 
@@ -108,28 +112,28 @@ def test_a_moment_knows_the_tracked_boxes_of_an_earlier_frame(clip: VideoSpec) -
     assert [(m.frame_index, m.staleness_frames) for m in found] == [(4, 2), (9, 9)]
     # The last one's result belongs to frame 0, where the square begins at 10; it has moved by 9 * 4 px since.
     np.testing.assert_allclose(found[1].tracked.boxes_xyxy, [[46, 100, 110, 164]], atol=3)
-    pictures = list(open_video(clip))
-    np.testing.assert_array_equal(stub.images, [pictures[2], pictures[0]])
-    np.testing.assert_array_equal(found[0].image, pictures[4])
+    images = list(open_video(clip))
+    np.testing.assert_array_equal(stub.images, [images[2], images[0]])
+    np.testing.assert_array_equal(found[0].image, images[4])
     assert found[1].motion.frame_motion < 0.5
 
 
 def test_boxes_of_the_frame_itself_stay_where_they_are() -> None:
     boxes = Detections.of([[1, 2, 3, 4]], [0.9], [0])
-    assert carry(boxes, [square(10)], TrackerOptions()) is boxes
+    assert track_boxes(boxes, [square(10)], TrackerOptions()) is boxes
 
 
 def test_the_whole_space_or_some_of_every_point_and_quality() -> None:
     space = configuration_space()
-    assert len(tried(space, 7, seed=0)) == len(space) == 77
-    few = tried(space, 2, seed=0)
+    assert len(candidates_to_try(space, 7, seed=0)) == len(space) == 77
+    few = candidates_to_try(space, 2, seed=0)
     assert len(few) == 7 + 2 * 5 * 2
     for tau_d in (0, 1, 2):
         rows = few.tau_d == tau_d
         assert set(few.quality[rows]) == set(range(70, 101, 5))
         per_point = Counter(few.restoration_point[rows].tolist())
         assert per_point == ({0: 7} if tau_d == 0 else dict.fromkeys(range(5), 2))
-    assert tried(space, 2, seed=1).quality.tolist() != few.quality.tolist()
+    assert candidates_to_try(space, 2, seed=1).quality.tolist() != few.quality.tolist()
 
 
 def test_nothing_is_inferred_twice() -> None:
@@ -195,9 +199,9 @@ def test_frames_are_merged_into_one_file_a_clip_that_the_training_reads(tmp_path
     assert not other.frame_path("walk", "eval", 3).exists()
 
 
-def config_of(*overrides: str) -> samples.SamplesConfig:
+def config_of(*overrides: str) -> SamplesConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return checked(compose("profile_samples", overrides=list(overrides)), samples.SamplesConfig)
+        return checked(compose("profile_samples", overrides=list(overrides)), SamplesConfig)
 
 
 def test_the_configuration_composes_for_every_model() -> None:
@@ -214,7 +218,7 @@ def test_what_is_sampled_is_not_sampled_again_and_clips_take_turns(tmp_path: Pat
     parts: list = [(clip, "a", "profile"), (clip, "a", "eval"), (clip, "b", "profile")]
     wanted = sampled_frames(clip, 5, 0)
     folder.frame_path("a", "profile", wanted[0]).touch()
-    chunks = list(samples.make_chunks(parts, config, folder))
+    chunks = list(make_chunks(parts, config, folder))
     assert [(chunk.clip, chunk.part, set(chunk.frames)) for chunk in chunks] == [
         ("a", "profile", set(wanted[1:4])),
         ("a", "eval", set(wanted[:2])),
@@ -224,28 +228,42 @@ def test_what_is_sampled_is_not_sampled_again_and_clips_take_turns(tmp_path: Pat
     ]
 
 
-def test_clips_that_cannot_be_had_are_named(tmp_path: Path) -> None:
+def test_clips_that_are_not_available_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = msgspec.structs.replace(config_of(), clips={"drive_day": {"folder": str(tmp_path)}})
-    said: list[str] = []
-    reporter = SimpleNamespace(step=lambda *_: None, say=said.append)
-    with pytest.raises(UserError, match="none of the clips"):
-        samples.find_clips(config, reporter)  # type: ignore[arg-type]
-    assert "drive_day is left out" in said[0]
+    with pytest.raises(UserError, match=r"none of the clips is available here: drive_day: .*drive_day"):
+        find_clips(config, Terminal.on_stderr())
     with pytest.raises(UserError, match=r"only=.*nowhere"):
-        samples.find_clips(msgspec.structs.replace(config, only=["nowhere"]), reporter)  # type: ignore[arg-type]
+        find_clips(msgspec.structs.replace(config, only=["nowhere"]), Terminal.on_stderr())
+    capsys.readouterr()
+    path = tmp_path / "clip.mp4"
+    write_clip(path, [square(10)] * 20, 10.0, (WIDTH, HEIGHT))
+    both = {"file": {"path": str(path), "seconds": 1}, **config.clips}
+    parts, left_out = find_clips(msgspec.structs.replace(config, clips=both), Terminal.on_stderr())
+    assert [(spec.frames, clip, part) for spec, clip, part in parts] == [(10, "file", "profile"), (10, "file", "eval")]
+    assert set(left_out) == {"drive_day"}
+    assert "warning: drive_day is left out: " in capsys.readouterr().err
+
+
+def test_tracker_and_motion_options_are_those_of_the_client_and_tell_samples_apart() -> None:
+    config = config_of("client.tracker.scale=0.25", "client.motion.history=9")
+    assert config.client.tracker == TrackerOptions(scale=0.25)
+    assert config.client.motion == MotionOptions(history=9)
+    assert config.settings() != config_of().settings()
+    assert config_of().client.tracker == TrackerOptions()
+    assert config_of().client.motion == MotionOptions()
 
 
 def test_no_frame_is_begun_after_the_budget_or_an_interruption(
     tmp_path: Path, clip: VideoSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples.SamplesConfig, "detector", lambda self: Stub())
+    monkeypatch.setattr(SamplesConfig, "load_detector", lambda self: Stub())
     config = config_of(f"folder='{tmp_path}'", "qualities=[90]", "warmup_s=0")
-    chunk = samples.Chunk(clip, "square", "profile", [3, 6])
+    chunk = Chunk(clip, "square", "profile", [3, 6])
     stop = multiprocessing.get_context("spawn").Event()
-    samples.Sampler(config, 0.0, stop).run(chunk)
+    Sampler(config, 0.0, stop).run(chunk)
     stop.set()
-    samples.Sampler(config, float("inf"), stop).run(chunk)
+    Sampler(config, float("inf"), stop).run(chunk)
     assert not list(tmp_path.glob("*/frames/*/*.parquet"))
     stop.clear()
-    samples.Sampler(config, float("inf"), stop).run(chunk)
+    Sampler(config, float("inf"), stop).run(chunk)
     assert len(list(tmp_path.glob("*/frames/*/*.parquet"))) == 2

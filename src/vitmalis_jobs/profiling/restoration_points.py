@@ -99,7 +99,7 @@ def settings(points: Sequence[int], shares: Sequence[float]) -> list[Setting]:
 
 
 def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed: int) -> BoolMask:
-    """Choose the regions that a setting downsamples around the full model's boxes; a larger share includes a smaller."""
+    """Choose the regions that a setting downsamples around the full model's boxes; larger shares include smaller."""
     free = task_relevance(grid, reference.above(DEFAULT_RULE.score_threshold)) == 0
     chosen = {"none": np.zeros(grid.shape, np.bool_), "object-free": free, "uniform": np.ones(grid.shape, np.bool_)}
     mask = np.zeros(grid.shape, np.bool_)

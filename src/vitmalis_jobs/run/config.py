@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis_jobs.common.config import (
     Count,
@@ -35,7 +36,7 @@ class EvalOptions(Section, frozen=True):
 
 
 class ClientOptions(Section, frozen=True):
-    """`client`: its buffers, patience and tracker."""
+    """`client`: its buffers, waiting times, tracker and motion analyzer."""
 
     buffer_frames: Count
     history_frames: Annotated[int, msgspec.Meta(ge=4)]
@@ -45,6 +46,7 @@ class ClientOptions(Section, frozen=True):
     keys: str | None
     threads: Count
     tracker: TrackerOptions
+    motion: MotionOptions = MotionOptions()  # absent in older records
 
 
 class ServerOptions(Section, frozen=True):

@@ -1,1 +1,1 @@
-"""What profiling samples are made of: moments of a clip, and how every configuration would have done at each."""
+"""The job that samples sizes and accuracies of offloads, from which the estimators learn."""

@@ -26,14 +26,14 @@ _GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """A sampled frame and what is known when it is captured.
+    """A sampled frame and what a device knows when it is captured.
 
     Attributes:
         frame_index: position in the part that is played, from 0.
         image: RGB uint8 (H, W, 3).
-        motion: the motion analyzer's view of it.
-        tracked: boxes of an earlier frame, carried to this one.
-        staleness_frames: how much earlier.
+        motion: what moved in it.
+        tracked: boxes of an earlier frame, tracked to this one.
+        staleness_frames: age of those boxes.
     """
 
     frame_index: int
@@ -44,24 +44,24 @@ class Moment:
 
 
 def sampled_frames(spec: VideoSpec, count: int, warmup_s: float) -> list[int]:
-    """Choose frames of a part, spread over it; asking for more keeps those chosen before.
+    """Choose frames that are spread over a part; a larger count keeps those of a smaller one.
 
-    The order is that of multiples of the golden ratio modulo 1: every beginning of it is nearly even.
+    They follow multiples of the golden ratio modulo 1, of which any number of first members is spread nearly evenly.
 
     Args:
         spec: the part.
-        count: how many at most; a short part has fewer.
+        count: number of frames at most; a short part has fewer.
         warmup_s: left out at the start, where the motion analyzer knows nothing yet; at most half of the part.
     """
     first = min(round(warmup_s * spec.fps), spec.frames // 2)
     span = spec.frames - first
-    places = (first + int(span * (step / _GOLDEN_RATIO % 1)) for step in range(1, 64 * span + 1))
-    distinct = dict.fromkeys(places)
+    positions = (first + int(span * (step / _GOLDEN_RATIO % 1)) for step in range(1, 64 * span + 1))
+    distinct = dict.fromkeys(positions)
     return list(distinct)[:count]
 
 
 def staleness(spec: VideoSpec, frame_index: int, limits_s: tuple[float, float], seed: int) -> int:
-    """How old the tracked boxes are at a sampled frame, in frames; drawn from the limits, the same every time."""
+    """Age of the tracked boxes at a sampled frame, in frames: drawn from the limits, the same in every run."""
     key = f"{seed} {spec.name} {spec.start_frame} {frame_index}".encode()
     draws = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
     return min(frame_index, max(1, round(draws.uniform(*limits_s) * spec.fps)))
@@ -75,15 +75,15 @@ def replay(
     tracker: TrackerOptions,
     score_threshold: float,
 ) -> Iterator[Moment]:
-    """Play a part once and stop at the wanted frames, in their order.
+    """Play a part once and yield a moment at each wanted frame, in the order of frames.
 
     Args:
         spec: the part.
         stalenesses: the wanted frames, each with the age of its boxes in frames.
-        detector: its boxes of the earlier frame are the result that the client had received.
-        analyzer: fresh.
+        detector: its boxes of the earlier frame stand for the result that the client had received.
+        analyzer: a new one.
         tracker: options of the client's tracker.
-        score_threshold: boxes below it are not shown, hence not tracked.
+        score_threshold: boxes below it are not shown, so they are not tracked.
 
     Raises:
         UserError: the video cannot be read.
@@ -98,12 +98,12 @@ def replay(
         if index in stalenesses:
             age = stalenesses[index]
             known = detector.detect(recent[-1 - age]).above(score_threshold)
-            tracked = carry(known, list(recent)[-1 - age :], tracker)
+            tracked = track_boxes(known, list(recent)[-1 - age :], tracker)
             yield Moment(index, image, motion, tracked, age)
 
 
-def carry(known: Detections, images: Sequence[RgbImage], options: TrackerOptions) -> Detections:
-    """Track boxes of the first picture through all the others."""
+def track_boxes(known: Detections, images: Sequence[RgbImage], options: TrackerOptions) -> Detections:
+    """Track boxes of the first image through all the others."""
     tracker = OpticalFlowTracker(options)
     tracker.restart(tracker.prepare(images[0]), known)
     for image in images[1:]:

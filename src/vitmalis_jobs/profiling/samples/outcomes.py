@@ -1,4 +1,4 @@
-"""How every configuration would have done at one moment: payload size and F1, beside what the estimators look at."""
+"""Outcomes of all configurations at one moment: payload size and F1, with the features of the estimators."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis_jobs.profiling.samples.moments import Moment
 
 _WHOLE = ("tau_d", "quality", "restoration_point", "downsampled_regions")
-"""Features that are whole numbers."""
+"""Features that are stored as integers."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One configuration at one moment; a row of the Parquet files.
+    """Outcome of one configuration at one moment; a row of the Parquet files.
 
     Attributes:
-        clip, part: where the frame is from.
-        frame_index: position in that part.
+        clip, part: of the frame.
+        frame_index: position in the part, from 0.
         tau_d, quality, restoration_point: the configuration.
         downsampled_regions: N_d, of `regions` in the frame.
         downsampled_motion, frame_motion: m_d and m_f.
-        relevance_mean, relevance_std: of rho_j over all regions.
+        relevance_mean, relevance_std: mean and standard deviation of rho_j over all regions.
         payload_bytes: size of the compressed frame.
         f1: against the full-resolution result on the raw frame.
-        width, height: of the frame, pixels.
-        objects: in the reference.
-        staleness_frames: age of the boxes that the relevance was taken from.
+        width, height: size of the frame, pixels.
+        objects: number of objects in the reference.
+        staleness_frames: age of the boxes that the relevance is computed from.
     """
 
     clip: str
@@ -62,12 +62,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Trials:
-    """Offloads of one frame; what two configurations share is done once.
+    """Trial offloads of one frame; encodings and inferences that configurations share are made once.
 
     Attributes:
         image: RGB uint8 (H, W, 3).
-        grid: its regions.
-        detector: the server's.
+        grid: its decision regions.
+        detector: the server's model.
     """
 
     image: RgbImage
@@ -77,7 +77,7 @@ class Trials:
     _results: dict[tuple[bytes, int, int], Detections] = field(default_factory=dict)
 
     def payload(self, mask: BoolMask, quality: int) -> bytes:
-        """The JPEG that a client would send."""
+        """The JPEG file that a client would send."""
         key = mask.tobytes(), quality
         if key not in self._payloads:
             decision = OffloadDecision(Configuration(quality=quality), downsample_mask=mask if mask.any() else None)
@@ -85,7 +85,7 @@ class Trials:
         return self._payloads[key]
 
     def result(self, mask: BoolMask, quality: int, restoration_point: int) -> Detections:
-        """What the server would answer."""
+        """The detections that the server would return."""
         point = restoration_point if mask.any() else 0  # a frame without low resolution has nothing to restore
         key = mask.tobytes(), quality, point
         if key not in self._results:
@@ -105,9 +105,9 @@ def sample_moment(
     """Try candidates on the frame of a moment.
 
     Args:
-        moment: the frame and what the device knows of it.
+        moment: the frame and what the device knows.
         candidates: configurations to try.
-        detector: the server's; its result on the raw frame is the reference.
+        detector: the server's model; its result on the raw frame is the reference.
         rule: how boxes are matched.
         place: `clip` and `part` of the rows.
     """
@@ -141,16 +141,16 @@ def sample_moment(
     return samples
 
 
-def tried(space: Candidates, qualities_per_point: int, seed: int) -> Candidates:
-    """Choose the configurations that are tried on one frame: the whole space, or a part of it for more frames.
+def candidates_to_try(space: Candidates, qualities_per_point: int, seed: int) -> Candidates:
+    """Choose the configurations to try on one frame: the whole space, or a part of it to have time for more frames.
 
-    All qualities are tried where nothing is downsampled. For each other tau_d they are shuffled and dealt to the
-    restoration points in turn, so many to each, so that few inferences see every quality and every point.
+    Where nothing is downsampled, all qualities are tried. For each other tau_d the qualities are shuffled and dealt to
+    the restoration points in turn, so that few inferences cover every quality and every point.
 
     Args:
         space: the configuration space.
-        qualities_per_point: of each tau_d but 0; as many as there are for the whole space.
-        seed: the same one chooses the same.
+        qualities_per_point: for each tau_d above 0; the number of qualities gives the whole space.
+        seed: of the choice.
     """
     draws = np.random.default_rng(seed)
     chosen = space.tau_d == 0

@@ -1,4 +1,4 @@
-"""Samples on disk: one file per sampled frame while a job runs, one per clip when it ends."""
+"""Sample files: one for each sampled frame while a job runs, one for each clip when it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmalis.paths import atomic_path
 from vitmalis_jobs.profiling.samples.outcomes import Sample
 
 VERSION = 1
-"""Raised whenever the same settings would give other samples, so that old ones are made anew."""
+"""Increased whenever the same settings would give other samples, so that old ones are not used any more."""
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 SCHEMA = pa.schema(
@@ -26,12 +26,12 @@ SCHEMA = pa.schema(
 
 
 class SampleFolder:
-    """The samples of one model: `<clip>.parquet`, and under `frames/` those made with each choice of settings.
+    """Folder with the samples of one model: `<clip>.parquet`, and under `frames/` a folder for each choice of settings.
 
     Args:
-        folder: of all models' samples.
+        folder: of the samples of all models.
         model, model_id: the detector.
-        settings: whatever else the samples depend on; other settings share no frames.
+        settings: everything else that the samples depend on; frames sampled with other settings are not used.
     """
 
     def __init__(self, folder: Path, model: str, model_id: str, settings: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ class SampleFolder:
                 temporary.write_text(text + "\n")
 
     def frame_path(self, clip: str, part: str, frame_index: int) -> Path:
-        """Where the samples of a frame are, or will be."""
+        """The file with the samples of one frame, which may not exist yet."""
         return self._frames / f"{clip}-{part}-{frame_index:06d}.parquet"
 
     def save_frame(self, samples: Sequence[Sample]) -> None:
@@ -54,7 +54,7 @@ class SampleFolder:
         self._write(self.frame_path(first.clip, first.part, first.frame_index), _table(samples))
 
     def merge(self, clip: str) -> Path | None:
-        """Put all frames of a clip that were sampled with these settings into its file; None if there are none."""
+        """Merge all frames of a clip that were sampled with these settings into one file; None if there are none."""
         tables = [pq.ParquetFile(path).read() for path in sorted(self._frames.glob(f"{clip}-*.parquet"))]
         of_clip = [table for table in tables if table.column("clip")[0].as_py() == clip]
         if not of_clip:
@@ -73,7 +73,7 @@ def _table(samples: Iterable[Sample]) -> pa.Table:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """What a clip's file holds, for people: counts, and means over all samples."""
+    """Summarise the file of a clip: counts, and means over all samples."""
     samples = pq.ParquetFile(path).read().to_pandas()
     return {
         "frames": len(samples.groupby(["part", "frame_index"])),
