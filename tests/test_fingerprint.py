@@ -58,6 +58,7 @@ def caches() -> dict[str, str]:
         ("vitmalis/references.py", {"references", "runs"}),
         ("vitmalis/codec/packing.py", {"inference", "tables", "runs"}),
         ("vitmalis/network/wire/messages.py", {"inference", "runs"}),
+        ("vitmalis/server/admission.py", {"inference", "runs"}),
         ("vitmalis/server/decoding.py", {"inference", "runs"}),
         ("vitmalis/server/worker.py", {"runs"}),
         ("vitmalis/client/header.py", {"inference", "runs"}),

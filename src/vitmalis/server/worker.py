@@ -13,6 +13,7 @@ import numpy as np
 
 from vitmalis.network.wire.messages import Failure, Offload, Result
 from vitmalis.network.wire.payloads import pack_detections
+from vitmalis.server.admission import MAX_PIXELS
 from vitmalis.server.decoding import DecodedFrame, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
 from vitmalis.types import Detections
@@ -35,7 +36,7 @@ class Limits:
 
     queue_capacity: int = 32
     queue_per_client: int = 2
-    max_pixels: int = 9_000_000
+    max_pixels: int = MAX_PIXELS
     max_batch: int = 1
     max_growth_bytes: int = 4 * 2**30
 

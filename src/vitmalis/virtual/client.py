@@ -23,6 +23,7 @@ from vitmalis.client.events import (
     FrameCaptured,
     LinkChanged,
     MotionAnalysed,
+    OffloadRefused,
     Reconnect,
     Render,
     RenderDue,
@@ -48,8 +49,8 @@ from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.lookahead import VirtualForesight
 from vitmalis.virtual.network import Connection
-from vitmalis.virtual.offload_timeline import Journey, travel
-from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.offload_timeline import OffloadTimeline, simulate_offload
+from vitmalis.virtual.server import AnsweredOffload, VirtualServer
 
 Progress = Callable[[int, int, int], None]
 """Called with frames rendered, offloads started, offloads lost."""
@@ -108,7 +109,7 @@ class VirtualClient:
         self._analyzer = MotionAnalyzer(grid, session.motion)
         self._open_video = images
         self._images = images(session.video)
-        self._last: Journey | None = None
+        self._last: OffloadTimeline | None = None
         self._server_free_s = 0.0
 
     def show_the_future(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
@@ -194,28 +195,30 @@ class VirtualClient:
         self._clock.at(self._clock.now_s + motion_s, analysed)
 
     def _offload(self, start: StartOffload) -> None:
-        """Follow an offload to its result, which is an event to come."""
+        """Simulate an offload to its answer, which is an event to come."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
-        number, answer = start.offload_id, self._server.answer(start.frame, start.decision)
-        self._last = journey = travel(
+        answer = self._server.answer(start.offload_id, start.frame, start.decision)
+        self._last = timeline = simulate_offload(
             start,
-            answer.payload_bytes,
+            answer,
             now_s=self._clock.now_s,
             server_free_s=self._server_free_s,
-            geometry=self._session.geometry,
             connection=self._connection,
             durations=self._durations,
         )
-        self.recorder.offload_started(start, journey.encode_start_s, journey.decision_s)
-        self.recorder.encoded(number, journey.encode_start_s, journey.outcome.encode_s, answer.payload_bytes)
-        result = ResultArrived(number, answer.detections, journey.outcome)
-        self._clock.at(journey.received_s, lambda: self._receive(result))
+        self.recorder.offload_started(start, timeline.encode_start_s, timeline.decision_s)
+        self.recorder.encoded(
+            start.offload_id, timeline.encode_start_s, timeline.outcome.encode_s, answer.payload_bytes
+        )
+        self._clock.at(timeline.received_s, lambda: self._receive(_event(start.offload_id, answer, timeline)))
 
-    def _receive(self, result: ResultArrived) -> None:
-        """Take a result, unless its offload was given up before."""
-        if result.offload_id == self._machine.outstanding:
-            self.recorder.answered(result)
-            self._handle(result)
+    def _receive(self, event: ResultArrived | OffloadRefused) -> None:
+        """Take an answer, unless its offload was given up before."""
+        if event.offload_id != self._machine.outstanding:
+            return
+        if isinstance(event, ResultArrived):
+            self.recorder.answered(event)
+        self._handle(event)
 
     def _reconnect(self) -> None:
         """Open another connection; an offload that the server has received in full still takes its time there."""
@@ -223,6 +226,12 @@ class VirtualClient:
         if self._last is not None and self._last.arrived_s <= now_s:
             self._server_free_s = self._last.server_free_s
         self._clock.at(self._connection.reconnect(now_s), lambda: self._handle(LinkChanged(up=True)))
+
+
+def _event(offload_id: int, answer: AnsweredOffload, timeline: OffloadTimeline) -> ResultArrived | OffloadRefused:
+    if answer.refusal:
+        return OffloadRefused(offload_id, answer.refusal)
+    return ResultArrived(offload_id, answer.detections, timeline.outcome)
 
 
 def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:

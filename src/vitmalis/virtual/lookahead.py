@@ -16,8 +16,8 @@ from vitmalis.tracker.optical_flow import GrayImage
 from vitmalis.types import Detections, Frame, RgbImage
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import Connection
-from vitmalis.virtual.offload_timeline import travel
-from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.offload_timeline import simulate_offload
+from vitmalis.virtual.server import AnsweredOffload, VirtualServer
 
 HORIZON = 2.0
 """Frames are judged until so many times the slowest candidate's latency: each result is shown for about as long as it
@@ -71,10 +71,9 @@ class VirtualForesight:
         self._forget_before(state.frame_index)
         starts = [StartOffload(self._offloads, frame, decision) for decision in decisions]
         self._offloads += 1
-        answers = [self._server.answer(frame, decision) for decision in decisions]
+        answers = [self._server.answer(start.offload_id, frame, start.decision) for start in starts]
         received_s = [
-            self._received_s(start, answer.payload_bytes, state.time_s)
-            for start, answer in zip(starts, answers, strict=True)
+            self._received_s(start, answer, state.time_s) for start, answer in zip(starts, answers, strict=True)
         ]
         end_s = state.time_s + HORIZON * (max(received_s) - state.time_s)
         last = min(int(end_s / state.frame_interval_s), self._session.video.frames - 1)
@@ -90,13 +89,12 @@ class VirtualForesight:
             foreseen.append(Foreseen(counts.f1, arrival_s))
         return foreseen
 
-    def _received_s(self, start: StartOffload, payload_bytes: int, now_s: float) -> float:
-        return travel(
+    def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:
+        return simulate_offload(
             start,
-            payload_bytes,
+            answer,
             now_s=now_s,
             server_free_s=self._server_free_s(),
-            geometry=self._session.geometry,
             connection=copy.deepcopy(self._connection),
             durations=self._durations,
         ).received_s

@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitmalis.client.events import StartOffload
-from vitmalis.client.header import offload_header
 from vitmalis.offload import OffloadOutcome
-from vitmalis.regions import ModelGeometry
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import Connection, upload
+from vitmalis.virtual.server import AnsweredOffload
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
-    """When what happens, seconds of the run.
+class OffloadTimeline:
+    """When each step of an offload happens, seconds of the run.
 
     Attributes:
-        decision_s: how long deciding took.
-        encode_start_s: the decision is made, encoding begins.
-        arrived_s: the payload is at the server.
-        server_free_s: the server has sent the result and is free for another offload.
-        received_s: the result is there.
-        outcome: what the device learns of it.
+        decision_s: duration of the decision, which ends when encoding starts.
+        encode_start_s: encoding starts.
+        arrived_s: the payload is complete at the server.
+        server_free_s: the server has nothing left to do.
+        received_s: the client has the result, or the refusal.
+        outcome: what the policy learns of a result.
     """
 
     decision_s: float
@@ -33,24 +32,24 @@ class Journey:
     outcome: OffloadOutcome
 
 
-def travel(
+def simulate_offload(
     start: StartOffload,
-    payload_bytes: int,
+    answer: AnsweredOffload,
     *,
     now_s: float,
     server_free_s: float,
-    geometry: ModelGeometry,
     connection: Connection,
     durations: Durations,
-) -> Journey:
-    """Follow an offload that is decided on at `now_s`; the connection carries its bytes from then on.
+) -> OffloadTimeline:
+    """Compute when each step of an offload happens; the connection has then carried its bytes.
+
+    A refusal is sent as soon as the payload is there; a result after the server's other work, decoding and inference.
 
     Args:
         start: frame and decision.
-        payload_bytes: size of its JPEG.
-        now_s: when it is decided on.
-        server_free_s: when the server has done all before it.
-        geometry: of the server's model.
+        answer: what is sent, and what the server makes of it.
+        now_s: when the policy is asked.
+        server_free_s: when the server has nothing else left to do.
         connection: to the server.
         durations: of every stage.
     """
@@ -58,17 +57,18 @@ def travel(
     decision_s = sum(durations.decision_s(decision))
     encode_start_s = now_s + decision_s
     encode_s = durations.encode_s(number, decision)
-    header = offload_header(number, start.frame, decision, geometry)
-    sent = upload(connection, encode_start_s + encode_s, header, payload_bytes)
-    served_s = max(sent.arrived_s, server_free_s)
-    decode_s, inference_s = durations.decode_s(number, decision), durations.inference_s(number, decision)
+    sent = upload(connection, encode_start_s + encode_s, answer.header, answer.payload_bytes)
+    served_s, decode_s, inference_s = sent.arrived_s, 0.0, 0.0
+    if not answer.refusal:
+        served_s = max(sent.arrived_s, server_free_s)
+        decode_s, inference_s = durations.decode_s(number, decision), durations.inference_s(number, decision)
     done_s = served_s + decode_s + inference_s
     received_s = connection.download(done_s)
     network_s = received_s - done_s + sent.arrived_s - encode_start_s - encode_s
     outcome = OffloadOutcome(
         frame_index=start.frame.index,
         decision=decision,
-        payload_bytes=payload_bytes,
+        payload_bytes=answer.payload_bytes,
         encode_s=encode_s,
         decode_s=decode_s,
         inference_s=inference_s,
@@ -77,4 +77,5 @@ def travel(
         e2e_latency_s=received_s - encode_start_s,
         queue_s=served_s - sent.arrived_s,
     )
-    return Journey(decision_s, encode_start_s, sent.arrived_s, done_s, received_s, outcome)
+    free_s = server_free_s if answer.refusal else done_s
+    return OffloadTimeline(decision_s, encode_start_s, sent.arrived_s, free_s, received_s, outcome)

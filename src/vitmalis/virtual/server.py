@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.codec.offload import encode_offload
 from vitmalis.fingerprint import code_fingerprint
+from vitmalis.network.wire import messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
+from vitmalis.server.admission import MAX_PIXELS, objection
 from vitmalis.server.decoding import DetectorLike, decode_offload, infer
-from vitmalis.types import BoolMask, Frame
+from vitmalis.types import BoolMask, Detections, Frame
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
-MAX_PIXELS = 9_000_000
-"""As the real server's."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredOffload:
+    """An offload as it is sent, with its answer.
+
+    Attributes:
+        header: the message before the JPEG.
+        payload_bytes: size of the JPEG.
+        detections: boxes in pixels of the captured frame.
+        refusal: why the server does not serve it; empty if it does.
+    """
+
+    header: messages.Offload
+    payload_bytes: int
+    detections: Detections
+    refusal: str = ""
 
 
 class VirtualServer:
@@ -41,26 +59,26 @@ class VirtualServer:
         """Of the model."""
         return self._detector.geometry
 
-    def answer(self, frame: Frame, decision: OffloadDecision) -> CachedAnswer:
-        """Size of the compressed frame and the boxes found in it, in pixels of the captured frame.
+    def answer(self, offload_id: int, frame: Frame, decision: OffloadDecision) -> AnsweredOffload:
+        """Encode a frame as decided, and detect in what is left of it unless the server would refuse that.
 
         Raises:
-            ValueError: the decision does not fit the frame.
+            UserError: a mask does not fit the frame.
+            ValueError: the decision downsamples both the frame and regions of it.
         """
+        header = offload_header(offload_id, frame, decision, self.geometry)
         key = self._key(frame, decision)
         known = self._cache.get(key) if self._cache else None
         if known is None:
-            known = self._infer(frame, decision)
+            height, width = frame.image.shape[:2]
+            jpeg = encode_offload(frame.image, decision, self.geometry.grid(width, height)).jpeg
+            if refusal := objection(header, jpeg, self.geometry, MAX_PIXELS):
+                return AnsweredOffload(header, len(jpeg), Detections.empty(), refusal)
+            (found,) = infer(self._detector, [decode_offload(self.geometry, header, jpeg, MAX_PIXELS)])
+            known = CachedAnswer(len(jpeg), in_captured_pixels(found, header, frame.image))
             if self._cache:
                 self._cache.put(key, known)
-        return known
-
-    def _infer(self, frame: Frame, decision: OffloadDecision) -> CachedAnswer:
-        height, width = frame.image.shape[:2]
-        encoded = encode_offload(frame.image, decision, self.geometry.grid(width, height))
-        header = offload_header(0, frame, decision, self.geometry)
-        (found,) = infer(self._detector, [decode_offload(self.geometry, header, encoded.jpeg, MAX_PIXELS)])
-        return CachedAnswer(len(encoded.jpeg), in_captured_pixels(found, header, frame.image))
+        return AnsweredOffload(header, known.payload_bytes, known.detections)
 
     def _key(self, frame: Frame, decision: OffloadDecision) -> AnswerKey:
         """Everything that the answer depends on; tau_d is no part of it, the mask says what it led to."""
