@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vitmalis.client.clock import Clock, Inbox, WallClock
 from vitmalis.client.events import (
     Action,
     AnalyseMotion,
@@ -110,6 +111,7 @@ class RealtimeClient:
         session: what to play and whom to ask.
         progress: told after every rendered frame.
         on_connected: told once the server has answered, before the camera starts.
+        clock: what time is read from and waited for.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.
@@ -120,10 +122,12 @@ class RealtimeClient:
         session: ClientSession,
         progress: Progress = lambda *_: None,
         on_connected: Callable[[], None] = lambda: None,
+        clock: Clock = WallClock(),  # noqa: B008,
     ) -> None:
         self._session = session
         self._progress = progress
         self._on_connected = on_connected
+        self._clock = clock
         self._interval_s = 1.0 / session.video.fps
         self._policy = TimedPolicy(build_policy(session.policy_kind or session.policy, **session.policy_options))
         self._machine = ClientMachine(
@@ -135,14 +139,21 @@ class RealtimeClient:
             session.history_frames,
         )
         self.recorder = Recorder(self._interval_s, session.geometry)
-        self._inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue()
         post = self._inbox.put
         keys = read_client_keys(Path(session.keys)) if session.keys else None
         self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post, keys)
         self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), post)
         self._motion_worker = MotionWorker(session.geometry, session.motion, post)
         video = session.video
-        self._camera = Camera(open_video(video), video.fps, session.buffer_frames, live=video.live)
+        self._camera = Camera(
+            open_video(video),
+            video.fps,
+            session.buffer_frames,
+            live=video.live,
+            clock=self._clock.now_s,
+            sleep=self._clock.sleep,
+        )
         tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
@@ -164,15 +175,11 @@ class RealtimeClient:
                 self._camera.stop()
 
     def _now_s(self) -> float:
-        return time.monotonic() - self._start_s
+        return self._clock.now_s() - self._start_s
 
     def _wait_for_server(self) -> None:
-        deadline_s = time.monotonic() + self._session.connect_timeout_s
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            try:
-                report = self._inbox.get(timeout=left_s)
-            except queue.Empty:
-                break
+        deadline_s = self._clock.now_s() + self._session.connect_timeout_s
+        while (report := self._clock.next_report(self._inbox, deadline_s)) is not None:
             if isinstance(report, WorkerFailed):
                 raise report.error
             if isinstance(report, LinkChanged) and report.up:
@@ -184,12 +191,9 @@ class RealtimeClient:
         )
 
     def _serve_until(self, deadline_s: float) -> None:
-        """Handle what comes in until `deadline_s` on the monotonic clock."""
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            try:
-                self._on_report(self._inbox.get(timeout=left_s))
-            except queue.Empty:
-                return
+        """Handle what comes in until `deadline_s` on the clock."""
+        while (report := self._clock.next_report(self._inbox, deadline_s)) is not None:
+            self._on_report(report)
 
     def _on_report(self, report: Report) -> None:
         match report:
@@ -236,11 +240,10 @@ class RealtimeClient:
     def _drain(self) -> None:
         """Let the offload under way at the last frame end; nothing new starts."""
         self._machine.stop_offloading()
-        deadline_s = time.monotonic() + self._session.drain_s
-        while self._machine.outstanding is not None and (left_s := deadline_s - time.monotonic()) > 0:
-            try:
-                self._on_report(self._inbox.get(timeout=left_s))
-            except queue.Empty:
+        deadline_s = self._clock.now_s() + self._session.drain_s
+        while self._machine.outstanding is not None:
+            if (report := self._clock.next_report(self._inbox, deadline_s)) is None:
                 break
+            self._on_report(report)
         for action in self._machine.finish("the run ended first"):
             self._carry_out(action)
