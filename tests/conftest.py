@@ -21,7 +21,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def vitmalis_options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Arguments of `build_policy("vitmalis", ...)`: made-up estimators and tables, so that no measured ones matter."""
+    """Arguments of `build_policy("vitmalis", ...)`: synthetic estimators and tables instead of measured ones."""
     folder = tmp_path_factory.mktemp("estimation")
     write_estimators(folder)
     return {"estimators": str(folder), "latency_tables": str(write_tables(folder / "tables.json"))}

@@ -1,4 +1,4 @@
-"""A small world for policies: made-up estimators and tables in which quality and resolution cost what one expects."""
+"""Synthetic estimators and latency tables for policies: quality and resolution cost what one expects."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 from vitmalis.estimation import (
     ACCURACY_FEATURES,
     SIZE_FEATURES,
-    EncodeTable,
-    InferenceFit,
-    LatencyTables,
     LinearEstimator,
     MlpEstimator,
     OfflineMeanEstimator,
@@ -19,6 +16,7 @@ from vitmalis.estimation import (
     save_estimator,
     save_latency_tables,
 )
+from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
 MODEL = {"model": "vitdet_tiny", "model_id": "vitdet_tiny-test"}
 SIZE = {"downsampled_regions": -2e3, "downsampled_motion": -2e4, "frame_motion": 1e4, "quality": 1.5e3}
@@ -26,7 +24,7 @@ ACCURACY = {"quality": 0.003, "restoration_point": -0.01, "downsampled_regions":
 
 
 def write_estimators(folder: Path) -> None:
-    """Linear ones of a made-up law, an MLP that is linear, means of the law's values in the configuration space."""
+    """Write estimators of a linear law: a linear one, an MLP that is linear, means over the configuration space."""
     space = configuration_space()
     for target, features, law, intercept, keys in (
         ("payload_bytes", SIZE_FEATURES, SIZE, -60_000.0, ("tau_d", "quality")),
@@ -48,9 +46,9 @@ def write_estimators(folder: Path) -> None:
         columns = {"tau_d": space.tau_d, "quality": space.quality, "restoration_point": space.restoration_point}
         rows = np.unique(np.stack([columns[key] for key in keys], axis=1), axis=0)
         steps = dict(zip(keys, rows.T, strict=True))
-        law_there = law | {"tau_d": law["downsampled_regions"] * 6.0}
-        # Six regions of each type, say.
-        means = intercept + sum(law_there.get(key, 0.0) * steps[key] for key in keys)
+        law_of_keys = law | {"tau_d": law["downsampled_regions"] * 6.0}
+        # Six regions of each type.
+        means = intercept + sum(law_of_keys.get(key, 0.0) * steps[key] for key in keys)
         mean = OfflineMeanEstimator(keys=keys, configurations=rows, means=np.asarray(means, float), **common)
         prefix = "size" if target == "payload_bytes" else "accuracy"
         for estimator in (linear, mlp, mean):
@@ -58,23 +56,6 @@ def write_estimators(folder: Path) -> None:
 
 
 def write_tables(path: Path) -> Path:
-    """Encoding 10 ms, decoding 5 ms, inference 400 ms less 8 ms a downsampled region (less the earlier restored)."""
-    tables = LatencyTables(
-        device="test",
-        server="test",
-        width_px=960,
-        height_px=540,
-        regions=24,
-        encode=EncodeTable(downsampled_regions=(0, 24), qualities=(70, 100), encode_s=((0.01, 0.01), (0.008, 0.008))),
-        decode_s=0.005,
-        inference=tuple(
-            InferenceFit(
-                restoration_point=point, intercept_s=0.4, slope_s=-0.002 * point, r2=1.0, residual_s=0.0,
-                largest_residual_s=0.0, samples=8,
-            )
-            for point in range(5)
-        ),
-        **MODEL,
-    )  # fmt: skip
-    save_latency_tables(tables, path)
+    """Write synthetic latency tables of the estimators' model."""
+    save_latency_tables(synthetic_tables(**MODEL), path)
     return path

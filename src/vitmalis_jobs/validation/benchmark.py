@@ -1,8 +1,8 @@
-"""What the client's parts and the codec cost on one core, against the project's bars: `python -m validation.benchmark`.
+"""Times of the client's stages and the codec on one core against their bars: `python -m validation.benchmark`.
 
-Medians on rendered street scenes (`vitmalis.video.standin`), so that it runs anywhere. A ratio is the median over
-pairs that are measured one after the other, in turns either first. One JSON object goes to standard output and to
-`runs/profiling`; `missed` names the bars that were not reached.
+Medians on rendered street scenes (`vitmalis.video.standin`), so that it runs anywhere. A ratio is the median over pairs
+that are measured one directly after the other and take turns in being first. One JSON object goes to standard output
+and to `runs/profiling`; `missed` names the bars that were not reached.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,30 +27,35 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import EncodedFrame, encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.errors import UserError
+from vitmalis.estimation import load_pair, save_latency_tables
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState
+from vitmalis.policy.vitmalis import ViTMAlis
 from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis.video.standin import PROFILES, StreetScene
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.validation.synthetic_tables import policy_on
+from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
 BARS = {"decision_ms": 1.0, "motion_ms": 4.0, "tracker_ms": 4.0, "encode_ratio": 0.9, "decode_ratio": 0.85}
-"""At most so much; each belongs to 960x540 frames."""
+"""Upper limits, for frames of 960x540 pixels."""
 
 WALK = "walkB"
-"""The scene whose consecutive frames are analysed and tracked: it has the most objects."""
+"""Scene whose consecutive frames are analysed and tracked: the one with the most objects."""
 
+MODEL = "vitdet_tiny"
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
-"""Of `vitdet_tiny`; asking the model itself would take torch, which no client has."""
+"""Geometry of `vitdet_tiny`, without the model, as a client has no torch."""
 
 OBJECTS = 10
 CONFIGURATIONS = 77
 QUALITY = 95
 SIZES = {"": (960, 540), "_1080p": (1920, 1080)}
-"""Suffix of the keys, and (width, height) of the frames that are encoded."""
+"""Sizes of the frames that are encoded, by the suffix of their keys: (width, height), pixels."""
 _SEED = 7
 
 T = TypeVar("T")
@@ -59,7 +63,7 @@ T = TypeVar("T")
 
 @contextmanager
 def one_core() -> Iterator[bool]:
-    """Keep this process on one core and OpenCV on one thread meanwhile; tell whether the system can pin."""
+    """Keep this process on one core and OpenCV on one thread inside the block; yields whether the system can pin."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     process = psutil.Process()
@@ -74,50 +78,43 @@ def one_core() -> Iterator[bool]:
         cv2.setNumThreads(threads)
 
 
-def timed(function: Callable[..., T], *arguments: Any) -> tuple[T, float]:
-    """What one call returns, and how many ms it took."""
-    start_s = time.perf_counter()
-    returned = function(*arguments)
-    return returned, 1e3 * (time.perf_counter() - start_s)
-
-
 def motion_pass(grid: RegionGrid, images: Sequence[RgbImage], repeats: int) -> tuple[float, list[Motion]]:
-    """Analyse the frames forwards and backwards, `repeats` in all: median ms, and the findings."""
+    """Analyse `repeats` frames, forwards and backwards; returns the median in ms, and what moved in each."""
     analyzer = MotionAnalyzer(grid)
     there_and_back = itertools.cycle([*images, *images[-2:0:-1]])
     analyzer.analyse(next(there_and_back))
     passes = [timed(analyzer.analyse, image) for image in itertools.islice(there_and_back, repeats)]
-    return statistics.median(took_ms for _, took_ms in passes), [motion for motion, _ in passes]
+    return 1e3 * statistics.median(elapsed_s for _, elapsed_s in passes), [motion for motion, _ in passes]
 
 
 def tracker_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeats: int) -> float:
-    """Follow the boxes of a frame into the next, reduction of the picture included: median ms."""
-    tracker, durations_ms = OpticalFlowTracker(), []
+    """Track the boxes of a frame into the next one; returns the median in ms, with the reduction of the image."""
+    tracker, durations_s = OpticalFlowTracker(), []
     for index in itertools.islice(itertools.cycle(range(len(images) - 1)), repeats + 1):
         tracker.restart(tracker.prepare(images[index]), boxes[index])
-        prepared, reduction_ms = timed(tracker.prepare, images[index + 1])
-        _, step_ms = timed(tracker.step, prepared)
-        durations_ms.append(reduction_ms + step_ms)
-    return statistics.median(durations_ms[1:])
+        prepared, reduction_s = timed(tracker.prepare, images[index + 1])
+        _, step_s = timed(tracker.step, prepared)
+        durations_s.append(reduction_s + step_s)
+    return 1e3 * statistics.median(durations_s[1:])
 
 
 def decision_pass(states: Sequence[ClientState], repeats: int) -> dict[str, Any]:
-    """Let the full policy decide: medians of the whole and of its two parts in ms, over the same frames.
+    """Let the full policy decide on the same frames; returns medians of the decision and of its two parts, ms.
 
     Raises:
-        UserError: in no frame is every configuration one of its own, as none has regions to downsample.
+        UserError: in no frame do all configurations differ, as none has regions to downsample.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        policy = policy_on(Path(folder))
+        policy = full_policy(Path(folder))
         for state in itertools.islice(itertools.cycle(states), repeats + 1):
-            decision, took_ms = timed(policy.decide, state)
+            decision, elapsed_s = timed(policy.decide, state)
             why = decision.explanation
             if why is not None and len(why.tau_d) == CONFIGURATIONS:
-                rows.append((took_ms, 1e3 * why.estimation_s, 1e3 * why.optimization_s))
+                rows.append((elapsed_s, why.estimation_s, why.optimization_s))
     if len(rows) < 2:
         raise UserError(f"benchmark: in no frame of '{WALK}' are all {CONFIGURATIONS} configurations different")
-    decision_ms, estimation_ms, optimization_ms = np.median(rows[1:], axis=0).tolist()
+    decision_ms, estimation_ms, optimization_ms = (1e3 * np.median(rows[1:], axis=0)).tolist()
     return {
         "decision_ms": decision_ms,
         "estimation_ms": estimation_ms,
@@ -126,8 +123,15 @@ def decision_pass(states: Sequence[ClientState], repeats: int) -> dict[str, Any]
     }
 
 
+def full_policy(folder: Path) -> ViTMAlis:
+    """The full policy with the packaged estimators on synthetic latency tables, which are written to `folder`."""
+    path = folder / "tables.json"
+    save_latency_tables(synthetic_tables(MODEL, load_pair(MODEL).size.model_id), path)
+    return ViTMAlis(latency_tables=str(path), model=MODEL)
+
+
 def half_masks(grid: RegionGrid, count: int) -> list[BoolMask]:
-    """Different masks with half of the regions downsampled, anywhere in the frame."""
+    """Random masks with half of the regions downsampled."""
     rng = np.random.default_rng(_SEED)
     regions = grid.shape[0] * grid.shape[1]
     plain = np.arange(regions) < regions // 2
@@ -135,36 +139,36 @@ def half_masks(grid: RegionGrid, count: int) -> list[BoolMask]:
 
 
 def codec_pass(grid: RegionGrid, images: Sequence[RgbImage], repeats: int) -> dict[str, float]:
-    """Half of the regions downsampled against the full frame: medians in ms, and medians of the pairs' ratios.
+    """Compare frames with half of their regions downsampled with full ones: medians in ms, and of the pairs' ratios.
 
-    Every pair has a mask of its own, so that laying it out is part of what encoding costs. Decoding happens in the
-    same process here and finds the layout made; a server lays out once more.
+    Every pair has its own mask, so that computing its layout is part of what encoding costs. Decoding finds the layout
+    computed, as it happens in the same process here; a server computes it again.
     """
     full = OffloadDecision(Configuration(0, QUALITY, 0))
     encoding, decoding = [], []
     for turn, mask in enumerate(half_masks(grid, repeats + 1)):
         image, half = images[turn % len(images)], OffloadDecision(Configuration(1, QUALITY, 1), mask)
-        sent, took_ms = _both(encode_offload, (image, full, grid), (image, half, grid), turn)
-        encoding.append(took_ms)
-        _, took_ms = _both(decoded, (sent[0], grid), (sent[1], grid), turn)
-        decoding.append(took_ms)
+        sent, pair_ms = _both(encode_offload, (image, full, grid), (image, half, grid), turn)
+        encoding.append(pair_ms)
+        _, pair_ms = _both(decoded, (sent[0], grid), (sent[1], grid), turn)
+        decoding.append(pair_ms)
     return {**_paired("encode", encoding[1:]), **_paired("decode", decoding[1:])}
 
 
 def decoded(frame: EncodedFrame, grid: RegionGrid) -> NDArray[np.uint8]:
-    """Picture of a plain frame, patches of a packed one, as a server makes them."""
-    picture = decode_jpeg(frame.jpeg, 2 * grid.padded_width_px * grid.padded_height_px)
-    return picture if frame.downsample_mask is None else unpack(picture, grid, frame.downsample_mask)
+    """Decode as a server does: a full frame to an image, a packed one to patches."""
+    image = decode_jpeg(frame.jpeg, 2 * grid.padded_width_px * grid.padded_height_px)
+    return image if frame.downsample_mask is None else unpack(image, grid, frame.downsample_mask)
 
 
 def _both(
     function: Callable[..., T], full: tuple[Any, ...], half: tuple[Any, ...], turn: int
 ) -> tuple[tuple[T, T], tuple[float, float]]:
-    """Results and durations in ms of two calls; the first comes first in even turns."""
+    """Results and durations, ms, of two calls; the full frame comes first in even turns."""
     order = (full, half) if turn % 2 == 0 else (half, full)
     pairs = [timed(function, *arguments) for arguments in order]
-    (of_full, full_ms), (of_half, half_ms) = pairs if turn % 2 == 0 else reversed(pairs)
-    return (of_full, of_half), (full_ms, half_ms)
+    (of_full, full_s), (of_half, half_s) = pairs if turn % 2 == 0 else reversed(pairs)
+    return (of_full, of_half), (1e3 * full_s, 1e3 * half_s)
 
 
 def _paired(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -176,32 +180,33 @@ def _paired(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, float]
 
 
 def largest(boxes: Detections, count: int) -> Detections:
-    """The `count` largest boxes, some twice where there are fewer."""
+    """Select the `count` largest boxes, repeating them where there are fewer."""
     sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
     return boxes.select(np.resize(np.argsort(-sides.prod(axis=1)), count))
 
 
-def measure(repeats: int, frames: int, scenes: int) -> dict[str, Any]:
-    """Render `frames` consecutive frames to analyse and track and one of each of `scenes` to encode, then measure."""
-    terminal = Terminal.on_stderr()
+def client_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeats: int) -> dict[str, Any]:
+    """Measure motion analysis, decisions and tracking on consecutive frames with their boxes."""
+    grid = GEOMETRY.grid(960, 540)
+    motion_ms, motions = motion_pass(grid, images, repeats)
+    states = [
+        ClientState(0, grid, 1 / 30, 0.0, tracked=boxes[i % len(boxes)], motion=motion, results=1)
+        for i, motion in enumerate(motions)
+    ]
+    tracker_ms = tracker_pass(images, boxes, repeats)
+    return {**decision_pass(states, repeats), "motion_ms": motion_ms, "tracker_ms": tracker_ms}
+
+
+def measure(repeats: int, frames: int, scenes: int, terminal: Terminal) -> dict[str, Any]:
+    """Render consecutive frames to analyse and track, and a frame of each scene to encode, then measure."""
     scene, images, boxes = StreetScene(WALK, _SEED, 960, 540), [], []
     for index in range(frames):
         image, found = scene.render(index)
         images.append(image)
         boxes.append(largest(found, OBJECTS))
         terminal.step(index + 1, frames, f"rendering {WALK}")
-    grid = GEOMETRY.grid(960, 540)
     with one_core() as pinned:
-        motion_ms, motions = motion_pass(grid, images, repeats)
-        states = [
-            ClientState(0, grid, 1 / 30, 0.0, tracked=boxes[i % frames], motion=motion, results=1)
-            for i, motion in enumerate(motions)
-        ]
-        result = {
-            **decision_pass(states, repeats),
-            "motion_ms": motion_ms,
-            "tracker_ms": tracker_pass(images, boxes, repeats),
-        }
+        result = client_pass(images, boxes, repeats)
         for suffix, (width, height) in SIZES.items():
             stills = []
             for index, profile in enumerate(PROFILES[:scenes]):
@@ -218,23 +223,32 @@ def _host() -> dict[str, Any]:
     return {"opencv": cv2.__version__, "numpy": np.__version__, "load_average": round(os.getloadavg()[0], 2)}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure as the command line says, print and store the result."""
-    parser = argparse.ArgumentParser(prog="python -m validation.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=60, help="the median of so many is told")
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of this job."""
+    parser = argparse.ArgumentParser(prog="python -m validation.benchmark", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=60, help="calls of which the median is reported")
     parser.add_argument("--frames", type=int, default=12, help="consecutive frames to analyse and track")
-    parser.add_argument("--scenes", type=int, default=len(PROFILES), help="different ones to encode frames of")
+    parser.add_argument("--scenes", type=int, default=len(PROFILES), help="scenes to encode frames of")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/benchmark.json"))
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
+    options = parse(arguments)
+    return run_job(lambda: check(options))
+
+
+def check(options: argparse.Namespace) -> bool:
+    """Measure, print and store the result; false if a bar was missed."""
     for name, least in (("repeats", 2), ("frames", 3), ("scenes", 1)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, not {getattr(options, name)}")
     scenes = min(options.scenes, len(PROFILES))
-    emit(measure(options.repeats, options.frames, scenes), options.output)
+    result = measure(options.repeats, options.frames, scenes, Terminal.on_stderr())
+    emit(result, options.output)
+    return not result["missed"]
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())
