@@ -18,7 +18,7 @@ def images(count: int) -> Iterator[RgbImage]:
 
 
 class FakeClock:
-    """Time that only passes when somebody sleeps."""
+    """A clock that advances only in `sleep`."""
 
     def __init__(self) -> None:
         self.now_s = 100.0

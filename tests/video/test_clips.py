@@ -1,4 +1,4 @@
-"""Names become playable clips: fetched, split, shortened, rendered once; mistakes are told in one line."""
+"""Resolving clips by name: downloaded, split, shortened, rendered once; mistakes are one line."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
 from vitmalis.video import market1906
 from vitmalis.video.clips import probe, resolve_clip
-from vitmalis.video.encode import write_clip
+from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.manifest import ClipEntry, manifest
 from vitmalis.video.spec import open_video
 from vitmalis.video.standin import PROFILES
 from vitmalis.video.standin import clip as standin_clip
 
 
-def noisy(frames: int, width: int = 64, height: int = 36) -> list[RgbImage]:
-    """Pictures that differ, flat enough to survive compression: frame i has the brightness 8 * i."""
+def uniform_images(frames: int, width: int = 64, height: int = 36) -> list[RgbImage]:
+    """Uniform images, which survive compression: frame i has the brightness 8 * i."""
     return [np.full((height, width, 3), 8 * i, np.uint8) for i in range(frames)]
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
+def video(tmp_path: Path) -> Path:
     path = tmp_path / "own.mp4"
-    write_clip(path, noisy(25), 10.0, (64, 36))
+    write_clip(path, uniform_images(25), 10.0, (64, 36))
     return path
 
 
-def test_written_clips_read_back(film: Path, tmp_path: Path) -> None:
-    assert probe(film) == (10.0, 25, (64, 36))
-    spec = resolve_clip("file", path=str(film), seconds=2.5, cache_dir=tmp_path, max_width=64, max_height=36)
+def test_written_clips_read_back(video: Path, tmp_path: Path) -> None:
+    assert probe(video) == (10.0, 25, (64, 36))
+    spec = resolve_clip("file", path=str(video), seconds=2.5, cache_dir=tmp_path, max_width=64, max_height=36)
     for i, image in enumerate(open_video(spec)):
         assert abs(float(image.mean()) - 8 * i) < 2
 
 
-def test_a_file_is_cut_and_enlarged_to_the_limits(film: Path, tmp_path: Path) -> None:
-    spec = resolve_clip("file", path=str(film), seconds=1.0, start_s=0.5, cache_dir=tmp_path)
+def test_a_file_is_cut_and_enlarged_to_the_limits(video: Path, tmp_path: Path) -> None:
+    spec = resolve_clip("file", path=str(video), seconds=1.0, start_s=0.5, cache_dir=tmp_path)
     assert (spec.name, spec.fps, spec.start_frame, spec.frames) == ("own", 10.0, 5, 10)
     assert (spec.width, spec.height) == (960, 540)
     assert spec.note == spec.stand_in == ""
@@ -50,12 +50,12 @@ def test_a_file_is_cut_and_enlarged_to_the_limits(film: Path, tmp_path: Path) ->
     assert abs(float(images[0].mean()) - 40) < 2
 
 
-def test_a_clip_that_ends_early_is_played_to_its_end_and_says_so(film: Path, tmp_path: Path) -> None:
-    spec = resolve_clip("file", path=str(film), seconds=300, start_s=1.0, cache_dir=tmp_path)
+def test_a_clip_that_ends_early_is_played_to_its_end_and_says_so(video: Path, tmp_path: Path) -> None:
+    spec = resolve_clip("file", path=str(video), seconds=300, start_s=1.0, cache_dir=tmp_path)
     assert spec.frames == 15
     assert spec.note == "the clip ends after 1.5 of 300 s"
     with pytest.raises(UserError, match=r"has 2\.5 s in its eval part, none from eval\.start_s=3"):
-        resolve_clip("file", path=str(film), seconds=1, start_s=3, cache_dir=tmp_path)
+        resolve_clip("file", path=str(video), seconds=1, start_s=3, cache_dir=tmp_path)
 
 
 def test_a_camera_takes_an_index_or_a_pipeline(tmp_path: Path) -> None:
@@ -112,18 +112,18 @@ def test_manifest_agrees_with_the_real_clips(shared: Path, tmp_path: Path) -> No
             assert parts[1].start_frame + parts[1].frames == entry.frames
 
 
-def test_the_paper_s_own_videos_come_before_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_papers_videos_are_preferred_to_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_clip(Path("data/videos/walkR/eval.mp4"), noisy(20), 30.0, (64, 36))
+    write_clip(Path("data/videos/walkR/eval.mp4"), uniform_images(20), 30.0, (64, 36))
     spec = resolve_clip("walkR", seconds=0.5, cache_dir=tmp_path)
     assert Path(spec.path) == Path("data/videos/walkR/eval.mp4")
     assert spec.stand_in == ""
 
 
-def test_the_users_data_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_data_are_found_in_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMALIS_DATA", str(tmp_path / "mine"))
     for folder in ("mine/videos", "other"):
-        write_clip(tmp_path / folder / "walkR" / "eval.mp4", noisy(20), 30.0, (64, 36))
+        write_clip(tmp_path / folder / "walkR" / "eval.mp4", uniform_images(20), 30.0, (64, 36))
     assert resolve_clip("walkR", cache_dir=tmp_path).path == str(tmp_path / "mine/videos/walkR/eval.mp4")
     other = resolve_clip("walkR", folder=str(tmp_path / "other"), cache_dir=tmp_path)
     assert other.path == str(tmp_path / "other/walkR/eval.mp4")
@@ -134,9 +134,9 @@ def test_the_users_data_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_stand_in_is_rendered_once_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[tuple[str, int, int]] = []
 
-    def render(name: str, seed: int, fps: float, frames: int, progress: market1906.Progress) -> Iterator[RgbImage]:
+    def render(name: str, seed: int, fps: float, frames: int, progress: Progress) -> Iterator[RgbImage]:
         rendered.append((name, seed, frames))
-        yield from noisy(frames, *standin_clip.SIZE)
+        yield from uniform_images(frames, *standin_clip.SIZE)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(standin_clip, "_render", render)
@@ -150,7 +150,7 @@ def test_a_stand_in_is_rendered_once_and_says_what_it_is(tmp_path: Path, monkeyp
     assert rendered[0][1] != rendered[1][1]
 
 
-def test_repeated_frames_and_bars_go(tmp_path: Path) -> None:
+def test_repeated_frames_and_bars_are_removed(tmp_path: Path) -> None:
     levels = [0, 0, 40, 40, 40, 80, 120, 120]
     images = []
     for level in levels:
@@ -165,7 +165,7 @@ def test_repeated_frames_and_bars_go(tmp_path: Path) -> None:
     assert abs(float(kept[1][2].mean()) - 40) < 2
 
 
-def test_the_film_that_cannot_be_fetched_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_of_market1906_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found\n")
 
@@ -175,7 +175,7 @@ def test_the_film_that_cannot_be_fetched_is_one_clear_line(tmp_path: Path, monke
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_film_is_refused(tmp_path: Path) -> None:
+def test_market1906_with_another_checksum_is_refused(tmp_path: Path) -> None:
     entry = ClipEntry("package", "t", "s", "l", 16.0, file="sample.mp4", sha256="0" * 64, profile_frames=1)
     (tmp_path / "sample.mp4").write_bytes(b"not it")
     with pytest.raises(UserError, match="has sha256"):

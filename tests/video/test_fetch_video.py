@@ -1,4 +1,4 @@
-"""Cutting a source into its two clips, and what is said where that cannot be."""
+"""Cutting a source into its two clips, resuming, and error messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FPS, FRAMES, SIZE = 25, 100, (64, 48)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four seconds at 25 FPS, each frame as bright as its number times two."""
+    """Four seconds at 25 FPS; the brightness of frame i is 2 * i + 20."""
     path = tmp_path_factory.mktemp("source") / "video.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"crf": "1", "g": "10"})
@@ -46,7 +46,7 @@ def test_each_time_shows_the_frame_that_is_on_screen_then(source: Path, fps: flo
     assert np.abs(np.array(shown) - expected).max() <= 1  # colours come back from H.264 rounded
 
 
-def test_it_reaches_the_very_end_and_no_further(source: Path) -> None:
+def test_the_last_frame_is_reached_and_no_later_one(source: Path) -> None:
     assert numbers(frames_at(source, 3.0, 25.0, 25, SIZE))[-1] == pytest.approx(99, abs=1)
     with pytest.raises(UserError, match=r"ends 1.0 s too early for 2 s from 3 s"):
         list(frames_at(source, 3.0, 25.0, 50, SIZE))
@@ -56,8 +56,8 @@ ARGUMENTS = ["--profile-start-s", "0", "--profile-seconds", "1", "--eval-start-s
 
 
 def test_both_parts_are_cut_once_and_checked(source: Path, tmp_path: Path) -> None:
-    told = ["walkS", "--source", str(source), "--output", str(tmp_path), *ARGUMENTS]
-    assert main(told) == 0
+    arguments = ["walkS", "--source", str(source), "--output", str(tmp_path), *ARGUMENTS]
+    assert main(arguments) == 0
     folder = tmp_path / "walkS"
     facts = json.loads((folder / "manifest.json").read_text())
     assert facts["source"].startswith("youtube.com/")
@@ -69,12 +69,12 @@ def test_both_parts_are_cut_once_and_checked(source: Path, tmp_path: Path) -> No
             assert sum(1 for _ in clip.decode(stream)) == frames
     stamps = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
     (folder / "profile.mp4").write_bytes(b"damaged")
-    assert main(told) == 0  # goes on: only what is not as it was is cut again
+    assert main(arguments) == 0  # only the damaged part is cut again
     assert (folder / "eval.mp4").stat().st_mtime_ns == stamps["eval.mp4"]
     check_sha256(folder / "profile.mp4", facts["parts"]["profile"]["sha256"], "profile")
 
 
-def test_it_is_found_by_the_clips_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_clip_is_found_by_its_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vitmalis.video.clips import resolve_clip
 
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def test_offline_is_one_clear_line(
 
 
 class Loader:
-    """Stands for yt-dlp's: stops half-way the first time, goes on the second."""
+    """A replacement of yt-dlp's class that fails half-way in the first call and finishes in the second."""
 
     stops = True
 
@@ -164,7 +164,7 @@ class StoppedError(Exception):
     pass
 
 
-def test_a_download_goes_on_and_is_kept_when_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_resumed_and_kept_once_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yt_dlp", SimpleNamespace(YoutubeDL=Loader))
     monkeypatch.setitem(sys.modules, "yt_dlp.utils", SimpleNamespace(DownloadError=StoppedError))
     entry = clip_entry("walkS")
@@ -175,5 +175,5 @@ def test_a_download_goes_on_and_is_kept_when_whole(tmp_path: Path, monkeypatch: 
     whole = download_video("walkS", entry, tmp_path)
     assert whole == tmp_path / "walkS.webm"
     assert whole.read_bytes() == b"half"
-    monkeypatch.setitem(sys.modules, "yt_dlp", None)  # and not asked again
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)  # not needed again
     assert download_video("walkS", entry, tmp_path) == whole

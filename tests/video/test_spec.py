@@ -12,9 +12,9 @@ from vitmalis.video.spec import VideoSpec, fit_size, open_video
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames, each of one grey level."""
-    path = tmp_path_factory.mktemp("film") / "grey.mp4"
+    path = tmp_path_factory.mktemp("video") / "grey.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
         stream.width, stream.height = 64, 48
@@ -29,27 +29,27 @@ def spec(path: Path, start_frame: int = 0, frames: int = 12, size: tuple[int, in
     return VideoSpec("grey", str(path), 10.0, start_frame, frames, *size)
 
 
-def test_delivers_the_part_asked_for(film: Path) -> None:
-    levels = [int(image.mean().round()) for image in open_video(spec(film, start_frame=3, frames=5))]
+def test_delivers_the_part_asked_for(video: Path) -> None:
+    levels = [int(image.mean().round()) for image in open_video(spec(video, start_frame=3, frames=5))]
     np.testing.assert_allclose(levels, [60, 80, 100, 120, 140], atol=3)
 
 
-def test_same_bits_at_every_call_and_resized(film: Path) -> None:
-    first, second = (list(open_video(spec(film, size=(96, 72)))) for _ in range(2))
+def test_same_bits_at_every_call_and_resized(video: Path) -> None:
+    first, second = (list(open_video(spec(video, size=(96, 72)))) for _ in range(2))
     assert first[0].shape == (72, 96, 3)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_short_file_says_how_much_there_is(film: Path) -> None:
+def test_short_file_says_how_much_there_is(video: Path) -> None:
     with pytest.raises(UserError, match=r"ends after 2 of 5 frames from frame 10"):
-        list(open_video(spec(film, start_frame=10, frames=5)))
+        list(open_video(spec(video, start_frame=10, frames=5)))
 
 
 def test_missing_file_and_no_video(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no file"):
         list(open_video(spec(tmp_path / "none.mp4")))
     text = tmp_path / "text.mp4"
-    text.write_text("not a film")
+    text.write_text("not a video")
     with pytest.raises(UserError, match="cannot be decoded"):
         list(open_video(spec(text)))
 
@@ -60,8 +60,8 @@ def test_absent_camera_is_one_clear_error() -> None:
         next(open_video(live))
 
 
-def test_spec_travels_as_json(film: Path) -> None:
-    original = spec(film)
+def test_spec_travels_as_json(video: Path) -> None:
+    original = spec(video)
     assert msgspec.json.decode(msgspec.json.encode(original), type=VideoSpec) == original
 
 

@@ -1,4 +1,4 @@
-"""The stand-in street: same picture for the same question, boxes that are where the objects are."""
+"""The rendered street: frames are reproducible, boxes lie around the objects, geometry is checked by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from joblib import Parallel, delayed
 
 from vitmalis.errors import UserError
+from vitmalis.fingerprint import imported_modules
 from vitmalis.types import COCO_CLASSES
-from vitmalis.video.standin import PROFILES, StreetScene
+from vitmalis.video.standin import PROFILES, StreetScene, clip
 from vitmalis.video.standin.clip import render_clip
 from vitmalis.video.standin.view import View, clip_near
 
@@ -20,7 +21,7 @@ SIZE = (480, 270)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_frame_depends_on_nothing_but_its_index(profile: str) -> None:
     one, other = (StreetScene(profile, 3, *SIZE) for _ in range(2))
-    one.render(900)  # another frame before it must leave no trace
+    one.render(900)  # a frame rendered before must not matter
     image, boxes = one.render(40)
     again, same_boxes = other.render(40)
     assert image.shape == (270, 480, 3)
@@ -98,8 +99,15 @@ def test_unknown_profile_lists_the_known() -> None:
 
 
 def test_a_clip_is_rendered_in_a_worker_of_joblibs_launcher(tmp_path: Path) -> None:
-    """Whose children cannot start: a pool there would start one after the other, for ever."""
+    """Child processes of such a worker cannot start, so a pool in it would start new ones for ever."""
     asked = ("walkS", "eval", 30.0, 2)
     here = render_clip(*asked, tmp_path / "here", lambda *_: None)
     (there,) = Parallel(n_jobs=2, timeout=120)([delayed(render_clip)(*asked, tmp_path / "there", print)])
     assert there.read_bytes() == here.read_bytes()
+
+
+def test_the_name_of_a_rendered_clip_depends_on_all_code_of_the_renderer() -> None:
+    used = imported_modules(clip.__name__)
+    names = ("atmosphere", "furniture", "mesh", "people", "profiles", "scene", "textures", "vehicles", "view", "world")
+    assert {f"vitmalis.video.standin.{name}" for name in names} | {"vitmalis.video.encode"} <= set(used)
+    assert clip.renderer_fingerprint() == clip.renderer_fingerprint()

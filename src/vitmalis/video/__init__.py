@@ -1,1 +1,1 @@
-"""Video sources: clips, cameras and stand-ins, delivered at a strict rate."""
+"""Video sources: clips, cameras and rendered stand-ins, delivered at a strict rate."""

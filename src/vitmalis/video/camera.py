@@ -1,4 +1,4 @@
-"""The camera: frames at their strict rate into a bounded buffer that loses the oldest and counts the loss."""
+"""The camera: delivers frames at a strict rate into a bounded buffer, which drops the oldest and counts the losses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DECODE_AHEAD = 8
 
 
 class CameraBuffer:
-    """At most `capacity` frames, oldest first; a new frame pushes the oldest out of a full buffer.
+    """A buffer of at most `capacity` frames; a new frame replaces the oldest one in a full buffer.
 
     Attributes:
-        lost: indices of the frames that were pushed out before anybody took them.
+        lost: indices of the frames that were dropped before they were taken.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -31,7 +31,7 @@ class CameraBuffer:
         self.lost: list[int] = []
 
     def put(self, frame: Frame) -> None:
-        """Add the newest frame."""
+        """Add the newest frame, dropping the oldest one if the buffer is full."""
         with self._changed:
             if len(self._frames) == self._capacity:
                 self.lost.append(self._frames.popleft().index)
@@ -39,36 +39,37 @@ class CameraBuffer:
             self._changed.notify()
 
     def get(self, timeout_s: float) -> Frame | None:
-        """The oldest frame; None when there was none within `timeout_s`, or no more will come."""
+        """Take the oldest frame; None if there is none within `timeout_s` or the buffer is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._closed, timeout_s)
             return self._frames.popleft() if self._frames else None
 
     def close(self) -> None:
-        """No more frames will come; those in the buffer can still be taken."""
+        """Declare that no more frames will come; those in the buffer can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def finished(self) -> bool:
-        """Closed and empty."""
+        """Whether the buffer is closed and empty."""
         with self._changed:
             return self._closed and not self._frames
 
 
 class Camera:
-    """Replays images as a camera would: image i is delivered at exactly start + i / fps, never earlier.
+    """Replays images as a camera would: image i is delivered at start + i / fps, never earlier.
 
-    Decoding runs ahead in a thread of its own, so that a slow picture does not delay the next. A live source is not
-    paced: each of its images takes the index of the time slot it came in, and a second one in a slot is dropped.
+    Decoding runs ahead in its own thread, so that an image that is slow to decode does not delay the next. A live
+    source is not paced: each image gets the index of the time slot in which it arrives; a second one in a slot is
+    dropped.
 
     Args:
-        images: what is captured, RGB uint8 (H, W, 3), in order.
+        images: the captured images, RGB uint8 (H, W, 3), in order.
         fps: frames per second.
         capacity: size of the buffer, frames.
-        live: the images come from a device at its own pace.
-        clock, sleep: seconds of a monotonic clock, and how to wait on it.
+        live: whether the images come from a device at its own rate.
+        clock, sleep: a monotonic clock in seconds, and the function that waits on it.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Camera:
         self.buffer = CameraBuffer(capacity)
 
     def start(self) -> float:
-        """Begin to play once the first images are decoded; return the time of frame 0 on the clock."""
+        """Start to deliver once the first images are decoded; return the time of frame 0 on the clock."""
         decoder, camera = self._threads
         decoder.start()
         self._primed.wait()
@@ -107,10 +108,10 @@ class Camera:
         return self._start_s
 
     def get(self, timeout_s: float) -> Frame | None:
-        """The oldest frame in the buffer, or None.
+        """Take the oldest frame in the buffer, or None as in `CameraBuffer.get`.
 
         Raises:
-            Exception: what ended the source, once the frames before it are taken.
+            Exception: the error that ended the source, once all frames before it are taken.
         """
         frame = self.buffer.get(timeout_s)
         if frame is None and self._error is not None and self.buffer.finished:
@@ -119,13 +120,13 @@ class Camera:
 
     @property
     def finished(self) -> bool:
-        """Whether every frame was delivered and taken."""
+        """Whether all frames have been delivered and taken, without an error."""
         return self.buffer.finished and self._error is None
 
     def stop(self) -> None:
-        """End both threads; safe at any time and more than once."""
+        """Stop both threads; safe at any time and more than once."""
         self._stopping.set()
-        with suppress(queue.Empty):  # free a decoder that waits for room
+        with suppress(queue.Empty):  # make room for a decoder that waits for it
             while True:
                 self._decoded.get_nowait()
         for thread in self._threads:
@@ -136,7 +137,7 @@ class Camera:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # handed to whoever takes the frames
+        except Exception as error:  # raised by `get`
             self._error = error
         if work == self._decode:
             self._primed.set()

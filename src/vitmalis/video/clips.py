@@ -1,4 +1,4 @@
-"""From a clip's name to something a camera can play: fetched, cut or rendered once, and checked."""
+"""Resolving a clip by name to a playable video: downloaded, cut or rendered once, and checked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from filelock import FileLock
 from vitmalis.errors import UserError
 from vitmalis.paths import data_dir
 from vitmalis.video import market1906
+from vitmalis.video.encode import Progress
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
-from vitmalis.video.market1906 import Progress
 from vitmalis.video.spec import CAMERA_PREFIX, VideoSpec, fit_size
 from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
 from vitmalis.video.standin.clip import render_clip
@@ -23,7 +23,7 @@ Part = Literal["profile", "eval"]
 
 @dataclass(frozen=True, slots=True)
 class _Footage:
-    """A file and the stretch of it that may be played."""
+    """A video file and the range of its frames that may be played."""
 
     path: Path
     fps: float
@@ -47,21 +47,21 @@ def resolve_clip(
     folder: str | None = None,
     fps: float | None = None,
 ) -> VideoSpec:
-    """Find or make the clip called `name`, and choose what is played of it.
+    """Find or make the clip called `name`, and choose the frames to play.
 
     Args:
         name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or a GStreamer pipeline).
-        part: "profile" to learn from, "eval" to judge by. A user's file has no parts: all of it is both.
-        seconds, start_s: length, and offset inside the part; a clip that is shorter is played to its end, with a note.
+        part: "profile" for profiling and training, "eval" for evaluation; the whole of a user's file serves as both.
+        seconds, start_s: length, and offset inside the part; a shorter clip is played to its end, with a note.
         max_width, max_height: limits of the delivered size, pixels.
-        cache_dir: for what is made once.
-        progress: told what is done, out of what total, and what is being done.
+        cache_dir: folder for clips that are made once.
+        progress: called while a clip is made.
         folder: where a "folder" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by default `clips` or
             `videos` in the user's data (`vitmalis.paths.data_dir`).
-        fps: rate of a camera, or one that overrides the file's.
+        fps: rate of a camera, or a rate that replaces the file's.
 
     Raises:
-        UserError: unknown name, missing or wrong file, nothing left to play.
+        UserError: the name is unknown, the file is missing or another one, or no frames remain to play.
     """
     if name == "camera":
         return _live(path, seconds, fps or 30.0, max_width, max_height)
@@ -110,9 +110,9 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
     folder = cache_dir / "video" / name
     folder.mkdir(parents=True, exist_ok=True)
     clip = folder / f"{name}.mp4"
-    with FileLock(folder / "lock"):  # runs that start together make it once
-        made = clip.is_file() and (folder / market1906.LISTING).is_file()
-        return clip if made else market1906.prepare(entry, folder, progress)
+    with FileLock(folder / "lock"):  # runs that start together prepare it once
+        prepared = clip.is_file() and (folder / market1906.LISTING).is_file()
+        return clip if prepared else market1906.prepare(entry, folder, progress)
 
 
 def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:
@@ -172,7 +172,7 @@ def probe(path: Path) -> tuple[float, int, tuple[int, int]]:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-            # Containers may not tell how many frames they hold; then they are counted.
+            # A container that does not state its number of frames has its packets counted.
             count = stream.frames or sum(packet.pts is not None for packet in container.demux(stream))
             size = (stream.codec_context.width, stream.codec_context.height)
     except (av.FFmpegError, IndexError) as error:

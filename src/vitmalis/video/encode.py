@@ -1,8 +1,8 @@
-"""Writing prepared clips: near-lossless H.264 that every player and PyAV reads back alike."""
+"""Encoding of prepared clips: near-lossless H.264."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +11,12 @@ import av
 from vitmalis.paths import atomic_path
 from vitmalis.types import RgbImage
 
+Progress = Callable[[float, float, str], None]
+"""Called while a clip is made with the work done, the total work, and a description."""
+
 
 def write_clip(path: Path, images: Iterable[RgbImage], fps: float, size: tuple[int, int]) -> int:
-    """Encode RGB images of `size` (width, height) at a constant rate; the file appears whole. Returns the count."""
+    """Encode RGB images of `size` (width, height) at a constant rate; return their number. The file appears whole."""
     count = 0
     with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))

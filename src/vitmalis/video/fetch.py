@@ -1,8 +1,8 @@
-"""The paper's clips from their sources: `python -m vitmalis.video.fetch walkS` (docs/videos.md).
+"""Download and cut the paper's videos: `python -m vitmalis.video.fetch walkS` (docs/videos.md).
 
 The paper takes a 60 s clip for training and profiling and another of 300 s for evaluation from each video (section
-VI-A); where they begin it does not say, so that is an option here. A video is downloaded once with yt-dlp and cut
-locally, at a fixed rate and size. `manifest.json` beside the parts says what they were cut from, and what they must be.
+VI-A). It does not say where they begin, so that is an option here. A video is downloaded once with yt-dlp and cut
+locally, at a fixed rate and size. `manifest.json`, next to the parts, records their source and their checksums.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SIZE = (1920, MAX_HEIGHT)
 MANIFEST_FILE = "manifest.json"
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One cut clip: from where in the source, how much, and what came of it."""
+class CutPart(msgspec.Struct, frozen=True):
+    """One part that was cut: its range in the source video, its format, and the checksum of its file."""
 
     start_s: float
     seconds: float
@@ -44,25 +44,25 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class CutManifest(msgspec.Struct, frozen=True):
-    """What lies in a clip's folder, and from which file it was cut."""
+    """Content of `manifest.json`: the parts in a clip's folder, and the file they were cut from."""
 
     source: str
     source_sha256: str
-    parts: dict[str, Part]
+    parts: dict[str, CutPart]
 
 
 def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[int, int]) -> Iterator[RgbImage]:
-    """A video's pictures at a constant rate: at each time the one that is on screen then.
+    """Resample a video to a constant rate: at each time, the image that is on screen then.
 
     Args:
-        path: of the video, whose own rate may be another or vary.
-        start_s: time of the first.
-        fps: rate wanted.
-        count: pictures wanted.
-        size: (width, height) wanted.
+        path: the video, whose rate may differ or vary.
+        start_s: time of the first image.
+        fps: rate of the images.
+        count: number of images.
+        size: (width, height) of the images.
 
     Raises:
-        UserError: it cannot be read, or ends too early.
+        UserError: the video cannot be read, or ends too early.
     """
     try:
         with av.open(str(path)) as container:
@@ -77,13 +77,13 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
                     raise UserError(f"video '{path}' does not say when its frames are shown: remux it into an mp4 file")
                 time_s = float((frame.pts - origin) * frame.time_base)
                 while shown is not None and done < count and start_s + done / fps < time_s - 1e-6:
-                    yield _picture(shown, size)
+                    yield _image(shown, size)
                     done += 1
                 if done == count:
                     return
                 shown = frame
-            if shown is not None and done == count - 1:  # the last picture has no successor to end it
-                yield _picture(shown, size)
+            if shown is not None and done == count - 1:  # the last frame has no successor that ends it
+                yield _image(shown, size)
                 done += 1
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{path}' cannot be read: {error}") from error
@@ -93,31 +93,31 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
         )
 
 
-def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> RgbImage:
+def _image(frame: av.VideoFrame, size: tuple[int, int]) -> RgbImage:
     return np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
 
 
 def cut(
     source: Path, folder: Path, entry: ClipEntry, spans: dict[str, tuple[float, float]], progress: Progress
 ) -> None:
-    """Cut the parts that are not there yet, and write the manifest.
+    """Cut the parts that do not exist yet, and write the manifest.
 
     Args:
         source: the whole video.
-        folder: gets `<part>.mp4` and the manifest.
-        entry: rate and origin.
+        folder: where `<part>.mp4` and the manifest are written.
+        entry: the clip's entry, with rate and origin.
         spans: (start, length) of each part, seconds.
-        progress: shows how far it is.
+        progress: display of the progress.
 
     Raises:
         UserError: the video cannot be read or is too short.
     """
     size, source_sha256 = _size_of(source), file_sha256(source)
     known = _known_parts(folder, source_sha256)
-    parts: dict[str, Part] = {}
+    parts: dict[str, CutPart] = {}
     for name, (start_s, seconds) in spans.items():
         path, frames = folder / f"{name}.mp4", round(seconds * entry.fps)
-        wanted = Part(start_s, seconds, entry.fps, *size, sha256="")
+        wanted = CutPart(start_s, seconds, entry.fps, *size, sha256="")
         old = known.get(name)
         if (
             old
@@ -135,7 +135,7 @@ def cut(
 
 
 def _size_of(source: Path) -> tuple[int, int]:
-    """Width and height of the parts: the video's own, or as large as allowed."""
+    """Width and height of the parts: those of the video, reduced to at most `SIZE`."""
     try:
         with av.open(str(source)) as container:
             stream = container.streams.video[0]
@@ -145,8 +145,8 @@ def _size_of(source: Path) -> tuple[int, int]:
     return fit_size(*own, min(own[0], SIZE[0]), min(own[1], SIZE[1]))
 
 
-def _known_parts(folder: Path, source_sha256: str) -> dict[str, Part]:
-    """Parts that an earlier call has cut from the same file."""
+def _known_parts(folder: Path, source_sha256: str) -> dict[str, CutPart]:
+    """Parts that an earlier call cut from the same file."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         return {}
@@ -163,7 +163,7 @@ def _write_manifest(folder: Path, found: CutManifest) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     papers = [name for name, entry in manifest().items() if entry.kind == "paper"]
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.video.fetch",
@@ -173,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", choices=papers, metavar="NAME", help=", ".join(papers))
     parser.add_argument("--source", type=Path, help="cut this file instead of downloading one")
-    parser.add_argument("--output", type=Path, default=data_dir() / "videos", help="gets a folder NAME")
+    parser.add_argument("--output", type=Path, default=data_dir() / "videos", help="folder for NAME/")
     parser.add_argument("--profile-start-s", type=float, default=60.0, help="where the profile clip begins")
     parser.add_argument("--profile-seconds", type=float, default=60.0, help="how long it is")
     parser.add_argument("--eval-start-s", type=float, default=180.0, help="where the evaluation clip begins")
@@ -182,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch and cut; returns the exit status, 2 for a user's mistake or no network."""
+    """Download and cut a video; return the exit status, 2 for a user's mistake or without a network."""
     args = build_parser().parse_args(argv)
     entry, folder = clip_entry(args.name), args.output / args.name
     spans = {
@@ -213,7 +213,7 @@ def _check_spans(spans: dict[str, tuple[float, float]]) -> None:
     for (one, (a, length)), (other, (b, _)) in itertools.permutations(spans.items(), 2):
         if a <= b < a + length:
             raise UserError(
-                f"{one} and {other} clips overlap: what is learned from must not be judged by; move a start"
+                f"{one} and {other} clips overlap: no frame may serve for both training and evaluation; move a start"
             )
 
 

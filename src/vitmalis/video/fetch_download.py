@@ -1,4 +1,4 @@
-"""One of the paper's videos, whole, with yt-dlp."""
+"""Download of one of the paper's videos with yt-dlp."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from vitmalis.errors import UserError
 from vitmalis.video.manifest import ClipEntry
 
 MAX_HEIGHT = 1080
-"""The paper's: no larger one is asked for."""
+"""Height of the paper's videos, and the largest one that is requested."""
 
 
 def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
-    """The whole video, from the cache or downloaded; a broken-off download goes on.
+    """Return a video from the cache, or download it; an interrupted download is resumed.
 
     Args:
-        name, entry: of the clip.
-        folder: keeps it as `<name>.<format>`; what has not come whole stays in `partial/` until it has.
+        name: the clip's name.
+        entry: its entry in the manifest.
+        folder: where it is kept as `<name>.<format>`; an incomplete download stays in `partial/`.
 
     Raises:
-        UserError: yt-dlp is not installed, or the video cannot be had.
+        UserError: yt-dlp is not installed, or the video cannot be downloaded.
     """
     url = entry.source.split(" ")[0]
     if not url.startswith("youtube.com/"):
@@ -46,12 +47,12 @@ def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
     }
     try:
         with YoutubeDL(options) as loader:
-            come = Path(loader.prepare_filename(loader.extract_info(f"https://www.{url}")))
+            downloaded = Path(loader.prepare_filename(loader.extract_info(f"https://www.{url}")))
     except DownloadError as error:
         reason = " ".join(str(error).removeprefix("ERROR: ").split())
         raise UserError(
             f"video '{name}': {url} could not be downloaded ({reason}); what has come is kept, so try again later, or "
             "give a file of your own as --source"
         ) from error
-    # Fragments and half files have names that differ by format, so only what is whole is moved where it is looked for.
-    return come.replace(folder / come.name)
+    # The names of fragments and partial files depend on the format, so only a complete file is moved out of `partial/`.
+    return downloaded.replace(folder / downloaded.name)

@@ -1,9 +1,8 @@
-"""The clips this project knows by name: provenance, licence, checksum and split."""
+"""The manifest of known clips: provenance, licence, checksum and split."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -11,17 +10,18 @@ from typing import Literal
 import msgspec
 
 from vitmalis.errors import UserError
+from vitmalis.paths import file_sha256
 
 
 class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One clip of `manifest.toml`.
+    """Entry of one clip in `manifest.toml`.
 
     Attributes:
-        kind: "package" (embedded default), "folder" (a file the user has) or "paper" (the user's, else a stand-in).
-        title, source, licence: what it shows, where it is from and under which terms.
-        fps: rate it is played at, frames per second.
-        file, sha256: its file and that file's checksum; empty where the user brings the file.
-        frames: how many there are to play (0: as many as the user's file has, or as asked of a stand-in).
+        kind: "package" (the embedded default), "folder" (a file of the user's) or "paper" (the user's, or a stand-in).
+        title, source, licence: description, origin and terms of use.
+        fps: playback rate, frames per second.
+        file, sha256: name and checksum of its file; empty if the user supplies the file.
+        frames: number of frames to play (0: all of the user's file, or as many of a stand-in as requested).
         profile_frames: frames of the profile part; the eval part is the rest (0: the parts are files of their own).
     """
 
@@ -44,7 +44,7 @@ def manifest() -> dict[str, ClipEntry]:
 
 
 def clip_entry(name: str) -> ClipEntry:
-    """The entry of a clip; raises `UserError` for an unknown name."""
+    """Entry of a clip; raise `UserError` for an unknown name."""
     if name not in manifest():
         raise UserError(
             f"video '{name}' is unknown: choose one of {', '.join(manifest())}, or video=file video.path=..."
@@ -53,9 +53,8 @@ def clip_entry(name: str) -> ClipEntry:
 
 
 def check_sha256(path: Path, expected: str, what: str) -> None:
-    """Raise `UserError` unless the file is the one expected."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    """Raise `UserError` unless a file, called `what` in the message, has the expected checksum."""
+    found = file_sha256(path)
     if found != expected:
         raise UserError(
             f"{what}: '{path}' has sha256 {found[:12]}..., expected {expected[:12]}...: it is damaged or another file; "

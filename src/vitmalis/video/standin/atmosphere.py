@@ -1,4 +1,4 @@
-"""Everything that is not an object: sky, ground, ceiling, shadows, lamps' glow, rain and the sensor."""
+"""Everything but objects: sky, ground, ceiling, shadows, glowing lamps, rain and sensor noise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from vitmalis.video.standin import textures
 from vitmalis.video.standin.profiles import Profile
-from vitmalis.video.standin.textures import GROUND_X_M, PX_PER_M, Picture
+from vitmalis.video.standin.textures import GROUND_X_M, PX_PER_M, Image
 from vitmalis.video.standin.view import Canvas, View, clip_near
-from vitmalis.video.standin.world import NO_OBJECT, Sighting
+from vitmalis.video.standin.world import NO_OBJECT, PlacedActor
 
 _LIGHT_PX_PER_M = 4
 _LIGHT_Z_M = 25.0
@@ -59,7 +59,7 @@ class Atmosphere:
             self._paint_level(canvas, self._ceiling, 4.2)
         return canvas
 
-    def _sky(self, rng: np.random.Generator, width: int, height: int) -> Picture:
+    def _sky(self, rng: np.random.Generator, width: int, height: int) -> Image:
         """A panorama (height, 2 * width) whose last row is the horizon, with clouds and a skyline."""
         horizon, zenith = (np.array(c, np.float32) for c in self._profile.sky)
         up = np.linspace(1, 0, height, dtype=np.float32)[:, None, None]
@@ -90,7 +90,7 @@ class Atmosphere:
         )
         return np.clip(sky, 0, 255).astype(np.uint8)
 
-    def _paint_sky(self, view: View) -> Picture:
+    def _paint_sky(self, view: View) -> Image:
         yaw = float(np.arctan2(view.rotation[2, 0], view.rotation[2, 2]))
         roll = float(np.arctan2(view.rotation[0, 1], -view.rotation[1, 1]))
         turn = cv2.getRotationMatrix2D((view.width / 2, view.height / 2), -np.degrees(roll), 1.0)
@@ -99,8 +99,8 @@ class Atmosphere:
         )
         return cv2.warpAffine(self._panorama, turn @ shift, (view.width, view.height), borderMode=cv2.BORDER_REPLICATE)
 
-    def _light_map(self, rng: np.random.Generator) -> Picture:
-        """Brightness of the ground, 128 = 1: blotches, and at night a pool under every lamp."""
+    def _light_map(self, rng: np.random.Generator) -> Image:
+        """Brightness of the ground, 128 = 1: blotches, and at night a pool of light under every lamp."""
         h, w = round(_LIGHT_Z_M * _LIGHT_PX_PER_M), round(GROUND_X_M * _LIGHT_PX_PER_M)
         light = 128 * (1 + 0.06 * cv2.resize(textures.fractal_noise(128, 5), (w, h)))
         if self._profile.night:
@@ -119,12 +119,12 @@ class Atmosphere:
         return np.clip(light, 0, 255).astype(np.uint8)
 
     @staticmethod
-    def _headlight_map(width: int, height: int) -> Picture:
+    def _headlight_map(width: int, height: int) -> Image:
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         beam = np.exp(-(((x - width / 2) / (0.22 * width)) ** 2) - ((y - 0.66 * height) / (0.16 * height)) ** 2)
         return (230 * beam).astype(np.uint8)
 
-    def _paint_level(self, canvas: Canvas, levels: list[Picture], y_m: float) -> None:
+    def _paint_level(self, canvas: Canvas, levels: list[Image], y_m: float) -> None:
         """Paint the plane at height y_m below (or, when above the camera, over) the horizon."""
         view = canvas.view
         drop = float(view.position[1]) - y_m
@@ -132,24 +132,24 @@ class Atmosphere:
         horizon = view.horizon_y()
         edge = int(np.clip(horizon - np.sign(drop) * tilt, 0, view.height))
         offsets = [(PX_PER_M * abs(drop) * view.focal_px**0.5 / 2**k) ** (2 / 3) for k in range(len(levels) - 1)]
-        picture = canvas.image
+        image = canvas.image
         side = 1 if drop > 0 else -1
         limits = [
             view.height if drop > 0 else 0,
             *(int(np.clip(horizon + side * o, 0, view.height)) for o in offsets),
             edge,
         ]
-        plane = np.zeros_like(picture)
+        plane = np.zeros_like(image)
         for level, texture in enumerate(levels):
             rows = slice(*sorted((limits[level], limits[level + 1])))
             if rows.stop > rows.start:
                 self._warp_rows(view, texture, y_m, PX_PER_M / 2**level, textures.GROUND_Z_M, plane[rows], rows.start)
-        light = np.zeros(picture.shape[:2], np.uint8)
+        light = np.zeros(image.shape[:2], np.uint8)
         rows = slice(*sorted((limits[0], edge)))
         if rows.stop <= rows.start:
             return
         self._warp_rows(view, self._light, y_m, _LIGHT_PX_PER_M, _LIGHT_Z_M, light[rows], rows.start)
-        part: Picture = light[rows]
+        part: Image = light[rows]
         if self._headlights is not None:
             part = cv2.add(part, self._headlights[rows])
         lit = cv2.multiply(plane[rows], cv2.merge([part, part, part]), scale=self.exposure / 128)
@@ -158,11 +158,11 @@ class Atmosphere:
     @staticmethod
     def _warp_rows(
         view: View,
-        texture: Picture,
+        texture: Image,
         y_m: float,
         px_per_m: float,
         period_m: float,
-        out: Picture,
+        out: Image,
         top: int,
     ) -> None:
         z0 = np.floor(view.position[2] / period_m) * period_m
@@ -171,8 +171,8 @@ class Atmosphere:
         h = np.array([[1, 0, 0], [0, 1, -top], [0, 0, 1.0]]) @ h
         cv2.warpPerspective(texture, h, out.shape[1::-1], dst=out, borderMode=cv2.BORDER_WRAP)
 
-    def _blend_plane(self, canvas: Canvas, lit: Picture, rows: slice, y_m: float) -> None:
-        """Fade the plane with distance and keep the sky where the tilted horizon leaves it."""
+    def _blend_plane(self, canvas: Canvas, lit: Image, rows: slice, y_m: float) -> None:
+        """Fade the plane with distance, and keep the sky above the tilted horizon."""
         view = canvas.view
         ys = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5 - view.height / 2) / view.focal_px
         xs = (np.arange(view.width, dtype=np.float32) + 0.5 - view.width / 2) / view.focal_px
@@ -185,14 +185,14 @@ class Atmosphere:
         mixed = cv2.blendLinear(lit, colour, fade, 1 - fade)
         cv2.copyTo(mixed, (depth > 0).astype(np.uint8), canvas.image[rows])
 
-    def paint_shadows(self, canvas: Canvas, cast: Iterable[Sighting]) -> None:
-        """Darken the ground under and, in the sun, beside everything."""
+    def paint_shadows(self, canvas: Canvas, actors: Iterable[PlacedActor]) -> None:
+        """Darken the ground under all actors and, in the sun, next to them."""
         view = canvas.view
         mask = np.zeros((view.height // 2, view.width // 2), np.uint8)
         sunny = self._profile.ambient < 0.6
-        for seen in cast:
-            actor, place, heading = seen.actor, seen.place, seen.actor.heading
-            half = getattr(actor.looks, "half", (0.1, 0.1) if actor.label == NO_OBJECT else (0.2, 0.16))
+        for placed in actors:
+            actor, position, heading = placed.actor, placed.position, placed.actor.heading
+            half = getattr(actor.appearance, "half", (0.1, 0.1) if actor.label == NO_OBJECT else (0.2, 0.16))
             c, s = np.cos(heading), np.sin(heading)
             base = np.array(
                 [
@@ -205,7 +205,7 @@ class Atmosphere:
                 length = -self._sun[[0, 2]] * actor.height_m / self._sun[1]
                 base = np.concatenate([base, base + length])
             hull = cv2.convexHull(base.astype(np.float32))[:, 0]
-            world = np.stack([hull[:, 0] + place[0], np.full(len(hull), 0.01), hull[:, 1] + place[2]], 1)
+            world = np.stack([hull[:, 0] + position[0], np.full(len(hull), 0.01), hull[:, 1] + position[2]], 1)
             polygon = clip_near(view.to_camera(world.astype(np.float32)))
             if len(polygon) >= 3:
                 uv = np.clip(view.to_pixels(polygon) * 8, -2e8, 2e8).astype(np.int32)
@@ -215,8 +215,8 @@ class Atmosphere:
         gain = cv2.subtract(np.full_like(gain, 255), gain)
         canvas.image = cv2.multiply(canvas.image, cv2.merge([gain, gain, gain]), scale=1 / 255)
 
-    def finish(self, canvas: Canvas, frame_index: int) -> Picture:
-        """Glow, rain, reflections, lens and sensor."""
+    def finish(self, canvas: Canvas, frame_index: int) -> Image:
+        """Add rain, reflections, glow, lens blur and sensor noise; return the final image."""
         p, view, image = self._profile, canvas.view, canvas.image
         if p.rain:
             image = self._wet(canvas, frame_index)
@@ -230,8 +230,8 @@ class Atmosphere:
         table = np.clip(np.arange(256)[:, None] * self._gain, 0, 255).astype(np.uint8).reshape(1, 256, 3)
         return cv2.LUT(image, table)
 
-    def _wet(self, canvas: Canvas, frame_index: int) -> Picture:
-        """Mirror what is above the horizon in the ground, and let drops fall."""
+    def _wet(self, canvas: Canvas, frame_index: int) -> Image:
+        """Add reflections on the wet ground, and falling rain."""
         image, horizon = canvas.image, int(np.clip(canvas.view.horizon_y(), 1, canvas.view.height - 1))
         rows = min(horizon, canvas.view.height - horizon)
         above = cv2.resize(image[horizon - rows : horizon], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
@@ -245,8 +245,8 @@ class Atmosphere:
         return cv2.add(image, cv2.merge([drops, drops, drops]))
 
 
-def _levels(image: Picture) -> list[Picture]:
-    """The texture at full, half, quarter and eighth size, edges wrapped."""
+def _levels(image: Image) -> list[Image]:
+    """A periodic texture at full, half, quarter and eighth size."""
     levels = [image]
     for _ in range(3):
         h, w = levels[-1].shape[:2]
@@ -254,8 +254,8 @@ def _levels(image: Picture) -> list[Picture]:
     return levels
 
 
-def _ceiling(rng: np.random.Generator) -> Picture:
-    """Panels with rows of lamps, the size of a ground tile."""
+def _ceiling(rng: np.random.Generator) -> Image:
+    """Texture of a ceiling: panels with rows of lamps, of the size of a ground tile."""
     h, w = round(textures.GROUND_Z_M * PX_PER_M), round(GROUND_X_M * PX_PER_M)
     image = np.clip(
         (1 + 0.02 * textures.crop_noise(rng, h, w))[..., None] * rng.uniform(150, 200) * np.array([1.0, 0.97, 0.92]),
@@ -272,8 +272,8 @@ def _ceiling(rng: np.random.Generator) -> Picture:
     return image.astype(np.uint8)
 
 
-def _glow(image: Picture, canvas: Canvas) -> Picture:
-    """Add the light of lamps that nothing hides, with the lens's bloom."""
+def _glow(image: Image, canvas: Canvas) -> Image:
+    """Add the light of visible lamps, with the bloom of the lens."""
     view = canvas.view
     small = np.zeros((view.height // 4, view.width // 4, 3), np.uint8)
     for light in canvas.lights:

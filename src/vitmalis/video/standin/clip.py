@@ -1,8 +1,7 @@
-"""A stand-in as a video file: rendered once, on two processes, and kept."""
+"""Stand-in clips as video files: rendered once, on two processes, and cached."""
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,26 +10,27 @@ from pathlib import Path
 import cv2
 from filelock import FileLock
 
+from vitmalis.fingerprint import code_fingerprint, digest
+from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
-from vitmalis.video.encode import write_clip
-from vitmalis.video.market1906 import Progress
+from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.standin.scene import StreetScene
 
 SIZE = (960, 540)
-"""Pixels (width, height) of every stand-in clip."""
+"""Size (width, height) of every stand-in clip in pixels."""
 SEEDS = {"profile": 1001, "eval": 2002}
-"""The two parts are different streets; training draws its seeds elsewhere."""
+"""Seeds of the two parts, which are different streets; the detector is trained on other seeds."""
 _PROCESSES = 2
 
 _scene: StreetScene  # one per worker process
 
 
 def render_clip(name: str, part: str, fps: float, frames: int, folder: Path, progress: Progress) -> Path:
-    """Render the first `frames` frames of a stand-in, unless that was done before; return the file.
+    """Render the first `frames` frames of a stand-in, unless they are cached; return the path of the file.
 
-    The file's name holds a digest of the renderer's source, so that a changed renderer makes new files.
+    The name of the file contains a fingerprint of the renderer, so that a changed renderer makes new files.
     """
-    path = folder / f"{name}-{part}-{frames}-{_renderer_digest()}.mp4"
+    path = folder / f"{name}-{part}-{frames}-{renderer_fingerprint()[:8]}.mp4"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
@@ -47,9 +47,10 @@ def _render(name: str, seed: int, fps: float, frames: int, progress: Progress) -
 
 @contextmanager
 def _rendered(name: str, seed: int, fps: float, frames: int) -> Iterator[Iterator[RgbImage]]:
-    """On processes of its own; in a worker of joblib's launcher in that worker.
+    """Render in a pool of processes, or, inside a worker process of joblib, in that worker itself.
 
-    Children of such a worker cannot start (they know no `loky`), and a pool would start one after the other for ever.
+    Children of such a worker cannot start, since they do not know its start method `loky`, and a pool would start new
+    ones for ever.
     """
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         _start_worker(name, seed, fps)
@@ -71,8 +72,6 @@ def _render_frame(index: int) -> RgbImage:
     return image
 
 
-def _renderer_digest() -> str:
-    digest = hashlib.sha256()
-    for source in sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".csv")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:8]
+def renderer_fingerprint() -> str:
+    """Fingerprint of all that a rendered clip depends on besides its name, part and length."""
+    return digest([code_fingerprint(__name__), file_sha256(Path(__file__).with_name("lanes.csv"))])

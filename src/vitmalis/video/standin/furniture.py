@@ -1,4 +1,4 @@
-"""What stands in the street: traffic lights; lamps, signs and bins, which no detector must take for an object."""
+"""Street furniture: traffic lights, and lamps, signs and bins, which are unlabelled distractors for a detector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WOOD: Colour = (120, 84, 52)
 
 
 def traffic_light(state: int, height_m: float) -> Mesh:
-    """The head of a traffic light whose lamps face its -z side; state 0 red, 1 amber, 2 green."""
+    """Mesh of a traffic light's head whose lamps face -z; state 0 is red, 1 amber, 2 green."""
     m = Mesh(half=(0.1, 0.1))
     bottom = height_m - 0.95
     m.prism([(-0.12, bottom), (-0.12, height_m), (0.12, height_m), (0.12, bottom)], 0.17, 0.17, [(30, 32, 30)])
@@ -32,7 +32,7 @@ def traffic_light(state: int, height_m: float) -> Mesh:
 
 @dataclass
 class Prop:
-    """Street furniture that is no object of ours: limbs (poles, bins) and faces (plates)."""
+    """Street furniture without a label: limbs (poles, bins) and faces (plates)."""
 
     limbs: list[Limb]
     mesh: Mesh
@@ -40,7 +40,7 @@ class Prop:
 
 
 def prop(rng: np.random.Generator, what: str) -> Prop:
-    """A lamp post, or one of sign, bin, bollard, poster, post box, bench."""
+    """Draw a lamp post, or a random sign, bin, bollard, poster, post box or bench."""
     if what == "lamp":
         pole: list[Limb] = [
             ((0, 0, 0), (0, 5.6, 0), 0.09, 0.05, _GREY),
@@ -88,17 +88,17 @@ def _poster(rng: np.random.Generator, colour: Colour) -> Mesh:
     return m
 
 
-def draw_prop(canvas: Canvas, item: Prop, place: Points, heading: float, lights_on: bool) -> None:
-    """Paint street furniture; the lamp's arm reaches over the street."""
+def draw_prop(canvas: Canvas, item: Prop, position: Points, heading: float, lights_on: bool) -> None:
+    """Paint street furniture at a world position (3,); a lamp's arm reaches over the street."""
     if item.lamp_m:
-        heading = np.pi if place[0] > canvas.view.position[0] else 0.0
+        heading = np.pi if position[0] > canvas.view.position[0] else 0.0
     if item.limbs:
-        draw_limbs(canvas, item.limbs, place, heading)
+        draw_limbs(canvas, item.limbs, position, heading)
     if item.mesh.faces:
-        draw_mesh(canvas, item.mesh, place, heading, lights_on=False)
+        draw_mesh(canvas, item.mesh, position, heading, lights_on=False)
     if item.lamp_m and lights_on:
         side = -1.0 if heading else 1.0
-        camera = canvas.view.to_camera(place + np.array([side * 0.92, item.lamp_m - 0.05, 0], np.float32))
+        camera = canvas.view.to_camera(position + np.array([side * 0.92, item.lamp_m - 0.05, 0], np.float32))
         if camera[2] > 1:
             size = canvas.view.focal_px * 0.2 / float(camera[2])
             canvas.lights.append(Light(canvas.view.to_pixels(camera), size, (255, 210, 150), SCENERY))

@@ -1,4 +1,4 @@
-"""Meshes of flat painted faces, and how one is drawn."""
+"""Meshes of flat coloured faces, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Outline = Sequence[tuple[float, float]]
 
 
 def rectangle(z0: float, y0: float, z1: float, y1: float) -> Outline:
-    """An outline from one corner to the opposite one."""
+    """Outline of a rectangle given by two opposite corners."""
     return [(z0, y0), (z1, y0), (z1, y1), (z0, y1)]
 
 
 def disc(centre: tuple[float, float], radius: float, corners: int) -> list[tuple[float, float]]:
-    """A regular polygon."""
+    """Corners of a regular polygon around `centre`."""
     turn = np.linspace(0, 2 * np.pi, corners + 1)[:-1]
     return [(centre[0] + radius * float(np.cos(a)), centre[1] + radius * float(np.sin(a))) for a in turn]
 
@@ -59,7 +59,7 @@ class Mesh:
 
     @cached_property
     def packed(self) -> _Packed:
-        """The faces as arrays; add none after asking."""
+        """The faces as arrays; no face may be added afterwards."""
         sizes = np.array([len(points) for points, _, _ in self.faces])
         starts = np.cumsum(sizes) - sizes
         vertices = np.concatenate([points for points, _, _ in self.faces])
@@ -95,29 +95,29 @@ class Mesh:
             self.face([(side * half(y), y, z) for z, y in profile], colours[-1], (side, 0, 0), 0.05)
 
     def end(self, z: float, x: float, y: float, w: float, h: float, colour: Colour) -> None:
-        """A rectangle on the front (z > 0) or the rear, centred at x, y."""
+        """Add a rectangle on the front (z > 0) or the rear, centred at x, y."""
         corners = [(x - w / 2, y - h / 2), (x + w / 2, y - h / 2), (x + w / 2, y + h / 2), (x - w / 2, y + h / 2)]
         self.face([(a, b, z) for a, b in corners], colour, (0, 0, z))
 
     def flank(self, x: float, outline: Outline, colour: Colour) -> None:
-        """A polygon of (z, y) points on both sides at distance x."""
+        """Add a polygon of (z, y) points on both sides at distance x."""
         for side in (-1.0, 1.0):
             self.face([(side * x, y, z) for z, y in outline], colour, (side, 0, 0))
 
     def wheels(self, x: float, axles: Sequence[float], radius: float) -> None:
-        """Arch, tyre, rim and hub on both sides."""
+        """Add arch, tyre, rim and hub of the wheels on both sides."""
         rings = ((1.18, DARK, 0.0), (1.0, _TYRE, 0.02), (0.6, _RIM, 0.03), (0.25, _HUB, 0.04))
         for z in axles:
             for share, colour, out in rings:
                 self.flank(x + out, disc((z, radius), radius * share, 13), colour)
 
 
-def draw_mesh(canvas: Canvas, mesh: Mesh, place: Points, heading: float, lights_on: bool) -> None:
-    """Paint a mesh at a world point (3,), turned right by `heading` radians."""
+def draw_mesh(canvas: Canvas, mesh: Mesh, position: Points, heading: float, lights_on: bool) -> None:
+    """Paint a mesh at a world position (3,), turned right by `heading` radians."""
     packed = mesh.packed
     c, s = np.cos(heading), np.sin(heading)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], np.float32)
-    camera = canvas.view.to_camera(packed.vertices @ turn.T + place)
+    camera = canvas.view.to_camera(packed.vertices @ turn.T + position)
     nearest, depth = float(camera[:, 2].min()), float(max(camera[:, 2].mean(), 0.5))
     if camera[:, 2].max() < NEAR_M:
         return
@@ -142,16 +142,16 @@ def draw_mesh(canvas: Canvas, mesh: Mesh, place: Points, heading: float, lights_
     if polygons:
         canvas.fill(polygons, colours)
     if lights_on:
-        _light_up(canvas, mesh, turn, place)
+        _light_up(canvas, mesh, turn, position)
 
 
-def _light_up(canvas: Canvas, mesh: Mesh, turn: Points, place: Points) -> None:
+def _light_up(canvas: Canvas, mesh: Mesh, turn: Points, position: Points) -> None:
     ahead = turn @ np.array([0, 0, 1.0], np.float32)
-    towards = canvas.view.position - place
+    towards = canvas.view.position - position
     facing = float(ahead @ towards) / max(float(np.linalg.norm(towards)), 1e-6)
     for point, colour, radius, kind in mesh.lamps:
         strength = facing if kind == "head" else -facing
-        camera = canvas.view.to_camera(turn @ np.array(point, np.float32) + place)
+        camera = canvas.view.to_camera(turn @ np.array(point, np.float32) + position)
         if strength < 0.1 or camera[2] < 1.0:
             continue
         size = canvas.view.focal_px * radius / float(camera[2])

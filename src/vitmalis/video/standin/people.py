@@ -21,12 +21,12 @@ CLOTH: tuple[Colour, ...] = (
 )  # fmt: skip
 
 Limb = tuple[tuple[float, float, float], tuple[float, float, float], float, float, Colour]
-"""From, to (x, y, z metres, z ahead), radius at both ends in metres, colour."""
+"""A tapered stroke: its two ends (x, y, z ahead, metres), the radius at each in metres, and the colour."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What one person looks like; a pure function of the generator handed to `of`."""
+    """Appearance of one person, a pure function of the random generator given to `of`."""
 
     height_m: float
     girth: float
@@ -44,7 +44,7 @@ class Person:
 
     @classmethod
     def of(cls, rng: np.random.Generator, umbrella_share: float = 0.0) -> Person:
-        """Draw a person."""
+        """Draw a random person, who carries an umbrella with the probability `umbrella_share`."""
 
         def cloth() -> Colour:
             r, g, b = np.clip(np.array(CLOTH[rng.integers(len(CLOTH))]) * rng.uniform(0.75, 1.2), 0, 255)
@@ -68,7 +68,7 @@ class Person:
         )
 
     def walking(self, time_s: float, speed_m_s: float) -> list[Limb]:
-        """Limbs at a moment of the walk (standing when the speed is near 0)."""
+        """Limbs at `time_s` while walking, or standing if the speed is near 0."""
         pace = min(abs(speed_m_s) / 1.3, 1.6)
         cycle = self.phase + 2 * np.pi * 0.95 * self.lively * max(pace, 0.6) ** 0.5 * time_s
         swing = 0.48 * min(pace, 1.3)
@@ -86,7 +86,7 @@ class Person:
         return limbs + self._body(hip_y, 0.0)
 
     def riding(self, time_s: float, speed_m_s: float) -> list[Limb]:
-        """Limbs on a bicycle whose hub line is at the ground point's z."""
+        """Limbs at `time_s` while riding a bicycle whose centre is at the ground point."""
         cycle = self.phase + time_s * speed_m_s / 0.9
         limbs: list[Limb] = []
         for side in (-1.0, 1.0):
@@ -128,7 +128,7 @@ class Person:
         ]
 
     def _body(self, hip_y: float, lean: float, height: float | None = None) -> list[Limb]:
-        """Trunk, head and what is worn; `lean` metres that the shoulders are ahead of the hips."""
+        """Trunk, head and accessories; the shoulders are `lean` metres ahead of the hips."""
         h = self.height_m
         shoulder_y = hip_y + 0.29 * h
         z0 = -0.22 if height else 0.0
@@ -162,7 +162,7 @@ class Person:
 
 
 def bicycle(colour: Colour, roll: float) -> list[Limb]:
-    """A bicycle about its ground point, z ahead; `roll` turns the wheels (radians)."""
+    """Limbs of a bicycle around its ground point, z ahead, with its wheels turned by `roll` radians."""
     limbs: list[Limb] = []
     tyre, metal = (28.0, 28.0, 30.0), (150.0, 150.0, 155.0)
     angles = np.linspace(0, 2 * np.pi, 15)
@@ -181,13 +181,13 @@ def bicycle(colour: Colour, roll: float) -> list[Limb]:
     return limbs
 
 
-def draw_limbs(canvas: Canvas, limbs: list[Limb], place: Points, heading: float) -> None:
-    """Paint limbs at a world point (3,), turned right by `heading` radians, the nearer ones last."""
+def draw_limbs(canvas: Canvas, limbs: list[Limb], position: Points, heading: float) -> None:
+    """Paint limbs at a world position (3,), turned right by `heading` radians, the nearest last."""
     rows = np.array([(*limb[0], *limb[1], *limb[2:4], *limb[4]) for limb in limbs], np.float32)
     ends = rows[:, :6].reshape(-1, 2, 3)
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32)
-    camera = canvas.view.to_camera(ends @ turn + place)
+    camera = canvas.view.to_camera(ends @ turn + position)
     if camera[..., 2].min() < NEAR_M:
         return
     order = np.argsort(-camera[..., 2].sum(1), kind="stable")

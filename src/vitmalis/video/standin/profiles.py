@@ -1,4 +1,4 @@
-"""What each of the five stand-ins looks like: street cross-section, who moves where, camera motion, light."""
+"""The five scene profiles: cross-section of the street, its lanes, camera motion and light."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Strip = tuple[float, float, Colour, float]
 
 @dataclass(frozen=True)
 class Lane:
-    """A line along the street with something in every `pitch_m` metres, with probability `share`.
+    """A line along the street with an actor every `pitch_m` metres, each with probability `share`.
 
     Attributes:
         what: person, cyclist, vehicle, parked, tree, shrub, lamp, prop, light, cross_person or cross_vehicle.
         x_m: distance from the street's axis, right is positive; `jitter_m` spreads it.
-        speed_m_s: of everything in this lane, along the street.
-        keeps_ahead: the lane moves with the camera instead.
+        speed_m_s: speed of the lane's actors along the street.
+        keeps_ahead: whether the lane moves with the camera instead.
     """
 
     what: str
@@ -36,11 +36,11 @@ class Profile:
     """One kind of street scene. Lengths in metres, speeds in metres a second, angles in radians.
 
     Attributes:
-        lanes: who and what is in the street, from `lanes.csv`.
-        motion: walk, cycle or drive: how the camera shakes.
-        walls: (x of the left facades, x of the right ones); `wall_kinds` what stands there.
-        haze: colour and distance of the fading; `sky` colours at the horizon and overhead.
-        exposure, ambient: brightness of surfaces; share of light that comes from everywhere.
+        lanes: the actors and scenery in the street, from `lanes.csv`.
+        motion: camera motion: walk, cycle or drive.
+        walls: (x of the left facades, x of the right ones); `wall_kinds` are their types.
+        haze: colour and distance of the haze; `sky` has the colours at the horizon and at the zenith.
+        exposure, ambient: range of the brightness of surfaces; share of ambient light.
     """
 
     lanes: tuple[Lane, ...]

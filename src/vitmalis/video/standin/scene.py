@@ -1,4 +1,4 @@
-"""The seeded street as pictures, with the true boxes of who is in it."""
+"""Rendering of a seeded street scene, with the ground-truth boxes of its objects."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vitmalis.video.standin import furniture, people, textures
 from vitmalis.video.standin.atmosphere import Atmosphere
 from vitmalis.video.standin.mesh import Mesh, draw_mesh
 from vitmalis.video.standin.profiles import PROFILES
-from vitmalis.video.standin.textures import Picture
+from vitmalis.video.standin.textures import Image
 from vitmalis.video.standin.view import SCENERY, Canvas
-from vitmalis.video.standin.world import BICYCLE, NO_OBJECT, TRAFFIC_LIGHT, VIEW_M, WALL_PITCH_M, Sighting, World
+from vitmalis.video.standin.world import BICYCLE, NO_OBJECT, TRAFFIC_LIGHT, VIEW_M, WALL_PITCH_M, PlacedActor, World
 
 MIN_VISIBLE = 0.25
 MIN_HEIGHT_PX = 8
 MIN_ASPECT = 0.12
-"""Width over height; what is narrower is a sliver at the border of the picture or of another object."""
+"""Least width over height: narrower boxes are slivers at the border of the image or of another object."""
 _UP = np.array([0, 1.0, 0], np.float32)
 _LIGHT_STATES = (0, 0, 0, 2, 2, 2, 1)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A labelled object on the canvas: its number, how many pixels it had before others covered it, and where."""
+    """A labelled object on the canvas: its number, its pixels before others covered it, and the window around them."""
 
     owner: int
     label: int
@@ -38,12 +38,12 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class SceneFrame:
-    """A rendered frame with all that is known of it.
+    """A rendered frame with its ground truth.
 
     Attributes:
         image: RGB uint8 (H, W, 3).
         boxes: true boxes of visible objects.
-        visible: float32 (N,), share of each object's pixels inside the picture that nothing hides.
+        visible: float32 (N,), share of each object's pixels in the image that no other object hides.
     """
 
     image: RgbImage
@@ -56,7 +56,7 @@ class StreetScene:
 
     Args:
         profile: one of `PROFILES`.
-        seed: which street; different seeds share nothing.
+        seed: seed of the street; streets of different seeds have nothing in common.
         width, height: pixels.
         fps: frames a second of scene time.
 
@@ -79,22 +79,22 @@ class StreetScene:
         self._walls = [self._wall_texture(rng, p.wall_kinds[i % len(p.wall_kinds)]) for i in range(9)]
 
     def render(self, frame_index: int) -> tuple[RgbImage, Detections]:
-        """Picture and true boxes (labels 0, 1, 2, 5, 7, 9; scores 1) of a frame, in any order of asking."""
+        """Render a frame; return its image and true boxes (labels 0, 1, 2, 5, 7, 9; scores 1)."""
         frame = self.render_full(frame_index)
         return frame.image, frame.boxes
 
     def render_full(self, frame_index: int) -> SceneFrame:
-        """Like `render`, with each box's visible share."""
+        """Render a frame with the visible share of each box."""
         time_s = frame_index / self._fps
         view = self.world.view(time_s)
         canvas = self.atmosphere.canvas(view)
         self._paint_walls(canvas)
-        cast = sorted(self.world.cast(time_s, view), key=lambda seen: -seen.depth_m)
-        cast = _nearest(cast, (SCENERY - 1) // 2)  # a byte numbers the objects, and a cyclist takes two numbers
-        self.atmosphere.paint_shadows(canvas, [seen for seen in cast if seen.actor.label != TRAFFIC_LIGHT])
+        actors = sorted(self.world.actors_in_view(time_s, view), key=lambda placed: -placed.depth_m)
+        actors = _nearest(actors, (SCENERY - 1) // 2)  # a byte numbers the objects, and a cyclist takes two numbers
+        self.atmosphere.paint_shadows(canvas, [placed for placed in actors if placed.actor.label != TRAFFIC_LIGHT])
         drawn: list[_Drawn] = []
-        for sighting in cast:
-            self._paint(canvas, sighting, time_s, drawn)
+        for placed in actors:
+            self._paint(canvas, placed, time_s, drawn)
         boxes, visible = _true_boxes(canvas, drawn)
         image = np.asarray(self.atmosphere.finish(canvas, frame_index), np.uint8)
         return SceneFrame(image, boxes, visible)
@@ -125,8 +125,8 @@ class StreetScene:
                 else:
                     canvas.wall(levels, near + along, -along, _UP * height, shade)
 
-    def _wall_texture(self, rng: np.random.Generator, kind: str) -> tuple[float, float, list[Picture]] | None:
-        """(length m, height m, texture at falling resolutions, as bright as seen) of one building or hedge."""
+    def _wall_texture(self, rng: np.random.Generator, kind: str) -> tuple[float, float, list[Image]] | None:
+        """(length in m, height in m, exposed texture at falling resolutions) of a building or hedge; None for a gap."""
         if kind == "open":
             return None
         p, exposure = self.profile, self.atmosphere.exposure
@@ -151,49 +151,49 @@ class StreetScene:
             levels.append(cv2.pyrDown(levels[-1]))
         return length, height, levels
 
-    def _paint(self, canvas: Canvas, seen: Sighting, time_s: float, drawn: list[_Drawn]) -> None:
-        """Paint what is seen; note each labelled object."""
-        actor, place = seen.actor, seen.place
-        lane, looks, heading = actor.lane, actor.looks, actor.heading
+    def _paint(self, canvas: Canvas, placed: PlacedActor, time_s: float, drawn: list[_Drawn]) -> None:
+        """Paint an actor; append it to `drawn` if it is labelled."""
+        actor, position = placed.actor, placed.position
+        lane, appearance, heading = actor.lane, actor.appearance, actor.heading
         lights_on = self.profile.night or (self.profile.rain and lane.what != "parked")
         speed = abs(self.world.speed_m_s if lane.keeps_ahead else lane.speed_m_s)
         canvas.begin(SCENERY)
         if actor.label == NO_OBJECT:
-            if isinstance(looks, int):
-                canvas.sprite(self._trees[looks], place, actor.height_m)
-            elif isinstance(looks, furniture.Prop):
-                furniture.draw_prop(canvas, looks, place, heading, self.profile.night)
+            if isinstance(appearance, int):
+                canvas.sprite(self._trees[appearance], position, actor.height_m)
+            elif isinstance(appearance, furniture.Prop):
+                furniture.draw_prop(canvas, appearance, position, heading, self.profile.night)
             return
-        if isinstance(looks, float):
-            pole: people.Limb = ((0, 0, 0.25), (0, looks, 0.25), 0.07, 0.05, (70, 72, 70))
-            people.draw_limbs(canvas, [pole], place, 0.0)
+        if isinstance(appearance, float):
+            pole: people.Limb = ((0, 0, 0.25), (0, appearance, 0.25), 0.07, 0.05, (70, 72, 70))
+            people.draw_limbs(canvas, [pole], position, 0.0)
             canvas.begin(len(drawn) + 1)
             state = _LIGHT_STATES[int((time_s + actor.phase * 3) / 2.5) % len(_LIGHT_STATES)]
-            draw_mesh(canvas, furniture.traffic_light(state, looks), place, 0.0, lights_on=True)
-        elif isinstance(looks, Mesh):
+            draw_mesh(canvas, furniture.traffic_light(state, appearance), position, 0.0, lights_on=True)
+        elif isinstance(appearance, Mesh):
             canvas.begin(len(drawn) + 1)
-            draw_mesh(canvas, looks, place, heading, lights_on)
-        elif isinstance(looks, people.Person):
+            draw_mesh(canvas, appearance, position, heading, lights_on)
+        elif isinstance(appearance, people.Person):
             cycling = lane.what == "cyclist"
             if cycling:
                 canvas.begin(len(drawn) + 1)
-                people.draw_limbs(canvas, people.bicycle(looks.shoes, time_s * speed / 0.34), place, heading)
-                _note(canvas, BICYCLE, actor.noise, drawn)
+                people.draw_limbs(canvas, people.bicycle(appearance.shoes, time_s * speed / 0.34), position, heading)
+                _record(canvas, BICYCLE, actor.noise, drawn)
             canvas.begin(len(drawn) + 1)
-            limbs = looks.riding(time_s, speed) if cycling else looks.walking(time_s, speed)
-            people.draw_limbs(canvas, limbs, place, heading)
-        _note(canvas, actor.label, actor.noise, drawn)
+            limbs = appearance.riding(time_s, speed) if cycling else appearance.walking(time_s, speed)
+            people.draw_limbs(canvas, limbs, position, heading)
+        _record(canvas, actor.label, actor.noise, drawn)
 
 
-def _nearest(cast: list[Sighting], objects: int) -> list[Sighting]:
-    """All scenery and the last so many objects of a cast sorted from far to near."""
-    labelled = [seen for seen in cast if seen.actor.label != NO_OBJECT]
-    far = {id(seen) for seen in labelled[: max(0, len(labelled) - objects)]}
-    return [seen for seen in cast if id(seen) not in far]
+def _nearest(actors: list[PlacedActor], objects: int) -> list[PlacedActor]:
+    """All scenery and the nearest `objects` labelled actors, from actors sorted from far to near."""
+    labelled = [placed for placed in actors if placed.actor.label != NO_OBJECT]
+    far = {id(placed) for placed in labelled[: max(0, len(labelled) - objects)]}
+    return [placed for placed in actors if id(placed) not in far]
 
 
-def _note(canvas: Canvas, label: int, noise: NDArray[np.float32], drawn: list[_Drawn]) -> None:
-    """Count the pixels of the object just painted, and give it its texture."""
+def _record(canvas: Canvas, label: int, noise: NDArray[np.float32], drawn: list[_Drawn]) -> None:
+    """Record the object that was just painted with its number of pixels, and give it its texture."""
     rows, columns = canvas.window()
     pixels = int(np.count_nonzero(canvas.owners[rows, columns] == canvas.owner))
     if pixels:
@@ -202,7 +202,7 @@ def _note(canvas: Canvas, label: int, noise: NDArray[np.float32], drawn: list[_D
 
 
 def _true_boxes(canvas: Canvas, drawn: list[_Drawn]) -> tuple[Detections, NDArray[np.float32]]:
-    """Boxes about what can still be seen of each object, and the visible shares."""
+    """Boxes around the visible pixels of each object, and the visible shares."""
     boxes, labels, shares = [], [], []
     for item in drawn:
         rows, columns = item.window

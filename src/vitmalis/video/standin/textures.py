@@ -18,8 +18,8 @@ GROUND_Z_M = 24.0
 
 Colour = tuple[float, float, float]
 FloatImage = NDArray[np.float32]
-Picture = NDArray[Any]
-"""An image on its way through OpenCV, whose stubs forget the element type."""
+Image = NDArray[Any]
+"""An image of any element type, as OpenCV's type stubs return it."""
 
 
 @lru_cache(maxsize=8)
@@ -47,7 +47,7 @@ def _textured(rng: np.random.Generator, colour: Colour, height: int, width: int,
 
 
 def _rect(image: NDArray, x: float, y: float, w: float, h: float, colour: Sequence[float] | NDArray[Any]) -> None:
-    """Fill a rectangle given in metres from the top left."""
+    """Fill a rectangle given in metres from the top left corner."""
     a, b = (round(x * PX_PER_M), round(y * PX_PER_M)), (round((x + w) * PX_PER_M), round((y + h) * PX_PER_M))
     cv2.rectangle(image, a, b, tuple(float(c) for c in colour), cv2.FILLED)
 
@@ -67,7 +67,7 @@ def _window(image: NDArray, rng: np.random.Generator, x: float, y: float, w: flo
 
 
 def _shop(image: NDArray, rng: np.random.Generator, width_m: float, top_m: float, height_m: float, lit: float) -> None:
-    """A shop front: sign with strokes like letters, glass with goods behind it, a door."""
+    """Paint a shop front: a sign with letter-like strokes, goods behind glass, and sometimes an awning."""
     glow = rng.uniform(1.2, 2.4) if rng.random() < lit else 1.0
     sign = rng.uniform(30, 210) + rng.normal(0, 28, 3)
     _rect(image, 0.2, top_m, width_m - 0.4, 0.7, sign * glow)
@@ -99,10 +99,10 @@ def facade(
     lit: float,
     exposure: float,
     shop: bool,
-) -> Picture:
-    """A house front, bottom row at street level; `lit` is the share of lit windows.
+) -> Image:
+    """A house front whose bottom row is at street level; `lit` is the share of lit windows.
 
-    Lamps behind windows shine whatever the exposure of the walls.
+    The brightness of lit windows does not depend on the exposure of the walls.
     """
     h, w = round(height_m * PX_PER_M), round(width_m * PX_PER_M)
     image = np.ascontiguousarray(_textured(rng, palette[int(rng.integers(len(palette)))], h, w, 0.07))
@@ -126,8 +126,8 @@ def facade(
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def hedge(rng: np.random.Generator, width_m: float, height_m: float, colour: Colour, exposure: float) -> Picture:
-    """Leaves, hedge or field edge."""
+def hedge(rng: np.random.Generator, width_m: float, height_m: float, colour: Colour, exposure: float) -> Image:
+    """Leaves of a hedge or of the edge of a field."""
     h, w = round(height_m * PX_PER_M), round(width_m * PX_PER_M)
     leaves = 1 + 0.28 * crop_noise(rng, h, w, 0.6) + 0.12 * rng.normal(size=(h, w)).astype(np.float32)
     light = exposure * np.linspace(1.2, 0.55, h, dtype=np.float32)[:, None]
@@ -139,13 +139,13 @@ def ground(
     strips: Sequence[tuple[float, float, Colour, float]],
     lines: Sequence[tuple[float, float, float]],
     slabs: bool,
-) -> Picture:
+) -> Image:
     """The street seen from above: rows along the street, columns across it, x from -GROUND_X_M / 2.
 
     Args:
         rng: source of the texture.
         strips: (x0, x1, colour, contrast) in metres, later ones on top.
-        lines: (x, width, dash) painted lines; dash 0 is continuous, else metres of paint and of gap.
+        lines: (x, width, dash) of painted lines; dash 0 is continuous, else the length of paint and gap in metres.
         slabs: draw the joints of paving slabs in the first strip.
     """
     h, w = round(GROUND_Z_M * PX_PER_M), round(GROUND_X_M * PX_PER_M)
@@ -177,8 +177,8 @@ def ground(
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def tree(rng: np.random.Generator, kind: str) -> Picture:
-    """A tree, palm or shrub as RGBA uint8 (320, 256, 4), its foot at the bottom centre."""
+def tree(rng: np.random.Generator, kind: str) -> Image:
+    """A tree, palm or shrub as RGBA uint8 (320, 256, 4), with its foot at the bottom centre."""
     h, w = 320, 256
     greens = ((70, 98, 40), (90, 110, 52), (58, 84, 44), (104, 112, 50))
     colour = np.array(greens[int(rng.integers(4))], np.float32) * np.float32(rng.uniform(0.8, 1.2))
@@ -221,7 +221,7 @@ def tree(rng: np.random.Generator, kind: str) -> Picture:
 
 
 @lru_cache(maxsize=4)
-def rain_streaks(height: int, width: int) -> Picture:
+def rain_streaks(height: int, width: int) -> Image:
     """Falling drops blurred by the exposure, uint8 (height, width), to be shifted and added."""
     rng = np.random.default_rng(3)
     drops = (rng.random((height, width)) > 0.9985).astype(np.float32) * rng.uniform(0.3, 1.0, (height, width))

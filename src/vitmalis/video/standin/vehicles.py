@@ -1,4 +1,4 @@
-"""Cars, buses and trucks; x right, y up, z ahead, metres."""
+"""Random meshes of cars, buses and trucks; x right, y up, z ahead, metres."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SHAPES = {
 
 
 def car(rng: np.random.Generator) -> Mesh:
-    """Saloon, hatchback, off-road car or van."""
+    """Draw a random saloon, hatchback, off-road car or van."""
     kind = str(rng.choice(["saloon", "saloon", "hatch", "hatch", "suv", "suv", "van"]))
     shape = _SHAPES[kind]
     length, height = shape.length * rng.uniform(0.95, 1.05), shape.height * rng.uniform(0.97, 1.04)
@@ -107,7 +107,7 @@ def _glazing(m: Mesh, cabin: Outline, low: float, high: float, blind: bool) -> N
 
 
 def bus(rng: np.random.Generator) -> Mesh:
-    """A city bus."""
+    """Draw a random city bus."""
     e, wide, height = rng.uniform(4.6, 6.0), 1.25, rng.uniform(2.9, 3.3)
     paint = BUS_PAINT[rng.integers(len(BUS_PAINT))]
     lower: Colour = paint if rng.random() < 0.6 else (228, 226, 220)
@@ -131,7 +131,7 @@ def bus(rng: np.random.Generator) -> Mesh:
 
 
 def truck(rng: np.random.Generator) -> Mesh:
-    """A delivery truck: cab and box."""
+    """Draw a random delivery truck with cab and box."""
     e, wide, height = rng.uniform(3.0, 4.5), 1.2, rng.uniform(2.6, 3.5)
     paint, box = PAINT[rng.integers(len(PAINT))], PAINT[rng.choice([0, 0, 4, 5, 6, 7, 9])]
     m = Mesh(half=(wide, e))

@@ -1,4 +1,4 @@
-"""The moving pinhole camera and the canvas that its pictures are painted on."""
+"""The moving pinhole camera and the canvas on which its image is painted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.video.standin.textures import Colour, Picture
+from vitmalis.video.standin.textures import Colour, Image
 
 Points = NDArray[np.floating]
 NEAR_M = 0.4
@@ -26,7 +26,7 @@ class View:
         position: (3,) metres.
         rotation: (3, 3), rows are the camera's axes in the world.
         focal_px: focal length in pixels.
-        width, height: picture size in pixels.
+        width, height: image size in pixels.
     """
 
     position: Points
@@ -56,13 +56,13 @@ class View:
         return np.asarray(camera_points[..., :2] * (self.focal_px / camera_points[..., 2:]) + centre, np.float32)
 
     def plane(self, origin: Points, step_s: Points, step_t: Points) -> NDArray[np.float64]:
-        """Homography from texture pixels (s, t) of the plane origin + s * step_s + t * step_t to picture pixels."""
+        """Homography from texture pixels (s, t) of the plane origin + s * step_s + t * step_t to image pixels."""
         intrinsics = np.array([[self.focal_px, 0, self.width / 2], [0, self.focal_px, self.height / 2], [0, 0, 1.0]])
         columns = np.stack([step_s, step_t, np.asarray(origin) - self.position], 1)
         return intrinsics @ self.rotation.astype(np.float64) @ columns
 
     def horizon_y(self) -> float:
-        """Row of the horizon at the picture's centre column."""
+        """Row of the horizon at the image's centre column."""
         return self.height / 2 - self.focal_px * float(self.rotation[2, 1] / self.rotation[1, 1])
 
 
@@ -82,7 +82,7 @@ def clip_near(polygon: Points, near_m: float = NEAR_M) -> Points:
 
 @dataclass
 class Light:
-    """A lamp to glow at night: pixel position, radius in pixels, colour, and the object it belongs to (0: street)."""
+    """A lamp that glows at night: pixel position, radius in pixels, colour, and number of its object (0: street)."""
 
     uv: Points
     radius_px: float
@@ -92,21 +92,21 @@ class Light:
 
 @dataclass
 class Canvas:
-    """A picture under construction, with the owner of every pixel.
+    """An image that is being painted, with the owner of every pixel.
 
     Attributes:
         view: the camera.
         image: RGB uint8 (H, W, 3).
-        owners: uint8 (H, W), 0 for the street, else the number of the object seen there.
-        haze: colour that distance fades into, and the distance in metres that fades by 63 %.
-        sun: unit vector towards the light; `ambient` its share on faces turned away.
-        exposure: factor on every surface (night is dark).
-        beam: how much the camera's own headlights add to near surfaces.
+        owners: uint8 (H, W), 0 for the street, else the number of the visible object.
+        haze: colour of the haze, and the distance in metres at which it covers 63 %.
+        sun: unit vector towards the sun; `ambient` is its share of light on faces turned away.
+        exposure: factor on the brightness of every surface.
+        beam: brightness that the camera's own headlights add to near surfaces.
     """
 
     view: View
-    image: Picture
-    owners: Picture
+    image: Image
+    owners: Image
     haze: tuple[Colour, float]
     sun: Points
     ambient: float
@@ -117,7 +117,7 @@ class Canvas:
     extent: list[float] = field(default_factory=list)
 
     def begin(self, owner: int) -> None:
-        """Paint for this object from now on."""
+        """Start to paint the object of this number."""
         self.owner = owner
         self.extent = [1e9, 1e9, -1e9, -1e9]
 
@@ -129,7 +129,7 @@ class Canvas:
         return [(r, g, b) for r, g, b in seen.tolist()]
 
     def fill(self, polygons: Sequence[Points], colours: Sequence[Colour]) -> None:
-        """Paint polygons (N, 2), pixels, one over the other, as parts of the present object."""
+        """Paint polygons (N, 2), pixels, one over the other, as parts of the current object."""
         points = np.concatenate(polygons)
         (x0, y0), (x1, y1) = points.min(0), points.max(0)
         if x1 < 0 or y1 < 0 or x0 >= self.view.width or y0 >= self.view.height:
@@ -145,29 +145,29 @@ class Canvas:
             cv2.fillPoly(owners, part, owner, cv2.LINE_8, _SHIFT)
 
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the picture that the present object may cover."""
+        """Rows and columns of the image that the current object may cover."""
         x0, y0, x1, y1 = self.extent
         rows = slice(int(np.clip(y0, 0, self.view.height)), int(np.clip(np.ceil(y1) + 1, 0, self.view.height)))
         return rows, slice(int(np.clip(x0, 0, self.view.width)), int(np.clip(np.ceil(x1) + 1, 0, self.view.width)))
 
     def grain(self, noise: NDArray[np.float32]) -> None:
-        """Give the present object texture and a fall-off towards the ground; noise (64, 64) about 1."""
+        """Give the current object a texture and darken it towards the ground; noise (64, 64) around 1."""
         rows, columns = self.window()
         mine = self.owners[rows, columns] == self.owner
         if mine.size < 500:
             return
-        gain: Picture = cv2.resize(noise, mine.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        gain: Image = cv2.resize(noise, mine.shape[::-1], interpolation=cv2.INTER_LINEAR)
         gain *= np.linspace(1.08, 0.85, mine.shape[0], dtype=np.float32)[:, None]
         shaded = cv2.multiply(self.image[rows, columns], cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
         cv2.copyTo(shaded, mine.astype(np.uint8), self.image[rows, columns])
 
-    def _veil(self, picture: Picture, share: float) -> Picture:
-        """Add that share of the haze's colour."""
+    def _add_haze(self, image: Image, share: float) -> Image:
+        """Add this share of the haze's colour."""
         r, g, b = self.haze[0]
-        return cv2.add(picture, (r * share, g * share, b * share, 0.0))  # type: ignore[call-overload]
+        return cv2.add(image, (r * share, g * share, b * share, 0.0))  # type: ignore[call-overload]
 
-    def wall(self, texture_levels: list[Picture], origin: Points, along: Points, up: Points, shade: float) -> None:
-        """Hang a texture (bottom row down) on the parallelogram origin, origin + along, + up (world, metres)."""
+    def wall(self, texture_levels: list[Image], origin: Points, along: Points, up: Points, shade: float) -> None:
+        """Paint a texture on the parallelogram of origin, along and up (world, metres), its bottom row down."""
         corners = np.stack([origin, origin + along, origin + along + up, origin + up])
         polygon = clip_near(self.view.to_camera(corners))
         if len(polygon) < 3:
@@ -186,15 +186,15 @@ class Canvas:
         patch = cv2.warpPerspective(texture, homography, (int(x1 - x0), int(y1 - y0)), borderMode=cv2.BORDER_REPLICATE)
         fade = float(np.exp(-depth / self.haze[1]))
         patch = cv2.convertScaleAbs(patch, alpha=fade * shade)
-        patch = self._veil(patch, 1 - fade)
+        patch = self._add_haze(patch, 1 - fade)
         mask = np.zeros(patch.shape[:2], np.uint8)
         outline = ((uv - [x0, y0]) * (1 << _SHIFT)).clip(-2e8, 2e8).astype(np.int32)
         cv2.fillPoly(mask, [outline], SCENERY, cv2.LINE_8, _SHIFT)
         cv2.copyTo(mask, mask, self.owners[y0:y1, x0:x1])
         cv2.copyTo(patch, mask, self.image[y0:y1, x0:x1])
 
-    def sprite(self, rgba: Picture, foot: Points, height_m: float) -> None:
-        """Stand a picture with transparency upright at a point of the world."""
+    def sprite(self, rgba: Image, foot: Points, height_m: float) -> None:
+        """Paint an upright RGBA image whose foot is at a world position."""
         camera = self.view.to_camera(foot)
         if camera[2] < 1.5:
             return
@@ -213,7 +213,7 @@ class Canvas:
         patch = cv2.warpAffine(rgba, matrix, (x1 - x0, y1 - y0))
         fade = float(np.exp(-camera[2] / self.haze[1]))
         colour = cv2.convertScaleAbs(patch[..., :3], alpha=fade * self.exposure)
-        colour = self._veil(colour, 1 - fade)
+        colour = self._add_haze(colour, 1 - fade)
         weight = patch[..., 3].astype(np.float32) / 255
         target = self.image[y0:y1, x0:x1]
         target[:] = cv2.blendLinear(colour, target, weight, 1 - weight)

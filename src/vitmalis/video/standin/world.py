@@ -1,6 +1,6 @@
-"""Who is where in the street at any moment, and where the camera is: pure functions of the seed and the time.
+"""The actors in the street and the camera's pose at any time, as pure functions of the seed and the time.
 
-Nothing is stored but what was asked for: the street is cut into slots, and a slot's content follows from its number.
+The street is divided into slots, and the content of a slot follows from its number, so that nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from vitmalis.video.standin.view import Points, View
 PERSON, BICYCLE, CAR, BUS, TRUCK, TRAFFIC_LIGHT, NO_OBJECT = 0, 1, 2, 5, 7, 9, -1
 VIEW_M = 95.0
 WALL_PITCH_M = 14.0
-"""A building starts every so many metres; every fifth is missing and leaves a side street."""
+"""Distance between the starts of buildings; every fifth building is missing and leaves a side street."""
 _WALLS_TO_SIDE_STREET = 5
 _BEHIND_M = 8.0
 SHRUB = 3
-"""Number of the shrub among the trees."""
-Looks = Person | vehicles.Mesh | furniture.Prop | int | float
-"""How an actor is drawn: an int is the number of a tree, a float the height of a traffic light."""
+"""Index of the shrub among the tree textures."""
+Appearance = Person | vehicles.Mesh | furniture.Prop | int | float
+"""How an actor is drawn: an int is the index of a tree texture, a float the height of a traffic light."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """What is constant about something in the street; `label` is NO_OBJECT for scenery."""
+    """A person, vehicle or piece of scenery in the street; `label` is NO_OBJECT for scenery."""
 
     lane: Lane
     x_m: float
     z_m: float
     heading: float
-    looks: Looks
+    appearance: Appearance
     label: int
     height_m: float
     noise: NDArray[np.float32]
@@ -45,16 +45,16 @@ class Actor:
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """An actor at a moment: metres ahead of the camera, and its place in the world (3,)."""
+class PlacedActor:
+    """An actor at one time: its distance ahead of the camera, and its position in the world (3,), metres."""
 
     depth_m: float
     actor: Actor
-    place: Points
+    position: Points
 
 
 class World:
-    """The street of one profile and seed; `rng` draws what is constant about it, `size` is (width, height), pixels."""
+    """The street of one profile and seed; `rng` draws its constants, `size` is the image's (width, height), pixels."""
 
     def __init__(self, profile: Profile, seed: list[int], rng: np.random.Generator, size: tuple[int, int]) -> None:
         self.profile = profile
@@ -91,7 +91,7 @@ class World:
             heading = at_rest.get(lane.what, 0.0)
         if lane.what.startswith("cross"):
             heading = np.pi / 2 * rng.choice([-1, 1])
-        looks, label, height = self._looks(lane.what, rng)
+        appearance, label, height = self._appearance(lane.what, rng)
         patch = 1 + 0.09 * textures.crop_noise(rng, 64, 64)
         along = rng.uniform(-0.3, 0.3) * lane.pitch_m if lane.what not in ("lamp", "light", "parked") else 0.0
         if lane.what == "cross_vehicle":
@@ -101,7 +101,7 @@ class World:
             x_m=lane.x_m + rng.normal(0, 1) * lane.jitter_m,
             z_m=slot * lane.pitch_m + along,
             heading=float(heading + rng.normal(0, 0.03)),
-            looks=looks,
+            appearance=appearance,
             label=label,
             height_m=height,
             noise=patch.astype(np.float32),
@@ -109,7 +109,7 @@ class World:
             phase=float(rng.uniform(0, 6.3)),
         )
 
-    def _looks(self, what: str, rng: np.random.Generator) -> tuple[Looks, int, float]:
+    def _appearance(self, what: str, rng: np.random.Generator) -> tuple[Appearance, int, float]:
         what = what.removeprefix("cross_")
         if what == "person":
             person = Person.of(rng, 0.45 if self.profile.rain else 0.0)
@@ -133,12 +133,12 @@ class World:
         return not self.profile.indoor and int(z_m // WALL_PITCH_M) % _WALLS_TO_SIDE_STREET == 0
 
     def camera_z(self, time_s: float) -> float:
-        """How far along the street the camera is, metres; it slows down and speeds up but never stops."""
+        """Position of the camera along the street, metres; its speed varies but never reaches 0."""
         v, w = self.speed_m_s, 2 * np.pi / 17
         return float(v * time_s + 0.5 * v / w * (np.sin(w * time_s + self._phase[0]) - np.sin(self._phase[0])))
 
     def view(self, time_s: float) -> View:
-        """The camera at a moment."""
+        """The camera at `time_s`, with the shake of its kind of motion."""
         t, ph = time_s, self._phase
         step = 2 * np.pi * 1.9 * t
 
@@ -164,8 +164,8 @@ class World:
             roll = 0.004 * slow(1.1, 6)
         return View.looking(np.array([x, y, z], np.float32), yaw, pitch, roll, self.focal_px, self._size)
 
-    def cast(self, time_s: float, view: View) -> Iterator[Sighting]:
-        """Everything in sight, in no order."""
+    def actors_in_view(self, time_s: float, view: View) -> Iterator[PlacedActor]:
+        """Yield everything that the camera may see, in no particular order."""
         z_camera = self.camera_z(time_s)
         for index, lane in enumerate(self.profile.lanes):
             crossing = lane.what.startswith("cross")
@@ -181,13 +181,13 @@ class World:
                     least_m, sway_m = (5.5, 4.0) if lane.what == "vehicle" else (2.5, 0.6)
                     z += least_m + sway_m * (1 + np.sin(0.35 * time_s + actor.phase))
                 elif crossing:
-                    # It crosses the camera's path when the camera is delay_m before it, so they never collide.
+                    # It crosses the camera's path while the camera is still delay_m away, so they never collide.
                     left_s = (z - actor.delay_m - z_camera) / self.speed_m_s
                     x = -float(np.sin(actor.heading)) * lane.speed_m_s * left_s + self._camera_x
                 if not self.profile.walls[0] < x < self.profile.walls[1] and not self.in_side_street(z):
                     continue  # behind the buildings
-                place = np.array([x, 0.0, z], np.float32)
-                depth = float(view.to_camera(place)[2])
-                beside = abs(x - self._camera_x) > 1.9 and actor.label in (CAR, BUS, TRUCK)
-                if depth > (-4.0 if beside else 0.9):
-                    yield Sighting(depth, actor, place)
+                position = np.array([x, 0.0, z], np.float32)
+                depth = float(view.to_camera(position)[2])
+                passing = abs(x - self._camera_x) > 1.9 and actor.label in (CAR, BUS, TRUCK)
+                if depth > (-4.0 if passing else 0.9):
+                    yield PlacedActor(depth, actor, position)
