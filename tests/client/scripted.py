@@ -20,7 +20,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -60,7 +59,7 @@ POLICY = "scripted"
 class ScriptedPolicy(TrackB2B):
     """Sends whole frames; its second decision asks for more than the model has."""
 
-    uses_motion: ClassVar[bool] = True
+    uses_motion = True
 
     def __init__(self) -> None:
         super().__init__()

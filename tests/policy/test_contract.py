@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from vitmalis.errors import UserError
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import POLICIES, ClientState, Policy, build_policy
-from vitmalis.policy.oracle import Foreseen, Oracle
+from vitmalis.policy.base import LookaheadResult
 from vitmalis.regions import Motion, RegionGrid
 from vitmalis.types import Detections
 from vitmalis_jobs.run.config import typed
@@ -42,10 +42,10 @@ def state(frame_index: int) -> ClientState:
 
 
 class Hunch:
-    """Foresight that always sees most in the last candidate."""
+    """A lookahead in which the last candidate is always the best."""
 
-    def foresee(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[Foreseen]:
-        return [Foreseen(number / len(decisions), 1.0) for number in range(len(decisions))]
+    def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
+        return [LookaheadResult(number / len(decisions), 1.0) for number in range(len(decisions))]
 
 
 @pytest.fixture(params=sorted(path.stem for path in (CONF / "policy").glob("*.yaml")))
@@ -57,8 +57,7 @@ def build(request: pytest.FixtureRequest, vitmalis_options: dict[str, str]) -> C
 
     def built() -> Policy:
         policy = build_policy(config.policy_kind, **(config.policy_options | files))
-        if isinstance(policy, Oracle):
-            policy.lend(Hunch())
+        policy.attach_lookahead(Hunch())
         return policy
 
     return built
@@ -144,6 +143,24 @@ def test_unknown_policy_names_the_known_ones() -> None:
 def test_unknown_option_is_one_clear_error() -> None:
     with pytest.raises(UserError, match="policy 'back2back' does not take these options"):
         build_policy("back2back", speed=3)
+
+
+def test_an_option_of_the_wrong_type_is_named() -> None:
+    with pytest.raises(UserError, match=r"policy 'trackud': latency_threshold_s=soon: Expected `float`"):
+        build_policy("trackud", latency_threshold_s="soon")
+
+
+def test_a_bug_in_a_constructor_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Buggy(Policy):
+        def __init__(self, qualities: Sequence[int] = (90,)) -> None:
+            self._best = len(max(qualities))  # type: ignore[arg-type]
+
+        def decide(self, state: ClientState) -> OffloadDecision:
+            raise NotImplementedError
+
+    monkeypatch.setitem(POLICIES, "buggy", Buggy)
+    with pytest.raises(TypeError, match="has no len"):
+        build_policy("buggy", qualities=[80])
 
 
 def test_baselines_use_the_papers_jpeg_quality() -> None:

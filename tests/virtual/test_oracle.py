@@ -16,7 +16,8 @@ from vitmalis.metrics import summarise
 from vitmalis.network.traces import constant_trace
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState, build_policy
-from vitmalis.policy.oracle import Foreseen, Oracle
+from vitmalis.policy.base import LookaheadResult
+from vitmalis.policy.oracle import Oracle
 from vitmalis.regions import Motion
 from vitmalis.types import Configuration, Detections
 from vitmalis.video.spec import VideoSpec
@@ -40,7 +41,7 @@ def test_it_renders_at_least_as_well_as_always_sending_everything(video: VideoSp
     f1 = {}
     for policy in ("trackb2b", "oracle"):
         run = client(video, policy)
-        run.show_the_future(REFERENCES)
+        run.attach_lookahead(REFERENCES)
         run.play()
         f1[policy] = summarise(run.recorder.frames(), run.recorder.offloads(), REFERENCES)["rendering_f1"]
     assert f1["oracle"] >= f1["trackb2b"] > 0.5
@@ -51,14 +52,15 @@ def test_it_takes_what_it_foresees_to_be_best_and_of_equals_the_fastest() -> Non
     oracle, seen = Oracle(qualities=(75, 95), restoration_points=(0, 4)), []
 
     class Told:
-        def foresee(self, state: ClientState, decisions: list[OffloadDecision]) -> list[Foreseen]:
+        def evaluate(self, state: ClientState, decisions: list[OffloadDecision]) -> list[LookaheadResult]:
             seen.extend(decisions)
             best = [d.configuration.tau_d == 1 for d in decisions]
             return [
-                Foreseen(float(b), 1.0 - d.configuration.quality / 100) for b, d in zip(best, decisions, strict=True)
+                LookaheadResult(float(b), 1.0 - d.configuration.quality / 100)
+                for b, d in zip(best, decisions, strict=True)
             ]
 
-    oracle.lend(Told())
+    oracle.attach_lookahead(Told())
     moving = np.zeros(grid.shape, np.float32)
     moving[0, 0] = 1.0
     state = ClientState(5, grid, 0.1, 0.5, motion=Motion(moving, 0.3), results=1)
@@ -72,7 +74,7 @@ def test_it_is_blind_in_real_time(video: VideoSpec, tmp_path: Path) -> None:  # 
     with pytest.raises(UserError, match="only clock=virtual"):
         client(video, "oracle").play()
     lent = client(video, "trackb2b")
-    lent.show_the_future(REFERENCES)  # nothing takes it
+    lent.attach_lookahead(REFERENCES)  # nothing takes it
     lent.play()
 
 

@@ -84,24 +84,29 @@ class FramePump(Worker):
                 self._post(FrameCaptured(frame, image))
 
 
-class TimedPolicy:
-    """A policy whose last decision is timed."""
+class TimedPolicy(Policy):
+    """A policy whose last decision is timed.
+
+    Attributes:
+        decision_s: how long it took, seconds.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.uses_tracker, self.uses_motion = policy.uses_tracker, policy.uses_motion
+        self.stand_in = policy.stand_in
         self.decision_s = 0.0
 
-    def observe(self, outcome: OffloadOutcome) -> None:
-        """Pass on."""
-        self._policy.observe(outcome)
-
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Decide and take the time."""
+        """Ask the policy, and take the time."""
         start_s = time.perf_counter()
         decision = self._policy.decide(state)
         self.decision_s = time.perf_counter() - start_s
         return decision
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Report the outcome to the policy."""
+        self._policy.observe(outcome)
 
 
 class RealtimeClient:
@@ -131,7 +136,7 @@ class RealtimeClient:
         self._interval_s = 1.0 / session.video.fps
         self._policy = TimedPolicy(build_policy(session.policy_kind or session.policy, **session.policy_options))
         self._machine = ClientMachine(
-            self._policy,  # type: ignore[arg-type]  # its uses_... are the wrapped policy's
+            self._policy,
             self._interval_s,
             session.geometry,
             session.score_threshold,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, get_type_hints
+
+import msgspec
 
 from vitmalis.errors import UserError
 from vitmalis.policy.back2back import Back2Back
@@ -34,11 +37,31 @@ def build_policy(name: str, **options: Any) -> Policy:
     """Build the policy called `name` with its own options.
 
     Raises:
-        UserError: the name or an option is unknown.
+        UserError: the name or an option is unknown, or an option is of the wrong type.
     """
     if name not in POLICIES:
         raise UserError(f"policy '{name}' is unknown: choose one of {', '.join(POLICIES)}")
+    policy = POLICIES[name]
     try:
-        return POLICIES[name](**options)
+        inspect.signature(policy).bind(**options)
     except TypeError as error:
         raise UserError(f"policy '{name}' does not take these options ({options}): {error}") from error
+    try:
+        return policy(**options)
+    except TypeError as error:
+        if mistyped := _mistyped(policy, options):
+            raise UserError(f"policy '{name}': {mistyped}") from error
+        raise  # a bug in the policy
+
+
+def _mistyped(policy: type[Policy], options: dict[str, Any]) -> str:
+    """Which option is not of the type that the constructor declares, and why; empty if all are."""
+    declared = get_type_hints(policy.__init__)
+    for option, value in options.items():
+        try:
+            msgspec.convert(value, declared.get(option, Any))
+        except msgspec.ValidationError as error:
+            return f"{option}={value}: {error}"
+        except TypeError:  # a type that msgspec does not know, such as a class of the policy's own
+            continue
+    return ""

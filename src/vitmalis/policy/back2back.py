@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy.base import ClientState, Policy
 from vitmalis.types import Configuration
 
 
-class Back2Back:
+class Back2Back(Policy):
     """Offload the newest frame as soon as the last result is in, at a fixed JPEG quality.
 
     Args:
@@ -20,17 +18,10 @@ class Back2Back:
         UserError: the quality is no whole number in that range.
     """
 
-    uses_tracker: ClassVar[bool] = False
-    uses_motion: ClassVar[bool] = False
-    stand_in: str = ""
-
     def __init__(self, quality: int = 95) -> None:
         if not isinstance(quality, int) or not 1 <= quality <= 100:
             raise UserError(f"policy.quality={quality}: give a whole number from 1 to 100")
         self._decision = OffloadDecision(Configuration(tau_d=0, quality=quality, restoration_point=0))
-
-    def observe(self, outcome: OffloadOutcome) -> None:
-        """Nothing is learnt: the decision never changes."""
 
     def decide(self, state: ClientState) -> OffloadDecision:
         """Full resolution at the fixed quality."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
@@ -45,21 +47,43 @@ class ClientState:
         return self.grid.width_px, self.grid.height_px
 
 
-class Policy(Protocol):
-    """Decides per offload. One file a policy; every policy joins `tests/policy/test_contract.py`.
+class LookaheadResult(NamedTuple):
+    """What would come of one decision."""
+
+    rendered_f1: float
+    """F1 of what the user will see, over all candidates' horizon."""
+    received_s: float
+    """When the result will arrive, seconds of the run."""
+
+
+class Lookahead(Protocol):
+    """Tries decisions out before one is made; only the virtual clock has one."""
+
+    def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
+        """What would come of each decision."""
+
+
+class Policy(abc.ABC):
+    """Base of all policies: decides, per offload, how a frame is sent.
+
+    A policy is one file, and joins `tests/policy/test_contract.py` by its entry in `vitmalis.policy.POLICIES`.
 
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.
         uses_motion: whether the client analyses the motion of frames.
-        stand_in: what this policy decides by in place of what it should; empty for nothing. A run shows and tags it.
+        stand_in: what the policy decides by in place of what it should; empty for nothing. A run shows and tags it.
     """
 
-    uses_tracker: ClassVar[bool]
-    uses_motion: ClassVar[bool]
-    stand_in: str
+    uses_tracker: bool = False
+    uses_motion: bool = False
+    stand_in: str = ""
 
-    def observe(self, outcome: OffloadOutcome) -> None:
-        """Learn from a finished offload; called once each, in the order of the results."""
-
+    @abc.abstractmethod
     def decide(self, state: ClientState) -> OffloadDecision:
         """Choose how to offload the frame that `state` describes."""
+
+    def observe(self, outcome: OffloadOutcome) -> None:  # noqa: B027  # a policy need not learn
+        """Learn from a finished offload; called once each, in the order of the results."""
+
+    def attach_lookahead(self, lookahead: Lookahead) -> None:  # noqa: B027
+        """Take the virtual clock's view of the frames to come; only an oracle uses it."""

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, Protocol
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space
-from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy.base import ClientState, Lookahead, Policy
 from vitmalis.policy.regions import RegionClassifier
 from vitmalis.regions.classify import downsample_mask
 
 
-class Foreseen(NamedTuple):
-    """What would come of a decision: F1 of what the user will see, and when the result will be there."""
-
-    rendered_f1: float
-    received_s: float
-
-
-class Foresight(Protocol):
-    """What the virtual driver lends the oracle, and nobody else."""
-
-    def foresee(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[Foreseen]:
-        """What would come of each decision."""
-
-
-class Oracle:
+class Oracle(Policy):
     """Takes, per offload, the configuration with which the user will see most; of equal ones the one that is fastest.
 
     It looks one offload ahead and so is no bound on what any policy could reach, only on what better estimates could.
@@ -38,9 +23,9 @@ class Oracle:
             so it is kept small.
     """
 
-    uses_tracker: ClassVar[bool] = True
-    uses_motion: ClassVar[bool] = True
-    stand_in: str = "an oracle that looks at what nobody can know in place of a policy"
+    uses_tracker = True
+    uses_motion = True
+    stand_in = "an oracle, which knows the frames to come, in place of a policy"
 
     def __init__(
         self,
@@ -53,26 +38,23 @@ class Oracle:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
         self._space = configuration_space(qualities, tau_ds, restoration_points)
         self._classifier = RegionClassifier()
-        self._foresight: Foresight | None = None
+        self._lookahead: Lookahead | None = None
 
-    def lend(self, foresight: Foresight) -> None:
-        """Let it look ahead."""
-        self._foresight = foresight
-
-    def observe(self, outcome: OffloadOutcome) -> None:
-        """It has nothing to learn."""
+    def attach_lookahead(self, lookahead: Lookahead) -> None:
+        """Take the virtual clock's view of the frames to come."""
+        self._lookahead = lookahead
 
     def decide(self, state: ClientState) -> OffloadDecision:
         """Try everything and take the best.
 
         Raises:
-            UserError: nobody lent it foresight, as in real time.
+            UserError: there is no lookahead, as in real time.
         """
-        if self._foresight is None:
+        if self._lookahead is None:
             raise UserError("policy=oracle looks into the future, which only clock=virtual can show it")
         decisions = self._candidates(state)
-        foreseen = self._foresight.foresee(state, decisions)
-        best = max(range(len(decisions)), key=lambda n: (foreseen[n].rendered_f1, -foreseen[n].received_s))
+        results = self._lookahead.evaluate(state, decisions)
+        best = max(range(len(decisions)), key=lambda n: (results[n].rendered_f1, -results[n].received_s))
         return decisions[best]
 
     def _candidates(self, state: ClientState) -> list[OffloadDecision]:

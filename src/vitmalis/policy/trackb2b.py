@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from vitmalis.policy.back2back import Back2Back
 
 
 class TrackB2B(Back2Back):
     """Offloads like `Back2Back`; the client's tracker carries the boxes to the frames in between."""
 
-    uses_tracker: ClassVar[bool] = True
+    uses_tracker = True

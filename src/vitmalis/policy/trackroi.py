@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.regions import RegionClassifier
@@ -22,7 +20,7 @@ class TrackRoI(TrackB2B):
         motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
     """
 
-    uses_motion: ClassVar[bool] = True
+    uses_motion = True
 
     def __init__(
         self,

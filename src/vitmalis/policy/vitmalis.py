@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from vitmalis.estimation import (
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState
+from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
 from vitmalis.policy.regions import FrameContent, RegionClassifier
@@ -46,7 +45,7 @@ class _Estimates:
     f1: Float64Array
 
 
-class ViTMAlis:
+class ViTMAlis(Policy):
     """Estimates size, latency and accuracy of every configuration and takes the best trade-off (Algorithm 1).
 
     Before the first result nothing is known about objects, so every region keeps its resolution. An ablation is this
@@ -73,8 +72,8 @@ class ViTMAlis:
         UserError: an argument is out of range, or a file is missing or does not fit the model.
     """
 
-    uses_tracker: ClassVar[bool] = True
-    uses_motion: ClassVar[bool] = True
+    uses_tracker = True
+    uses_motion = True
 
     def __init__(
         self,

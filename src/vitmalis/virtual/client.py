@@ -40,14 +40,13 @@ from vitmalis.errors import UserError
 from vitmalis.metrics import DEFAULT_RULE, MatchRule
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import Policy
-from vitmalis.policy.oracle import Oracle
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import Detections, Frame
 from vitmalis.video.spec import OpenVideo, open_video
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
-from vitmalis.virtual.lookahead import VirtualForesight
+from vitmalis.virtual.lookahead import VirtualLookahead
 from vitmalis.virtual.network import Connection
 from vitmalis.virtual.offload_timeline import OffloadTimeline, simulate_offload
 from vitmalis.virtual.server import AnsweredOffload, VirtualServer
@@ -112,20 +111,24 @@ class VirtualClient:
         self._last: OffloadTimeline | None = None
         self._server_free_s = 0.0
 
-    def show_the_future(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
-        """Let an oracle see what is to come, and what it is judged by; other policies are not told."""
-        if isinstance(self._policy, Oracle):
-            foresight = VirtualForesight(
-                self._session,
-                self._server,
-                self._connection,
-                self._durations,
-                references,
-                rule,
-                lambda: self._server_free_s,
-                self._open_video(self._session.video),
-            )
-            self._policy.lend(foresight)
+    def attach_lookahead(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
+        """Offer the policy a view of the frames to come and of their references, which only an oracle takes.
+
+        Args:
+            references: of every frame of the clip.
+            rule: how boxes are matched.
+        """
+        lookahead = VirtualLookahead(
+            self._session,
+            self._server,
+            self._connection,
+            self._durations,
+            references,
+            rule,
+            lambda: self._server_free_s,
+            self._open_video(self._session.video),
+        )
+        self._policy.attach_lookahead(lookahead)
 
     def play(self) -> None:
         """Run to the end of the clip, then let the offload under way end."""

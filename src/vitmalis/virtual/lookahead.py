@@ -10,7 +10,7 @@ from vitmalis.client.session import ClientSession
 from vitmalis.metrics import Counts, MatchRule, match
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState
-from vitmalis.policy.oracle import Foreseen
+from vitmalis.policy.base import LookaheadResult
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.tracker.optical_flow import GrayImage
 from vitmalis.types import Detections, Frame, RgbImage
@@ -24,7 +24,7 @@ HORIZON = 2.0
 took, and all candidates are judged on the same frames."""
 
 
-class VirtualForesight:
+class VirtualLookahead:
     """Makes every candidate's offload on copies of the run's state and judges what would be shown.
 
     Until the candidate's result arrives, the boxes known now are tracked on; from then on the result's, through the
@@ -65,7 +65,7 @@ class VirtualForesight:
         self._reducer = OpticalFlowTracker(session.tracker)
         self._offloads = 0
 
-    def foresee(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[Foreseen]:
+    def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
         """Rendering F1 over the horizon and time of arrival with each decision, one call an offload."""
         frame = self._frame(state.frame_index)
         self._forget_before(state.frame_index)
@@ -79,15 +79,15 @@ class VirtualForesight:
         last = min(int(end_s / state.frame_interval_s), self._session.video.frames - 1)
         shown = range(state.frame_index, last + 1)
         until_then = self._judged(state.tracked, shown)
-        foreseen = []
+        results = []
         for answer, arrival_s in zip(answers, received_s, strict=True):
             detections = answer.detections.above(self._session.score_threshold)
             from_then_on = self._judged(detections, shown)
             counts = Counts(0, 0, 0)
             for index, before, after in zip(shown, until_then, from_then_on, strict=True):
                 counts += after if (index + 1) * state.frame_interval_s >= arrival_s else before
-            foreseen.append(Foreseen(counts.f1, arrival_s))
-        return foreseen
+            results.append(LookaheadResult(counts.f1, arrival_s))
+        return results
 
     def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:
         return simulate_offload(

@@ -69,7 +69,7 @@ def play_virtually(
             lambda done, offloads, lost: step(done, plan.clip.frames, f"{offloads} offloads, {lost} lost"),
             clip_images,
         )
-        client.show_the_future(references, plan.rule)
+        client.attach_lookahead(references, plan.rule)
         client.play()
     recorder = client.recorder
     played = Played(recorder.frames(), recorder.offloads(), recorder.decisions())
