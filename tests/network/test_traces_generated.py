@@ -12,9 +12,14 @@ import pytest
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, resolve_trace
 from vitmalis.network.traces.generate import LENGTH_S, SwitchingModel, fitted_model, generate
+from vitmalis_jobs.training.trace_model.comparison import BEGIN, END, write_table
 from vitmalis_jobs.training.trace_model.em import fit_switching
-from vitmalis_jobs.training.trace_model.page import BEGIN, END, write_table
-from vitmalis_jobs.training.trace_model.statistics import describe, describe_all, lagged_correlation, longest_run
+from vitmalis_jobs.training.trace_model.trace_statistics import (
+    lagged_correlation,
+    longest_run,
+    statistics_frame,
+    trace_statistics,
+)
 
 ALL = tuple(itertools.product(("4g", "5g"), range(30)))
 
@@ -99,13 +104,13 @@ def test_means_cover_the_fitted_range(sixty: dict[str, list[Trace]], technology:
 def test_statistics_stay_near_the_measured_ones(
     sixty: dict[str, list[Trace]], technology: str, statistic: str, low: float, high: float
 ) -> None:
-    assert low < describe_all(sixty[technology])[statistic].mean() < high
+    assert low < statistics_frame(sixty[technology])[statistic].mean() < high
 
 
 def test_measured_statistics_lie_in_the_same_bands(shared: Path) -> None:
     for technology, cv, halving in (("4g", (0.45, 0.62), (1.0, 2.2)), ("5g", (0.55, 0.72), (2.8, 4.5))):
         folder = str(shared / "data" / "traces")
-        measured = describe_all(
+        measured = statistics_frame(
             [resolve_trace("cellular", technology=technology, index=i, source=folder) for i in range(30)]
         )
         assert cv[0] < measured["cv"].mean() < cv[1]
@@ -148,7 +153,7 @@ def test_fitting_finds_the_model_that_made_the_data() -> None:
 
 def test_statistics_by_hand() -> None:
     rate = np.array([4.0, 1.9, 0.5, 0.4, 2.0, 0.9, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0])
-    found = describe(Trace("t", np.arange(13.0), rate, np.arange(10.0, 140.0, 10.0)))
+    found = trace_statistics(Trace("t", np.arange(13.0), rate, np.arange(10.0, 140.0, 10.0)))
     assert found["mean_mbps"] == pytest.approx(37.7 / 13)
     assert found["weak_percent"] == pytest.approx(300 / 13)  # 0.5, 0.4, 0.9
     assert found["halving_percent"] == pytest.approx(300 / 12)  # 4 to 1.9, 1.9 to 0.5, 2 to 0.9

@@ -30,7 +30,7 @@ from vitmalis_jobs.profiling.samples.moments import Moment, replay, sampled_fram
 from vitmalis_jobs.profiling.samples.outcomes import Sample, Trials, candidates_to_try, sample_moment
 from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary
 from vitmalis_jobs.profiling.samples.worker import Chunk, Sampler
-from vitmalis_jobs.training.estimation.samples import read_samples
+from vitmalis_jobs.training.estimation.sample_set import read_samples
 
 CONF = Path(__file__).parents[2] / "conf"
 WIDTH, HEIGHT = 336, 320  # 3 x 2 regions of 160 px, the last column partial

@@ -1,4 +1,4 @@
-"""The whole job on a small hand-made sample set; its tables against formulas written anew."""
+"""The whole estimator job on a small hand-made sample set; its tables against independent formulas."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space, load_pair
 from vitmalis.estimation.estimators import FEATURES
 from vitmalis.regions.grid import RegionGrid
+from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.training.estimation.samples import COLUMNS
-from vitmalis_jobs.training.estimators import make_schedule, run_training, samples_folder
+from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
+from vitmalis_jobs.training.estimation.sample_set import COLUMNS
+from vitmalis_jobs.training.estimators import samples_folder, train_estimators
 
-CONF = Path(__file__).parents[2] / "conf"
 MODEL_ID = "abc123"
 
 
-def composed(folder: Path | None = None, *overrides: str) -> DictConfig:
+def composed(folder: Path | None = None, *overrides: str) -> EstimatorTrainingConfig:
     places = [] if folder is None else [
         f"samples.folder={folder / MODEL_ID}", f"search.folder={folder / 'search'}", f"export.folder={folder / 'out'}",
         f"mlflow.tracking_uri=sqlite:///{folder / 'mlflow.db'}", f"mlflow.artifact_dir={folder / 'artifacts'}",
     ]  # fmt: skip
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("train_estimators", overrides=[*places, *overrides])
+    return checked(compose("train_estimators", [*places, *overrides]), EstimatorTrainingConfig)
 
 
 SMALL = ("search.trials=2", "search.folds=2", "search.epochs=[2,4]", "search.widths=[8,64,128]")
@@ -68,13 +66,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, s
     folder = tmp_path_factory.mktemp("estimators")
     samples = write_samples(folder / MODEL_ID)
     threads = torch.get_num_threads()
-    tables = run_training(composed(folder, *SMALL))
+    tables = train_estimators(composed(folder, *SMALL))
     torch.set_num_threads(threads)
     return folder, samples, tables
 
 
 def four(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float, float, float]:
-    """The metrics of Table II, once more."""
+    """MAE, RMSE, MAPE and R2, computed another way."""
     gap, positive = truth - estimate, truth != 0
     relative = np.abs(gap[positive] / truth[positive])
     return (
@@ -89,22 +87,22 @@ def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) ->
     folder, samples, _ = ran
     table = pd.read_csv(folder / "search" / "tables.csv").set_index(["split", "target", "kind"])
     walking = samples["clip"].str.startswith("walk")
-    profile, held = samples["part"] == "profile", samples["part"] == "eval"
+    profile, held_out = samples["part"] == "profile", samples["part"] == "eval"
     expected = {
-        "held_out_parts": (profile, held),
-        "walking_to_walking": (profile & walking, held & walking),
-        "walking_to_other": (profile & walking, held & ~walking),
-        "all_to_other": (profile, held & ~walking),
+        "held_out_parts": (profile, held_out),
+        "walking_to_walking": (profile & walking, held_out & walking),
+        "walking_to_other": (profile & walking, held_out & ~walking),
+        "all_to_other": (profile, held_out & ~walking),
     }
     assert set(table.index.get_level_values("split")) == {*expected, "held_out_clips"}
     key = ["tau_d", "quality", "restoration_point"]
-    for split, (learned, judged) in expected.items():
-        means = samples[learned].groupby(key)["f1"].mean().rename("estimate")
-        joined = samples[judged].join(means, on=key)
+    for split, (training, evaluation) in expected.items():
+        means = samples[training].groupby(key)["f1"].mean().rename("estimate")
+        joined = samples[evaluation].join(means, on=key)
         row = table.loc[(split, "accuracy", "mean")]
         numbers = four(joined["f1"].to_numpy(), joined["estimate"].to_numpy())
         assert tuple(row[["mae", "rmse", "mape", "r2"]]) == pytest.approx(numbers)
-        assert row["samples"] == judged.sum()
+        assert row["samples"] == evaluation.sum()
 
 
 @pytest.mark.parametrize("kind", ["mlp", "linear", "mean"])
@@ -127,7 +125,7 @@ def test_exported_estimators_are_those_of_the_table(ran: tuple[Path, pd.DataFram
         assert str(folder) not in json.dumps(estimator.provenance)
 
 
-def test_what_the_store_and_the_folders_hold(ran: tuple[Path, pd.DataFrame, str]) -> None:
+def test_metrics_artifacts_and_files(ran: tuple[Path, pd.DataFrame, str]) -> None:
     folder, _, tables = ran
     store = Store(f"sqlite:///{folder / 'mlflow.db'}", "training", folder / "artifacts")
     run = store.client.search_runs([store.experiment_id])[-1]
@@ -144,9 +142,9 @@ def test_what_the_store_and_the_folders_hold(ran: tuple[Path, pd.DataFrame, str]
     assert len(list((folder / "out").iterdir())) == 7
 
 
-def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path, pd.DataFrame, str]) -> None:
+def test_started_again_it_searches_no_further_and_returns_the_same_tables(ran: tuple[Path, pd.DataFrame, str]) -> None:
     folder, _, before = ran
-    assert run_training(composed(folder, *SMALL)) == before
+    assert train_estimators(composed(folder, *SMALL)) == before
     studies = optuna.get_all_study_summaries(f"sqlite:///{folder / 'search' / 'study.db'}")
     assert sorted(study.runs_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
     assert [study.n_trials for study in studies] == [2, 2]
@@ -154,10 +152,27 @@ def test_started_again_it_searches_no_further_and_says_the_same(ran: tuple[Path,
 
 def test_the_shipped_configuration() -> None:
     config = composed()
-    plan = make_schedule(config)
-    assert (plan.trials, plan.epochs, plan.timeout_s) == (40, (30, 200), None)
-    assert {128, 64} <= set(plan.widths)
+    assert (config.search.trials, config.search.epochs, config.search.timeout_s) == (40, (30, 200), None)
+    assert {128, 64} <= set(config.search.widths)
     assert config.export.folder == "src/vitmalis/estimation/data/vitdet_tiny"
-    with pytest.raises(UserError, match=r"search\.trials=0"):
-        make_schedule(composed(None, "search.trials=0"))
     assert samples_folder(composed(Path("x")))[1] == MODEL_ID
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.trials=0", r"search\.trials=0: expected `int` >= 1"),
+        ("search.layers=[2,1]", r"search\.layers=\[2, 1\]: give the fewest \(at least 1\) and the most"),
+        ("search.epochs=[0,5]", r"search\.epochs=\[0, 5\]: give the fewest"),
+        ("search.folds=1", r"search\.folds=1: expected `int` >= 2"),
+        ("search.widths=[]", r"search\.widths=\[\]"),
+        ("search.seed=x", r"search\.seed=x: expected `int`, got `str`"),
+        ("domains.walking=walk*", r"domains\.walking=walk\*: expected `array`"),
+        ("+search.trails=3", r"search: object contains unknown field `trails`"),
+        ("samples.folder=[a]", r"samples\.folder=\['a'\]: expected `str \| null`"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        composed(None, override)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Training may start from a checkpoint, with windows of another size than the checkpoint was trained with."""
+"""Fine-tuning: training starts from a checkpoint, with another window than the checkpoint was trained with."""
 
 from pathlib import Path
 
@@ -6,22 +6,24 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.detector import PRESETS, DetectorConfig, build_model, load_detector, preset, save_checkpoint
 from vitmalis.detector.config import PyramidConfig
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame
+from vitmalis_jobs.common.config import checked, compose
+from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, Stage, StartOptions
+from vitmalis_jobs.training.detection.rendered_source import RenderedSource
 from vitmalis_jobs.training.detection.state import TrainingState
-from vitmalis_jobs.training.detection.stream import RenderedSource, Stage, TrainingStream
-from vitmalis_jobs.training.detection.trainer import Schedule, train
-from vitmalis_jobs.training.detector import make_model
+from vitmalis_jobs.training.detection.stream import TrainingStream
+from vitmalis_jobs.training.detection.trainer import train
+from vitmalis_jobs.training.detector import initial_model
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> DetectorConfig:
-    """A small model with relative positions, which are what depends on the window, under a name."""
+    """A small preset with relative positions, whose tables depend on the window."""
     tiny = preset("vitdet_tiny")
     vit = msgspec.structs.replace(
         tiny.vit,
@@ -52,9 +54,8 @@ def weights(small: DetectorConfig, tmp_path: Path) -> Path:
     return tmp_path / "window4.pt"
 
 
-def start(weights: Path | None, window: int | None) -> DictConfig:
-    path = None if weights is None else str(weights)
-    return OmegaConf.create({"model": "small", "start": {"weights": path, "window": window}})
+def start(weights: Path | None, window: int | None) -> StartOptions:
+    return StartOptions(weights=None if weights is None else str(weights), window=window)
 
 
 class Square:
@@ -71,46 +72,32 @@ class Square:
 
 
 def test_starts_from_the_checkpoint_with_the_other_window(weights: Path) -> None:
-    model = make_model(start(weights, 3))
+    model = initial_model("small", start(weights, 3))
     assert model.config.vit.window == 3
-    own = make_model(start(weights, None))
+    own = initial_model("small", start(weights, None))
     assert own.config == PRESETS["small"]
     for name, value in own.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-    fresh = make_model(start(None, None))
+    fresh = initial_model("small", start(None, None))
     assert not torch.equal(fresh.backbone.net.blocks[0].attn.rel_pos_h, own.backbone.net.blocks[0].attn.rel_pos_h)
 
 
 def test_weights_of_another_model_are_refused(weights: Path) -> None:
-    config = start(weights, None)
-    config.model = "vitdet_tiny"
     with pytest.raises(UserError, match=r"window4\.pt' do not fit"):
-        make_model(config)
+        initial_model("vitdet_tiny", start(weights, None))
 
 
 def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    plan = Schedule(
-        hours=None,
-        steps=3,
-        learning_rate=1e-3,
-        weight_decay=0.05,
-        warm_up=0.1,
-        ema_decay=0.9,
-        clip_norm=1.0,
-        box_weight=2.0,
-        mixed_share=0.5,
-        bf16=False,
-        seed=5,
-        workers=0,
-    )
+    overrides = ("train.hours=null", "train.steps=3", "train.seed=5", "train.workers=0", "train.bf16=false")
+    options = checked(compose("train_detector", overrides), DetectorTrainingConfig).train
     rendered = RenderedSource(Square, ("walkS",), 10_000, frames_per_scene=3)
-    stages = (Stage(1.0, 2, ((64, 64),), (1.0, 1.0)),)
+    stages = (Stage(until=1.0, batch=2, sizes=((64, 64),), scales=(1.0, 1.0)),)
     stream = TrainingStream({}, {}, rendered, 1.0, 2, stages, seed=5)
-    model = make_model(start(weights, 3))
+    model = initial_model("small", start(weights, 3))
     before = model.backbone.net.blocks[0].attn.rel_pos_h.clone()
-    state = TrainingState.fresh(model, plan.learning_rate, plan.weight_decay)
-    train(state, stream, plan, lambda *_: None)
+    state = TrainingState.fresh(model, options.learning_rate, options.weight_decay)
+    train(state, stream, options, lambda *_: None)
     after = state.model.backbone.net.blocks[0].attn.rel_pos_h
     assert after.shape == before.shape
     assert after.isfinite().all()

@@ -1,14 +1,14 @@
 import numpy as np
 
 from vitmalis.regions.grid import RegionGrid
-from vitmalis_jobs.training.detection.mask_sampling import PLAIN, random_mixture
+from vitmalis_jobs.training.detection.mask_sampling import FULL_RESOLUTION, random_mixture
 
 GRID = RegionGrid(384, 256, window=5)
 
 
 def test_a_share_of_zero_never_mixes_and_one_always_does() -> None:
     rng = np.random.default_rng(0)
-    assert all(random_mixture(rng, GRID, 4, 0.0) == PLAIN for _ in range(20))
+    assert all(random_mixture(rng, GRID, 4, 0.0) == FULL_RESOLUTION for _ in range(20))
     for _ in range(200):
         mask, point = random_mixture(rng, GRID, 4, 1.0)
         assert mask is not None

@@ -1,68 +1,41 @@
-import math
-from pathlib import Path
-from types import SimpleNamespace
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
-from omegaconf import OmegaConf
 
-from vitmalis.detector import build_model, preset, save_checkpoint
-from vitmalis.types import Detections
-from vitmalis_jobs.training.detection.calibration import MAX_SHIFT, best_threshold, calibrated, shift_for
-from vitmalis_jobs.training.detection.scores import THRESHOLDS
-from vitmalis_jobs.training.evaluate_detector import load, persistence, seconds_per_part
+from vitmalis.errors import UserError
+from vitmalis_jobs.training.estimation.sample_set import EVAL, PROFILE, SampleSet, sample_set
+from vitmalis_jobs.training.estimation.splits import corrected, make_splits
 
 
-def test_the_shift_makes_the_threshold_a_half() -> None:
-    for threshold in (0.35, 0.5, 0.6):
-        # Class probability p and centreness 0.7 give the score sqrt(0.7 p).
-        probability = threshold**2 / 0.7
-        logit = math.log(probability / (1 - probability)) + shift_for(threshold)
-        assert math.sqrt(0.7 / (1 + math.exp(-logit))) == pytest.approx(0.5)
-    assert shift_for(0.05) == MAX_SHIFT
+def test_splits_train_on_profile_parts_and_evaluate_on_eval_parts(samples: pd.DataFrame) -> None:
+    rows = sample_set(samples, "f1")
+    made = {split.name: split for split in make_splits(rows, ("walk*",), ("drive*",))}
+    for split in made.values():
+        for training, evaluation in split.folds:
+            assert set(rows.parts[training]) == {PROFILE}
+            assert set(rows.parts[evaluation]) == {EVAL}
+    assert len(made["held_out_clips"].folds) == 3
+    for training, evaluation in made["held_out_clips"].folds:
+        assert not set(rows.clips[training]) & set(rows.clips[evaluation])
+    assert sum(evaluation.sum() for _, evaluation in made["held_out_clips"].folds) == (rows.parts == EVAL).sum()
+    ((training, evaluation),) = made["walking_to_other"].folds
+    assert (set(rows.clips[training]), set(rows.clips[evaluation])) == ({"walkA", "walkB"}, {"driveA"})
 
 
-def test_calibration_moves_a_copy_of_the_class_bias_and_nothing_else() -> None:
-    model = build_model(preset("vitdet_tiny"))
-    moved = calibrated(model, 0.4)
-    changed = [
-        name
-        for (name, a), (_, b) in zip(model.named_parameters(), moved.named_parameters(), strict=True)
-        if not torch.equal(a, b)
+def test_splits_that_cannot_be_made(samples: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+    rows = sample_set(samples[samples["clip"] == "walkA"], "f1")
+    assert [split.name for split in make_splits(rows, ("walk*",), ("drive*",))] == [
+        "held_out_parts",
+        "walking_to_walking",
     ]
-    assert changed == ["head.classification_head.cls_logits.bias"]
+    assert "no table 'Walking to driving and cycling'" in caplog.text
+    with pytest.raises(UserError, match="none of the eval parts"):
+        make_splits(rows.select(rows.parts == PROFILE), ("walk*",), ())
 
 
-def test_the_best_threshold_is_that_of_the_mean_curve() -> None:
-    curves = np.zeros((2, len(THRESHOLDS)))
-    curves[0, 3], curves[0, 20], curves[1, 20] = 0.9, 0.6, 0.6
-    assert best_threshold([SimpleNamespace(f1_curve=tuple(c)) for c in curves]) == pytest.approx(THRESHOLDS[20])
-
-
-def test_persistence_by_hand() -> None:
-    here, moved, far = [0, 0, 40, 40], [4, 0, 44, 40], [100, 0, 140, 40]
-    found = [
-        Detections.of([here, far], [0.9, 0.6], [0, 2]),
-        Detections.of([moved, far, far], [0.8, 0.6, 0.45], [0, 0, 2]),
-        Detections.of([moved], [0.8], [0]),
-    ]
-    # First frame: the person is kept, the car became a person. Second: the person is kept, the other is lost.
-    assert persistence(found) == pytest.approx(2 / 4)
-    assert math.isnan(persistence([Detections.empty()] * 3))
-
-
-@pytest.mark.parametrize(("window", "expected"), [(None, 5), (3, 3)])
-def test_a_model_is_judged_with_the_windows_it_was_trained_with(
-    window: int | None, expected: int, tmp_path: Path
-) -> None:
-    path = tmp_path / "model.pt"
-    save_checkpoint(build_model(preset("vitdet_tiny")), path, {"data": "none, random"})
-    config = {"model": "vitdet_tiny", "start": {"window": window}, "export": {"path": str(path)}}
-    assert load(OmegaConf.create(config)).config.vit.window == expected
-
-
-def test_the_times_of_the_parts_add_up_to_that_of_the_frame() -> None:
-    seconds = seconds_per_part(build_model(preset("vitdet_tiny")).eval(), repeats=1)
-    assert min(seconds.values()) > 0
-    assert seconds.pop("frame") == pytest.approx(sum(seconds.values()))
+def test_the_correction_uses_earlier_offloads_only() -> None:
+    clips, frames = np.array(["a", "a", "b", "a"]), np.array([0, 1, 0, 2])
+    rows = SampleSet("payload_bytes", np.zeros((4, 5)), np.array([20.0, 10, 70, 1]), clips, np.full(4, EVAL), frames)
+    assert corrected(rows, np.full(4, 10.0), 0).tolist() == pytest.approx([10, 20, 10, 10])

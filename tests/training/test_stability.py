@@ -1,4 +1,4 @@
-"""Temporal stability by hand, on a textured picture that slides by under boxes that do or do not follow."""
+"""Temporal stability by hand, on a sliding textured image under boxes that do or do not follow it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vitmalis.types import Detections, RgbImage
-from vitmalis_jobs.training.detection.stability import temporal_stability
+from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
 
 SHIFT_PX = 16
 FRAMES = 5
@@ -30,17 +30,11 @@ def person(t: int, left: float = 60, score: float = 0.9) -> Detections:
     return Detections.of([[x, 80, x + 40, 160]], [score], [0])
 
 
-def both(a: Detections, b: Detections) -> Detections:
-    return Detections.of(
-        np.concatenate([a.boxes_xyxy, b.boxes_xyxy]), [*a.scores, *b.scores], np.concatenate([a.labels, b.labels])
-    )
-
-
-def test_boxes_that_move_with_the_picture_are_steady(slide: list[RgbImage]) -> None:
+def test_boxes_that_move_with_the_image_are_stable(slide: list[RgbImage]) -> None:
     assert temporal_stability((image, person(t)) for t, image in enumerate(slide)) == 1
 
 
-def test_boxes_that_stay_while_the_picture_moves_are_not(slide: list[RgbImage]) -> None:
+def test_boxes_that_stay_while_the_image_moves_are_not(slide: list[RgbImage]) -> None:
     assert temporal_stability((image, person(0)) for image in slide) == 0
 
 
@@ -51,7 +45,7 @@ def test_a_box_dropped_in_every_second_frame_is_never_found_again(slide: list[Rg
 
 def test_a_half_where_each_frame_keeps_one_box_of_two(slide: list[RgbImage]) -> None:
     """Three objects, by turns missing: frame 0 has the first two, frame 1 the last two, frame 2 the last and first."""
-    found = [both(person(t, 60 + 100 * (t % 3)), person(t, 60 + 100 * ((t + 1) % 3))) for t in range(3)]
+    found = [person(t, 60 + 100 * (t % 3)).with_more(person(t, 60 + 100 * ((t + 1) % 3))) for t in range(3)]
     assert temporal_stability(zip(slide, found, strict=False)) == 0.5
 
 
@@ -66,15 +60,27 @@ def test_another_class_or_a_faint_box_is_no_match(slide: list[RgbImage], changed
 
 
 def test_one_box_is_the_match_of_one_only(slide: list[RgbImage]) -> None:
-    assert temporal_stability(zip(slide, [both(person(0), person(0, 62)), person(1)], strict=False)) == 0.5
+    assert temporal_stability(zip(slide, [person(0).with_more(person(0, 62)), person(1)], strict=False)) == 0.5
 
 
 def test_a_box_that_the_flow_loses_is_looked_for_where_it_was() -> None:
-    """From one noise picture to another there is nothing to follow."""
+    """From one noise image to another there is nothing to track."""
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 256, (240, 400, 3), np.uint8) for _ in range(2)]
     assert temporal_stability((image, person(0)) for image in noise) == 1
 
 
-def test_without_boxes_nothing_is_said(slide: list[RgbImage]) -> None:
+def test_without_boxes_there_is_no_stability(slide: list[RgbImage]) -> None:
     assert math.isnan(temporal_stability((image, Detections.empty()) for image in slide))
+
+
+def test_persistence_by_hand() -> None:
+    here, moved, far = [0, 0, 40, 40], [4, 0, 44, 40], [100, 0, 140, 40]
+    found = [
+        Detections.of([here, far], [0.9, 0.6], [0, 2]),
+        Detections.of([moved, far, far], [0.8, 0.6, 0.45], [0, 0, 2]),
+        Detections.of([moved], [0.8], [0]),
+    ]
+    # First frame: the person stays, the car becomes a person. Second frame: one person stays, the other is lost.
+    assert persistence(found) == pytest.approx(2 / 4)
+    assert math.isnan(persistence([Detections.empty()] * 3))

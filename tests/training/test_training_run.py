@@ -11,14 +11,20 @@ from vitmalis.detector.config import PyramidConfig, VitConfig
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame
-from vitmalis_jobs.training.detection.clips import ClipFrame
+from vitmalis_jobs.common.config import checked, compose
+from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, Stage, TrainOptions
+from vitmalis_jobs.training.detection.detection_scores import score
+from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
 from vitmalis_jobs.training.detection.labels import Targets
-from vitmalis_jobs.training.detection.scores import score
+from vitmalis_jobs.training.detection.rendered_source import RenderedSource
 from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor, make_optimisers
-from vitmalis_jobs.training.detection.stream import RenderedSource, Stage, TrainingStream, loader, stage_at
-from vitmalis_jobs.training.detection.trainer import Schedule, train, window_of_positions
+from vitmalis_jobs.training.detection.stream import TrainingStream, loader, stage_at
+from vitmalis_jobs.training.detection.trainer import train, window_of_positions
 
-STAGES = (Stage(0.5, 2, ((64, 64), (96, 64)), (0.5, 1.0)), Stage(1.0, 2, ((128, 64),), (1.0, 1.0)))
+STAGES = (
+    Stage(until=0.5, batch=2, sizes=((64, 64), (96, 64)), scales=(0.5, 1.0)),
+    Stage(until=1.0, batch=2, sizes=((128, 64),), scales=(1.0, 1.0)),
+)
 
 
 def tiny_model() -> torch.nn.Module:
@@ -51,26 +57,17 @@ def stream(tmp_path: Path) -> TrainingStream:
         image = np.full((128, 160, 3), 10 * i, np.uint8)
         image[30:90, 40 + 5 * i : 80 + 5 * i] = 220
         cv2.imwrite(str(tmp_path / f"{i}.jpg"), image)
-        frames.append(ClipFrame(tmp_path / f"{i}.jpg", i, Targets.of([[40 + 5 * i, 30, 80 + 5 * i, 90]], [0])))
+        frames.append(LabelledFrame(tmp_path / f"{i}.jpg", i, Targets.of([[40 + 5 * i, 30, 80 + 5 * i, 90]], [0])))
     rendered = RenderedSource(Square, ("walkS", "driveN"), 10_000, frames_per_scene=3)
     return TrainingStream({"clip": frames}, {"clip": 1.0}, rendered, 0.5, 2, STAGES, seed=5)
 
 
-def plan(steps: int | None, hours: float | None = None) -> Schedule:
-    return Schedule(
-        hours=hours,
-        steps=steps,
-        learning_rate=1e-3,
-        weight_decay=0.05,
-        warm_up=0.1,
-        ema_decay=0.9,
-        clip_norm=1.0,
-        box_weight=2.0,
-        mixed_share=0.5,
-        bf16=False,
-        seed=5,
-        workers=0,
-    )
+def options(steps: int) -> TrainOptions:
+    overrides = (
+        "train.hours=null", f"train.steps={steps}", "train.warm_up=0.1", "train.ema_decay=0.9", "train.clip_norm=1",
+        "train.mixed_share=0.5", "train.bf16=false", "train.seed=5", "train.workers=0",
+    )  # fmt: skip
+    return checked(compose("train_detector", overrides), DetectorTrainingConfig).train
 
 
 class Stop(Exception):
@@ -81,8 +78,8 @@ class Stop(Exception):
 def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, tmp_path: Path, muon: bool) -> None:
     torch.set_num_threads(1)
     whole = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
-    told: list[float] = []
-    train(whole, stream, plan(6), lambda losses, progress: told.append(losses["classification"]))
+    uninterrupted: list[float] = []
+    train(whole, stream, options(6), lambda losses, progress: uninterrupted.append(losses["classification"]))
 
     def stop_after_two(_losses: dict[str, float], _progress: float) -> None:
         if first.step == 2:
@@ -91,15 +88,15 @@ def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, t
 
     first = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
     with pytest.raises(Stop):
-        train(first, stream, plan(6), stop_after_two)
+        train(first, stream, options(6), stop_after_two)
     torch.manual_seed(99)
     second = TrainingState.fresh(build_model(first.model.config), 1e-3, 0.05, muon)
     second.restore(tmp_path / "last.pt")
     assert second.step == 2
     resumed: list[float] = []
-    train(second, stream, plan(6), lambda losses, progress: resumed.append(losses["classification"]))
+    train(second, stream, options(6), lambda losses, progress: resumed.append(losses["classification"]))
 
-    assert resumed == told[2:]
+    assert resumed == uninterrupted[2:]
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(whole.ema.parameters(), second.ema.parameters(), strict=True):

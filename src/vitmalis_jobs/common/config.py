@@ -108,8 +108,9 @@ def checked(config: DictConfig, kind: type[_Config]) -> _Config:
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`") or "configuration"
-        value = OmegaConf.select(config, key) if where else None
-        shown = f"{key}={value}" if where else key
+        selectable = where and "[...]" not in key  # msgspec does not name the key of a dictionary's value
+        value = OmegaConf.select(config, key) if selectable else None
+        shown = f"{key}={value}" if selectable and not OmegaConf.is_dict(value) else key
         raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
 
 

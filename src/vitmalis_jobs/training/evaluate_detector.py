@@ -1,13 +1,12 @@
-"""Judge exported weights on held-out frames: `python -m training.evaluate_detector` (configuration: train_detector).
+"""Evaluate exported weights on the validation sets: `python -m training.evaluate_detector` (conf/train_detector.yaml).
 
-Writes `judgement.json`, a contact sheet per set and `detector_heldout.jpg` (footage that may be shown) to
+Writes `evaluation.json`, a contact sheet of each set and `detector_heldout.jpg` (footage that may be published) to
 `train.folder`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import logging
 import sys
@@ -15,7 +14,6 @@ import time
 from pathlib import Path
 
 import cv2
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -23,88 +21,63 @@ from omegaconf import DictConfig
 from vitmalis.detector import build_model, load_checkpoint, load_into, preset
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.errors import UserError
-from vitmalis.types import Detections
-from vitmalis_jobs.common.config import conf_dir
-from vitmalis_jobs.training.detection.clips import MARKET, ClipParts
-from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_picture
-from vitmalis_jobs.training.detection.stability import temporal_stability
-from vitmalis_jobs.training.detection.temporal_voting import iou_matrix
-from vitmalis_jobs.training.detection.validation_set import judge, predict
-from vitmalis_jobs.training.detector import line, make_held_out, read_clips
+from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.cli import hydra_job
+from vitmalis_jobs.common.config import checked
+from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
+from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
+from vitmalis_jobs.training.detection.detection_scores import score_line
+from vitmalis_jobs.training.detection.labelled_clips import MARKET, LabelledClip
+from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
+from vitmalis_jobs.training.detection.training_data import read_clips, validation_sets
+from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate, evenly_spaced, predict
 
 log = logging.getLogger(__name__)
 
-SHOWN_SCORE = 0.5
 
-
-def persistence(found: list[Detections], iou: float = 0.5) -> float:
-    """Share of boxes with score >= 0.5 that the next frame has again: same class, IoU >= 0.5, score >= 0.5.
+def exported_model(model: str, weights: Path, window: int | None) -> FcosDetector:
+    """Load exported weights, in evaluation mode.
 
     Args:
-        found: of consecutive frames.
-        iou: least overlap; unlike in `temporal_stability` boxes are not moved, so that fast ones count as lost.
+        model: name of the preset.
+        weights: file of the weights.
+        window: side of the attention windows in tokens that the model was trained with; None for the preset's.
+
+    Raises:
+        UserError: the weights are missing or of another model, or the model has no FCOS head.
     """
-    kept = total = 0
-    sure = [detections.above(SHOWN_SCORE) for detections in found]
-    for now, following in itertools.pairwise(sure):
-        total += len(now)
-        if len(now) and len(following):
-            same = now.labels[:, None] == following.labels[None]
-            kept += int(((iou_matrix(now.boxes_xyxy, following.boxes_xyxy) >= iou) & same).any(1).sum())
-    return kept / total if total else float("nan")
+    state, _ = load_checkpoint(weights)
+    built = build_model(preset(model).with_window(window))
+    load_into(built, state, str(weights))
+    if not isinstance(built, FcosDetector):
+        raise UserError(f"model={model} has no FCOS head: only such models are trained here")
+    return built.eval()
 
 
-def clip_steadiness(model: FcosDetector, parts: ClipParts, frames: int) -> tuple[float, float]:
-    """Persistence and temporal stability over `frames` consecutive frames amid a clip's held-out part."""
-    start = max(0, (len(parts.held_out) - frames) // 2)
-    images = [frame.image() for frame in parts.held_out[start : start + frames]]
-    found = [predict(model, image, bf16=False) for image in images]
+def clip_stability(model: FcosDetector, clip: LabelledClip, frames: int) -> tuple[float, float]:
+    """Persistence and temporal stability over `frames` consecutive frames in the middle of a clip's validation part."""
+    start = max(0, (len(clip.validation) - frames) // 2)
+    images = [frame.image() for frame in clip.validation[start : start + frames]]
+    found = [predict(model, image) for image in images]
     return persistence(found), temporal_stability(zip(images, found, strict=True))
 
 
-def load(config: DictConfig) -> FcosDetector:
-    """The exported model, in evaluation mode."""
-    path = Path(config.export.path)
-    state, _ = load_checkpoint(path)
-    model = build_model(preset(config.model).with_window(config.start.window))
-    load_into(model, state, str(path))
-    if not isinstance(model, FcosDetector):
-        raise UserError(f"model={config.model} has no FCOS head: only such models are trained here")
-    return model.eval()
-
-
-def run_judgement(config: DictConfig) -> None:
-    """Judge as configured."""
-    torch.set_num_threads(config.train.threads)
-    cv2.setNumThreads(1)
-    folder, model, clips = Path(config.train.folder), load(config), read_clips(config)
-    sets = make_held_out(config, clips)
-    scores = judge(model, sets, folder / "judgement")
-    steadiness = {parts.name: clip_steadiness(model, parts, config.held_out.consecutive) for parts in clips}
-    for name, of_set in scores.items():
-        log.info("%-18s %s", name, line(of_set))
-    for name, (kept, stable) in steadiness.items():
-        log.info("%-18s stability %.3f, without optical flow %.3f", name, stable, kept)
-    result = {
-        "scores": {name: dataclasses.asdict(of_set) for name, of_set in scores.items()},
-        "persistence": {name: kept for name, (kept, _) in steadiness.items()},
-        "stability": {name: stable for name, (_, stable) in steadiness.items()},
-        "seconds": seconds_per_part(model),
-    }
-    (folder / "judgement.json").write_text(json.dumps(result, indent=1))
-    shown = [s for s in sets if s.name == MARKET or s.name.startswith("rendered_")]
+def overview(model: FcosDetector, sets: list[ValidationSet], path: Path) -> None:
+    """Draw detections in six frames of `market1906` and two of each rendered profile as one contact sheet."""
     tiles = []
-    for held_out in shown:
-        frames = held_out.load()
-        picked = np.linspace(0, len(frames) - 1, 6 if held_out.name == MARKET else 2).round().astype(int)
-        tiles += [draw(frames[i][0], predict(model, frames[i][0], bf16=False)) for i in picked]
-    save_picture(folder / "detector_heldout.jpg", contact_sheet(tiles, 4, 400), quality=68)
+    for validation_set in sets:
+        if validation_set.name == MARKET or validation_set.name.startswith("rendered_"):
+            frames = validation_set.load()
+            chosen = evenly_spaced(len(frames), 6 if validation_set.name == MARKET else 2)
+            tiles += [draw(frames[i][0], predict(model, frames[i][0])) for i in chosen]
+    if tiles:
+        save_image(path, contact_sheet(tiles, 4, 400), quality=68)
 
 
 @torch.inference_mode()
 def seconds_per_part(model: FcosDetector, repeats: int = 5) -> dict[str, float]:
-    """Median times of a 960x540 frame with the threads that are set: backbone, pyramid, head, and all of it."""
-    images, taken = torch.full((1, 3, 540, 960), 90.0), []
+    """Median seconds for a 960x540 frame with the threads that are set: backbone, pyramid, head and whole frame."""
+    images, durations_s = torch.full((1, 3, 540, 960), 90.0), []
     for _ in range(repeats):
         stamps = [time.perf_counter()]
         features = model.backbone.net(model.prepare(images))
@@ -113,19 +86,41 @@ def seconds_per_part(model: FcosDetector, repeats: int = 5) -> dict[str, float]:
         stamps.append(time.perf_counter())
         model.detect_in(levels, (540, 960))
         stamps.append(time.perf_counter())
-        taken.append([*np.diff(stamps), stamps[-1] - stamps[0]])
-    medians = np.median(np.array(taken), axis=0)
+        durations_s.append([*np.diff(stamps), stamps[-1] - stamps[0]])
+    medians = np.median(np.array(durations_s), axis=0)
     return dict(zip(("backbone", "pyramid", "head", "frame"), map(float, medians), strict=True))
 
 
-@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="train_detector")
+def evaluate_detector(config: DetectorTrainingConfig) -> None:
+    """Evaluate the exported weights as configured."""
+    torch.set_num_threads(config.train.threads)
+    cv2.setNumThreads(1)
+    folder = Path(config.train.folder)
+    model = exported_model(config.model, Path(config.export.path), config.start.window)
+    clips = read_clips(config.clips)
+    sets = validation_sets(config, clips)
+    scores = evaluate(model, sets, folder / "evaluation")
+    stability = {clip.name: clip_stability(model, clip, config.held_out.consecutive) for clip in clips}
+    for name, set_scores in scores.items():
+        log.info("%-18s %s", name, score_line(set_scores))
+    for name, (kept, stable) in stability.items():
+        log.info("%-18s stability %.3f, without optical flow %.3f", name, stable, kept)
+    result = {
+        "scores": {name: dataclasses.asdict(set_scores) for name, set_scores in scores.items()},
+        "persistence": {name: kept for name, (kept, _) in stability.items()},
+        "stability": {name: stable for name, (_, stable) in stability.items()},
+        "seconds": seconds_per_part(model),
+    }
+    with atomic_path(folder / "evaluation.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+    overview(model, sets, folder / "detector_heldout.jpg")
+
+
+@hydra_job("train_detector")
 def main(config: DictConfig) -> None:
-    """Entry point."""
-    try:
-        run_judgement(config)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    """Evaluate the detector as the command line says."""
+    evaluate_detector(checked(config, DetectorTrainingConfig))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,18 +1,18 @@
-"""Fit the generator of network traces and compare it: `python -m training.traces source=<folder>`.
+"""Fit the generator of network traces to measured traces: `python -m training.traces` (conf/fit_traces.yaml).
 
-Writes the parameters into the package (`model_path`), and the table and figure of `docs/traces.md`. Only fitted numbers
-and summary statistics are written, never a measured sample. Configuration: conf/fit_traces.yaml.
+Writes the parameters into the package (`model_path`), and the table and figure of `docs/traces.md` that compare
+generated with measured traces. Only fitted numbers and summary statistics are written, never a measured sample.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import hydra
 import msgspec
 import numpy as np
 import pandas as pd
@@ -31,44 +31,28 @@ from vitmalis.network.traces.generate import (
     generate,
 )
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.cli import hydra_job
+from vitmalis_jobs.common.config import checked
+from vitmalis_jobs.training.trace_model.comparison import TraceSets, draw_figure, write_table
+from vitmalis_jobs.training.trace_model.config import TraceFitConfig
 from vitmalis_jobs.training.trace_model.em import fit_switching
-from vitmalis_jobs.training.trace_model.page import draw_figure, write_table
 
 log = logging.getLogger(__name__)
 
 FIT_FLOOR_MBPS = 0.6 * SILENCE_MBPS
-"""Stands for silence in the logarithm; generated values down there become 0 again."""
+"""Rate that stands for silence, as 0 has no logarithm; generated values below `SILENCE_MBPS` become 0 again."""
 FIVE_NUMBERS = (0, 25, 50, 75, 100)
+"""Percentiles of a five-number summary."""
 
 MeasuredSet = dict[str, list[tuple[str, Trace]]]
-"""Technology to (mobility, trace), thirty each."""
-
-
-@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="fit_traces")
-def main(config: DictConfig) -> None:
-    """Fit, then compare and draw."""
-    try:
-        measured = load_measured(Path(config.source))
-        model = fit_model(measured, config) if config.fit else fitted_model()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    if config.fit:
-        with atomic_path(Path(config.model_path)) as temporary:
-            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
-    sets = {technology: [trace for _, trace in pairs] for technology, pairs in measured.items()}
-    generated = {seed: generated_set(model, seed) for seed in range(config.compare_seeds + 1)}
-    write_table(Path(config.page), sets, generated)
-    draw_figure(Path(config.figure), sets, generated[0])
-    log.info("wrote %s, %s and %s", config.model_path if config.fit else "no parameters", config.page, config.figure)
+"""Thirty (mobility, trace) of each technology."""
 
 
 def load_measured(folder: Path) -> MeasuredSet:
-    """The measured set: thirty traces of 300 rows per technology, as `traces.csv` lists them.
+    """Read the measured set: thirty traces of 300 rows of each technology, as `traces.csv` lists them.
 
     Raises:
-        UserError: the folder, a file or a trace is not as it should be.
+        UserError: a file is missing or a trace cannot be used.
     """
     listing = folder / "traces.csv"
     if not listing.is_file():
@@ -88,30 +72,40 @@ def load_measured(folder: Path) -> MeasuredSet:
     return measured
 
 
-def fit_model(measured: MeasuredSet, config: DictConfig) -> TraceModel:
-    """One pair of models (rate, round-trip time) for each group of traces."""
+def fit_model(measured: MeasuredSet, config: TraceFitConfig) -> TraceModel:
+    """Fit models of rate and round-trip time to each group of traces."""
     technologies: dict[str, list[Group]] = {}
     for technology, pairs in measured.items():
-        groups = technologies[technology] = []
-        for mobility in sorted({mobility for mobility, _ in pairs}):
-            traces = sorted((trace for m, trace in pairs if m == mobility), key=lambda trace: trace.mean_mbps)
-            half = len(traces) // 2
-            split = len(traces) >= config.split_from
-            for coverage, part in (
-                {"weak": traces[:half], "strong": traces[half:]}.items() if split else [("any", traces)]
-            ):
-                groups.append(fit_group(mobility, coverage, part, config, few=not split))
-                log.info("fitted %s %s %s: %d traces", technology, mobility, coverage, len(part))
+        technologies[technology] = []
+        for mobility, coverage, traces in trace_groups(pairs, config.split_from):
+            technologies[technology].append(fit_group(mobility, coverage, traces, config))
+            log.info("fitted %s %s %s: %d traces", technology, mobility, coverage, len(traces))
     origin = {
         "fitted_to": "60 measured uplink traces (sources in docs/traces.md); fitted numbers only, no measured sample",
-        "command": f"python -m training.traces source={config.source}",
+        "command": "python -m training.traces",
         "date": datetime.now(UTC).date().isoformat(),
     }
     return TraceModel(origin, technologies)
 
 
-def fit_group(mobility: str, coverage: str, traces: list[Trace], config: DictConfig, *, few: bool) -> Group:
-    """Fit the two models of one group and summarise its trace means."""
+def trace_groups(pairs: list[tuple[str, Trace]], split_from: int) -> Iterator[tuple[str, str, list[Trace]]]:
+    """Group the (mobility, trace) of a technology: (mobility, coverage, traces by rising mean).
+
+    A mobility with at least `split_from` traces is split at the median of their means into weak and strong coverage.
+    """
+    for mobility in sorted({mobility for mobility, _ in pairs}):
+        traces = sorted((trace for own, trace in pairs if own == mobility), key=lambda trace: trace.mean_mbps)
+        half = len(traces) // 2
+        if len(traces) >= split_from:
+            yield mobility, "weak", traces[:half]
+            yield mobility, "strong", traces[half:]
+        else:
+            yield mobility, "any", traces
+
+
+def fit_group(mobility: str, coverage: str, traces: list[Trace], config: TraceFitConfig) -> Group:
+    """Fit the two models of one group of traces and summarise its trace means."""
+    few = coverage == "any"
     rate = np.maximum(np.stack([trace.uplink_mbps for trace in traces]), FIT_FLOOR_MBPS)
     rtt = np.stack([trace.rtt_ms for trace in traces])
     fit = partial(
@@ -131,9 +125,9 @@ def fit_group(mobility: str, coverage: str, traces: list[Trace], config: DictCon
     )  # fmt: skip
 
 
-def generated_set(model: TraceModel, seed: int) -> dict[str, list[Trace]]:
-    """The sixty traces of one seed."""
-    sets: dict[str, list[Trace]] = {}
+def generated_set(model: TraceModel, seed: int) -> TraceSets:
+    """Generate the sixty traces of one seed."""
+    sets: TraceSets = {}
     for technology in TECHNOLOGIES:
         sets[technology] = []
         for index in range(TRACES_EACH):
@@ -143,5 +137,25 @@ def generated_set(model: TraceModel, seed: int) -> dict[str, list[Trace]]:
     return sets
 
 
+def fit_traces(config: TraceFitConfig) -> None:
+    """Fit as configured, then write the table and the figure that compare both sets."""
+    measured = load_measured(Path(config.source))
+    model = fit_model(measured, config) if config.fit else fitted_model()
+    if config.fit:
+        with atomic_path(Path(config.model_path)) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
+    sets = {technology: [trace for _, trace in pairs] for technology, pairs in measured.items()}
+    generated = {seed: generated_set(model, seed) for seed in range(config.compare_seeds + 1)}
+    write_table(Path(config.page), sets, generated)
+    draw_figure(Path(config.figure), sets, generated[0])
+    log.info("wrote %s, %s and %s", config.model_path if config.fit else "no parameters", config.page, config.figure)
+
+
+@hydra_job("fit_traces")
+def main(config: DictConfig) -> None:
+    """Fit the trace generator as the command line says."""
+    fit_traces(checked(config, TraceFitConfig))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Augmentation: one random view of a frame, its boxes moved with its pixels. All randomness comes from the caller."""
+"""Augmentation: random views of a frame with its boxes, and photometric changes; randomness comes from the caller."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vitmalis.types import RgbImage
 from vitmalis_jobs.training.detection.labels import IGNORE, MIN_SIDE_PX, MIN_VISIBLE, Targets
 
 PAD_VALUE = 114
+"""Grey value of pixels outside the frame."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def random_view(
     scale_range: tuple[float, float],
     max_object_scale: float = 2.0,
 ) -> View:
-    """Choose a view; two in three are aimed at an object, so that crops of empty road do not dominate.
+    """Draw a random view; two in three contain an object, so that crops of empty road do not dominate.
 
     Args:
         rng: source of randomness.
@@ -66,7 +67,7 @@ def random_view(
 def _corner(rng: np.random.Generator, frame: int, span: float, centre: float | None) -> float:
     slack = frame - span
     if slack <= 0:
-        # The model pads right and below only; the view does mostly the same.
+        # As the model pads right and below only, most views do the same.
         return 0.0 if rng.random() < 0.7 else float(rng.uniform(slack, 0))
     if centre is None:
         return float(rng.uniform(0, slack))
@@ -74,10 +75,10 @@ def _corner(rng: np.random.Generator, frame: int, span: float, centre: float | N
 
 
 def apply_view(image: RgbImage, targets: Targets, view: View) -> tuple[RgbImage, Targets]:
-    """Cut the view out of a frame.
+    """Cut a view out of a frame, and move the frame's boxes into it.
 
-    Boxes are clipped to the view. What is seen to less than 30 % or has no side of 12 px is ignored; what is not seen
-    at all is left out.
+    Boxes are clipped to the view. A box of which less than `MIN_VISIBLE` remains, or no side of `MIN_SIDE_PX`, is
+    ignored; one of which nothing remains is left out.
     """
     out = _cut(image, view)
     boxes = (targets.boxes_xyxy - np.array([view.x_px, view.y_px] * 2, np.float32)) * np.float32(view.scale)
@@ -100,7 +101,7 @@ def _cut(image: RgbImage, view: View) -> RgbImage:
     y1 = min(height, int(np.ceil(view.y_px + view.height_px / view.scale)) + 1)
     window: np.ndarray = image[y0:y1, x0:x1]
     if view.scale < 0.75:
-        # Bilinear warping aliases when it shrinks: blur first, by about the lost resolution.
+        # Bilinear warping aliases when it shrinks an image: blur first, by about the lost resolution.
         window = cv2.GaussianBlur(window, (0, 0), 0.4 / view.scale)
     half = 0.5 / view.scale - 0.5
     matrix = np.array(
@@ -126,7 +127,7 @@ def _cut(image: RgbImage, view: View) -> RgbImage:
 
 
 def photometric(rng: np.random.Generator, image: RgbImage) -> RgbImage:
-    """Light, colour, lens and codec at random: gain, gamma, cast, grey, darkness, blur, noise, JPEG quality 60..100."""
+    """Vary light, colour, lens and codec: gain, gamma, cast, grey, darkness, blur, noise, JPEG quality 60..100."""
     out: np.ndarray = image.astype(np.float32) / 255
     if rng.random() < 0.8:
         contrast, gain = rng.uniform(0.7, 1.35), rng.uniform(0.75, 1.3)

@@ -1,4 +1,4 @@
-"""Contact sheets: what a detector sees in held-out frames, beside what the teacher or the renderer says."""
+"""Contact sheets: validation frames with the model's detections and the labels."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from vitmalis.paths import atomic_path
 from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 from vitmalis_jobs.training.detection.labels import IGNORE, Targets
 
-COLOURS = {0: (60, 220, 60), 1: (240, 220, 40), 2: (240, 60, 60), 5: (60, 120, 255), 9: (240, 60, 240)}
-WANTED = (255, 255, 255)
-UNSURE = (140, 140, 140)
+CLASS_COLOURS = {0: (60, 220, 60), 1: (240, 220, 40), 2: (240, 60, 60), 5: (60, 120, 255), 9: (240, 60, 240)}
+"""RGB by class, bright enough to be seen on footage."""
+OBJECT_COLOUR = (255, 255, 255)
+IGNORED_COLOUR = (140, 140, 140)
 
 
 def draw(image: RgbImage, found: Detections, truth: Targets | None = None, score: float = 0.5) -> RgbImage:
-    """Draw detections from `score` on in their class's colour, wanted boxes thin and white, ignored ones grey."""
+    """Draw detections from `score` on in the colour of their class, labelled objects white and ignored boxes grey."""
     out = image.copy()
     if truth is not None:
         for box, label in zip(truth.boxes_xyxy, truth.labels, strict=True):
-            _rectangle(out, box, UNSURE if label == IGNORE else WANTED, 1)
-    for box, value, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True):
-        if value >= score:
-            colour = COLOURS.get(int(label), WANTED)
-            _rectangle(out, box, colour, 2)
-            text = f"{COCO_CLASSES[int(label)]} {value:.2f}"
-            cv2.putText(out, text, (int(box[0]), max(10, int(box[1]) - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1)
+            _rectangle(out, box, IGNORED_COLOUR if label == IGNORE else OBJECT_COLOUR, 1)
+    shown = found.above(score)
+    for box, value, label in zip(shown.boxes_xyxy, shown.scores, shown.labels, strict=True):
+        colour = CLASS_COLOURS.get(int(label), OBJECT_COLOUR)
+        _rectangle(out, box, colour, 2)
+        text = f"{COCO_CLASSES[int(label)]} {value:.2f}"
+        cv2.putText(out, text, (int(box[0]), max(10, int(box[1]) - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1)
     return out
 
 
@@ -44,7 +45,7 @@ def contact_sheet(images: Sequence[RgbImage], columns: int, tile_width_px: int) 
     return np.vstack([np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)])
 
 
-def save_picture(path: Path, image: RgbImage, quality: int = 85) -> None:
-    """Write a JPEG or PNG."""
+def save_image(path: Path, image: RgbImage, quality: int = 85) -> None:
+    """Write an RGB image as JPEG or PNG, as the suffix says."""
     with atomic_path(path) as temporary:
         cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

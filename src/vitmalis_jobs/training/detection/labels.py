@@ -1,4 +1,4 @@
-"""Boxes to learn from: the trained classes, the teacher's CSV files, and what is too unsure to be called anything."""
+"""Training targets: the trained classes, a teacher's pseudo-labels from CSV files, and boxes that are ignored."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.metrics.matching import iou_matrix
 from vitmalis.types import COCO_CLASSES, Detections
 
 CLASSES = (0, 1, 2, 5, 9)
-"""The classes that are learned: person, bicycle, car, bus, traffic light (indices into `COCO_CLASSES`)."""
+"""The trained classes: person, bicycle, car, bus, traffic light (indices into `COCO_CLASSES`)."""
 
 IGNORE = -1
-"""Class of a box inside which nothing is called background and nothing is called an object."""
+"""Class of an ignored box: what lies in it counts neither as background nor as an object."""
 
 POSITIVE_SCORE = 0.4
+"""A teacher's box is an object from this score on."""
 UNSURE_SCORE = 0.25
+"""A teacher's box is ignored from this score on, and left out below."""
+SAME_VEHICLE_IOU = 0.6
+"""Boxes of vehicles that overlap more are one vehicle."""
 FACADE_TOP_PX = 8
+"""A facade that the teacher takes for a vehicle begins within so many rows of the top."""
 MIN_VISIBLE = 0.3
+"""An object of which a smaller share is visible is ignored."""
 MIN_SIDE_PX = 12
+"""An object whose longer side is shorter is ignored."""
 
-# A truck, a train and a streetcar all count as "bus": large vehicles that a 2 M-parameter model cannot tell apart.
-# A motorcycle is ignored: too rare to learn, too alike a bicycle to be called background.
-_LEARNED_AS = {0: 0, 1: 1, 2: 2, 5: 5, 6: 5, 7: 5, 9: 9, 3: IGNORE}
-_VEHICLES = (2, 5, 6, 7)
+VEHICLES = (2, 5, 6, 7)
+"""COCO's car, bus, train and truck, which teachers confuse."""
+
+# A truck, a train and a streetcar are all trained as "bus": a model of 3 M parameters cannot tell large vehicles apart.
+# A motorcycle is ignored: too rare to train on, and too similar to a bicycle to count as background.
+_TRAINED_AS = {0: 0, 1: 1, 2: 2, 5: 5, 6: 5, 7: 5, 9: 9, 3: IGNORE}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +62,7 @@ class Targets:
         return cls(np.asarray(boxes_xyxy, np.float32).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1))
 
     def known(self) -> Targets:
-        """Only the objects, without the ignored boxes."""
+        """The objects, without the ignored boxes."""
         return self.select(self.labels != IGNORE)
 
     def select(self, keep: NDArray) -> Targets:
@@ -60,13 +70,13 @@ class Targets:
         return Targets(self.boxes_xyxy[keep], self.labels[keep])
 
 
-def learned_class(label: int) -> int | None:
-    """Class under which a COCO class is learned: one of `CLASSES`, `IGNORE`, or None for background."""
-    return _LEARNED_AS.get(label)
+def trained_class(label: int) -> int | None:
+    """Class under which a COCO class is trained: one of `CLASSES`, `IGNORE`, or None for background."""
+    return _TRAINED_AS.get(label)
 
 
 def read_teacher(path: Path) -> dict[int, Detections]:
-    """Teacher's boxes by frame of the original file, in its pixels.
+    """Read a teacher's boxes by frame of the original file, in its pixels.
 
     Args:
         path: CSV `frame,x1,y1,x2,y2,score,coco_class`.
@@ -95,23 +105,23 @@ def _detections(rows: NDArray[np.float32]) -> Detections:
 def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:
     """Turn the teacher's boxes of one frame into targets.
 
-    Sure boxes (score >= 0.4) are objects, unsure ones (0.25..0.4) are ignored. Of boxes that name one vehicle twice
-    (a car and a truck, say) the surest stays.
+    Sure boxes (score >= 0.4) are objects, unsure ones (0.25..0.4) are ignored. Of several boxes on one vehicle (as a
+    car and as a truck, for example) the one with the highest score stays.
 
     Args:
         teacher: boxes of one frame, any COCO class, score >= 0.25.
         facades: for footage where the teacher takes house fronts for large vehicles (market1906): buses, trains and
-            trucks that reach the top of the picture are ignored.
+            trucks that reach the top of the image are ignored.
     """
     boxes, labels = [], []
     vehicles: list[NDArray[np.float32]] = []
     for row in np.argsort(-teacher.scores, kind="stable"):
         box, score, raw = teacher.boxes_xyxy[row], float(teacher.scores[row]), int(teacher.labels[row])
-        label = learned_class(raw)
+        label = trained_class(raw)
         if label is None or score < UNSURE_SCORE:
             continue
-        if raw in _VEHICLES:
-            if any(iou(box, other) > 0.6 for other in vehicles):
+        if raw in VEHICLES:
+            if vehicles and iou_matrix(box[None], np.stack(vehicles)).max() > SAME_VEHICLE_IOU:
                 continue
             vehicles.append(box)
         facade = facades and label == 5 and box[1] < FACADE_TOP_PX
@@ -121,26 +131,16 @@ def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:
 
 
 def rendered_targets(truth: Detections, visible: NDArray[np.float32]) -> Targets:
-    """True boxes of a rendered frame as targets.
+    """Turn the true boxes of a rendered frame into targets.
 
     Args:
-        truth: boxes; classes that are not learned are left out.
-        visible: (N,) share of each object that nothing hides; under `MIN_VISIBLE` it is ignored, as is an object
-            without a side of `MIN_SIDE_PX`.
+        truth: boxes of any COCO class; classes that are not trained are left out.
+        visible: (N,) visible share of each object; below `MIN_VISIBLE` it is ignored, as is an object whose longer side
+            is below `MIN_SIDE_PX`.
     """
-    labels = [learned_class(int(label)) for label in truth.labels]
+    labels = [trained_class(int(label)) for label in truth.labels]
     keep = np.array([label is not None for label in labels], bool)
     known = np.array([IGNORE if label is None else label for label in labels], np.int64)
     sides = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
     unsure = (visible < MIN_VISIBLE) | (sides.max(1, initial=0) < MIN_SIDE_PX)
     return Targets.of(truth.boxes_xyxy, np.where(unsure, IGNORE, known)).select(keep)
-
-
-def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection over union of two boxes (4,)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    inter = width * height
-    return float(inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter))

@@ -1,23 +1,23 @@
-"""How steady a detector's boxes are from frame to frame, once the motion of what they show is taken out."""
+"""Temporal stability of a detector: the share of its boxes that the next frame has again."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
+from vitmalis.metrics.matching import DEFAULT_RULE, MatchRule, iou_matrix, match
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.tracker.optical_flow import GrayImage, track_boxes
 from vitmalis.types import Detections, RgbImage
 
 
 def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float:
-    """Share of boxes that the next frame has again, where optical flow says they have gone to.
+    """Share of boxes that the next frame has again after optical flow has moved them there.
 
     Args:
-        frames: consecutive images, RGB uint8 (H, W, 3), and what was found in them.
+        frames: consecutive images, RGB uint8 (H, W, 3), and the detections in them.
         rule: which boxes count (score >= 0.5) and which are the same (label, IoU >= 0.5), each matched once.
 
     Returns:
@@ -33,12 +33,34 @@ def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: Matc
 
 
 def moved(tracker: OpticalFlowTracker, image: GrayImage, next_image: GrayImage, found: Detections) -> Detections:
-    """Boxes of one prepared image where they are in the next; those that the flow loses stay in place.
+    """Move the boxes of one prepared image to where they are in the next; boxes that the flow loses stay in place.
 
-    A client drops lost boxes. Here that would blame the detector for the flow's failures, in the dark for instance.
+    A client drops lost boxes. Here that would count failures of the flow, in the dark for instance, as the detector's.
     """
     if not len(found):
         return found
     scale = np.float32(tracker.options.scale)
     boxes, tracked = track_boxes(image, next_image, found.boxes_xyxy * scale, tracker.options)
     return Detections(np.where(tracked[:, None], boxes / scale, found.boxes_xyxy), found.scores, found.labels)
+
+
+def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> float:
+    """Share of boxes that the next frame has again at their place: the same class, overlap and score as `rule` asks.
+
+    Unlike in `temporal_stability`, boxes are not moved, so that those of fast objects count as lost.
+
+    Args:
+        found: detections in consecutive frames.
+        rule: which boxes count (score >= 0.5) and which are the same (label, IoU >= 0.5).
+
+    Returns:
+        0..1; NaN if no frame but the last has a box.
+    """
+    kept = total = 0
+    sure = [detections.above(rule.score_threshold) for detections in found]
+    for now, following in itertools.pairwise(sure):
+        total += len(now)
+        same = now.labels[:, None] == following.labels[None]
+        overlap = iou_matrix(now.boxes_xyxy, following.boxes_xyxy)
+        kept += int(((overlap >= rule.iou_threshold) & same).any(1).sum())
+    return kept / total if total else float("nan")

@@ -1,4 +1,4 @@
-"""The state of a training run: model, its moving average, optimiser and counters; saved and restored exactly."""
+"""The state of a training run: model, moving average, optimisers and counters; saved and restored exactly."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vitmalis.paths import atomic_path
 
 @dataclass
 class TrainingState:
-    """Everything that a run needs to go on as if it had not stopped.
+    """Everything that a run needs to continue as if it had never stopped.
 
     Attributes:
-        model: what is optimised.
-        ema: exponential moving average of the model: what is evaluated and shipped.
+        model: the model that is optimised.
+        ema: exponential moving average of its weights, which is evaluated and shipped.
         optimisers: each of its own parameters; see `make_optimisers`.
-        step: batches done.
-        seconds: time spent in training batches, over all sittings.
-        best: best score so far.
+        step: batches trained on.
+        seconds: training time over all starts of the job, without evaluations.
+        best: best validation score so far.
     """
 
     model: nn.Module
@@ -36,19 +36,19 @@ class TrainingState:
 
     @classmethod
     def fresh(cls, model: nn.Module, learning_rate: float, weight_decay: float, muon: bool = False) -> TrainingState:
-        """Start; arguments as of `make_optimisers`."""
+        """State at step 0; the arguments are those of `make_optimisers`."""
         ema = copy.deepcopy(model).eval().requires_grad_(False)
         return cls(model, ema, make_optimisers(model, learning_rate, weight_decay, muon))
 
-    def follow(self, decay: float) -> None:
-        """Let the average follow the model; young averages follow faster."""
+    def update_average(self, decay: float) -> None:
+        """Update the moving average with the model's weights; in the first steps with a smaller decay."""
         keep = min(decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
                 average.lerp_(value, 1 - keep)
 
     def save(self, path: Path) -> None:
-        """Write atomically; `restore` reads it with weights_only=True."""
+        """Write the state to a file that appears whole; `restore` reads it."""
         content = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -61,7 +61,7 @@ class TrainingState:
             torch.save(content, temporary)
 
     def restore(self, path: Path) -> None:
-        """Take everything from a file written by `save`.
+        """Take the state from a file written by `save`.
 
         Raises:
             UserError: the file is of another architecture.
@@ -84,8 +84,8 @@ def make_optimisers(
 ) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW for all parameters, or Muon for the matrices inside transformer blocks and AdamW for the rest.
 
-    Muon (Jordan et al. 2024) makes all directions of a matrix's update equally long; its steps are scaled to AdamW's,
-    so that one learning rate serves both. Biases, norms and position tables do not decay.
+    Muon (Jordan et al. 2024) orthogonalises the update of a matrix; its steps are scaled to AdamW's, so that one
+    learning rate serves both. Biases, norms and position tables have no weight decay.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if muon and p.ndim == 2 and ".blocks." in name and "pos" not in name]

@@ -1,14 +1,13 @@
-"""The endless stream of training images: sample i of a run is a pure function of (seed, i, stage).
+"""The endless stream of training images: a sample is a pure function of (seed, batch, place in the batch, stage).
 
-That is what makes resuming exact: a run that stops after batch k and starts again at batch k sees the same pictures.
+A run that stops after batch k and starts again at batch k therefore sees the same images, which makes resuming exact.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,96 +16,36 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitmalis.types import RgbImage
-from vitmalis.video.standin import SceneFrame
 from vitmalis_jobs.training.detection.augment import apply_view, photometric, random_view
-from vitmalis_jobs.training.detection.clips import ClipFrame
-from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets, rendered_targets
+from vitmalis_jobs.training.detection.config import Stage
+from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
+from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
+from vitmalis_jobs.training.detection.rendered_source import RenderedSource
 
-REMEMBERED_FRAMES = 16
 COLUMN = {label: column for column, label in enumerate(CLASSES)}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the schedule.
-
-    Attributes:
-        until: progress (0..1) at which the stage ends.
-        batch: images per batch.
-        sizes: (width, height) in pixels of the views; a batch draws one of them.
-        scales: smallest and largest scale of a view.
-    """
-
-    until: float
-    batch: int
-    sizes: tuple[tuple[int, int], ...]
-    scales: tuple[float, float]
+"""Column of the class logits that each class is learned in."""
 
 
 def stage_at(stages: tuple[Stage, ...], progress: float) -> int:
-    """Index of the stage that a progress of 0..1 belongs to."""
+    """Index of the stage at a progress of 0..1."""
     return next((i for i, stage in enumerate(stages) if progress < stage.until), len(stages) - 1)
-
-
-class Scene(Protocol):
-    """A rendered scene that knows its boxes."""
-
-    def render_full(self, frame_index: int) -> SceneFrame:
-        """Frame, its true boxes and how much of each is visible."""
-
-
-@dataclass
-class RenderedSource:
-    """Frames of seeded scenes, `frames_per_scene` of each, spread over its time.
-
-    Attributes:
-        make: (profile, seed) -> scene.
-        profiles: names of the profiles, drawn in turn.
-        first_seed: training scenes use the seeds from here on; held-out scenes use seeds below.
-    """
-
-    make: Callable[[str, int], Scene]
-    profiles: tuple[str, ...]
-    first_seed: int
-    frames_per_scene: int
-    frame_step: int = 11
-    _open: OrderedDict[tuple[str, int], Scene] = field(default_factory=OrderedDict)
-    _rendered: OrderedDict[int, tuple[RgbImage, Targets]] = field(default_factory=OrderedDict)
-
-    def frame(self, number: int) -> tuple[RgbImage, Targets]:
-        """Frame of the endless sequence of rendered frames, and its targets; the last few are remembered."""
-        if number not in self._rendered:
-            self._rendered[number] = self._render(number)
-            if len(self._rendered) > REMEMBERED_FRAMES:
-                self._rendered.popitem(last=False)
-        return self._rendered[number]
-
-    def _render(self, number: int) -> tuple[RgbImage, Targets]:
-        turn, profile = divmod(number, len(self.profiles))
-        scene, moment = divmod(turn, self.frames_per_scene)
-        key = (self.profiles[profile], self.first_seed + scene)
-        if key not in self._open:
-            self._open[key] = self.make(*key)
-            if len(self._open) > 2 * len(self.profiles):
-                self._open.popitem(last=False)
-        frame = self._open[key].render_full(moment * self.frame_step)
-        return frame.image, rendered_targets(frame.boxes, frame.visible)
 
 
 @dataclass
 class TrainingStream(Dataset):
-    """Map-style data set over (sample number, stage index).
+    """Map-style data set of training images with targets.
 
     Attributes:
-        clips: frames to learn from by clip name.
-        weights: how often a clip is drawn, by name, relative to the others.
-        rendered: rendered scenes, or None to learn from clips alone.
-        rendered_share: share of samples that are rendered.
-        views_per_frame: how many batches in a row look at the same rendered frames, each at other parts of them.
+        clips: training frames by clip name.
+        weights: how often each clip is drawn, relative to the others.
+        rendered: rendered scenes, or None to train on clips only.
+        rendered_share: share of the samples of a batch that are rendered.
+        views_per_frame: consecutive batches that take views of the same rendered frames.
+        stages: sizes and scales of the views over the run.
         seed: of everything random.
     """
 
-    clips: dict[str, list[ClipFrame]]
+    clips: dict[str, list[LabelledFrame]]
     weights: dict[str, float]
     rendered: RenderedSource | None
     rendered_share: float
@@ -115,7 +54,7 @@ class TrainingStream(Dataset):
     seed: int
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Targets]:
-        """Image uint8 (3, height, width) and its targets, for key (batch number, place in it, stage index)."""
+        """Image uint8 (3, height, width) and its targets, for a key (batch number, place in the batch, stage index)."""
         batch, place, stage_index = key
         stage = self.stages[stage_index]
         size = stage.sizes[int(np.random.default_rng([self.seed, batch]).integers(len(stage.sizes)))]
@@ -138,7 +77,7 @@ class TrainingStream(Dataset):
 
 @dataclass
 class BatchKeys(Sampler):
-    """Keys of batch after batch, from any batch on; asks the schedule which stage is on."""
+    """Endless keys of a stream's batches from `first_batch` on; `progress` of a batch number decides the stage."""
 
     stream: TrainingStream
     first_batch: int
@@ -154,7 +93,7 @@ class BatchKeys(Sampler):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on its way to the model.
+    """A batch of training images.
 
     Attributes:
         images: uint8 (B, 3, height, width).
@@ -166,12 +105,12 @@ class Batch:
 
 
 def collate(samples: list[tuple[Tensor, Targets]]) -> Batch:
-    """Stack samples of one size."""
+    """Stack samples, all of one size, into a batch."""
     return Batch(torch.stack([image for image, _ in samples]), [as_tensors(targets) for _, targets in samples])
 
 
 def as_tensors(targets: Targets) -> dict[str, Tensor]:
-    """Targets as the model's loss wants them: `boxes` (N, 4), `labels` (N,), `ignore_boxes` (M, 4)."""
+    """Targets in the form of `FcosDetector.loss`: `boxes` (N, 4), `labels` (N,), `ignore_boxes` (M, 4)."""
     known = targets.known()
     ignored = targets.boxes_xyxy[targets.labels == IGNORE]
     columns = torch.tensor([COLUMN[int(label)] for label in known.labels], dtype=torch.int64)
@@ -179,7 +118,7 @@ def as_tensors(targets: Targets) -> dict[str, Tensor]:
 
 
 def loader(stream: TrainingStream, first_batch: int, progress: Callable[[int], float], workers: int) -> DataLoader:
-    """Batches in order from `first_batch` on, made ahead in worker processes (0: in this one)."""
+    """Batches in order from `first_batch` on, prepared ahead in worker processes (0: in this one)."""
     extra: dict[str, Any] = {"prefetch_factor": 3, "worker_init_fn": _single_thread} if workers else {}
     keys = BatchKeys(stream, first_batch, progress)
     return DataLoader(stream, batch_sampler=keys, collate_fn=collate, num_workers=workers, **extra)

@@ -1,64 +1,28 @@
-"""The training loop: batches in, a moving average out, at a pace that ends when the time or the steps end."""
+"""The training loop: one optimiser step per batch, until the configured hours or steps are over."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis_jobs.training.detection.config import TrainOptions
 from vitmalis_jobs.training.detection.mask_sampling import random_mixture
 from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor
 from vitmalis_jobs.training.detection.stream import TrainingStream, loader
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How to optimise.
-
-    Attributes:
-        hours: length of the run in hours of training time, or None if `steps` counts.
-        steps: length of the run in batches, or None if `hours` counts.
-        learning_rate, weight_decay, warm_up, ema_decay, clip_norm: of AdamW, the schedule (share of the run), the
-            average and the gradient.
-        box_weight: how much the box loss counts, relative to the other two.
-        mixed_share: share of the batches in which random regions are downsampled (see `random_mixture`).
-        bf16: automatic mixed precision on the CPU.
-        seed: of everything random.
-        workers: processes that make batches.
-    """
-
-    hours: float | None
-    steps: int | None
-    learning_rate: float
-    weight_decay: float
-    warm_up: float
-    ema_decay: float
-    clip_norm: float
-    box_weight: float
-    mixed_share: float
-    bf16: bool
-    seed: int
-    workers: int
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Share of the run that is over, 0..1."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        return min(1.0, seconds / (3600 * (self.hours or 1.0)))
-
-
 @contextmanager
 def window_of_positions(model: FcosDetector, generator: torch.Generator) -> Iterator[None]:
-    """Within: give a crop the positions of a random window of a full frame.
+    """Context in which a crop gets the position embeddings of a random window of a full frame.
 
-    Squeezing the whole table onto a crop, as another image size would, teaches the model distances that a full frame
-    does not have. A frame as large as the table gets the table.
+    Resizing the whole table to a crop, as for another image size, would teach the model distances that do not occur in
+    a full frame. A frame as large as the table gets the whole table.
     """
     vit = model.backbone.net
     whole = vit.positions
@@ -79,14 +43,15 @@ def window_of_positions(model: FcosDetector, generator: torch.Generator) -> Iter
 
 
 def train_batch(
-    state: TrainingState, images: Tensor, targets: list[dict[str, Tensor]], plan: Schedule
+    state: TrainingState, images: Tensor, targets: list[dict[str, Tensor]], options: TrainOptions
 ) -> dict[str, float]:
-    """One optimiser step.
+    """Take one optimiser step on a batch.
 
     Args:
         state: is changed in place.
         images: uint8 (B, 3, H, W).
         targets: see `FcosDetector.loss`.
+        options: of the optimisation.
 
     Returns:
         The losses and the gradient's norm.
@@ -96,49 +61,49 @@ def train_batch(
     """
     model = state.model
     assert isinstance(model, FcosDetector)
-    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
-    rng = np.random.default_rng([plan.seed, state.step])
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + state.step)
+    rng = np.random.default_rng([options.seed, state.step])
     grid = model.config.region_grid(images.shape[2], images.shape[3])
-    mixture = random_mixture(rng, grid, model.config.vit.subsets, plan.mixed_share)
-    with window_of_positions(model, generator), torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
+    mixture = random_mixture(rng, grid, model.config.vit.subsets, options.mixed_share)
+    with window_of_positions(model, generator), torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         outputs = model(images.float(), *mixture)
     losses = model.loss(outputs, targets)
-    total = losses["classification"] + plan.box_weight * losses["boxes"] + losses["centreness"]
+    total = losses["classification"] + options.box_weight * losses["boxes"] + losses["centreness"]
     if not torch.isfinite(total):
         raise FloatingPointError(f"loss is {float(total.detach())} at step {state.step}")
     model.zero_grad(set_to_none=True)
     total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     for optimiser in state.optimisers:
         optimiser.step()
     state.step += 1
-    state.follow(plan.ema_decay)
+    state.update_average(options.ema_decay)
     return {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
 
 
 def train(
     state: TrainingState,
     stream: TrainingStream,
-    plan: Schedule,
+    options: TrainOptions,
     after_step: Callable[[dict[str, float], float], None],
 ) -> None:
-    """Train until the plan is fulfilled.
+    """Train until the run has its configured length.
 
     Args:
-        state: is changed in place; where it stands is where the stream goes on.
+        state: is changed in place; the stream continues at its step.
         stream: training images.
-        plan: how.
-        after_step: called with the losses and the progress after each batch; its time does not count.
+        options: of the optimisation, with the length of the run.
+        after_step: called with the losses and the progress after each batch; its time does not count as training time.
     """
-    batches = iter(loader(stream, state.step, lambda step: plan.progress(step, state.seconds), plan.workers))
+    batches = iter(loader(stream, state.step, lambda step: options.progress(step, state.seconds), options.workers))
     state.model.train()
-    while (progress := plan.progress(state.step, state.seconds)) < 1:
-        began = time.monotonic()
+    while (progress := options.progress(state.step, state.seconds)) < 1:
+        began_s = time.monotonic()
         batch = next(batches)
-        factor = learning_rate_factor(progress, plan.warm_up)
+        learning_rate = options.learning_rate * learning_rate_factor(progress, options.warm_up)
         for optimiser in state.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = plan.learning_rate * factor
-        losses = train_batch(state, batch.images, batch.targets, plan)
-        state.seconds += time.monotonic() - began
-        after_step(losses | {"learning_rate": plan.learning_rate * factor}, progress)
+                group["lr"] = learning_rate
+        losses = train_batch(state, batch.images, batch.targets, options)
+        state.seconds += time.monotonic() - began_s
+        after_step(losses | {"learning_rate": learning_rate}, progress)

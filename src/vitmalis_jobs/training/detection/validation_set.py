@@ -1,4 +1,4 @@
-"""The frames that a detector is judged by: the last third of each clip, and scenes of seeds that nothing trains on."""
+"""Validation sets of a detector: the eval part of each clip, and rendered scenes whose seeds are not trained on."""
 
 from __future__ import annotations
 
@@ -11,63 +11,71 @@ import torch
 
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.types import Detections, RgbImage
-from vitmalis_jobs.training.detection.clips import ClipParts
-from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_picture
+from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
+from vitmalis_jobs.training.detection.detection_scores import LOWEST_SCORE, DetectionScores, score
+from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
 from vitmalis_jobs.training.detection.labels import Targets, rendered_targets
-from vitmalis_jobs.training.detection.scores import LOWEST_SCORE, Scores, score
-from vitmalis_jobs.training.detection.stream import Scene
+from vitmalis_jobs.training.detection.rendered_source import Scene
 
 
 @dataclass(frozen=True)
-class HeldOutSet:
-    """Named frames with their targets, loaded when asked for."""
+class ValidationSet:
+    """A named set of frames with their targets, loaded on demand.
+
+    Attributes:
+        name: of the clip, or `rendered_<profile>`.
+        load: reads or renders the frames and their targets.
+    """
 
     name: str
     load: Callable[[], list[tuple[RgbImage, Targets]]]
 
 
-def clip_set(parts: ClipParts, frames: int) -> HeldOutSet:
-    """Evenly spaced frames of a clip's held-out part (all of them if there are fewer)."""
-    count = min(frames, len(parts.held_out))
-    chosen = [parts.held_out[i] for i in np.linspace(0, len(parts.held_out) - 1, count).round().astype(int)]
-    return HeldOutSet(parts.name, lambda: [(frame.image(), frame.targets) for frame in chosen])
+def clip_set(clip: LabelledClip, frames: int) -> ValidationSet:
+    """Evenly spaced frames of a clip's validation part, or all where there are fewer."""
+    chosen = [clip.validation[i] for i in evenly_spaced(len(clip.validation), frames)]
+    return ValidationSet(clip.name, lambda: [(frame.image(), frame.targets) for frame in chosen])
 
 
-def rendered_set(make: Callable[[str, int], Scene], profile: str, frames: int) -> HeldOutSet:
+def rendered_set(make: Callable[[str, int], Scene], profile: str, frames: int) -> ValidationSet:
     """One frame of each of `frames` scenes with seeds 1, 2, ..."""
 
     def load() -> list[tuple[RgbImage, Targets]]:
-        drawn = [make(profile, seed).render_full(30 * seed) for seed in range(1, frames + 1)]
-        return [(frame.image, rendered_targets(frame.boxes, frame.visible)) for frame in drawn]
+        rendered = [make(profile, seed).render_full(30 * seed) for seed in range(1, frames + 1)]
+        return [(frame.image, rendered_targets(frame.boxes, frame.visible)) for frame in rendered]
 
-    return HeldOutSet(f"rendered_{profile}", load)
+    return ValidationSet(f"rendered_{profile}", load)
 
 
-def predict(model: FcosDetector, image: RgbImage, bf16: bool) -> Detections:
-    """Detect in one frame."""
+def predict(model: FcosDetector, image: RgbImage, bf16: bool = False) -> Detections:
+    """Detect objects in one image, down to `LOWEST_SCORE`."""
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         return model.predict(tensor)[0].above(LOWEST_SCORE)
 
 
-def judge(
-    model: FcosDetector, sets: Sequence[HeldOutSet], pictures: Path | None = None, bf16: bool = False
-) -> dict[str, Scores]:
-    """Score a model on every set.
+def evaluate(
+    model: FcosDetector, sets: Sequence[ValidationSet], sheets: Path | None = None, bf16: bool = False
+) -> dict[str, DetectionScores]:
+    """Score a model on every validation set.
 
     Args:
         model: in evaluation mode.
-        sets: what to look at.
-        pictures: folder for a contact sheet `<set>.jpg` of at most six frames of each set.
+        sets: validation sets.
+        sheets: folder for a contact sheet `<set>.jpg` of at most six frames of each set; None for no sheets.
         bf16: whether to infer with automatic mixed precision.
     """
-    result = {}
-    for held_out in sets:
-        frames = held_out.load()
+    scores = {}
+    for validation_set in sets:
+        frames = validation_set.load()
         found = [predict(model, image, bf16) for image, _ in frames]
-        result[held_out.name] = score(found, [truth for _, truth in frames])
-        if pictures is not None:
-            shown = np.linspace(0, len(frames) - 1, min(6, len(frames))).round().astype(int)
-            tiles = [draw(frames[i][0], found[i], frames[i][1]) for i in shown]
-            save_picture(pictures / f"{held_out.name}.jpg", contact_sheet(tiles, 3, 640))
-    return result
+        scores[validation_set.name] = score(found, [targets for _, targets in frames])
+        if sheets is not None:
+            tiles = [draw(frames[i][0], found[i], frames[i][1]) for i in evenly_spaced(len(frames), 6)]
+            save_image(sheets / f"{validation_set.name}.jpg", contact_sheet(tiles, 3, 640))
+    return scores
+
+
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """At most `count` evenly spaced indices into a sequence, from its first to its last."""
+    return [int(i) for i in np.linspace(0, length - 1, min(count, length)).round()]

@@ -1,4 +1,4 @@
-"""The card beside the estimators: from what they were made, how, and how well they do."""
+"""The model card of the estimators: their data, hyperparameters and scores."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitmalis.estimation.estimators import Target
-from vitmalis_jobs.training.estimation.mlp import MlpPlan
-from vitmalis_jobs.training.estimation.samples import SampleSet
-from vitmalis_jobs.training.estimation.tables import SHORT
+from vitmalis_jobs.training.estimation.error_tables import SHORT
+from vitmalis_jobs.training.estimation.mlp import MlpHyperparameters
+from vitmalis_jobs.training.estimation.sample_set import SampleSet
 
 _HEAD = """# Estimators of {model}
 
 Made by `python -m training.estimators` on {date}, seed {seed}, for detector {model} {model_id}. The MLPs take the
-inputs of the paper's equations 1 and 3; linear regression takes the same; the offline mean knows the configuration
-only. All are learned from profile parts. Size estimates were learned from one sample per frame, tau_d and quality, as
-the payload does not depend on the restoration point. All estimates are clipped to what can be: a size of a byte or
-more, an F1 of 0..1.
+inputs of the paper's equations 1 and 3, and so does linear regression; the offline mean knows the configuration only.
+All are trained on profile parts, those of the size on one sample per frame, tau_d and quality, as the payload does not
+depend on the restoration point. Estimates are clipped to possible values: a size of a byte or more, an F1 of 0..1.
 
 ## Data
 
@@ -24,37 +23,42 @@ more, an F1 of 0..1.
 |---|---|---|
 {clips}
 
-## Chosen plans
+## Hyperparameters
 
-{plans}
+{hyperparameters}
 
 ## Scores
 
-Splits: *held-out parts* learns from the profile parts of all clips and judges on their eval parts (later stretches of
-the same videos), and its estimators are those in the files; *held-out clips* judges on each clip's eval part after
-learning from the other clips only. Walking clips: {walking}; driving and cycling: {other}. *Corrected by the last
-payload* is an extension that is off by default (`SizeCorrection`): estimates times actual over estimated size of the
-sampled frame before.
+Splits: *held-out parts* trains on the profile parts of all clips and evaluates on their eval parts (later stretches of
+the same videos); its estimators are those in the files. *Held-out clips* evaluates on each clip's eval part after
+training on the other clips only. Walking clips: {walking}; driving and cycling: {other}. *Corrected by the last
+payload* is an extension that is off by default (`SizeCorrection`): estimates are multiplied by actual over estimated
+size of the sampled frame before.
 
 {tables}"""
 
 
-def card(rows: SampleSet, plans: Mapping[Target, tuple[MlpPlan, str]], tables: str, facts: Mapping[str, Any]) -> str:
-    """Markdown.
+Chosen = Mapping[Target, tuple[MlpHyperparameters, str]]
+"""Hyperparameters of the MLP of each target, and how they were found."""
+
+
+def card(rows: SampleSet, chosen: Chosen, tables: str, facts: Mapping[str, Any]) -> str:
+    """Format the card as Markdown.
 
     Args:
         rows: all samples, of any target.
-        plans: chosen plan of each target, and how it was found.
-        tables: of `vitmalis_jobs.training.estimation.tables.markdown`.
+        chosen: hyperparameters of each target.
+        tables: of `vitmalis_jobs.training.estimation.error_tables.markdown`.
         facts: model, model_id, date, seed, walking and other clips.
     """
-    clips = "\n".join(f"| {clip} | {counts['profile']} | {counts['eval']} |" for clip, counts in frames(rows).items())
-    chosen = "\n".join(f"- {SHORT[target]}: {describe(plan)}; {how}." for target, (plan, how) in plans.items())
-    return _HEAD.format(clips=clips, plans=chosen, tables=tables, **facts)
+    counts = frame_counts(rows).items()
+    clips = "\n".join(f"| {clip} | {frames['profile']} | {frames['eval']} |" for clip, frames in counts)
+    lines = [f"- {SHORT[target]}: {hyperparameter_line(found)}; {how}." for target, (found, how) in chosen.items()]
+    return _HEAD.format(clips=clips, hyperparameters="\n".join(lines), tables=tables, **facts)
 
 
-def frames(rows: SampleSet) -> dict[str, dict[str, int]]:
-    """Sampled frames of each part of each clip."""
+def frame_counts(rows: SampleSet) -> dict[str, dict[str, int]]:
+    """Numbers of sampled frames: clip to part to count."""
     return {
         str(clip): {
             part: rows.select((rows.clips == clip) & (rows.parts == part)).frames for part in ("profile", "eval")
@@ -63,10 +67,11 @@ def frames(rows: SampleSet) -> dict[str, dict[str, int]]:
     }
 
 
-def describe(plan: MlpPlan) -> str:
-    """A plan in a line."""
+def hyperparameter_line(chosen: MlpHyperparameters) -> str:
+    """Format hyperparameters as one line."""
+    layers, logarithm = "-".join(map(str, (*chosen.widths, 1))), " of the logarithm" if chosen.log_target else ""
     return (
-        f"{'-'.join(map(str, (*plan.widths, 1)))}, {plan.loss} loss{' of the logarithm' if plan.log_target else ''}, "
-        f"{plan.epochs} epochs of batches of {plan.batch}, learning rate {plan.learning_rate:.2g}, weight decay "
-        f"{plan.weight_decay:.2g}, dropout {plan.dropout:.2f}, input noise {plan.input_noise:.2f}"
+        f"{layers}, {chosen.loss} loss{logarithm}, "
+        f"{chosen.epochs} epochs of batches of {chosen.batch}, learning rate {chosen.learning_rate:.2g}, weight decay "
+        f"{chosen.weight_decay:.2g}, dropout {chosen.dropout:.2f}, input noise {chosen.input_noise:.2f}"
     )

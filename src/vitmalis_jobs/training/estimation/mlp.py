@@ -1,4 +1,4 @@
-"""Training of one MLP (paper, equations 1 and 3)."""
+"""Training of one MLP estimator (paper, equations 1 and 3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmalis.estimation.estimators import MlpEstimator
-from vitmalis_jobs.training.estimation.samples import SampleSet
+from vitmalis_jobs.training.estimation.sample_set import SampleSet
 
 Loss = Literal["mse", "huber", "l1"]
 
@@ -20,19 +20,19 @@ LOSSES: dict[str, type[nn.Module]] = {"mse": nn.MSELoss, "huber": nn.HuberLoss, 
 
 
 @dataclass(frozen=True)
-class MlpPlan:
-    """Architecture and training of an MLP; the defaults are the paper's architecture.
+class MlpHyperparameters:
+    """Hyperparameters of an MLP; the default architecture is the paper's.
 
     Attributes:
-        widths: neurons of the hidden layers; one output follows.
-        learning_rate, weight_decay: of AdamW; the rate falls to 0 along a half cosine.
+        widths: widths of the hidden layers; one output follows.
+        learning_rate, weight_decay: of AdamW; the learning rate falls to 0 along a half cosine.
         epochs: passes over the samples.
-        batch: samples a step.
-        dropout: share of hidden activations that is dropped while training.
-        input_noise: standard deviation of Gaussian noise on standardised inputs while training. The content features
-            are the same in all samples of a frame, so that an MLP could learn frames by heart.
+        batch: samples per step.
+        dropout: share of hidden activations that is dropped in training.
+        input_noise: standard deviation of Gaussian noise on standardised inputs in training. The content features are
+            the same in all samples of a frame, so that an MLP could memorise frames without it.
         loss: "mse", "huber" (at one standard deviation) or "l1", on the standardised target.
-        log_target: learn the logarithm of the target, so that errors count relative to its size.
+        log_target: fit the logarithm of the target, so that relative errors count.
     """
 
     widths: tuple[int, ...] = (128, 64)
@@ -47,7 +47,7 @@ class MlpPlan:
 
 
 def network(inputs: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers with ReLUs between them, and one output."""
+    """An MLP with ReLUs, dropout and one output."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
@@ -55,44 +55,44 @@ def network(inputs: int, widths: Sequence[int], dropout: float) -> nn.Sequential
     return nn.Sequential(*layers, nn.Linear(inputs, 1))
 
 
-def fit_mlp(rows: SampleSet, plan: MlpPlan, seed: int, **origin: Any) -> MlpEstimator:
-    """Train on the CPU, the same every time for a seed; `origin` names model, model_id and provenance."""
+def fit_mlp(rows: SampleSet, hyperparameters: MlpHyperparameters, seed: int, **origin: Any) -> MlpEstimator:
+    """Train an MLP on the CPU, reproducibly for a seed; `origin` has model, model_id and provenance."""
     mean, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
     scale[scale == 0] = 1.0
-    values = np.log(rows.values) if plan.log_target else rows.values
+    values = np.log(rows.values) if hyperparameters.log_target else rows.values
     output_mean, output_scale = float(values.mean()), float(values.std()) or 1.0
     inputs = torch.from_numpy(((rows.features - mean) / scale).astype(np.float32))
     targets = torch.from_numpy(((values - output_mean) / output_scale).astype(np.float32))[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = network(inputs.shape[1], plan.widths, plan.dropout)
-        _optimise(net, inputs, targets, plan)
+        net = network(inputs.shape[1], hyperparameters.widths, hyperparameters.dropout)
+        _optimise(net, inputs, targets, hyperparameters)
     return export(
         net, target=rows.target, features=rows.names, mean=mean, scale=scale, output_mean=output_mean,
-        output_scale=output_scale, output="log" if plan.log_target else "identity", **origin,
+        output_scale=output_scale, output="log" if hyperparameters.log_target else "identity", **origin,
     )  # fmt: skip
 
 
-def _optimise(net: nn.Sequential, inputs: Tensor, targets: Tensor, plan: MlpPlan) -> None:
-    optimiser = torch.optim.AdamW(net.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-    batches = math.ceil(len(inputs) / plan.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.epochs * batches)
-    loss_of = LOSSES[plan.loss]()
+def _optimise(net: nn.Sequential, inputs: Tensor, targets: Tensor, chosen: MlpHyperparameters) -> None:
+    optimiser = torch.optim.AdamW(net.parameters(), chosen.learning_rate, weight_decay=chosen.weight_decay)
+    batches = math.ceil(len(inputs) / chosen.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, chosen.epochs * batches)
+    loss_of = LOSSES[chosen.loss]()
     net.train()
-    for _ in range(plan.epochs):
-        for chosen in torch.randperm(len(inputs)).chunk(batches):
-            seen = inputs[chosen]
-            if plan.input_noise:
-                seen = seen + plan.input_noise * torch.randn_like(seen)
+    for _ in range(chosen.epochs):
+        for rows in torch.randperm(len(inputs)).chunk(batches):
+            batch = inputs[rows]
+            if chosen.input_noise:
+                batch = batch + chosen.input_noise * torch.randn_like(batch)
             optimiser.zero_grad(set_to_none=True)
-            loss_of(net(seen), targets[chosen]).backward()
+            loss_of(net(batch), targets[rows]).backward()
             optimiser.step()
             schedule.step()
     net.eval()
 
 
 def export(net: nn.Sequential, **fields: Any) -> MlpEstimator:
-    """The network's weights as an estimator that needs NumPy only; `fields` are the estimator's other fields."""
+    """Convert a network to an estimator that needs NumPy only; `fields` are the estimator's other fields."""
     layers = [layer for layer in net if isinstance(layer, nn.Linear)]
     return MlpEstimator(
         weights=tuple(np.ascontiguousarray(layer.weight.detach().numpy().T) for layer in layers),

@@ -12,14 +12,14 @@ from vitmalis.network.traces.generate import SwitchingModel
 Array = NDArray[np.float64]
 
 MIN_SPREAD = 0.02
-"""Smallest standard deviation inside a regime (2 %), so that no regime can close in on a handful of equal values."""
+"""Smallest standard deviation inside a regime (2 %), so that no regime can collapse to a few equal values."""
 BOUND_SPREADS = 2.0
-"""A generated logarithm stays this many standard deviations around the regime's level."""
+"""A generated logarithm stays within so many standard deviations of the regime's level."""
 
 
 @dataclass(frozen=True)
 class _Parameters:
-    """Everything the E step needs; arrays over K regimes, `transition` (K, K)."""
+    """Parameters of the model in logarithms: arrays (K,) over the regimes, `transition` (K, K)."""
 
     start: Array
     transition: Array
@@ -33,18 +33,18 @@ class _Parameters:
 def fit_switching(
     series: Array, *, regimes: int, max_slope: float, restarts: int, iterations: int, seed: int
 ) -> tuple[SwitchingModel, float]:
-    """The model that gives positive `series` (N, T) the highest likelihood among a few random starts.
+    """Fit a model to positive series (N, T): the one with the highest likelihood among several random starts.
 
     Args:
         series: Mbps or ms, above 0; each row is one trace.
         regimes: K.
-        max_slope: bound on the autoregression inside a regime, below 1: persistence beyond it is the chain's part.
+        max_slope: bound on the autoregression inside a regime, below 1; the Markov chain models longer persistence.
         restarts: random starts.
-        iterations: at most this many EM steps a start.
-        seed: of the starts.
+        iterations: EM steps of each start at most.
+        seed: of the random starts.
 
     Returns:
-        The model, its numbers rounded to 5 decimals, and its log-likelihood a second.
+        The model, its numbers rounded to 5 decimals, and its log-likelihood per second.
     """
     x = np.log(series)
     fits = [_fit_once(x, regimes, max_slope, iterations, np.random.default_rng([seed, r])) for r in range(restarts)]
@@ -72,14 +72,14 @@ def _fit_once(
 
 
 def _first_weights(current: Array, regimes: int, rng: np.random.Generator) -> Array:
-    """Soft assignment (N, T-1, K) to jittered quantiles."""
+    """Soft assignment (N, T-1, K) of values to jittered quantiles, from which a fit starts."""
     centres = np.quantile(current, (np.arange(regimes) + 0.5) / regimes) + rng.normal(0, 0.2 * current.std(), regimes)
     distance = np.abs(current[..., None] - centres)
     return _normalised((distance == distance.min(axis=-1, keepdims=True)) + 0.05 * rng.random(distance.shape))
 
 
 def _maximise(x: Array, weights: Array, start: Array, transition: Array, max_slope: float) -> _Parameters:
-    """Weighted regression of each value on the one before, one a regime."""
+    """M step: for each regime a weighted regression of each value on the one before."""
     before, after = x[:, :-1, None], x[:, 1:, None]
 
     def mean(values: Array) -> Array:
@@ -95,7 +95,7 @@ def _maximise(x: Array, weights: Array, start: Array, transition: Array, max_slo
 
 
 def _expect(x: Array, p: _Parameters) -> tuple[Array, Array, float]:
-    """Forward-backward: weights (N, T-1, K), expected transitions (K, K), log-likelihood."""
+    """E step by forward-backward: weights (N, T-1, K), expected transitions (K, K), log-likelihood."""
     residual = (x[:, 1:, None] - p.intercept - p.slope * x[:, :-1, None]) / p.spread
     log_density = -0.5 * residual**2 - np.log(p.spread * np.sqrt(2 * np.pi))
     peak = log_density.max(axis=-1, keepdims=True)

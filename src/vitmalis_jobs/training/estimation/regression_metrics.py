@@ -1,4 +1,4 @@
-"""How far estimates are off: the four metrics of the paper's Table II."""
+"""Errors of estimates: the four metrics of the paper's Table II."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Errors over n samples.
+class RegressionMetrics:
+    """Errors of the estimates of n samples.
 
     Attributes:
         mae, rmse: mean absolute and root mean square error, in the unit of the target.
-        mape: mean absolute error relative to the truth, percent; samples whose truth is 0 have none and are left out.
-        r2: coefficient of determination: 1 is perfect, 0 no better than the mean of these samples.
+        mape: mean absolute percentage error; samples whose truth is 0 have none and are left out.
+        r2: coefficient of determination: 1 is perfect, 0 is as good as the mean of these samples.
         samples: n.
         without_mape: samples left out of `mape`.
     """
@@ -28,8 +28,8 @@ class Scores:
     without_mape: int
 
     @classmethod
-    def of(cls, truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> Scores:
-        """Compare estimates (n,) with the truth (n,); r2 is NaN where all truths are equal, mape where all are 0."""
+    def of(cls, truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> RegressionMetrics:
+        """Compare estimates (n,) with truths (n,); r2 is NaN where all truths are equal, mape where all are 0."""
         error = estimate - truth
         positive = truth > 0
         spread = float(((truth - truth.mean()) ** 2).sum())

@@ -1,8 +1,8 @@
-"""Scores of a detector on held-out frames: F1 over score thresholds, and AP50 through torchmetrics."""
+"""Scores of a detector on a validation set: F1 over score thresholds, and AP50 through torchmetrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,26 +10,30 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
-from vitmalis.types import Detections, RgbImage
+from vitmalis.metrics.matching import iou_matrix
+from vitmalis.types import Detections
 from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
-from vitmalis_jobs.training.detection.temporal_voting import iou_matrix
 
 IOU = 0.5
+SHOWN_SCORE = 0.5
+"""Score from which on a detection is shown to a user."""
 LOWEST_SCORE = 0.05
+"""Detections with a lower score are dropped."""
 THRESHOLDS = np.arange(0.1, 0.9, 0.01)
+"""Score thresholds of the F1 curve."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Of one held-out set.
+class DetectionScores:
+    """Scores of a detector on one validation set.
 
     Attributes:
-        f1, precision, recall: at score 0.5, IoU 0.5, same class; what falls on an ignored box does not count.
+        f1, precision, recall: at score 0.5, IoU 0.5, same class; detections on an ignored box do not count.
         ap50: average precision at IoU 0.5, mean over the classes that occur; ignored boxes are crowds.
         best_f1, best_score: the best F1 over score thresholds, and the threshold.
         recall_by_class: recall at score 0.5 of each class that occurs.
         f1_curve: F1 at each of `THRESHOLDS`.
-        frames, objects: how much was looked at.
+        frames, objects: size of the validation set.
     """
 
     f1: float
@@ -44,64 +48,74 @@ class Scores:
     objects: int
 
 
-def evaluate(detect: Callable[[RgbImage], Detections], frames: Sequence[tuple[RgbImage, Targets]]) -> Scores:
-    """Run a detector over frames and score it.
-
-    Args:
-        detect: image to detections; scores down to `LOWEST_SCORE` are used.
-        frames: images with their targets.
-    """
-    return score([detect(image) for image, _ in frames], [targets for _, targets in frames])
+def score_line(scores: DetectionScores) -> str:
+    """Format scores as one line of a log."""
+    return (
+        f"F1 {scores.f1:.3f} (P {scores.precision:.3f} R {scores.recall:.3f})  AP50 {scores.ap50:.3f}  "
+        f"best F1 {scores.best_f1:.3f} at {scores.best_score:.2f}  {scores.objects} objects in {scores.frames} frames"
+    )
 
 
-def score(found: Sequence[Detections], truth: Sequence[Targets]) -> Scores:
+def score(found: Sequence[Detections], truth: Sequence[Targets]) -> DetectionScores:
     """Score detections, frame by frame, against targets."""
-    hits, scores, found_labels = [], [], []
+    hits, scores, labels = [], [], []
     objects = dict.fromkeys(CLASSES, 0)
-    precision_meter = MeanAveragePrecision(iou_type="bbox", iou_thresholds=[IOU])
+    average_precision = MeanAveragePrecision(iou_type="bbox", iou_thresholds=[IOU])
     for detections, targets in zip(found, truth, strict=True):
         kept = detections.above(LOWEST_SCORE)
         kept = kept.select(np.argsort(-kept.scores, kind="stable"))
         hit, counted = match(kept, targets)
         hits.append(hit[counted])
         scores.append(kept.scores[counted])
-        found_labels.append(kept.labels[counted])
+        labels.append(kept.labels[counted])
         for label in targets.known().labels:
             objects[int(label)] += 1
-        precision_meter.update(*_for_torchmetrics(kept, targets))
+        average_precision.update(*_for_torchmetrics(kept, targets))
+    ap50 = float(average_precision.compute()["map_50"]) if sum(objects.values()) else float("nan")
+    pooled = np.concatenate(hits), np.concatenate(scores), np.concatenate(labels)
+    return _pooled_scores(*pooled, objects, frames=len(truth), ap50=ap50)
+
+
+def _pooled_scores(
+    hits: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    objects: dict[int, int],
+    *,
+    frames: int,
+    ap50: float,
+) -> DetectionScores:
+    """Scores of the detections (N,) of all frames together; `objects` has the number of objects of each class."""
     total = sum(objects.values())
-    hit_all, score_all, label_all = np.concatenate(hits), np.concatenate(scores), np.concatenate(found_labels)
-    curve = np.array([f1(int(hit_all[score_all >= t].sum()), int((score_all >= t).sum()), total) for t in THRESHOLDS])
-    sure = score_all >= 0.5
-    true = int(hit_all[sure].sum())
-    return Scores(
-        f1=f1(true, int(sure.sum()), total),
-        precision=true / max(int(sure.sum()), 1),
-        recall=true / max(total, 1),
-        ap50=float(precision_meter.compute()["map_50"]) if total else float("nan"),
+    curve = np.array([f1(int(hits[scores >= t].sum()), int((scores >= t).sum()), total) for t in THRESHOLDS])
+    shown = scores >= SHOWN_SCORE
+    true_positives, detections = int(hits[shown].sum()), int(shown.sum())
+    return DetectionScores(
+        f1=f1(true_positives, detections, total),
+        precision=true_positives / max(detections, 1),
+        recall=true_positives / max(total, 1),
+        ap50=ap50,
         best_f1=float(curve.max()),
         best_score=float(THRESHOLDS[curve.argmax()]),
         recall_by_class={
-            label: float(hit_all[sure & (label_all == label)].sum() / count)
-            for label, count in objects.items()
-            if count
+            label: float(hits[shown & (labels == label)].sum() / count) for label, count in objects.items() if count
         },
         f1_curve=tuple(curve.tolist()),
-        frames=len(truth),
+        frames=frames,
         objects=total,
     )
 
 
-def f1(true_positives: int, found: int, wanted: int) -> float:
-    """F1 of counts; 1 when nothing was wanted and nothing found."""
-    return 2 * true_positives / (found + wanted) if found + wanted else 1.0
+def f1(true_positives: int, found: int, objects: int) -> float:
+    """F1 from counts; 1 if there were no objects and no detections."""
+    return 2 * true_positives / (found + objects) if found + objects else 1.0
 
 
 def match(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Match detections, best score first, each to the free object of its class that it overlaps most.
+    """Match detections, by falling score, each to the free object of its class that it overlaps most.
 
     Returns:
-        (N,) bool true positive; (N,) bool False for detections that lie on an ignored box and so do not count.
+        (N,) bool, true positive; (N,) bool, False for detections that do not count as they lie on an ignored box.
     """
     hit = np.zeros(len(found), bool)
     counted = np.ones(len(found), bool)
@@ -122,14 +136,15 @@ def match(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray
 
 
 def _intersections(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Areas (N, M) that boxes (N, 4) and (M, 4) share."""
+    """Areas (N, M) of the intersections of boxes (N, 4) and (M, 4)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     return np.clip(high - low, 0, None).prod(2)
 
 
 def _for_torchmetrics(found: Detections, truth: Targets) -> tuple[list[dict], list[dict]]:
-    # An ignored box may be of any class: COCO's crowds are of one, so it becomes a crowd of each.
+    """Detections and targets in the form of `MeanAveragePrecision.update`."""
+    # An ignored box is of no class but a COCO crowd is of one, so it becomes a crowd of each class.
     known, ignored = truth.known(), truth.boxes_xyxy[truth.labels == IGNORE]
     boxes = np.concatenate([known.boxes_xyxy] + [ignored] * len(CLASSES))
     labels = np.concatenate([known.labels, np.repeat(np.array(CLASSES, np.int64), len(ignored))])

@@ -1,4 +1,4 @@
-"""Profiling samples as tables: read, split by part, clip and frame (columns: `python -m profiling.samples`)."""
+"""Sets of profiling samples: read from files, selected by clip and part, and cut into folds by time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLUMNS = (
     "clip", "part", "frame_index", "tau_d", "quality", "restoration_point", "downsampled_regions",
     "downsampled_motion", "frame_motion", "relevance_mean", "relevance_std", "payload_bytes", "f1",
 )  # fmt: skip
-"""What is needed of a sample; files may have more."""
+"""Columns of a sample that are used; files of `python -m profiling.samples` have more."""
 
 PROFILE, EVAL = "profile", "eval"
 
 
 def read_samples(folder: Path) -> pd.DataFrame:
-    """All samples in the Parquet files of a folder, ordered by clip, part and frame.
+    """Read all samples in the Parquet files of a folder, ordered by clip, part and frame.
 
     Raises:
         UserError: no files, a column missing, or a value that is not a number.
@@ -36,27 +36,27 @@ def read_samples(folder: Path) -> pd.DataFrame:
     for file in files:
         table = pd.read_parquet(file)
         if missing := [name for name in COLUMNS if name not in table]:
-            raise UserError(f"{file} lacks {', '.join(missing)}; make it anew with `python -m profiling.samples`")
+            raise UserError(f"{file} lacks {', '.join(missing)}; make it again with `python -m profiling.samples`")
         tables.append(table[list(COLUMNS)])
     samples = pd.concat(tables, ignore_index=True)
     numbers = samples[list(COLUMNS[2:])].to_numpy(np.float64)
     if not np.isfinite(numbers).all():
         row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
-        raise UserError(f"{folder}: clip '{samples['clip'][row]}' has a sample that is not a number; make it anew")
+        raise UserError(f"{folder}: clip '{samples['clip'][row]}' has a sample that is not a number; make it again")
     return samples.sort_values(["clip", "part", "frame_index"], kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleSet:
-    """Rows to learn one target from.
+    """Samples of one target: a row for each frame and configuration.
 
     Attributes:
         target: "payload_bytes" or "f1".
         features: float64 (n, F), columns as in `FEATURES[target]`.
-        values: float64 (n,), the truth.
+        values: float64 (n,), the true values of the target.
         clips: str (n,), the clip of each row.
         parts: str (n,), "profile" or "eval".
-        frame_index: int64 (n,).
+        frame_index: int64 (n,), the frame of each row in its part of the clip.
     """
 
     target: Target
@@ -71,12 +71,12 @@ class SampleSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the features."""
+        """Names of the columns of `features`."""
         return FEATURES[self.target]
 
     @property
     def frames(self) -> int:
-        """Different frames."""
+        """Number of distinct frames."""
         return len(set(zip(self.clips, self.parts, self.frame_index, strict=True)))
 
     def select(self, rows: NDArray) -> SampleSet:
@@ -86,14 +86,14 @@ class SampleSet:
             self.frame_index[rows],
         )  # fmt: skip
 
-    def of_clips(self, patterns: tuple[str, ...] = ("*",)) -> NDArray[np.bool_]:
+    def matching_clips(self, patterns: tuple[str, ...] = ("*",)) -> NDArray[np.bool_]:
         """Rows of clips whose name matches a pattern such as `walk*`: bool (n,)."""
         chosen = [clip for clip in np.unique(self.clips) if any(fnmatchcase(clip, pattern) for pattern in patterns)]
         return np.isin(self.clips, chosen)
 
 
 def sample_set(samples: pd.DataFrame, target: Target) -> SampleSet:
-    """The rows that say something new about a target.
+    """The samples of a target without repetitions.
 
     The payload does not depend on the restoration point, so that one row per frame, tau_d and quality is kept for it.
     """
@@ -110,7 +110,7 @@ def sample_set(samples: pd.DataFrame, target: Target) -> SampleSet:
 
 
 def digest_of(rows: SampleSet) -> str:
-    """Eight hexadecimal digits that change with the samples."""
+    """Digest of the samples: eight hexadecimal digits."""
     hashed = hashlib.sha256(np.ascontiguousarray(rows.features).tobytes())
     hashed.update(rows.values.tobytes())
     hashed.update("\n".join(rows.clips).encode())
@@ -118,9 +118,9 @@ def digest_of(rows: SampleSet) -> str:
 
 
 def time_folds(rows: SampleSet, folds: int) -> list[NDArray[np.bool_]]:
-    """Cut every clip's frames into consecutive blocks; fold k validates on the k-th block of each: bool (n,) each.
+    """Cut every clip's frames into consecutive blocks: fold k validates on the k-th block of each clip, bool (n,).
 
-    Blocks and not single frames, as neighbours in time look alike; all configurations of a frame stay together.
+    Blocks instead of single frames, as consecutive frames look alike; all configurations of a frame stay together.
 
     Raises:
         UserError: a fold would be empty or hold everything.

@@ -1,4 +1,4 @@
-"""What is compared between measured and generated traces."""
+"""Statistics of network traces, by which generated traces are compared with measured ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from vitmalis.network.traces import Trace
 Array = NDArray[np.float64]
 
 WEAK_MBPS = 1.0
+"""A second with a lower rate is weak."""
 
 
-def describe(trace: Trace) -> dict[str, float]:
+def trace_statistics(trace: Trace) -> dict[str, float]:
     """Statistics of one trace of 1 s rows; the keys carry the units."""
     rate, rtt = trace.uplink_mbps, trace.rtt_ms
     return {
@@ -33,9 +34,9 @@ def describe(trace: Trace) -> dict[str, float]:
     }
 
 
-def describe_all(traces: Sequence[Trace]) -> pd.DataFrame:
-    """One row a trace, indexed by its name."""
-    return pd.DataFrame([describe(trace) for trace in traces], index=[trace.name for trace in traces])
+def statistics_frame(traces: Sequence[Trace]) -> pd.DataFrame:
+    """Statistics of several traces: a row for each trace, indexed by its name."""
+    return pd.DataFrame([trace_statistics(trace) for trace in traces], index=[trace.name for trace in traces])
 
 
 def lagged_correlation(values: Array, lag: int) -> float:

@@ -1,7 +1,7 @@
-"""Real footage to learn from: the profile part of each clip, scaled to 540 rows, with the teacher's labels.
+"""Real clips with a teacher's labels, scaled to 540 rows and split into a training and a validation part.
 
-The split is the manifest's, the one that evaluations play by: what follows the profile part is held out, it is only
-ever judged by. A second on each side of `market1906`'s cut belongs to neither, as its frames are re-timed.
+The split is that of the manifest, which evaluations use too: the profile part is for training, the eval part for
+validation. A second on each side of `market1906`'s cut belongs to neither, as its frames are re-timed.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from vitmalis.video.manifest import clip_entry
 from vitmalis.video.market1906 import COLUMNS, distinct_frames
 from vitmalis.video.spec import rgb_image
 from vitmalis_jobs.training.detection.labels import Targets, read_teacher, teacher_targets
-from vitmalis_jobs.training.detection.temporal_voting import steady
+from vitmalis_jobs.training.detection.temporal_voting import vote_over_time
 
 HEIGHT_PX = 540
 MARKET = "market1906"
 MARKET_GUARD_S = 1
+"""Length on each side of `market1906`'s cut that belongs to neither part, s."""
 
 
 @dataclass(frozen=True)
-class ClipFrame:
-    """A prepared frame on disk.
+class LabelledFrame:
+    """A prepared frame on disk with its targets.
 
     Attributes:
         path: JPEG of `HEIGHT_PX` rows.
         index: frame of the original file.
-        targets: what the teacher says, in the prepared frame's pixels.
+        targets: the teacher's labels, in pixels of the prepared frame.
     """
 
     path: Path
@@ -43,7 +44,7 @@ class ClipFrame:
     targets: Targets
 
     def image(self) -> RgbImage:
-        """Decode to RGB.
+        """Read the frame as RGB.
 
         Raises:
             UserError: the prepared frame is gone.
@@ -55,32 +56,32 @@ class ClipFrame:
 
 
 @dataclass(frozen=True)
-class ClipParts:
-    """One clip's frames to learn from and its held-out frames; no frame is in both."""
+class LabelledClip:
+    """A clip's training frames and its validation frames; no frame is in both."""
 
     name: str
-    train: list[ClipFrame]
-    held_out: list[ClipFrame]
+    train: list[LabelledFrame]
+    validation: list[LabelledFrame]
 
 
 def split_frames(name: str, kept: list[int]) -> tuple[list[int], list[int]]:
-    """Split the original indices of a clip's distinct frames into (to learn from, held out)."""
+    """Split the original indices of a clip's distinct frames into (training, validation)."""
     entry = clip_entry(name)
     guard = round(MARKET_GUARD_S * entry.fps) if name == MARKET else 0
     return kept[: entry.profile_frames - guard], kept[entry.profile_frames + guard :]
 
 
 def original_video(name: str, folder: Path, cache: Path) -> Path:
-    """The file that the teacher's frame numbers count in; `market1906` is fetched if it has to be.
+    """The file whose frames the teacher's labels number; `market1906` is fetched if it is not there.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     clip = resolve_clip(name, part="profile", seconds=1.0, cache_dir=cache, folder=str(folder))
     return Path(clip.path).with_name(clip_entry(name).file)
 
 
-def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> ClipParts:
+def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledClip:
     """Decode a clip once into `cache/<name>/` and pair its frames with the teacher's labels.
 
     Args:
@@ -104,32 +105,35 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> ClipParts
     offset_px = np.array([COLUMNS[0], 0] * 2 if market else [0] * 4, np.float32)
     scale = np.float32(HEIGHT_PX / probe(video)[2][1])
 
-    def moved(index: int) -> Detections:
+    def scaled(index: int) -> Detections:
         raw = teacher.get(index, Detections.empty())
         return Detections((raw.boxes_xyxy - offset_px) * scale, raw.scores, raw.labels)
 
-    def frames(part: list[int], found: list[Detections]) -> list[ClipFrame]:
+    def frames(part: list[int], found: list[Detections]) -> list[LabelledFrame]:
         targets = [teacher_targets(detections, facades=market) for detections in found]
-        return [ClipFrame(folder / f"{i:05d}.jpg", i, t) for i, t in zip(part, targets, strict=True)]
+        return [LabelledFrame(folder / f"{i:05d}.jpg", i, t) for i, t in zip(part, targets, strict=True)]
 
-    train, held_out = split_frames(name, kept)
-    # What is learned may be smoothed over time; what is judged by is the teacher's word as it is.
-    return ClipParts(
-        name, frames(train, steady([moved(i) for i in train])), frames(held_out, [moved(i) for i in held_out])
+    train, validation = split_frames(name, kept)
+    # Only training labels are corrected over time: scores are taken against the teacher's labels as they are.
+    return LabelledClip(
+        name,
+        frames(train, vote_over_time([scaled(i) for i in train])),
+        frames(validation, [scaled(i) for i in validation]),
     )
 
 
 def _decoded(name: str, video: Path) -> Iterator[tuple[int, RgbImage]]:
-    """Distinct frames with their index in the file."""
+    """Distinct frames of a video file with their index in it."""
     if name == MARKET:
         yield from ((index, image) for index, _, image in distinct_frames(video))
         return
     with av.open(str(video)) as container:
-        for index, picture in enumerate(container.decode(container.streams.video[0])):
-            yield index, rgb_image(picture)
+        for index, frame in enumerate(container.decode(container.streams.video[0])):
+            yield index, rgb_image(frame)
 
 
 def _write_frames(name: str, video: Path, folder: Path) -> list[int]:
+    """Write a video's distinct frames as JPEGs of `HEIGHT_PX` rows; returns their indices in the file."""
     kept = []
     for index, image in _decoded(name, video):
         scale = HEIGHT_PX / image.shape[0]

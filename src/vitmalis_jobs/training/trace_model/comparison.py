@@ -1,15 +1,11 @@
-"""The table and the figure of `docs/traces.md`."""
+"""Measured and generated traces compared: the table and the figure of `docs/traces.md`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,14 +13,15 @@ from matplotlib.axes import Axes
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.training.trace_model.statistics import describe_all
+from vitmalis_jobs.common.plotting import BLUE, GREEN, ORANGE, VERMILION, canvas, save_figure
+from vitmalis_jobs.training.trace_model.trace_statistics import statistics_frame
 
 TraceSets = dict[str, list[Trace]]
-"""Technology to its thirty traces."""
+"""Thirty traces of each technology."""
 
 BEGIN, END = "<!-- table: written by python -m training.traces -->", "<!-- end of table -->"
 
-ROWS: tuple[tuple[str, Callable[[pd.DataFrame], float], str], ...] = (
+STATISTICS: tuple[tuple[str, Callable[[pd.DataFrame], float], str], ...] = (
     ("mean of the trace means, Mbps", lambda d: d.mean_mbps.mean(), ".1f"),
     ("spread (sd) of the trace means, Mbps", lambda d: d.mean_mbps.std(), ".1f"),
     ("lowest trace mean, Mbps", lambda d: d.mean_mbps.min(), ".1f"),
@@ -45,16 +42,16 @@ ROWS: tuple[tuple[str, Callable[[pd.DataFrame], float], str], ...] = (
     ("RTT, lag-1 autocorrelation, mean", lambda d: d.rtt_lag1.mean(), ".2f"),
 )
 
-MEASURED, GENERATED = "#444444", "#d1495b"
+SERIES = (("measured", BLUE), ("generated", VERMILION))
 
 
 def write_table(page: Path, measured: TraceSets, generated: dict[int, TraceSets]) -> None:
-    """Replace what stands between the two markers of `page` by a fresh table.
+    """Write the table of comparison between the two markers of `page`.
 
     Args:
         page: Markdown with both markers.
         measured: the measured set.
-        generated: seed to set; seed 0 has its own column, the others give a range.
+        generated: set of each seed; seed 0 has a column of its own, the others give a range.
 
     Raises:
         UserError: the page or a marker is missing.
@@ -69,11 +66,11 @@ def write_table(page: Path, measured: TraceSets, generated: dict[int, TraceSets]
 
 
 def _table(technology: str, measured: TraceSets, generated: dict[int, TraceSets]) -> str:
-    frames = {seed: describe_all(sets[technology]) for seed, sets in generated.items()}
-    real = describe_all(measured[technology])
+    frames = {seed: statistics_frame(sets[technology]) for seed, sets in generated.items()}
+    real = statistics_frame(measured[technology])
     others = len(frames) - 1
     lines = [f"| {technology.upper()} | measured | generated | {others} other seeds |", "|---|---|---|---|"]
-    for label, statistic, form in ROWS:
+    for label, statistic, form in STATISTICS:
         values = [statistic(frame) for seed, frame in frames.items() if seed != 0]
         spread = f"{min(values):{form}} - {max(values):{form}}" if values else "-"
         lines.append(f"| {label} | {statistic(real):{form}} | {statistic(frames[0]):{form}} | {spread} |")
@@ -81,28 +78,33 @@ def _table(technology: str, measured: TraceSets, generated: dict[int, TraceSets]
 
 
 def draw_figure(path: Path, measured: TraceSets, generated: TraceSets) -> None:
-    """Three generated traces per technology, and distributions of generated against measured."""
-    plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(2, 4, figsize=(12, 4.6), width_ratios=[2.2, 1, 1, 1], layout="constrained")
-    for row, technology in enumerate(measured):
-        _draw_examples(axes[row, 0], technology, generated[technology])
-        real, made = describe_all(measured[technology]), describe_all(generated[technology])
-        rates = [np.concatenate([t.uplink_mbps for t in sets[technology]]) for sets in (measured, generated)]
-        rtts = [np.concatenate([t.rtt_ms for t in sets[technology]]) for sets in (measured, generated)]
-        _draw_cdf(axes[row, 1], rates[0], rates[1], "rate of a second, Mbps")
-        _draw_cdf(axes[row, 2], real.cv.to_numpy(), made.cv.to_numpy(), "CV of a trace")
-        _draw_cdf(axes[row, 3], rtts[0], rtts[1], "RTT of a second, ms")
-        axes[row, 3].set_xlim(0, 130)
-    axes[0, 1].legend(frameon=False, loc="lower right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)
-    plt.close(figure)
+    """Draw three generated traces of each technology, and distributions of generated and measured traces."""
+    with matplotlib.rc_context({"font.size": 8}):
+        size_in = (12.0, 2.3 * len(measured))
+        figure, panels = canvas(rows=len(measured), columns=4, size_in=size_in, width_ratios=[2.2, 1, 1, 1])
+        for row, technology in enumerate(measured):
+            _draw_technology(panels[4 * row : 4 * row + 4], technology, measured[technology], generated[technology])
+        panels[1].legend(frameon=False, loc="lower right")
+        save_figure(figure, path, dpi=100)
+
+
+def _draw_technology(panels: Sequence[Axes], technology: str, measured: list[Trace], generated: list[Trace]) -> None:
+    """Draw one row of panels: examples, then distributions of rate, variation and round-trip time."""
+    both = (measured, generated)
+    _draw_examples(panels[0], technology, generated)
+    rates = [np.concatenate([trace.uplink_mbps for trace in traces]) for traces in both]
+    variations = [statistics_frame(traces).cv.to_numpy() for traces in both]
+    rtts = [np.concatenate([trace.rtt_ms for trace in traces]) for traces in both]
+    _draw_cdf(panels[1], rates, "rate of a second, Mbps")
+    _draw_cdf(panels[2], variations, "CV of a trace")
+    _draw_cdf(panels[3], rtts, "RTT of a second, ms")
+    panels[3].set_xlim(0, 130)
 
 
 def _draw_examples(axes: Axes, technology: str, traces: list[Trace]) -> None:
-    """The traces at the 10th, 50th and 90th percentile of the means."""
+    """Draw the traces at the 10th, 50th and 90th percentile of the means."""
     ranked = sorted(traces, key=lambda trace: trace.mean_mbps)
-    for place, colour in ((0.1, "#d1495b"), (0.5, "#edae49"), (0.9, "#00798c")):
+    for place, colour in ((0.1, VERMILION), (0.5, ORANGE), (0.9, GREEN)):
         trace = ranked[round(place * (len(ranked) - 1))]
         axes.step(trace.time_s, trace.uplink_mbps, where="post", color=colour, linewidth=0.8, label=trace.name)
     axes.set_title(f"generated {technology.upper()}", loc="left")
@@ -112,9 +114,10 @@ def _draw_examples(axes: Axes, technology: str, traces: list[Trace]) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
 
 
-def _draw_cdf(axes: Axes, measured: np.ndarray, generated: np.ndarray, label: str) -> None:
-    for values, name, colour in ((measured, "measured", MEASURED), (generated, "generated", GENERATED)):
-        # 200 quantiles are all the eye can see, and keep the file small.
+def _draw_cdf(axes: Axes, values_of_both: Sequence[np.ndarray], label: str) -> None:
+    """Draw the cumulative distributions of measured and of generated values, (n,) each."""
+    for values, (name, colour) in zip(values_of_both, SERIES, strict=True):
+        # 200 quantiles are more than can be seen, and keep the file small.
         shares = np.linspace(0, 1, min(len(values), 200))
         axes.plot(np.quantile(values, shares), shares, color=colour, label=name, linewidth=1.2)
     axes.set_xlabel(label)

@@ -1,0 +1,138 @@
+"""The typed configuration of detector training: the sections of `conf/train_detector.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from vitmalis.errors import UserError
+from vitmalis.video.manifest import manifest
+from vitmalis.video.standin import PROFILES
+from vitmalis_jobs.common.config import Count, MlflowOptions, NotNegative, Positive, Section, Share
+
+Seed = Annotated[int, msgspec.Meta(ge=0)]
+ViewSide = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
+"""Width or height of a training view, pixels: a multiple of the pyramid's coarsest stride."""
+
+
+class StartOptions(Section, frozen=True):
+    """`start`: the weights and the window that a new run starts from."""
+
+    weights: str | None
+    window: Count | None
+
+
+class TrainOptions(Section, frozen=True):
+    """`train`: the optimisation, its length and where its files go.
+
+    Attributes:
+        hours: length of the run in hours of training time, or None where `steps` gives it.
+        steps: length of the run in batches, or None where `hours` gives it.
+        warm_up: share of the run in which the learning rate rises.
+        ema_decay: decay of the moving average of the weights.
+        clip_norm: largest norm of the gradient.
+        box_weight: weight of the box loss relative to the other two.
+        mixed_share: share of the batches in which random regions are downsampled (see `random_mixture`).
+        bf16: automatic mixed precision on the CPU.
+        workers: processes that prepare batches; 0 prepares them in the training process.
+    """
+
+    folder: str
+    hours: Positive | None
+    steps: Count | None
+    learning_rate: Positive
+    weight_decay: NotNegative
+    muon: bool
+    warm_up: Share
+    ema_decay: Share
+    clip_norm: Positive
+    box_weight: NotNegative
+    mixed_share: Share
+    bf16: bool
+    threads: Count
+    workers: Annotated[int, msgspec.Meta(ge=0)]
+    seed: Seed
+    checkpoint_every_s: NotNegative
+    evaluate_every_s: NotNegative
+    log_every_steps: Count
+
+    def __post_init__(self) -> None:
+        if (self.hours is None) == (self.steps is None):
+            raise UserError(f"train.hours={self.hours} and train.steps={self.steps}: give one and null the other")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is over after so many batches and seconds of training, 0..1."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, seconds / (3600 * (self.hours or 1.0)))
+
+
+class Stage(Section, frozen=True):
+    """One of `stages`: the sizes and scales of training views in a part of the run.
+
+    Attributes:
+        until: progress (0..1) at which the stage ends.
+        batch: images per batch.
+        sizes: (width, height) of the views in pixels; each batch draws one of them.
+        scales: smallest and largest scale of a view.
+    """
+
+    until: Share
+    batch: Count
+    sizes: Annotated[tuple[tuple[ViewSide, ViewSide], ...], msgspec.Meta(min_length=1)]
+    scales: tuple[Positive, Positive]
+
+
+class ClipOptions(Section, frozen=True):
+    """`clips`: real clips with a teacher's labels, and how often each is drawn."""
+
+    folder: str
+    weights: dict[str, Positive]
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.weights) - set(manifest())):
+            raise UserError(f"clips.weights: there is no clip '{unknown[0]}': choose among {', '.join(manifest())}")
+
+
+class RenderedOptions(Section, frozen=True):
+    """`rendered`: scenes of the renderer, which knows their true boxes."""
+
+    share: Share
+    profiles: tuple[str, ...]
+    first_seed: Seed
+    frames_per_scene: Count
+    views_per_frame: Count
+    fps: Positive
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.profiles) - set(PROFILES)):
+            raise UserError(f"rendered.profiles: there is no '{unknown[0]}': choose among {', '.join(PROFILES)}")
+
+
+class ValidationOptions(Section, frozen=True):
+    """`held_out`: how many frames a model is evaluated on."""
+
+    frames_per_clip: Count
+    frames_per_profile: Count
+    consecutive: Count
+
+
+class ExportOptions(Section, frozen=True):
+    """`export`: where the best weights go."""
+
+    path: str
+
+
+class DetectorTrainingConfig(Section, frozen=True):
+    """The whole of `conf/train_detector.yaml`."""
+
+    model: str
+    start: StartOptions
+    train: TrainOptions
+    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
+    clips: ClipOptions
+    rendered: RenderedOptions
+    held_out: ValidationOptions
+    export: ExportOptions
+    mlflow: MlflowOptions

@@ -1,0 +1,131 @@
+"""What happens next to the optimisation: log lines, metrics, checkpoints, evaluations and exports."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from vitmalis.detector import save_checkpoint
+from vitmalis.detector.fcos import FcosDetector
+from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.training.detection.calibration import best_threshold, calibrated
+from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
+from vitmalis_jobs.training.detection.detection_scores import DetectionScores, score_line
+from vitmalis_jobs.training.detection.state import TrainingState
+from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate
+
+log = logging.getLogger(__name__)
+
+_LOGGED_SCORES = ("f1", "ap50", "best_f1", "best_score", "precision", "recall")
+
+
+@dataclass
+class TrainingMonitor:
+    """Logs, checkpoints, evaluates and exports a training run, each at its own interval.
+
+    Attributes:
+        config: of the job.
+        state: of the run; its counters are read, its best score is updated.
+        sets: what the moving average is evaluated on.
+        run: MLflow run that curves and contact sheets go to.
+        folder: for checkpoints, contact sheets and the best weights.
+    """
+
+    config: DetectorTrainingConfig
+    state: TrainingState
+    sets: list[ValidationSet]
+    run: Run
+    folder: Path
+    _sums: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+    _saved_s: float = field(default_factory=time.monotonic)
+    _evaluated_s: float = field(default_factory=time.monotonic)
+
+    def after_step(self, losses: dict[str, float], progress: float) -> None:
+        """Do what is due after a batch.
+
+        Args:
+            losses: of the batch, by name.
+            progress: share of the run that is over, 0..1.
+        """
+        self._count += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        options, now_s = self.config.train, time.monotonic()
+        if self.state.step % options.log_every_steps == 0:
+            self._log_means(progress)
+        if now_s - self._saved_s >= options.checkpoint_every_s:
+            self.checkpoint()
+        if now_s - self._evaluated_s >= options.evaluate_every_s:
+            self.evaluate()
+
+    def _log_means(self, progress: float) -> None:
+        """Log the mean losses since the last line, and the time left."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        left_s = self.state.seconds / max(progress, 1e-6) * (1 - progress)
+        log.info(
+            "step %6d  %5.1f %%  left %4.0f min  %s",
+            self.state.step,
+            100 * progress,
+            left_s / 60,
+            "  ".join(f"{name} {value:.4f}" for name, value in means.items()),
+        )
+        for name, value in means.items():
+            self.run.log_curve(f"train/{name}", [self.state.step], [value])
+        self._sums, self._count = {}, 0
+
+    def checkpoint(self) -> None:
+        """Save the state, from which the next start of the job continues."""
+        self.state.save(self.folder / "last.pt")
+        self._saved_s = time.monotonic()
+
+    def evaluate(self) -> dict[str, DetectionScores]:
+        """Score the moving average on every validation set; export it if it is the best so far."""
+        assert isinstance(self.state.ema, FcosDetector)
+        sheets = self.folder / "contact_sheets" / f"{self.state.step:07d}"
+        threads = torch.get_num_threads()
+        scores = evaluate(self.state.ema, self.sets, sheets)
+        torch.set_num_threads(threads)
+        self._log_scores(scores, sheets)
+        mean = float(np.mean([s.best_f1 for s in scores.values()]))
+        self.run.log_curve("held_out/best_f1", [self.state.step], [mean])
+        log.info("validation mean best F1 %.3f (best so far %.3f)", mean, self.state.best)
+        if mean >= self.state.best:
+            self.state.best = mean
+            self.export(scores)
+        self.checkpoint()
+        self._evaluated_s = time.monotonic()
+        return scores
+
+    def _log_scores(self, scores: dict[str, DetectionScores], sheets: Path) -> None:
+        for name, set_scores in scores.items():
+            log.info("validation %-18s %s", name, score_line(set_scores))
+            for key in _LOGGED_SCORES:
+                value = float(getattr(set_scores, key))
+                if math.isfinite(value):
+                    self.run.log_curve(f"{name}/{key}", [self.state.step], [value])
+        for path in sorted(sheets.glob("*.jpg")):
+            self.run.log_artifact(path, f"held_out/{self.state.step:07d}")
+
+    def export(self, scores: dict[str, DetectionScores]) -> None:
+        """Write the moving average, calibrated, to the run's folder and to `export.path`."""
+        assert isinstance(self.state.ema, FcosDetector)
+        threshold = best_threshold(scores.values())
+        metadata = {
+            "step": self.state.step,
+            "train_hours": round(self.state.seconds / 3600, 3),
+            "calibrated_from_score": threshold,
+            "held_out_best_f1": {name: set_scores.best_f1 for name, set_scores in scores.items()},
+            "config": msgspec.to_builtins(self.config),
+        }
+        model = calibrated(self.state.ema, threshold)
+        for path in (self.folder / "best.pt", Path(self.config.export.path)):
+            save_checkpoint(model, path, metadata)
+        log.info("exported step %d to %s, score %.2f became 0.5", self.state.step, self.config.export.path, threshold)

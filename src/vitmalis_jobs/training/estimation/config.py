@@ -1,0 +1,71 @@
+"""The typed configuration of estimator training: the sections of `conf/train_estimators.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from vitmalis.errors import UserError
+from vitmalis_jobs.common.config import Count, MlflowOptions, Section
+
+
+class SamplesOptions(Section, frozen=True):
+    """`samples`: the folder of the profiling samples, None for that of the model."""
+
+    folder: str | None
+
+
+class SearchOptions(Section, frozen=True):
+    """`search`: the hyperparameter search.
+
+    Attributes:
+        folder: of the study and of the tables.
+        trials: trials of each target in all, over all starts of the job.
+        timeout_s: limit of the search of each target in one start of the job, None for no limit; a trial that has
+            begun is finished.
+        folds: consecutive blocks of each clip's frames, each validated on once.
+        layers: fewest and most hidden layers.
+        widths: choices of the width of a hidden layer.
+        epochs: fewest and most passes over the samples.
+        seed: of sampler, initial weights and batches.
+    """
+
+    folder: str
+    trials: Count
+    timeout_s: Annotated[float, msgspec.Meta(ge=0)] | None
+    folds: Annotated[int, msgspec.Meta(ge=2)]
+    layers: tuple[int, int]
+    widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
+    epochs: tuple[int, int]
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "epochs"):
+            low, high = getattr(self, name)
+            if not 1 <= low <= high:
+                raise UserError(f"search.{name}={[low, high]}: give the fewest (at least 1) and the most")
+
+
+class DomainOptions(Section, frozen=True):
+    """`domains`: name patterns of the clips of the cross-domain check."""
+
+    walking: tuple[str, ...]
+    other: tuple[str, ...]
+
+
+class ExportOptions(Section, frozen=True):
+    """`export`: where the estimators and their card go."""
+
+    folder: str
+
+
+class EstimatorTrainingConfig(Section, frozen=True):
+    """The whole of `conf/train_estimators.yaml`."""
+
+    model: str
+    samples: SamplesOptions
+    search: SearchOptions
+    domains: DomainOptions
+    export: ExportOptions
+    mlflow: MlflowOptions

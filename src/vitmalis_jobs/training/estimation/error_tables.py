@@ -1,0 +1,109 @@
+"""Tables of estimation errors in the layout of the paper's Table II, and a scatter plot of estimates over truths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vitmalis.estimation.estimators import Target
+from vitmalis_jobs.common.plotting import BLUE, GREY, canvas, save_figure
+from vitmalis_jobs.training.estimation.regression_metrics import RegressionMetrics
+from vitmalis_jobs.training.estimation.splits import CORRECTED
+
+KIND_TITLES = {
+    "mlp": "MLP",
+    "linear": "Linear regression",
+    "mean": "Offline mean",
+    CORRECTED: "MLP, corrected by the last payload",
+}
+SHORT: dict[Target, str] = {"payload_bytes": "size", "f1": "accuracy"}
+"""Names of the targets in files and MLflow metrics."""
+
+UNITS: dict[Target, tuple[str, float, int]] = {
+    "payload_bytes": ("Size (KiB)", 1024.0, 2),
+    "f1": ("Accuracy (F1)", 1.0, 4),
+}
+"""Title in tables, size of its unit in that of the samples, decimals."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of a table: one kind of estimator on one split; `metrics` in the target's own unit (bytes, F1)."""
+
+    split: str
+    title: str
+    target: Target
+    kind: str
+    metrics: RegressionMetrics
+
+    @property
+    def converted(self) -> dict[str, float]:
+        """Metrics with MAE and RMSE in the unit of the tables (KiB, F1)."""
+        values = asdict(self.metrics)
+        unit = UNITS[self.target][1]
+        return {**values, "mae": values["mae"] / unit, "rmse": values["rmse"] / unit}
+
+
+def mlflow_metrics(rows: Iterable[TableRow]) -> dict[str, float]:
+    """Metrics for MLflow, such as `held_out_parts/size_mlp_mae_kib`; those that are not finite are left out."""
+    named = {}
+    for row in rows:
+        for name in ("mae", "rmse", "mape", "r2"):
+            unit = "_kib" if row.target == "payload_bytes" and name in ("mae", "rmse") else ""
+            named[f"{row.split}/{SHORT[row.target]}_{row.kind}_{name}{unit}"] = row.converted[name]
+    return {name: value for name, value in named.items() if np.isfinite(value)}
+
+
+def as_frame(rows: Iterable[TableRow]) -> pd.DataFrame:
+    """The rows as a data frame; mae and rmse of the size are in KiB."""
+    return pd.DataFrame([{"split": r.split, "target": SHORT[r.target], "kind": r.kind, **r.converted} for r in rows])
+
+
+def markdown(rows: Iterable[TableRow]) -> str:
+    """A Markdown table for each split in the layout of Table II, with the numbers of samples below it."""
+    rows = list(rows)
+    titles = dict.fromkeys(row.title for row in rows)
+    return "\n\n".join(_section(title, [row for row in rows if row.title == title]) for title in titles) + "\n"
+
+
+def _section(title: str, rows: list[TableRow]) -> str:
+    lines = ["| Method | Metric | MAE | RMSE | MAPE (%) | R2 |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        label, _, digits = UNITS[row.target]
+        v = row.converted
+        numbers = f"{v['mae']:.{digits}f} | {v['rmse']:.{digits}f} | {v['mape']:.1f} | {v['r2']:.3f}"
+        lines.append(f"| {KIND_TITLES[row.kind]} | {label} | {numbers} |")
+    counts = {SHORT[row.target]: _count(row) for row in rows}
+    return f"### {title}\n\n" + "\n".join(lines) + f"\n\n{', '.join(counts.values())}."
+
+
+def _count(row: TableRow) -> str:
+    without = row.metrics.without_mape
+    note = f" ({without} with a truth of 0, not in MAPE)" if without else ""
+    return f"{row.metrics.samples} samples of {SHORT[row.target]}{note}"
+
+
+Pairs = dict[tuple[Target, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""(target, kind) to truths and estimates."""
+
+
+def scatter(path: Path, pairs: Pairs, title: str) -> None:
+    """Plot estimates over truths: targets in rows, kinds in columns; a perfect estimate lies on the diagonal."""
+    targets = list(dict.fromkeys(target for target, _ in pairs))
+    kinds = list(dict.fromkeys(kind for _, kind in pairs))
+    size_in = (3.4 * len(kinds), 3.3 * len(targets))
+    figure, panels = canvas(title, rows=len(targets), columns=len(kinds), size_in=size_in)
+    for (target, kind), (truth, estimate) in pairs.items():
+        axes = panels[targets.index(target) * len(kinds) + kinds.index(kind)]
+        label, unit, _ = UNITS[target]
+        high = max(truth.max(), estimate.max()) / unit * 1.03
+        axes.plot([0, high], [0, high], color=GREY, linewidth=0.8)
+        axes.plot(truth / unit, estimate / unit, ".", color=BLUE, markersize=2, alpha=0.25)
+        axes.set(xlim=(0, high), ylim=(0, high), aspect="equal", xlabel=f"{label}, true", ylabel="estimated")
+        axes.set_title(f"{KIND_TITLES[kind]}: R2 {RegressionMetrics.of(truth, estimate).r2:.3f}", fontsize=9)
+    save_figure(figure, path, dpi=110)

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from vitmalis.detector import build_model, preset, save_checkpoint
+from vitmalis_jobs.training.evaluate_detector import exported_model, seconds_per_part
+
+
+@pytest.mark.parametrize(("window", "expected"), [(None, 5), (3, 3)])
+def test_a_model_is_evaluated_with_the_window_it_was_trained_with(
+    window: int | None, expected: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(build_model(preset("vitdet_tiny")), path, {"data": "none, random"})
+    assert exported_model("vitdet_tiny", path, window).config.vit.window == expected
+
+
+def test_the_times_of_the_parts_add_up_to_that_of_the_frame() -> None:
+    seconds = seconds_per_part(build_model(preset("vitdet_tiny")).eval(), repeats=1)
+    assert min(seconds.values()) > 0
+    assert seconds.pop("frame") == pytest.approx(sum(seconds.values()))
