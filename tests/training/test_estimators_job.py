@@ -146,7 +146,7 @@ def test_started_again_it_searches_no_further_and_returns_the_same_tables(ran: t
     folder, _, before = ran
     assert train_estimators(composed(folder, *SMALL)) == before
     studies = optuna.get_all_study_summaries(f"sqlite:///{folder / 'search' / 'study.db'}")
-    assert sorted(study.runs_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
+    assert sorted(study.study_name.split("-")[0] for study in studies) == ["f1", "payload_bytes"]
     assert [study.n_trials for study in studies] == [2, 2]
 
 
