@@ -19,6 +19,8 @@ JOBS = sorted(path.stem for path in CONF.glob("*.yaml"))
 NEEDED = {
     "trace/file": ["trace.path=x.csv"],
     "video/file": ["video.path=x.mp4"],
+    "model/detectron2": ["model.config=vitdet.py", "model.weights=vitdet.pkl"],
+    "model/timm": ["model.name=vit_tiny_patch16_224"],
     "server/remote": ["server.address=tcp://edge:5555"],
 }
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]

@@ -84,7 +84,7 @@ def test_wrong_names_are_told(weights: Path) -> None:
 
 def test_another_window(detector: Detector, weights: Path, image: np.ndarray) -> None:
     other = load_detector("vitdet_tiny", weights=weights, window=3)
-    assert other.config.vit.window == 3
+    assert other.config.geometry.window == 3
     assert other.model_id != detector.model_id
     assert not np.array_equal(other.detect(image).scores, detector.detect(image).scores)
     assert load_detector("vitdet_tiny", weights=weights, window=5).model_id == detector.model_id

@@ -73,7 +73,7 @@ class Square:
 
 def test_starts_from_the_checkpoint_with_the_other_window(weights: Path) -> None:
     model = initial_model("small", start(weights, 3))
-    assert model.config.vit.window == 3
+    assert model.config.geometry.window == 3
     own = initial_model("small", start(weights, None))
     assert own.config == PRESETS["small"]
     for name, value in own.state_dict().items():
@@ -104,5 +104,5 @@ def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_p
     assert not torch.equal(after, before)
     save_checkpoint(state.model, tmp_path / "window3.pt", {"window": 3})
     detector = load_detector("small", weights=tmp_path / "window3.pt", window=3)
-    assert detector.config.vit.window == 3
+    assert detector.config.geometry.window == 3
     detector.detect(np.zeros((128, 128, 3), np.uint8))

@@ -2,9 +2,10 @@
 
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkpoint
-from vitmalis.detector.config import PRESETS, DetectorConfig, preset
+from vitmalis.detector.config import PRESETS, DetectorConfig, ModelConfig, preset
 from vitmalis.detector.detector import Detector, load_detector
 from vitmalis.detector.fcos import FcosDetector, HeadOutputs, fcos_loss
+from vitmalis.detector.sources import model_config
 
 __all__ = [
     "PRESETS",
@@ -12,11 +13,13 @@ __all__ = [
     "DetectorConfig",
     "FcosDetector",
     "HeadOutputs",
+    "ModelConfig",
     "build_model",
     "fcos_loss",
     "load_checkpoint",
     "load_detector",
     "load_into",
+    "model_config",
     "preset",
     "save_checkpoint",
 ]

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vitmalis.detector.batched_layout import Mixed
-from vitmalis.detector.config import DetectorConfig
+from vitmalis.detector.config import ModelConfig
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
-from vitmalis.detector.pyramid import ViTDetBackbone
+from vitmalis.detector.pyramid import Backbone
 from vitmalis.types import BoolMask, Detections
 
 
 class DetectionModel(nn.Module, ABC):
     """A ViTDet backbone behind normalisation and padding; subclasses add a head."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.backbone = ViTDetBackbone(config.vit, config.pyramid)
+        self.backbone = backbone
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise RGB images (B, 3, H, W) of range 0..255, then pad with zeros to the multiple the model needs."""

@@ -81,21 +81,24 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights into a model, by exact name and shape.
+SKIPPED = (MASK_HEAD, *BUFFERS)
+"""What of detectron2's files our own models have no place for."""
 
-    Mask R-CNN's mask branch and constants that the configuration holds are skipped by name; nothing else is.
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skipped: tuple[str, ...] = SKIPPED) -> None:
+    """Copy weights into a model, by exact name and shape.
 
     Args:
         model: takes the weights.
         state: names as in the model.
         source: what to call the weights in errors.
+        skipped: names that begin so are left out on both sides.
 
     Raises:
         UserError: names are missing or left over, or shapes differ; the first few are named.
     """
-    state = {name: value for name, value in state.items() if not name.startswith((MASK_HEAD, *BUFFERS))}
-    own = model.state_dict()
+    state = {name: value for name, value in state.items() if not name.startswith(skipped)}
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(skipped)}
     problems = [
         (label, names)
         for label, names in (
@@ -109,7 +112,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
         told = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
         raise UserError(f"model weights '{source}' do not fit this model: {told}")
     # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
-    model.load_state_dict(state, assign=any(value.is_meta for value in own.values()))
+    model.load_state_dict(state, strict=False, assign=any(value.is_meta for value in own.values()))
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:

@@ -10,6 +10,9 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import ModelGeometry, RegionGrid
 from vitmalis.types import COCO_CLASSES
 
+Source = Literal["builtin", "timm", "detectron2"]
+"""Where a model comes from: this package, or another library through an adapter."""
+
 
 class VitConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A plain vision transformer with window attention and a few global blocks.
@@ -170,6 +173,40 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         """The decision regions of frames of a size."""
         return self.geometry.grid(width_px, height_px)
 
+
+class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector whose transformer, and perhaps head, are another library's.
+
+    Attributes:
+        name: how users choose it; of a timm model, its name there.
+        source: the library.
+        architecture: digest of the library's description of the model.
+        geometry: of its decision regions.
+        classes, pixel_mean, pixel_std: as of `DetectorConfig`.
+        pyramid, head: our parts behind the transformer; None where the library's own follow it.
+    """
+
+    name: str
+    source: Literal["timm", "detectron2"]
+    architecture: str
+    geometry: ModelGeometry
+    classes: tuple[int, ...] = tuple(range(len(COCO_CLASSES)))
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    pyramid: PyramidConfig | None = None
+    head: FcosConfig | None = None
+
+    @property
+    def divisor_px(self) -> int:
+        """Frames are padded right and bottom to a multiple of this."""
+        return self.geometry.patch_px * self.geometry.factor
+
+    def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
+        """The decision regions of frames of a size."""
+        return self.geometry.grid(width_px, height_px)
+
+
+ModelConfig = DetectorConfig | AdaptedConfig
 
 TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))
 """What `vitdet_tiny` knows; "bus" stands for every large vehicle (bus, truck, train)."""

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.batched_layout import MixedBatch
-from vitmalis.detector.build import build_model
-from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.compiled import compile_blocks
-from vitmalis.detector.config import DetectorConfig, preset
+from vitmalis.detector.config import AdaptedConfig, ModelConfig, Source
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
+from vitmalis.detector.sources import model_config, model_with_weights
+from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 
@@ -70,6 +70,8 @@ class Detector:
         self._dtype = PRECISIONS[precision]
         self._model = model.to(self._device).eval().requires_grad_(False)
         if compiled:
+            if not isinstance(model.backbone.net, ViT):
+                raise UserError(f"model '{self.name}' is another library's and cannot be compiled; use compile=false")
             compile_blocks(model.backbone.net)
 
     @torch.inference_mode()
@@ -142,7 +144,7 @@ class Detector:
         """
         grid = self.config.region_grid(*image_size)
         layouts = [mixed_layout(grid, mask, self._device) for mask in downsample_masks]
-        side = self.config.vit.patch_px
+        side = self.geometry.patch_px
         for own, layout in zip(patches, layouts, strict=True):
             if own.dtype != np.uint8 or own.shape != (layout.tokens, side, side, 3):
                 expected = (layout.tokens, side, side, 3)
@@ -181,27 +183,46 @@ def checked_device(device: str) -> torch.device:
     return chosen
 
 
-def model_id(config: DetectorConfig, weights_sha256: str, precision: str) -> str:
+def model_id(config: ModelConfig, weights_sha256: str, precision: str) -> str:
     """Twelve hexadecimal digits that change with anything that a model's boxes depend on."""
     facts = msgspec.json.encode([config, weights_sha256, precision, PREPROCESSING_VERSION])
     return hashlib.sha256(facts).hexdigest()[:12]
 
 
-def weights_path(config: DetectorConfig, weights: str | Path | None) -> Path:
-    """Where the weights of a model are: as given, else inside the package, else where they are published.
+def weights_path(config: ModelConfig, weights: str | Path | None) -> Path | None:
+    """The file with the weights of a model: as given, else inside the package, else downloaded from its publisher.
+
+    Returns:
+        None for random weights, which another library's model has unless a file is given.
 
     Raises:
         UserError: they have to be downloaded and cannot be, or are not what they were.
     """
+    if isinstance(config, AdaptedConfig):
+        if weights is not None and is_url(weights):
+            raise UserError(f"model.weights={weights}: give a file for models of {config.source}, not a URL")
+        return None if weights is None else Path(weights)
     if weights is None and config.name in EMBEDDED_WEIGHTS:
         return Path(str(files("vitmalis.detector"))) / "weights" / EMBEDDED_WEIGHTS[config.name]
     source = PUBLISHED_WEIGHTS[config.name] if weights is None else weights
     return fetched_weights(config, str(source)) if is_url(source) else Path(source)
 
 
+def weights_digest(path: Path | None) -> str:
+    """SHA-256 of a weights file, hexadecimal; a name for random weights, which are the same in every process."""
+    if path is None:
+        return "random"
+    if not path.is_file():
+        raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load_detector(
     name: str,
     *,
+    source: Source = "builtin",
+    config: str | Path | None = None,
     weights: str | Path | None = None,
     device: str = "cpu",
     precision: str = "fp32",
@@ -211,24 +232,24 @@ def load_detector(
     """Make a named detector ready to use.
 
     Args:
-        name: one of `PRESETS`.
-        weights: file or URL; None for those that come with the package or are published, downloaded once.
+        name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
+        source: "builtin"; "timm" for our head on a transformer of timm; "detectron2" for its model as it is.
+        config: LazyConfig file of a detectron2 model.
+        weights: file or URL; None for those that come with the package or are published, downloaded once. Another
+            library's model takes a file, or None for random weights.
         device: as PyTorch names it.
         precision: "fp32", or "bf16" or "fp16" for autocast.
         window: side of attention windows in tokens; None for the model's own.
         compiled: see `compile_blocks`; the first picture waits for it. Boxes, and so `model_id`, stay the same.
 
     Raises:
-        UserError: unknown model, device or precision; weights missing, unreadable or of another model.
+        UserError: unknown model, source, device or precision; a library is missing; weights missing, unreadable or
+            of another model.
     """
-    config = preset(name).with_window(window)
-    path = weights_path(config, weights)
-    state, metadata = load_checkpoint(path)
-    with torch.device("meta"):
-        model = build_model(config)
-    load_into(model, state, str(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    description = model_config(name, source=source, config=config, window=window)
+    path = weights_path(description, weights)
+    digest = weights_digest(path)
+    model, metadata = model_with_weights(description, config, path, window)
     return Detector(
         model, weights_sha256=digest, metadata=metadata, device=device, precision=precision, compiled=compiled
     )

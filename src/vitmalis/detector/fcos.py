@@ -13,8 +13,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.config import DetectorConfig, FcosConfig
+from vitmalis.detector.config import FcosConfig, ModelConfig
 from vitmalis.detector.postprocess import select_detections
+from vitmalis.detector.pyramid import ViTDetBackbone
 from vitmalis.types import BoolMask, Detections
 
 BOX_CODER = BoxLinearCoder(normalize_by_size=True)
@@ -137,11 +138,13 @@ def fcos_loss(
 
 
 class FcosDetector(DetectionModel):
-    """ViTDet backbone and FCOS head."""
+    """A transformer under a simple feature pyramid, and the FCOS head."""
 
-    def __init__(self, config: DetectorConfig, head: FcosConfig) -> None:
-        super().__init__(config)
-        self.head = FCOSHead(config.pyramid.channels, 1, len(config.classes), head.tower_convs)
+    backbone: ViTDetBackbone
+
+    def __init__(self, config: ModelConfig, backbone: ViTDetBackbone, head: FcosConfig) -> None:
+        super().__init__(config, backbone)
+        self.head = FCOSHead(backbone.channels, 1, len(config.classes), head.tower_convs)
         # The head's ReLU passes no gradient where it starts at or below zero; 4 strides is a usual distance.
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)
         self._head_config = head

@@ -5,10 +5,13 @@ Parameter names are detectron2's (`net.*` and `simfp_2.*` .. `simfp_5.*`, number
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
+from vitmalis.detector.adapters.model import MixedResolutionViT
 from vitmalis.detector.batched_layout import Mixed
-from vitmalis.detector.config import PyramidConfig, VitConfig
+from vitmalis.detector.config import DetectorConfig, PyramidConfig
 from vitmalis.detector.vit import ChannelNorm, ViT
 
 STAGES = {4: "simfp_2", 8: "simfp_3", 16: "simfp_4", 32: "simfp_5"}
@@ -47,26 +50,54 @@ def pyramid_stage(stride: int, width: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*resample, NormedConv2d(width, channels, 1), NormedConv2d(channels, channels, 3))
 
 
-class ViTDetBackbone(nn.Module):
-    """A plain ViT and the pyramid on top of it.
+class Backbone(nn.Module, ABC):
+    """A vision transformer and a feature pyramid on top of it.
+
+    Attributes:
+        net: the transformer, ours or another library's that `adapters.wrap` gave mixed resolution.
+    """
+
+    net: ViT | MixedResolutionViT
+
+    @property
+    def vit(self) -> ViT:
+        """The transformer of a built-in model; raises `TypeError` where it is another library's."""
+        if not isinstance(self.net, ViT):
+            raise TypeError("the transformer is another library's")
+        return self.net
+
+    @abstractmethod
+    def pyramid(self, features: Tensor) -> list[Tensor]:
+        """Map features (B, C, H, W) to the levels of the pyramid, each (B, channels, H_l, W_l), finest first."""
+
+    def forward(self, images: Tensor, layout: Mixed | None = None, restoration_point: int = 0) -> list[Tensor]:
+        """Map normalised images (B, 3, H, W) to the levels of the pyramid; see `ViT.forward`."""
+        return self.pyramid(self.net(images, layout, restoration_point))
+
+
+class ViTDetBackbone(Backbone):
+    """A transformer under ViTDet's simple feature pyramid.
 
     Attributes:
         strides: pixels per cell of each level of the pyramid, rising.
+        channels: channels of every level.
     """
 
-    def __init__(self, vit: VitConfig, pyramid: PyramidConfig) -> None:
+    def __init__(self, net: ViT | MixedResolutionViT, embed_dim: int, pyramid: PyramidConfig) -> None:
         super().__init__()
-        self.net = ViT(vit)
+        self.net = net
         self._stages = [STAGES[stride] for stride in pyramid.strides]
         for stride, name in zip(pyramid.strides, self._stages, strict=True):
-            self.add_module(name, pyramid_stage(stride, vit.width, pyramid.channels))
+            self.add_module(name, pyramid_stage(stride, embed_dim, pyramid.channels))
+        self.channels = pyramid.channels
         self.strides = (*pyramid.strides, 2 * pyramid.strides[-1])
+
+    @classmethod
+    def of(cls, config: DetectorConfig) -> ViTDetBackbone:
+        """The backbone of a detector of ours, freshly initialised."""
+        return cls(ViT(config.vit), config.vit.width, config.pyramid)
 
     def pyramid(self, features: Tensor) -> list[Tensor]:
         """Map features (B, C, H, W) to levels (B, channels, H_l, W_l), finest first; the last is every other cell."""
         levels = [self.get_submodule(name)(features) for name in self._stages]
         return [*levels, levels[-1][..., ::2, ::2]]
-
-    def forward(self, images: Tensor, layout: Mixed | None = None, restoration_point: int = 0) -> list[Tensor]:
-        """Map normalised images (B, 3, H, W) to the levels of the pyramid; see `ViT.forward`."""
-        return self.pyramid(self.net(images, layout, restoration_point))

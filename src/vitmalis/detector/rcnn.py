@@ -14,7 +14,7 @@ from torchvision.ops import roi_align
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig, RcnnConfig
 from vitmalis.detector.postprocess import select_detections
-from vitmalis.detector.pyramid import NormedConv2d
+from vitmalis.detector.pyramid import NormedConv2d, ViTDetBackbone
 from vitmalis.detector.rpn import RegionProposals
 from vitmalis.types import Detections
 
@@ -141,9 +141,13 @@ def select_boxes(
 class RcnnDetector(DetectionModel):
     """ViTDet with region proposals and box heads."""
 
+    config: DetectorConfig
+    backbone: ViTDetBackbone
+
     def __init__(self, config: DetectorConfig, head: RcnnConfig) -> None:
-        super().__init__(config)
-        self.proposal_generator = RegionProposals(config.pyramid.channels, self.backbone.strides, head)
+        backbone = ViTDetBackbone.of(config)
+        super().__init__(config, backbone)
+        self.proposal_generator = RegionProposals(backbone.channels, backbone.strides, head)
         self.roi_heads = BoxHeads(config, head)
         self._head_config = head
 

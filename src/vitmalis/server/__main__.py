@@ -40,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--keys", default=None, metavar="FOLDER", help="serve only clients with keys (python -m vitmalis.keys)")
     add("--insecure", action="store_true", help="serve anyone without keys, also from other machines")
     add("--log", default=None, metavar="FILE", help="log to this file instead of standard error; a new one at 10 MB")
-    add("--model", default="vitdet_tiny", help="detector preset")
+    add("--model", default="vitdet_tiny", help="detector preset, or name of a timm model")
+    add("--source", default="builtin", choices=("builtin", "timm", "detectron2"), help="where the model comes from")
+    add("--config", default=None, metavar="FILE", help="LazyConfig file of a detectron2 model")
     add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
     add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
@@ -82,6 +84,8 @@ def _serve(args: argparse.Namespace) -> int:
         torch.set_num_interop_threads(1)
         detector = load_detector(
             args.model,
+            source=args.source,
+            config=args.config,
             weights=args.weights,
             device=args.device,
             precision=args.precision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from hydra.core.config_store import ConfigStore
@@ -35,6 +35,8 @@ class ModelOptions(Section, frozen=True):
     """`model`: one of `conf/model`."""
 
     name: str
+    source: Literal["builtin", "timm", "detectron2"]
+    config: str | None
     weights: str | None
     device: str
     precision: str
@@ -45,9 +47,14 @@ class ModelOptions(Section, frozen=True):
     capacity_scale: Positive
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        """Keyword arguments of `vitmalis.detector.model_config` besides the name."""
+        return {"source": self.source, "config": self.config, "window": self.window}
+
+    @property
     def detector_options(self) -> dict[str, Any]:
         """Keyword arguments of `load_detector` besides the name, the same for references and for the server."""
-        return {"weights": self.weights, "device": self.device, "precision": self.precision, "window": self.window}
+        return self.architecture | {"weights": self.weights, "device": self.device, "precision": self.precision}
 
 
 def conf_dir() -> Path:

@@ -171,7 +171,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     check_positive(options, "frames", "threads")
     torch.set_num_threads(options.threads)
     detector = load_detector(options.model, weights=options.weights, window=options.window)
-    last = detector.config.vit.subsets
+    last = detector.geometry.restoration_points
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
     clips, left_out = find_clips(options)
@@ -181,7 +181,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return {
         "model": detector.name,
         "model_id": detector.model_id,
-        "window": detector.config.vit.window,
+        "window": detector.geometry.window,
         "threads": options.threads,
         "torch": torch.__version__,
         "part": options.part,

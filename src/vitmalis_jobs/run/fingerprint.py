@@ -100,11 +100,11 @@ def configured_model_id(model: ModelOptions) -> str:
     Raises:
         UserError: an unknown model, or weights that cannot be had.
     """
-    from vitmalis.detector import preset
-    from vitmalis.detector.detector import model_id, weights_path
+    from vitmalis.detector.detector import model_id, weights_digest, weights_path
+    from vitmalis.detector.sources import model_config
 
-    config = preset(model.name).with_window(model.window)
-    return model_id(config, file_sha256(weights_path(config, model.weights)), model.precision)
+    config = model_config(model.name, **model.architecture)
+    return model_id(config, weights_digest(weights_path(config, model.weights)), model.precision)
 
 
 def _estimators_digest(policy_options: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def measure_stages(model: DetectionModel, width: int, height: int, repeats: int)
     whole = median_ms(lambda: model.predict(image_tensor(picture)), repeats)
     stages = {
         "prepare": median_ms(lambda: model.prepare(image_tensor(picture)), repeats),
-        "stem": median_ms(lambda: model.backbone.net.patch_embed(padded), repeats),
+        "stem": median_ms(lambda: model.backbone.vit.patch_embed(padded), repeats),
         "vit": median_ms(lambda: model.backbone.net(padded), repeats),
         "pyramid": median_ms(lambda: model.backbone.pyramid(features), repeats),
         "head": median_ms(lambda: model.detect_in(levels, (height, width)), repeats),

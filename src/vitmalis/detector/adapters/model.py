@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.adapters.blocks import AdaptedBlock
 from vitmalis.detector.adapters.parts import Parts
+from vitmalis.detector.batched_layout import Mixed, Tokens
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.token_layout import TokenLayout, grid_layout
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.grid import ModelGeometry, RegionGrid
 from vitmalis.types import BoolMask
 
 
@@ -45,20 +47,33 @@ class MixedResolutionViT(nn.Module):
         self._parts = parts
         self._blocks = tuple(blocks)  # not registered: they are made of layers that `model` has
 
+    @property
+    def embed_dim(self) -> int:
+        """Channels of a token."""
+        return self._parts.project.out_channels
+
+    @property
+    def geometry(self) -> ModelGeometry:
+        """What a client has to know to offload to this model."""
+        points = len(self.restoration_blocks)
+        return ModelGeometry(self.window, self.downsampling_factor, self._parts.patch_px, points)
+
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
         """The decision regions of a frame: its `shape` is a mask's, `padded_height_px` and `padded_width_px` fit it."""
-        return RegionGrid(width_px, height_px, self.window, self.downsampling_factor, self._parts.patch_px)
+        return self.geometry.grid(width_px, height_px)
 
-    def forward(self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0) -> Tensor:
+    def forward(
+        self, images: Tensor, downsampled: BoolMask | Mixed | None = None, restoration_point: int = 0
+    ) -> Tensor:
         """Map images to features of full resolution.
 
         Args:
             images: (B, 3, H, W), normalised as the model wants them, sides multiples of the patch; with a mask, of
                 patch times downsampling factor (pad right and bottom to the sizes of `region_grid`).
-            downsample_mask: bool (rows, cols) of `region_grid(H, W)`, True for low resolution, in all of the images;
-                None for none.
-            restoration_point: 1 to N, the subset whose last block is the first to see full resolution; 0 enlarges
-                the pixels before the backbone.
+            downsampled: which regions are downsampled: bool (rows, cols) of `region_grid(H, W)`, True for low
+                resolution, in all of the images; or the layout made of such a mask, or of one for each image; None
+                for no region.
+            restoration_point: see `forward_patches`.
 
         Returns:
             (B, C, H / patch, W / patch): what the library's model gives, see `wrap`.
@@ -66,26 +81,42 @@ class MixedResolutionViT(nn.Module):
         Raises:
             UserError: sides or mask do not fit, or there is no such restoration point.
         """
-        points = len(self.restoration_blocks)
-        if not 0 <= restoration_point <= points:
-            raise UserError(f"restoration point {restoration_point} does not exist; choose 0 to {points}")
-        self._check_size(images, 1 if downsample_mask is None else self.downsampling_factor)
-        if downsample_mask is None:
+        self._check_point(restoration_point)
+        self._check_size(images, 1 if downsampled is None else self.downsampling_factor)
+        if downsampled is None:
             return self._plain(images)
-        grid = self.region_grid(*images.shape[2:])
-        layout = mixed_layout(grid, downsample_mask, images.device)
-        patches = layout.cut(images)  # (B, T, patch, patch, 3)
+        if isinstance(downsampled, np.ndarray):
+            downsampled = mixed_layout(self.region_grid(*images.shape[2:]), downsampled, images.device)
+        return self.forward_patches(downsampled.cut(images), downsampled, restoration_point)
+
+    def forward_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> Tensor:
+        """Map normalised patches of two resolutions to features of full resolution (paper, section III-B).
+
+        Args:
+            patches: (B, T, patch, patch, 3), in the order of the layout.
+            layout: which regions are downsampled.
+            restoration_point: 1 to N, the subset whose last block is the first to see full resolution; 0 enlarges
+                the pixels before the backbone.
+
+        Returns:
+            (B, C, rows, cols) of the layout's grid of patches.
+
+        Raises:
+            UserError: there is no such restoration point.
+        """
+        self._check_point(restoration_point)
         if restoration_point == 0:
             return self._plain(layout.restore_pixels(patches))
+        grid = layout.grid
         table = self._parts.positions(grid.patch_rows, grid.patch_cols)
-        # Patches one above the other are a picture one patch wide.
+        # Patches one above the other make an image that is one patch wide.
         tokens = self._project(patches.flatten(1, 2).permute(0, 3, 1, 2))[:, :, 0]  # (B, T, C)
         sequence, prefixed = self._sequence(tokens, None if table is None else layout.positions(table))
         first = self.restoration_blocks[restoration_point - 1]
         sequence = self._run(sequence, layout.attention, self._blocks[:first])
         # Class tokens belong to no region, so restoration leaves them alone.
         sequence = torch.cat([sequence[:, :prefixed], layout.restore(sequence[:, prefixed:])], dim=1)
-        plain = grid_layout(grid.patch_rows, grid.patch_cols, self.window, images.device)
+        plain = grid_layout(grid.patch_rows, grid.patch_cols, self.window, patches.device)
         return self._map(self._run(sequence, plain, self._blocks[first:]), prefixed, plain)
 
     def _plain(self, images: Tensor) -> Tensor:
@@ -111,7 +142,7 @@ class MixedResolutionViT(nn.Module):
             tokens = torch.cat([prefix.expand(len(tokens), -1, -1), tokens], dim=1)
         return self._parts.before_blocks(tokens), prefixed
 
-    def _run(self, sequence: Tensor, layout: TokenLayout, blocks: Iterable[AdaptedBlock]) -> Tensor:
+    def _run(self, sequence: Tensor, layout: Tokens, blocks: Iterable[AdaptedBlock]) -> Tensor:
         for block in blocks:
             sequence = block(sequence, layout)
         return sequence
@@ -120,6 +151,11 @@ class MixedResolutionViT(nn.Module):
         """Tokens without their prefix as (B, C, rows, cols)."""
         tokens = self._parts.after_blocks(sequence[:, prefixed:])
         return tokens.unflatten(1, (layout.rows, layout.cols)).permute(0, 3, 1, 2)
+
+    def _check_point(self, restoration_point: int) -> None:
+        points = len(self.restoration_blocks)
+        if not 0 <= restoration_point <= points:
+            raise UserError(f"restoration point {restoration_point} does not exist; choose 0 to {points}")
 
     def _check_size(self, images: Tensor, factor: int) -> None:
         step = self._parts.patch_px * factor

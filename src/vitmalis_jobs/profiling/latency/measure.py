@@ -165,7 +165,7 @@ def measure_server(
 ) -> ServerTimes:
     """Measure decoding and inference on this host."""
     grid = detector.config.region_grid(config.frame.height, config.frame.width)
-    points = range(detector.config.vit.subsets + 1)
+    points = range(detector.geometry.restoration_points + 1)
     counts = region_counts(config.inference.shares, grid)
     draws = np.random.default_rng(config.seed)
     durations = measure_inference(frames, detector, counts, points, config.repeats, draws, progress)

@@ -24,7 +24,7 @@ def window_of_positions(model: FcosDetector, generator: torch.Generator) -> Iter
     Resizing the whole table to a crop, as for another image size, would teach the model distances that do not occur in
     a full frame. A frame as large as the table gets the whole table.
     """
-    vit = model.backbone.net
+    vit = model.backbone.vit
     whole = vit.positions
     grid_rows, grid_columns = vit.config.position_grid
 
@@ -64,7 +64,7 @@ def train_batch(
     generator = torch.Generator().manual_seed(options.seed * 1_000_003 + state.step)
     rng = np.random.default_rng([options.seed, state.step])
     grid = model.config.region_grid(images.shape[2], images.shape[3])
-    mixture = random_mixture(rng, grid, model.config.vit.subsets, options.mixed_share)
+    mixture = random_mixture(rng, grid, model.config.geometry.restoration_points, options.mixed_share)
     with window_of_positions(model, generator), torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         outputs = model(images.float(), *mixture)
     losses = model.loss(outputs, targets)

@@ -22,7 +22,7 @@ class Run:
         self.image_size = case.image.shape[:2]
         self.output_size = case.output_size
         self.outputs: dict[str, Tensor] = {}
-        net = model.backbone.net
+        net = model.backbone.vit
         hooked = {"patch_embed": net.patch_embed, **{f"block{i:02d}": block for i, block in enumerate(net.blocks)}}
         hooks = [
             module.register_forward_hook(

@@ -1,0 +1,82 @@
+"""Where detectors come from: built in, on a vision transformer of timm, or a whole model of detectron2."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from vitmalis.detector.adapters.detectron2_detector import detectron2_detector
+from vitmalis.detector.adapters.timm_detector import timm_detector
+from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.build import build_model
+from vitmalis.detector.checkpoint import load_checkpoint, load_into
+from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, preset
+from vitmalis.errors import UserError
+
+
+def model_config(
+    name: str, *, source: Source = "builtin", config: str | Path | None = None, window: int | None = None
+) -> ModelConfig:
+    """Describe a model without its weights. For another library's, the model is made, once in a process.
+
+    Args:
+        name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
+        source: where the model comes from.
+        config: LazyConfig file of a detectron2 model, None for others.
+        window: side of attention windows in tokens; None for the model's own.
+
+    Raises:
+        UserError: no such source or model, the library is missing, or its model cannot be adapted.
+    """
+    if source not in get_args(Source):
+        raise UserError(f"model.source={source} is unknown; choose one of {', '.join(get_args(Source))}")
+    if (config is None) == (source == "detectron2"):
+        raise UserError(
+            f"model.source={source} and model.config={config} do not go together: a LazyConfig file describes the "
+            "models of source=detectron2, and no others"
+        )
+    return preset(name).with_window(window) if source == "builtin" else _adapted_config(name, source, config, window)
+
+
+@lru_cache(maxsize=4)
+def _adapted_config(name: str, source: Source, config: str | Path | None, window: int | None) -> ModelConfig:
+    return _adapted(name, source, config, None, window).config
+
+
+def model_with_weights(
+    description: ModelConfig, config: str | Path | None, weights_file: Path | None, window: int | None
+) -> tuple[DetectionModel, dict[str, object]]:
+    """Make a model with its weights; also returns what their file says about itself.
+
+    Args:
+        description: from `model_config`.
+        config, window: as given there.
+        weights_file: None leaves another library's model with random weights.
+
+    Raises:
+        UserError: the file is not readable as weights, or they are another model's.
+    """
+    if not isinstance(description, DetectorConfig):
+        return _adapted(description.name, description.source, config, weights_file, window), {}
+    if weights_file is None:
+        raise ValueError(f"{description.name} needs weights")
+    state, metadata = load_checkpoint(weights_file)
+    with torch.device("meta"):
+        model = build_model(description)
+    load_into(model, state, str(weights_file))
+    return model, metadata
+
+
+def _adapted(
+    name: str, source: Source, config: str | Path | None, weights_file: Path | None, window: int | None
+) -> DetectionModel:
+    if source == "detectron2":
+        return detectron2_detector(Path(str(config)), weights_file, window)
+    model = timm_detector(name, window)
+    if weights_file is not None:
+        state, _ = load_checkpoint(weights_file)
+        load_into(model, state, str(weights_file))
+    return model
