@@ -130,6 +130,18 @@ def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
+def test_a_study_is_read_from_another_folder_than_its_runs_were_made_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "runs" / "sweeps" / "mine", 0, "vitmalis", "clip", 0.6)
+    path = tmp_path / "runs" / "sweeps" / "mine" / "0" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_dir": "runs/sweeps/mine/0"}))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    study = read_study([Path("../runs/sweeps/mine")])
+    assert (study.runs["rendering_f1"].tolist(), len(offload_table(study.runs))) == ([0.6], 3)
+
+
 def test_clocks_are_not_mixed(tmp_path: Path) -> None:
     write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
     write_run(tmp_path, 1, "vitmalis", "clip", 0.5, clock="realtime")

@@ -89,11 +89,12 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
 def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[str], list[str]]:
     """Rows of the finished runs, the number of runs by status, and a sentence for each run without a row."""
     rows, statuses, problems = [], Counter[str](), []
-    for summary in [summary for sweep in sweeps for summary in read_summaries(sweep_folder(sweep))]:
+    summaries = [(sweep, summary) for sweep in map(sweep_folder, sweeps) for summary in read_summaries(sweep)]
+    for folder, summary in summaries:
         status = summary["status"]
         if status == "FINISHED":
             try:
-                rows.append(_row(summary))
+                rows.append(_row(summary, folder))
             except UserError as error:
                 status, summary["error"] = "UNREADABLE", str(error)
         statuses[status] += 1
@@ -103,14 +104,19 @@ def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[st
     return rows, statuses, problems
 
 
-def _row(summary: dict[str, Any]) -> dict[str, Any]:
-    run_dir = Path(summary["run_dir"])
+def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
+    run_dir = _found(Path(summary["run_dir"]), sweep)
     info: RecordsInfo = read_info(run_dir / FRAMES_FILE)
     facts = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     return {**facts, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **summary["metrics"]}
+
+
+def _found(run_dir: Path, sweep: Path) -> Path:
+    """A run's folder as a path from here. Summaries name it as seen from the project, which may be a folder above."""
+    return next((base / run_dir for base in (Path(), *sweep.resolve().parents) if (base / run_dir).is_dir()), run_dir)
 
 
 def _name_variants(rows: list[dict[str, Any]]) -> None:
