@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped; what has come is kept."""
+"""Resumable downloads."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-CHUNK_BYTES = 1 << 16  # what a break may cost
+CHUNK_BYTES = 1 << 16  # most that an interruption may cost
 TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of data
-BREAKS_IN_A_ROW = 5
-"""A transfer that breaks so often without a byte of progress is given up."""
+MAX_FAILURES = 5
+"""Number of interruptions in a row, without a byte of progress, after which a download fails."""
 PAUSE_S = 1.0
-"""Wait so long after the first break without progress, longer after the next."""
+"""Pause after the first interruption without progress; it grows by as much with each further one."""
 
 
 class DownloadError(Exception):
-    """A file cannot be had; says why in a few words."""
+    """A file cannot be downloaded; the message says why in a few words."""
 
 
-class _BrokenOff(Exception):
-    """A transfer ended before its end; what has come is kept."""
+class _Interrupted(Exception):
+    """A transfer was interrupted; the data received so far are kept."""
 
 
 def download(url: str, part: Path, name: str) -> None:
-    """Bring a file to `part`, going on from what is there already; progress goes to standard error.
+    """Download a file to `part`, resuming from the data that it holds already; progress goes to standard error.
 
-    For files that never change under their name: the pieces bear no further mark of belonging together, so check the
-    whole.
+    Only for files that never change at their address, as nothing else shows that the pieces belong together; check the
+    checksum of the whole.
 
     Args:
-        url: of the file.
-        part: takes the data.
-        name: shown while it lasts.
+        url: address of the file.
+        part: path that the data are written to.
+        name: shown with the progress.
 
     Raises:
-        DownloadError: no connection, an answer that is no such file, or no progress.
+        DownloadError: there is no connection, no such file, or no progress.
     """
-    breaks = 0
+    failures = 0
     title = TextColumn("{task.description}", markup=False)
     columns = (title, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars, requests.Session() as session:
@@ -51,18 +51,18 @@ def download(url: str, part: Path, name: str) -> None:
                 for done_bytes, total_bytes in _transfer(session, url, part, before):
                     bars.update(bar, completed=done_bytes, total=total_bytes, visible=True)
                 return
-            except _BrokenOff as error:
+            except _Interrupted as error:
                 grown = part.is_file() and part.stat().st_size > before
-                breaks = 0 if grown else breaks + 1
-                if breaks == BREAKS_IN_A_ROW:
+                failures = 0 if grown else failures + 1
+                if failures == MAX_FAILURES:
                     raise DownloadError(_reason(error)) from error
-                time.sleep(breaks * PAUSE_S)
-            except OSError as error:  # requests' errors are such, too
+                time.sleep(failures * PAUSE_S)
+            except OSError as error:  # includes the errors of requests
                 raise DownloadError(_reason(error)) from error
 
 
 def _transfer(session: requests.Session, url: str, part: Path, start: int) -> Iterator[tuple[int, int | None]]:
-    """One request for what is missing from byte `start` on; yields (bytes there, bytes in all) as they are written."""
+    """Request the data from byte `start` on; yield (bytes present, total bytes) as they are written."""
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
         served = answer.headers.get("Content-Range", "")
@@ -70,12 +70,12 @@ def _transfer(session: requests.Session, url: str, part: Path, start: int) -> It
             if served == f"bytes */{start}":
                 return  # nothing is missing
             part.unlink()
-            raise _BrokenOff(f"{start} bytes were there already, which is no beginning of it")
+            raise _Interrupted(f"the {start} bytes present are not the beginning of the file")
         answer.raise_for_status()
         resumed = answer.status_code == requests.codes.partial_content
         if resumed and not served.startswith(f"bytes {start}-"):
-            raise OSError(f"it sends '{served}' when asked for what follows byte {start}")
-        done = start if resumed else 0  # a server that knows no ranges sends everything again
+            raise OSError(f"it sends '{served}' when asked for the data from byte {start} on")
+        done = start if resumed else 0  # a server without support for ranges sends everything again
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length is not None else None
         with part.open("ab" if resumed else "wb") as file:
@@ -85,13 +85,13 @@ def _transfer(session: requests.Session, url: str, part: Path, start: int) -> It
                     done += len(chunk)
                     yield done, total
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                raise _BrokenOff(_reason(error)) from error
+                raise _Interrupted(_reason(error)) from error
     if total is not None and done != total:
-        raise _BrokenOff(f"it ended after {done} of {total} bytes")
+        raise _Interrupted(f"it ended after {done} of {total} bytes")
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line, without the wrappings of the libraries below."""
+    """Reason of an error in one line, taken from the innermost exception."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"it answers {error.response.status_code} {error.response.reason}"
     inner: BaseException = error

@@ -1,8 +1,8 @@
-"""The one exception that users are meant to see."""
+"""The exception for mistakes that a user can correct."""
 
 
 class UserError(Exception):
-    """Something a user can mend: the message names the thing, the value and the way out, in one line.
+    """A mistake that the user can correct; the message names the thing, the value and the way out, in one line.
 
-    Jobs print it without a traceback and exit with status 2; everything else is a bug and keeps its traceback.
+    Jobs print it without a traceback and exit with status 2. Any other exception is a bug and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""`python -m vitmalis.keys FOLDER`: make the keys of a server and its clients."""
+"""Command line that makes the keys of a server and its clients: `python -m vitmalis.keys FOLDER`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vitmalis.network.wire.security import SERVER, make_keys
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.keys",
-        description="Make CURVE keys, with which client and server encrypt what they say and prove who they are.",
-        epilog="FOLDER gets one folder a machine. Move each to its machine over a channel that you trust, then start "
+        description="Make CURVE keys, with which client and server encrypt and authenticate their connection.",
+        epilog="FOLDER gets one folder per machine. Move each to its machine over a channel that you trust, then start "
         "`python -m vitmalis.server --keys server` there and `evaluate.py client.keys=device` here. Run it again with "
         "another --client to add one, copy its .key from server/clients to the server, and restart that. To shut one "
         "out, delete its .key there and restart.",
     )
-    parser.add_argument("folder", type=Path, help="where to make them")
-    parser.add_argument("--client", action="append", metavar="NAME", help="once for each client (default: device)")
+    parser.add_argument("folder", type=Path, help="where the folders are made")
+    parser.add_argument("--client", action="append", metavar="NAME", help="a client; may be repeated (default: device)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make keys; returns the exit status, 2 for a user's mistake."""
+    """Make keys; return the exit status, 2 for a user's mistake."""
     args = build_parser().parse_args(argv)
     try:
         made = make_keys(args.folder, args.client or ["device"])

@@ -1,4 +1,4 @@
-"""Where derived files live, and how they appear whole or not at all."""
+"""Folders of derived files and of the user's data, atomic writing, and checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Folder for files that can be made again: `$VITMALIS_CACHE`, else `runs/cache` in the working directory."""
+    """Folder of files that can be made again: `$VITMALIS_CACHE`, else `runs/cache` in the working directory."""
     return Path(os.environ.get("VITMALIS_CACHE", Path("runs") / "cache"))
 
 
@@ -23,9 +23,9 @@ def data_dir() -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its place on success and is removed on failure.
+    """Yield a temporary path next to `path` that replaces it on success and is removed on failure.
 
-    The sibling keeps the suffix, so writers that choose a format by it still do.
+    It has the same suffix, by which writers choose a format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content; read once in a process unless the file changes.
+    """SHA-256 of a file's content, computed once per process unless size or modification time change.
 
     Raises:
         OSError: the file cannot be read.

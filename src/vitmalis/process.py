@@ -1,4 +1,4 @@
-"""How the system's processes start, announce themselves and end."""
+"""Processes of the system: how they start, announce that they are ready, log, and end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vitmalis.errors import UserError
 
 
 def announce_ready(address: str, **facts: Any) -> None:
-    """Tell the parent, as one JSON line on standard output, that this process now serves at `address`."""
+    """Announce to the parent, as one JSON line on standard output, that this process now serves at `address`."""
     print(json.dumps({"ready": address, **facts}), flush=True)
 
 
 def exit_on_stdin_eof() -> None:
-    """End this process when the pipe that is its standard input closes, so that no child outlives its parent.
+    """End this process when its standard input, a pipe, closes, so that no child process outlives its parent.
 
-    A terminal, a file, /dev/null (a service) or a missing standard input is left alone.
+    Nothing happens if standard input is a terminal, a file, /dev/null (as of a service) or missing.
     """
     if sys.stdin is None or sys.stdin.closed or not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
@@ -42,7 +42,7 @@ def exit_on_stdin_eof() -> None:
 
 
 def log_to(path: str | None) -> None:
-    """Log to standard error, or to a file that is begun anew at 10 MB; five old ones are kept.
+    """Log to standard error, or to a file that is rotated at 10 MB; five old files are kept.
 
     Raises:
         UserError: the file cannot be written to.
@@ -59,9 +59,9 @@ def log_to(path: str | None) -> None:
 
 
 class Interrupts:
-    """SIGINT and SIGTERM, which end the work under way once and in order, and never what is done to keep its results.
+    """Handling of SIGINT and SIGTERM: the first one interrupts a block of work, none interrupts saving its results.
 
-    Made in the main thread; from then on signals outside `raised` are only noted.
+    Created in the main thread; from then on signals outside a `raised` block are only recorded.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Interrupts:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt at the first signal inside the block, or at its start if one came before."""
+        """Raise KeyboardInterrupt at the first signal in the block, or at its start if there was one before."""
         self._raising = True
         try:
             if self._seen:
@@ -88,14 +88,14 @@ class Interrupts:
 
 
 class Child:
-    """A child process of ours: started, waited for until ready, ended politely and then firmly.
+    """A child process that announces when it is ready, and is stopped in order.
 
     Args:
-        name: what to call it in errors.
-        module: run as `python -m module`.
-        arguments: command line.
-        log: file that takes its standard error.
-        environment: variables to add.
+        name: its name in errors.
+        module: module that is run as `python -m module`.
+        arguments: its command line.
+        log: file for its standard error.
+        environment: additional environment variables.
         shell: a command, with its arguments, that runs the command that follows it.
     """
 
@@ -119,50 +119,50 @@ class Child:
                 stderr=errors,
                 text=True,
                 env={**os.environ, **(environment or {})},
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends its children in order
+                start_new_session=True,  # Ctrl-C reaches the parent only, which then stops its children in order
             )
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Process id of the child."""
         return self._process.pid
 
     @property
     def stdout(self) -> IO[str]:
-        """What it prints, line by line."""
+        """Its standard output, as a text stream."""
         stream = self._process.stdout
         if stream is None:  # cannot happen: opened as a pipe above
             raise RuntimeError(f"{self.name} has no standard output")
         return stream
 
     def wait_ready(self) -> dict[str, Any]:
-        """Block until it announces itself; return the announcement, whose key `ready` is its address.
+        """Wait until it announces that it is ready; return the announcement, whose key `ready` is its address.
 
         Raises:
-            UserError: it ended first; the message ends with the last line of its log.
+            UserError: it exited before; the message ends with the last line of its log.
         """
         for line in self.stdout:
             if line.startswith('{"ready"'):
                 facts: dict[str, Any] = json.loads(line)
                 return facts
         code = self._process.wait()
-        raise UserError(f"the {self.name} did not start (exit {code}): {self.last_words()}")
+        raise UserError(f"the {self.name} did not start (exit {code}): {self.last_log_line()}")
 
-    def last_words(self) -> str:
-        """The last line of its log, without a leading `error:`."""
+    def last_log_line(self) -> str:
+        """Last line of its log, without a leading `error:`."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1].removeprefix("error: ") if lines else f"no message, see {self.log}"
 
     def returncode(self) -> int | None:
-        """Exit status, or None while it runs."""
+        """Exit status, or None while the process runs."""
         return self._process.poll()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait for the end and return the exit status."""
+        """Wait until it exits; return the exit status."""
         return self._process.wait(timeout_s)
 
     def kill(self) -> None:
-        """End it at once, as a crash would, and wait until it is gone."""
+        """Kill the process, as a crash would, and wait until it has exited."""
         self._process.kill()
         self._process.wait()
 
@@ -171,8 +171,8 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         deadline = time.monotonic() + grace_s
-        for end in (lambda: None, self._process.terminate, self._process.kill):
-            end()
+        for stop in (lambda: None, self._process.terminate, self._process.kill):
+            stop()
             try:
                 return self._process.wait(max(0.5, (deadline - time.monotonic()) / 2))
             except subprocess.TimeoutExpired:

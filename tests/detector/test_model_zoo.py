@@ -161,7 +161,7 @@ def test_no_progress_is_given_up_but_what_came_stays(zoo: Zoo, cache: Path, publ
     zoo.break_after = [1000] + [0] * 10
     with pytest.raises(UserError, match=re.escape(f"{NAME} could not be downloaded from {zoo.url}")):
         fetched_weights(SMALL, zoo.url)
-    assert len(zoo.asked) == 1 + download.BREAKS_IN_A_ROW
+    assert len(zoo.asked) == 1 + download.MAX_FAILURES
     assert files(cache) == {"model_final_small.part.pkl"}
     zoo.break_after = []
     assert fetched_weights(SMALL, zoo.url).read_bytes() == published

@@ -18,6 +18,7 @@ from vitmalis.network.measured import assemble, samples, sources
 from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import Piece, recipe
 from vitmalis.network.measured.sources import SourceFile, gather, source_files
+from vitmalis.paths import file_sha256
 
 MIRRORS = Path(__file__).parents[3] / ".mirror" / "checkouts"
 SAME_COLUMNS = (
@@ -107,7 +108,7 @@ def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = file.below(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        files[name] = SourceFile("memu", name, sources._sha256(path))
+        files[name] = SourceFile("memu", name, file_sha256(path))
     pieces = [
         Piece("4g_00", "uplink", 0, files["up.list"], "3", "list", 0, 20),
         Piece("4g_00", "uplink", 1, files["ul.zip"], "ul.csv:atnt", "driving", 5, 6),

@@ -1,1 +1,1 @@
-"""The network between a client and its server: uplink traces, link emulation, wire messages."""
+"""The network between client and server: wire protocol, uplink traces, emulation of a traced link, measured traces."""

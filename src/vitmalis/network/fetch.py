@@ -1,4 +1,4 @@
-"""The sixty measured traces from their sources: `python -m vitmalis.network.fetch` (docs/traces.md)."""
+"""Download of the sixty measured traces: `python -m vitmalis.network.fetch` (docs/traces.md)."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from vitmalis.errors import UserError
 from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import recipe
 from vitmalis.network.measured.sources import gather, source_files
-from vitmalis.paths import cache_dir
+from vitmalis.paths import cache_dir, data_dir
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
+    folder = data_dir() / "traces"
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.network.fetch",
         description="Download three public data sets of uplink measurements (32 MB) and make 30 4G and 30 5G traces of "
-        "300 s from them. What was downloaded is kept, so that an interrupted call goes on.",
-        epilog="Then: python evaluate.py trace=4g trace.source=data/traces. Two of the data sets state no licence: use "
+        "300 s from them. Downloaded files are kept, so that an interrupted call is resumed.",
+        epilog=f"Then: python evaluate.py trace=4g trace.source={folder}. Two of the data sets state no licence: use "
         "them and cite them, ask before you redistribute anything (docs/traces.md).",
     )
-    parser.add_argument("--output", type=Path, default=Path("data/traces"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=folder, help="default: %(default)s")
     parser.add_argument("--mirror", type=Path, help="folder with checkouts of the repositories, instead of the network")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch and make; returns the exit status, 2 for a user's mistake or no network."""
+    """Download the sources and make the traces; return the exit status, 2 for a user's mistake or without a network."""
     args = build_parser().parse_args(argv)
     wanted, names = source_files(), {piece.trace for piece in recipe()}
     folder = cache_dir() / "trace_sources"
     console = Console(stderr=True)
     try:
         with Progress(console=console) as bars:
-            gathering = bars.add_task("files", total=len(wanted))
+            downloads = bars.add_task("files", total=len(wanted))
             for done in gather(wanted, folder, args.mirror):
-                bars.update(gathering, completed=done)
+                bars.update(downloads, completed=done)
         with Progress(console=console) as bars:
-            making = bars.add_task("traces", total=len(names))
+            traces = bars.add_task("traces", total=len(names))
             for _ in make_traces(folder, args.output):
-                bars.advance(making)
+                bars.advance(traces)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

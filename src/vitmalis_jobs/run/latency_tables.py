@@ -104,7 +104,7 @@ def _measure(config: EvaluationConfig, key: TablesKey, path: Path, terminal: Ter
             step(*report)
         code = child.wait()
         if code or not path.is_file():
-            raise UserError(f"latency tables could not be measured: {child.last_words()} (see {log})")
+            raise UserError(f"latency tables could not be measured: {child.last_log_line()} (see {log})")
 
 
 def _overrides(config: EvaluationConfig, key: TablesKey, path: Path) -> Iterator[str]:

@@ -145,9 +145,9 @@ def play(
                 progress(report["progress"], report["frames"], report["offloads"], report["lost"])
         code = child.wait(STALL_S)
         if code == 2:
-            raise UserError(f"the client gave up: {child.last_words()}")
+            raise UserError(f"the client gave up: {child.last_log_line()}")
         if code != 0:
-            raise RuntimeError(f"the client ended with status {code}: {child.last_words()} (see {child.log})")
+            raise RuntimeError(f"the client ended with status {code}: {child.last_log_line()} (see {child.log})")
     return read_played(Path(session.output_dir))
 
 

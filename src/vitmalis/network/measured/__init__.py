@@ -1,1 +1,1 @@
-"""The sixty measured traces, made from the data sets their samples come from: `python -m vitmalis.network.fetch`."""
+"""Assembly of the sixty measured traces from published data sets: `python -m vitmalis.network.fetch`."""

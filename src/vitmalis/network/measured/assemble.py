@@ -1,4 +1,4 @@
-"""From the recipe and the files it names to traces in a folder."""
+"""Assembly of the traces from the files that the recipe names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitmalis.network.measured.listing import LISTING, describe, write_listing
+from vitmalis.network.measured.listing import LISTING, listing_row, write_listing
 from vitmalis.network.measured.recipe import Piece, recipe
 from vitmalis.network.measured.samples import (
     Series,
@@ -26,28 +26,27 @@ from vitmalis.paths import atomic_path
 
 
 def make_traces(folder: Path, target: Path) -> Iterator[str]:
-    """Write `4g/4g_00.csv` and so on to `target` from the files in `folder`; yields the name of each when it is there.
+    """Write `4g/4g_00.csv` and so on to `target` from the files in `folder`; yield the name of each written trace.
 
-    A trace that is there is made again: it takes a moment, and is replaced as a whole. `traces.csv`, which says what
-    each is, comes last.
+    Existing traces are written again, each as a whole. `traces.csv`, which describes them, is written last.
     """
     listed = []
     for name, own in itertools.groupby(recipe(), key=lambda piece: piece.trace):
         pieces = list(own)
         uplink = np.concatenate([_uplink(piece, folder) for piece in pieces if piece.part == "uplink"])
         groups = itertools.groupby((piece for piece in pieces if piece.part == "rtt"), key=lambda piece: piece.group)
-        rtt = np.concatenate([_stretch(list(group), folder) for _, group in groups])
+        rtt = np.concatenate([_rtt(list(group), folder) for _, group in groups])
         with atomic_path(target / name[:2] / f"{name}.csv") as temporary:
             rows = enumerate(zip(uplink, rtt, strict=True))
             lines = [f"{second},{mbps:.3f},{ms:.2f}" for second, (mbps, ms) in rows]
             temporary.write_text("\n".join(["time_s,uplink_mbps,rtt_ms", *lines]) + "\n")
-        listed.append(describe(name, pieces, uplink, rtt))
+        listed.append(listing_row(name, pieces, uplink, rtt))
         yield name
     write_listing(listed, target / LISTING)
 
 
 def _uplink(piece: Piece, folder: Path) -> Series:
-    """Mbps, one value a second."""
+    """Uplink of one piece in Mbps, one value per second."""
     path = piece.file.below(folder)
     match piece.method:
         case "list":
@@ -63,8 +62,8 @@ def _uplink(piece: Piece, folder: Path) -> Series:
     raise ValueError(f"recipe: uplinks cannot be read with '{piece.method}'")
 
 
-def _stretch(group: Sequence[Piece], folder: Path) -> Series:
-    """Milliseconds, one value a second, out of the pool that the pieces of a group are together."""
+def _rtt(group: Sequence[Piece], folder: Path) -> Series:
+    """Round-trip times in ms, one value per second: a range of the pool that the pieces of a group form together."""
     pool = np.concatenate([_pool(piece, folder) for piece in group])
     return pool[np.arange(int(group[0].start), int(group[0].end)) % len(pool)]
 

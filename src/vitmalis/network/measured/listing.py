@@ -1,4 +1,4 @@
-"""`traces.csv` beside the measured traces: what each is, down to run and sample range."""
+"""`traces.csv`, the listing of the measured traces: origin of each, down to runs and sample ranges."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _RANGES = {
 }
 
 
-def describe(name: str, pieces: Sequence[Piece], uplink_mbps: Series, rtt_ms: Series) -> dict[str, str]:
-    """One row of the listing.
+def listing_row(name: str, pieces: Sequence[Piece], uplink_mbps: Series, rtt_ms: Series) -> dict[str, str]:
+    """Make the row of one trace.
 
     Args:
-        name: of the trace, such as `4g_07`.
-        pieces: all that it is made of, in order.
-        uplink_mbps, rtt_ms: (N,), one value a second.
+        name: name of the trace, such as `4g_07`.
+        pieces: all pieces that it is made of, in order.
+        uplink_mbps, rtt_ms: (N,), one value per second.
 
     Returns:
-        Column to text. `segment_starts_s` are the seconds at which another stretch of uplink begins; the round-trip
-        times are a stretch of their pools, from `rtt_from_s` on, from the beginning again at the end.
+        Text by column. `segment_starts_s` are the seconds at which another piece of uplink begins; the round-trip times
+        are taken from their pools from `rtt_from_s` on, and from the beginning again after the end.
     """
     uplink = [piece for piece in pieces if piece.part == "uplink"]
     rtt = [piece for piece in pieces if piece.part == "rtt"]
@@ -57,7 +57,7 @@ def describe(name: str, pieces: Sequence[Piece], uplink_mbps: Series, rtt_ms: Se
 
 
 def write_listing(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """Write the rows of `describe` as CSV; the file appears whole."""
+    """Write the rows of all traces as CSV; the file appears whole."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()

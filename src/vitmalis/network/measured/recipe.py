@@ -1,4 +1,4 @@
-"""Which samples of which files make which trace."""
+"""The recipe of the measured traces: the samples and files that each is made of."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Piece:
     Attributes:
         trace: name, such as `4g_07`.
         part: `uplink` or `rtt`.
-        group: pieces of one group are one pool, of which a stretch is taken, from its beginning again at its end.
-        file: where the samples are.
-        member: number of the run, or file in a zip and operator; empty where the file is all.
-        method: how to read it (`vitmalis.network.measured.assemble`).
-        start, end: of the piece in the method's own unit: samples, seconds of the clock or the test, or of the pool.
+        group: number of the pool that pieces of round-trip times form; a pool is repeated if it is too short.
+        file: file with the samples.
+        member: number of the run, or member of a zip file and operator; empty if the piece is the whole file.
+        method: how the file is read (`vitmalis.network.measured.assemble`).
+        start, end: range of the piece in the method's unit: samples, or seconds of the clock, the test or the pool.
     """
 
     trace: str
@@ -37,7 +37,7 @@ class Piece:
 
 @lru_cache(maxsize=1)
 def recipe() -> list[Piece]:
-    """All pieces, in the order in which they are put together."""
+    """Read all pieces, in the order in which they are joined."""
     known = {(file.source, file.path): file for file in source_files()}
     with (Path(str(files("vitmalis.network.measured"))) / "recipe.csv").open(newline="") as lines:
         return [

@@ -1,7 +1,7 @@
-"""From files as they were published to one value a second; nothing is scaled or interpolated.
+"""Reading the published files, reduced to one value per second; nothing is scaled or interpolated.
 
-What each kind of file is, and why it is treated like this, is in `docs/traces.md`. All times are seconds, uplinks Mbps,
-round-trip times ms.
+`docs/traces.md` describes the kinds of files and why they are read like this. Times are in seconds, uplinks in Mbps,
+round-trip times in ms.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 Series = NDArray[np.float64]
 
 BINS_PER_S = 10
-"""Samples a second in the uplink lists and nuttcp logs."""
+"""Samples per second in the uplink lists and nuttcp logs."""
 STAMP_WINDOW = 121
-"""Samples over which the stamps of the LTE leg are smoothed: they jump back and forth at log rollovers."""
+"""Number of samples over which the time stamps of the LTE leg are smoothed, as they jump at log rollovers."""
 _NUTTCP = re.compile(r"sec =\s+([\d.]+) Mbps\s+\d+ retrans")
 _REPLY = re.compile(r"time=([\d.]+) ms")
 _SIDE = {"atnt": "x", "verizon": "y"}
 
 
 def read_runs(text: str) -> dict[int, list[Series]]:
-    """Runs of a `.list` file by number: one line of values each, or four (5G time and uplink, LTE time and uplink)."""
+    """Read the runs of a `.list` file by number: one series each, or four (5G time and uplink, LTE time and uplink)."""
     runs: dict[int, list[Series]] = {}
     number = None
     for line in map(str.strip, text.splitlines()):
@@ -39,38 +39,38 @@ def read_runs(text: str) -> dict[int, list[Series]]:
 
 
 def means(samples: Series, count: int) -> Series:
-    """Means of `count` consecutive samples each; what is left at the end is dropped."""
+    """Means over groups of `count` consecutive samples; an incomplete group at the end is dropped."""
     whole = len(samples) // count
-    # Added one after another, which numpy's own mean does not promise: it decides the last digit of half-way cases.
+    # Added one after another, unlike in numpy's mean: the order decides how half-way cases are rounded.
     return np.add.accumulate(samples[: whole * count].reshape(whole, count), axis=1)[:, -1] / count
 
 
 def nuttcp_mbps(text: str) -> Series:
-    """Seconds of a nuttcp receiver's log, which has a line every 0.1 s."""
+    """Mbps per second of a nuttcp receiver's log, which has a line every 0.1 s."""
     return means(np.array([float(value) for value in _NUTTCP.findall(text)]), 10)
 
 
 def ping_ms(text: str) -> Series:
-    """Seconds of a ping log, sent every 0.2 s; lost pings are not represented."""
+    """Round-trip time per second of a log of pings sent every 0.2 s, without lost pings."""
     return means(np.array([float(value) for value in _REPLY.findall(text)]), 5)
 
 
 def two_legs_mbps(run: Sequence[Series], start_s: float, end_s: float) -> Series:
-    """What a phone on 5G and LTE sent, by seconds of the run's own clock: the sum of both legs.
+    """Mbps per second of a phone on both 5G and LTE: the sum of both legs, by the run's clock.
 
     Args:
         run: 5G time and uplink, LTE time and uplink.
-        start_s, end_s: of the piece.
+        start_s, end_s: range on the run's clock.
 
     Returns:
-        Means over the 0.1 s bins in which either leg has a record; the other one then counts 0.
+        Means over the 0.1 s bins in which a leg has a record; a leg without one counts as 0 there.
     """
     nr_s, nr_mbps, lte_s, lte_mbps = run
     lte_s, lte_mbps = _without_repeats(lte_s, lte_mbps)
     bins: dict[int, float] = defaultdict(float)
     for time_s, mbps in ((nr_s, nr_mbps), (_smoothed(lte_s), lte_mbps)):
         own: dict[int, list[float]] = defaultdict(list)
-        # Some smoothed stamps lie half-way between bins; times ten, not divided by a tenth, decides where they go.
+        # Some smoothed times lie half-way between bins: multiplying by ten, not dividing by 0.1, decides their bin.
         for index, value in zip(np.round(time_s * BINS_PER_S).astype(int).tolist(), mbps.tolist(), strict=True):
             own[index].append(value)
         for index, values in own.items():
@@ -83,7 +83,7 @@ def two_legs_mbps(run: Sequence[Series], start_s: float, end_s: float) -> Series
 
 
 def _without_repeats(time_s: Series, mbps: Series) -> tuple[Series, Series]:
-    """Drop samples that repeat an earlier one exactly."""
+    """Drop samples that equal an earlier one in time and value."""
     first = dict[tuple[float, float], int]()
     for index, sample in enumerate(zip(time_s.tolist(), mbps.tolist(), strict=True)):
         first.setdefault(sample, index)
@@ -92,7 +92,7 @@ def _without_repeats(time_s: Series, mbps: Series) -> tuple[Series, Series]:
 
 
 def _smoothed(time_s: Series) -> Series:
-    """Times by index, 0.1 s apart, plus the running median of how far the stamps are from that."""
+    """Times 0.1 s apart by index, plus the running median of the offsets of the time stamps from them."""
     ideal_s = 0.1 * np.arange(len(time_s))
     late_s, half = time_s - ideal_s, STAMP_WINDOW // 2
     medians = [np.median(late_s[max(0, index - half) : index + half + 1]) for index in range(len(late_s))]
@@ -100,14 +100,14 @@ def _smoothed(time_s: Series) -> Series:
 
 
 def driving_mbps(lines: Iterable[str], operator: str, start_s: float, end_s: float) -> Series:
-    """Seconds of one operator's uplink out of a table that pairs two; rows next to a handover of either are left out.
+    """Mbps per second of one operator's uplink from a table of two operators, without rows marked as a handover.
 
-    A value holds over the time since the sample before it; seconds are means weighted with time.
+    A value holds for the time since the sample before it; a second is the mean weighted by time.
 
     Args:
-        lines: of the CSV file.
+        lines: lines of the CSV file.
         operator: atnt or verizon.
-        start_s, end_s: of the piece, seconds since 1970.
+        start_s, end_s: range, seconds since 1970.
     """
     side = _SIDE[operator]
     samples = {
@@ -117,11 +117,11 @@ def driving_mbps(lines: Iterable[str], operator: str, start_s: float, end_s: flo
     }
     time_s = np.array(sorted(samples))
     mbps = np.array([samples[time] for time in time_s.tolist()])
-    return np.array([_held(time_s, mbps, start_s + second) for second in range(round(end_s - start_s))])
+    return np.array([_mean_over_second(time_s, mbps, start_s + second) for second in range(round(end_s - start_s))])
 
 
-def _held(time_s: Series, mbps: Series, start_s: float) -> float:
-    """Mean over a second of values that each hold since the sample before."""
+def _mean_over_second(time_s: Series, mbps: Series, start_s: float) -> float:
+    """Mean over one second of values that each hold since the sample before; NaN without samples."""
     now_s, end_s, weighted, covered_s = start_s, start_s + 1.0, 0.0, 0.0
     index = int(np.searchsorted(time_s, start_s + 1e-6, "right"))
     while now_s < end_s - 1e-6 and index < len(time_s):

@@ -1,9 +1,8 @@
-"""The files that the measured traces are made from: where they are published, and what they must be."""
+"""The published files that the measured traces are made from: addresses, checksums and download."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, file_sha256
 
 HOST = "https://raw.githubusercontent.com"
 REPOSITORIES = {
@@ -22,12 +21,12 @@ REPOSITORIES = {
     ),
     "pam": ("NUWiNS/pam2025-multi-carrier-dataset", "782b712599f3710f7d3acff57097af6ca14660ae"),
 }
-"""By short name: repository, and the commit whose files were used."""
+"""Repository and commit of the files, by a short name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One published file: whose, its path in the repository, and its SHA-256."""
+    """One published file: short name and path of its repository, and its SHA-256."""
 
     source: str
     path: str
@@ -35,46 +34,46 @@ class SourceFile:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Address of the file at the repository's host."""
         repository, commit = REPOSITORIES[self.source]
         return f"{HOST}/{repository}/{commit}/{self.path}"
 
     def below(self, folder: Path) -> Path:
-        """Where it lies in a folder with one folder a repository."""
+        """Path of the file in a folder that has one folder per repository."""
         return folder / REPOSITORIES[self.source][0].rpartition("/")[2] / self.path
 
 
 def source_files() -> list[SourceFile]:
-    """All files that are needed."""
+    """List all files that the recipe needs."""
     with (Path(str(files("vitmalis.network.measured"))) / "sources.csv").open(newline="") as file:
         return [SourceFile(row["source"], row["file"], row["sha256"]) for row in csv.DictReader(file)]
 
 
 def gather(wanted: list[SourceFile], folder: Path, mirror: Path | None) -> Iterator[int]:
-    """Bring files to a folder, those that are not there already; yields how many are there, after each.
+    """Download the files that are missing in a folder; after each file, yield the number of present files.
 
     Args:
         wanted: the files.
-        folder: keeps them; files from an earlier, interrupted call count.
-        mirror: a folder with checkouts of the repositories, instead of the network.
+        folder: where they are kept; complete files of an earlier, interrupted call are not downloaded again.
+        mirror: a folder with checkouts of the repositories, used instead of the network.
 
     Raises:
-        UserError: a file cannot be had, or is not what it was.
+        UserError: a file cannot be downloaded or copied, or has another checksum.
     """
     for done, file in enumerate(wanted):
         target = file.below(folder)
-        if not (target.is_file() and _sha256(target) == file.sha256):
-            _bring(file, target, mirror)
+        if not (target.is_file() and file_sha256(target) == file.sha256):
+            _fetch(file, target, mirror)
         yield done + 1
 
 
-def _bring(file: SourceFile, target: Path, mirror: Path | None) -> None:
+def _fetch(file: SourceFile, target: Path, mirror: Path | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if mirror is not None:
         origin = file.below(mirror)
         if not origin.is_file():
             raise UserError(f"'{origin}' does not exist: --mirror takes a folder with checkouts of the repositories")
-        _accept(origin, file, str(origin))
+        _verify(origin, file, str(origin))
         with atomic_path(target) as temporary:
             shutil.copyfile(origin, temporary)
         return
@@ -85,26 +84,21 @@ def _bring(file: SourceFile, target: Path, mirror: Path | None) -> None:
         download(file.url, part, target.name)
     except DownloadError as error:
         raise UserError(
-            f"{file.url} could not be downloaded ({error}); what has come is kept, so try again later, or fetch the "
+            f"{file.url} could not be downloaded ({error}); finished files are kept, so try again later, or fetch the "
             "repositories by other means and give their folder as --mirror"
         ) from error
     try:
-        _accept(part, file, file.url)
+        _verify(part, file, file.url)
     except UserError:
-        part.unlink()  # whole, but wrong: going on with it would never help
+        part.unlink()  # complete but wrong, so it must not be resumed
         raise
     part.replace(target)
 
 
-def _accept(path: Path, file: SourceFile, origin: str) -> None:
-    found = _sha256(path)
+def _verify(path: Path, file: SourceFile, origin: str) -> None:
+    found = file_sha256(path)
     if found != file.sha256:
         raise UserError(
             f"{origin} is refused: sha256 {found[:12]}... is not {file.sha256[:12]}... of commit "
             f"{REPOSITORIES[file.source][1][:7]}; the traces would be others"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

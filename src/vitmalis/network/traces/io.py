@@ -1,4 +1,4 @@
-"""Where traces come from: generated ones, a folder of measured ones, a user's own file, a constant link.
+"""Trace files, and resolving a trace by its options: generated, measured, a user's file, or a constant link.
 
 A file is either a rate series (CSV with the columns `time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file
 (one whole millisecond a line: at that moment 1504 bytes can leave).
@@ -29,22 +29,22 @@ def resolve_trace(
     capacity_scale: float = 1.0,
     start_s: float = 0.0,
 ) -> Trace:
-    """The trace that a configuration describes; its keys are the arguments here.
+    """Resolve the trace that a configuration describes; the arguments are its keys.
 
     Args:
         kind: `cellular` (technology, index, source, seed), `constant` (mbps, rtt_ms) or `file` (path, rtt_ms).
         technology: `4g` or `5g`.
-        index: 0..29, which of the thirty.
+        index: number of the trace, 0..29.
         source: `generated`, or a folder that holds `4g/4g_00.csv` .. `5g/5g_29.csv`.
-        seed: another thirty generated ones; 0 is the set that `docs/traces.md` describes.
+        seed: seed of the generated set; `docs/traces.md` describes the set of seed 0.
         path: CSV or Mahimahi file.
         mbps: rate of a constant link.
-        rtt_ms: round-trip time of a constant link or of a Mahimahi file, which has none of its own.
+        rtt_ms: round-trip time of a constant link or of a Mahimahi file, which contains none.
         capacity_scale: factor on the rate.
-        start_s: where on the trace's own clock the run begins.
+        start_s: time on the trace's clock at which the run begins.
 
     Raises:
-        UserError: an unknown word, an index out of range, a missing or broken file, a value no link can have.
+        UserError: an unknown choice, an index out of range, a missing or broken file, or a value that no link can have.
     """
     if kind == "constant":
         trace = constant_trace(mbps, rtt_ms)
@@ -77,14 +77,14 @@ def _cellular(technology: str, index: int, source: str, seed: int) -> Trace:
 
 
 def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:
-    """Read a CSV (`time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file; the content tells which.
+    """Read a CSV (`time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file, recognised by suffix and content.
 
-    CSV times may start anywhere and are counted from the first row. A last row with a time and nothing else ends the
-    period; without it the last row is as long as the median one.
+    CSV times may start at any value and are counted from the first row. A last row with a time only ends the period;
+    without it the last row is as long as the median row.
 
     Args:
-        path: the file; the trace is named after it.
-        rtt_ms: round-trip time of a Mahimahi file, which knows none; a CSV has its own.
+        path: the file, whose stem is the name of the trace.
+        rtt_ms: round-trip time of a Mahimahi file, which contains none; a CSV has its own.
 
     Raises:
         UserError: the file is missing, empty or broken; names the row (from 1), column, value and what is expected.
@@ -104,7 +104,7 @@ def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:
 def save_trace(trace: Trace, path: Path) -> None:
     """Write a CSV that `load_trace` reads back exactly.
 
-    A trace of exact opportunities keeps only its rates and round-trip times: `save_mahimahi` keeps the opportunities.
+    Of a trace with exact opportunities only rates and round-trip times are kept; `save_mahimahi` keeps opportunities.
     """
     rows = [
         ",".join(repr(float(value)) for value in row) for row in zip(*(getattr(trace, c) for c in COLUMNS), strict=True)
@@ -115,10 +115,9 @@ def save_trace(trace: Trace, path: Path) -> None:
 
 
 def save_mahimahi(trace: Trace, path: Path) -> None:
-    """Write one period as a Mahimahi packet-delivery file (the round-trip times are lost).
+    """Write one period as a Mahimahi packet-delivery file, without the round-trip times.
 
-    Mahimahi repeats a file after its last line, so one opportunity is added at the end of the period where none falls
-    there.
+    Mahimahi repeats a file after its last line, so an opportunity is added at the end of the period if none is there.
     """
     opportunities = trace.delivery_opportunities_ms()
     if opportunities[-1] < trace.period_ms:

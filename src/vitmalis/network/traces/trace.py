@@ -1,4 +1,4 @@
-"""One uplink trace: how much the network can carry at each moment, and when exactly a packet may leave."""
+"""An uplink trace: rate and round-trip time over a period, and Mahimahi's delivery opportunities."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vitmalis.errors import UserError
 OPPORTUNITY_BYTES = 1504
 """Mahimahi's delivery opportunity: a full Ethernet packet and its 4-byte TUN header."""
 CONSTANT_PERIOD_S = 12.032
-"""Period of a constant trace: holds a whole number of opportunities for every rate in steps of 0.001 Mbps."""
+"""Period of a constant trace, with a whole number of opportunities for every rate in steps of 0.001 Mbps."""
 EDGE_S = 1e-6
-"""Times closer than this are one: a cut leaves no sliver of a row behind."""
+"""Times that are closer count as equal, so that cutting a trace leaves no sliver of a row."""
 MAX_UPLINK_MBPS = 2_000.0
 MAX_RTT_MS = 60_000.0
 COLUMNS = ("time_s", "uplink_mbps", "rtt_ms")
@@ -25,19 +25,19 @@ Milliseconds = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Uplink rate and round-trip time over one period; after `duration_s` it starts again.
+    """Uplink rate and round-trip time over one period, which repeats after `duration_s`.
 
     Attributes:
-        name: what errors, tags and plots call it.
+        name: name in errors, tags and plots.
         time_s: float64 (N,), start of each row, the first at 0; a row holds until the next one begins.
         uplink_mbps: float64 (N,), capacity of the uplink, at least 0.
-        rtt_ms: float64 (N,), both propagation delays together.
+        rtt_ms: float64 (N,), propagation delay of both directions together.
         opportunities_ms: int64 (K,), Mahimahi's exact delivery opportunities, the last at the end of the period;
-            `uplink_mbps` is then a summary of them. None where only the rate is known.
-        duration_s: length of the period; 0 stands for a last row as long as the median row (1 s if it is the only one).
+            `uplink_mbps` then summarises them. None if only the rate is known.
+        duration_s: length of the period; 0 gives the last row the length of the median row (1 s if it is the only one).
 
     Raises:
-        UserError: a value that no link can have; names the trace, the row (from 1) and the column.
+        UserError: a value that no link can have; the message names the trace, the row (from 1) and the column.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Trace:
 
     @property
     def period_ms(self) -> int:
-        """Length of one period in whole milliseconds; each repetition comes this much later."""
+        """Length of one period in whole milliseconds, by which each repetition is shifted."""
         return max(1, round(self.duration_s * 1000))
 
     @property
@@ -86,10 +86,10 @@ class Trace:
         return float(self.rtt_ms[self.row_at(time_s)])
 
     def delivery_opportunities_ms(self) -> Milliseconds:
-        """Mahimahi's view of one period: int64 (K,), non-decreasing milliseconds in 1..period_ms, 1504 bytes each.
+        """Delivery opportunities of one period, 1504 bytes each: int64 (K,), non-decreasing milliseconds 1..period_ms.
 
-        Opportunity k comes at the first millisecond at which the bytes the rate could have carried reach k * 1504.
-        What is left over at the end of the period is lost.
+        Opportunity k is at the first millisecond at which the bytes that the rate could have carried reach k * 1504.
+        The remainder at the end of the period is lost.
 
         Raises:
             UserError: the rate is too low for a single opportunity in the whole period.
@@ -106,17 +106,17 @@ class Trace:
                 f"packet of {OPPORTUNITY_BYTES}; raise its uplink_mbps or trace.capacity_scale"
             )
         targets = np.arange(1, count + 1) * float(OPPORTUNITY_BYTES)
-        # The first row end at or after the target: rows of rate 0 are never chosen, so the division is safe.
+        # The first row that ends at or after the target: never one of rate 0, so the division is safe.
         row = np.minimum(np.searchsorted(carried[1:], targets - 1e-6), len(self) - 1)
         reached_ms = starts_ms[row] + (targets - carried[row]) / bytes_per_ms[row]
-        # A target that is met exactly on a millisecond must not slip to the next one by rounding.
+        # Rounding must not shift a target that is reached exactly on a millisecond to the next one.
         return np.clip(np.ceil(reached_ms - 1e-6).astype(np.int64), 1, self.period_ms)
 
     def scaled(self, capacity_scale: float) -> Trace:
-        """The same trace with its capacity multiplied; round-trip times stay.
+        """The trace with its capacity multiplied by a factor and unchanged round-trip times.
 
         Raises:
-            UserError: the factor is not a positive finite number, or a rate leaves the range a link can have.
+            UserError: the factor is not a positive finite number, or a rate becomes one that no link can have.
         """
         if not (np.isfinite(capacity_scale) and capacity_scale > 0):
             raise UserError(f"trace '{self.name}': capacity_scale is {capacity_scale}; give a number above 0, like 1.0")
@@ -131,10 +131,10 @@ class Trace:
         return Trace.from_opportunities(self.name, self.opportunities_ms[np.maximum(index, 0)], float(self.rtt_ms[0]))
 
     def starting_at(self, start_s: float) -> Trace:
-        """The same trace with its clock at 0 where it was `start_s` (wraps); what came before follows at the end.
+        """The trace rotated so that its clock is 0 where it was `start_s`; the part before that follows at the end.
 
-        A trace of exact opportunities starts right after the last one up to `start_s`, so that its period still ends
-        with an opportunity.
+        A trace with exact opportunities starts right after the last opportunity up to `start_s`, so that its period
+        still ends with an opportunity.
 
         Raises:
             UserError: `start_s` is negative or not finite.
@@ -156,7 +156,7 @@ class Trace:
         order = np.roll(np.arange(len(self)), -first)
         time_s = (self.time_s[order] - start_s) % self.duration_s
         time_s[0] = 0.0
-        if self.time_s[first] < start_s - EDGE_S:  # the row is cut: its beginning comes round at the end
+        if self.time_s[first] < start_s - EDGE_S:  # the row is cut: its first part moves to the end
             order = np.append(order, first)
             time_s = np.append(time_s, self.time_s[first] - start_s + self.duration_s)
         return replace(
@@ -169,9 +169,9 @@ class Trace:
 
     @classmethod
     def from_opportunities(cls, name: str, opportunities_ms: Milliseconds, rtt_ms: float) -> Trace:
-        """A trace of exact opportunities (int64 (K,), the last above 0), its rate shown over rows of about 1 s.
+        """A trace with exact opportunities (int64 (K,), the last above 0), whose rates summarise rows of about 1 s.
 
-        A period under 2 s is repeated until it has rows to show; the link stays the same.
+        A period under 2 s is repeated, so that it has at least two rows; the link is the same.
         """
         period_ms = int(opportunities_ms[-1])
         if period_ms < 2000:
@@ -189,7 +189,7 @@ class Trace:
 
 
 def constant_trace(mbps: float, rtt_ms: float) -> Trace:
-    """A link that never changes: `mbps` Mbps up, `rtt_ms` both ways together.
+    """A trace of constant rate `mbps` and round-trip time `rtt_ms`.
 
     Raises:
         UserError: a value that no link can have.
@@ -213,10 +213,10 @@ def _check_rows(trace: Trace) -> None:
 
 
 def check_column(name: str, column: str, values: Series) -> None:
-    """Raise for the first value of a column that no link can have.
+    """Check that a column has only values that a link can have.
 
     Raises:
-        UserError: names the trace, the row (from 1), the column, the value and the way out.
+        UserError: names the trace, the first wrong row (from 1), the column, the value and the way out.
     """
     checks = [(~np.isfinite(values), "is not a finite number", "correct or remove the row")]
     if column == "time_s":
@@ -235,7 +235,7 @@ def check_column(name: str, column: str, values: Series) -> None:
 
 
 def median_step_s(time_s: Series) -> float:
-    """How long the last row of a trace holds unless the trace says otherwise, s."""
+    """Median length of the rows of a trace, s, and 1 s for a single row: the default length of the last row."""
     return float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1.0
 
 
