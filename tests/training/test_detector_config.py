@@ -21,7 +21,7 @@ def test_the_shipped_configuration_fits_its_type_and_makes_a_stream() -> None:
     assert config.train.hours is not None
     assert config.train.progress(10, 1800.0) == pytest.approx(1800 / (3600 * config.train.hours))
     assert stream.stages[-1].until == 1.0
-    assert config.model in PRESETS
+    assert config.model.name in PRESETS
 
 
 def test_scenes_that_are_played_or_validated_on_are_not_trained_on() -> None:
@@ -54,6 +54,8 @@ def test_the_length_is_given_once(overrides: tuple[str, ...]) -> None:
         ("+clips.weights.drive_night=1", r"clips\.weights: there is no clip 'drive_night': choose among .*drive_day"),
         ("rendered.profiles=[walkX]", r"rendered\.profiles: there is no 'walkX': choose among walkS"),
         ("held_out.consecutive=0", r"held_out\.consecutive=0"),
+        ("model.weights=a.pt", r"model\.weights=a\.pt is for evaluations: training starts from start\.weights="),
+        ("model.window=9", r"model\.window=9 .*start\.window"),
         ("export.path=null", r"export\.path=None: expected `str`, got `null`"),
     ],
 )

@@ -158,6 +158,13 @@ def test_the_shipped_configuration() -> None:
     assert samples_folder(composed(Path("x")))[1] == MODEL_ID
 
 
+def test_another_model_has_its_own_folders() -> None:
+    config = composed(None, "model=vitdet_b")
+    assert config.model.name == "vitdet_b"
+    assert config.search.folder == "runs/training/estimators/vitdet_b"
+    assert config.export.folder == "src/vitmalis/estimation/data/vitdet_b"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

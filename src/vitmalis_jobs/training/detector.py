@@ -47,7 +47,7 @@ def initial_state(config: DetectorTrainingConfig) -> TrainingState:
     """The state of a new run, or that of the last checkpoint in `train.folder`."""
     options = config.train
     torch.manual_seed(options.seed)
-    model = initial_model(config.model, config.start)
+    model = initial_model(config.model.name, config.start)
     state = TrainingState.fresh(model, options.learning_rate, options.weight_decay, options.muon)
     checkpoint = Path(options.folder) / "last.pt"
     if checkpoint.exists():
@@ -67,7 +67,7 @@ def train_detector(config: DetectorTrainingConfig) -> None:
     clips = read_clips(config.clips)
     values = msgspec.to_builtins(config)
     OmegaConf.save(OmegaConf.create(values), folder / f"config_from_{state.step:07d}.yaml")
-    with store.run(f"{config.model} from step {state.step}", {"job": "train_detector"}) as run:
+    with store.run(f"{config.model.name} from step {state.step}", {"job": "train_detector"}) as run:
         run.log_params(flatten(values))
         monitor = TrainingMonitor(config, state, validation_sets(config, clips), run, folder)
         train(state, training_stream(config, clips), config.train, monitor.after_step)

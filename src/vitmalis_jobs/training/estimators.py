@@ -33,7 +33,7 @@ def samples_folder(config: EstimatorTrainingConfig) -> tuple[Path, str]:
     """
     if config.samples.folder is not None:
         return Path(config.samples.folder), Path(config.samples.folder).name
-    model_id = load_detector(config.model).model_id
+    model_id = load_detector(config.model.name, **config.model.detector_options).model_id
     return Path("runs/profiling/samples") / model_id, model_id
 
 
@@ -43,8 +43,8 @@ def train_estimators(config: EstimatorTrainingConfig) -> str:
     folder, model_id = samples_folder(config)
     samples = read_samples(folder)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
-    tags = {"job": "train_estimators", "model": config.model, "model_id": model_id}
-    with store.run(f"estimators of {config.model}", tags) as run:
+    tags = {"job": "train_estimators", "model": config.model.name, "model_id": model_id}
+    with store.run(f"estimators of {config.model.name}", tags) as run:
         run.log_params(flatten({"search": msgspec.to_builtins(config.search)}))
         training = EstimatorTraining(config, model_id, run)
         for target in TARGETS:

@@ -96,7 +96,7 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     folder = Path(config.train.folder)
-    model = exported_model(config.model, Path(config.export.path), config.start.window)
+    model = exported_model(config.model.name, Path(config.export.path), config.start.window)
     clips = read_clips(config.clips)
     sets = validation_sets(config, clips)
     scores = evaluate(model, sets, folder / "evaluation")

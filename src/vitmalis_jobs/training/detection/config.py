@@ -9,7 +9,7 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.video.manifest import manifest
 from vitmalis.video.standin import PROFILES
-from vitmalis_jobs.common.config import Count, MlflowOptions, NotNegative, Positive, Section, Share
+from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Positive, Section, Share
 
 Seed = Annotated[int, msgspec.Meta(ge=0)]
 ViewSide = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
@@ -127,7 +127,7 @@ class ExportOptions(Section, frozen=True):
 class DetectorTrainingConfig(Section, frozen=True):
     """The whole of `conf/train_detector.yaml`."""
 
-    model: str
+    model: ModelOptions
     start: StartOptions
     train: TrainOptions
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
@@ -136,3 +136,8 @@ class DetectorTrainingConfig(Section, frozen=True):
     held_out: ValidationOptions
     export: ExportOptions
     mlflow: MlflowOptions
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "window"):
+            if (value := getattr(self.model, name)) is not None:
+                raise UserError(f"model.{name}={value} is for evaluations: training starts from start.{name}=...")

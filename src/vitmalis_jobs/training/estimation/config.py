@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.config import Count, MlflowOptions, Section
+from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, Section
 
 
 class SamplesOptions(Section, frozen=True):
@@ -63,7 +63,7 @@ class ExportOptions(Section, frozen=True):
 class EstimatorTrainingConfig(Section, frozen=True):
     """The whole of `conf/train_estimators.yaml`."""
 
-    model: str
+    model: ModelOptions
     samples: SamplesOptions
     search: SearchOptions
     domains: DomainOptions

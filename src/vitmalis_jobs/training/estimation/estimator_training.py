@@ -65,7 +65,7 @@ class EstimatorTraining:
             rows: samples of both parts.
         """
         hyperparameters = self._search(rows.select(rows.parts == PROFILE))
-        origin: dict[str, Any] = {"model": self.config.model, "model_id": self.model_id}
+        origin: dict[str, Any] = {"model": self.config.model.name, "model_id": self.model_id}
         fits: dict[str, Fit] = {
             "mlp": partial(fit_mlp, hyperparameters=hyperparameters, seed=self.config.search.seed, **origin),
             "linear": partial(fit_linear, **origin),
@@ -138,7 +138,7 @@ class EstimatorTraining:
                 temporary.write_text(text, encoding="utf-8")
             self.run.log_artifact(path)
         plot = folder / "estimates.png"
-        scatter(plot, self.pairs, f"{self.config.model}: held-out parts")
+        scatter(plot, self.pairs, f"{self.config.model.name}: held-out parts")
         self.run.log_artifact(plot)
         self.run.log_metrics(mlflow_metrics(results))
         return tables
@@ -146,7 +146,7 @@ class EstimatorTraining:
     def _facts(self) -> dict[str, Any]:
         """What the card says besides data and scores."""
         return {
-            "model": self.config.model,
+            "model": self.config.model.name,
             "model_id": self.model_id,
             "date": datetime.now(UTC).date().isoformat(),
             "seed": self.config.search.seed,
