@@ -1,7 +1,8 @@
-"""What the half-hour job computes from what it sees."""
+"""What the soak test computes from memory samples and records, and the whole job for some seconds."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -13,7 +14,9 @@ from vitmalis.client.recorder import Recorder
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections
 from vitmalis_jobs.run.processes import Played
-from vitmalis_jobs.validation.soak import drift_frames, growth_mb, loop_clip, memory_result, played_result
+from vitmalis_jobs.validation import soak
+from vitmalis_jobs.validation.looped_clip import loop_clip
+from vitmalis_jobs.validation.soak import PROCESSES, drift_frames, growth_mb, main, memory_result, played_result
 
 
 def test_a_clip_is_repeated_whole_until_it_is_long_enough(tmp_path: Path) -> None:
@@ -49,11 +52,29 @@ def test_a_process_without_samples_has_no_growth() -> None:
 
 def test_growth_is_from_the_second_sixth_to_the_last() -> None:
     rows = [{"time_s": float(second), "client": 100.0 + (50 if second < 10 else second / 10)} for second in range(60)]
-    assert growth_mb(rows, "client") == pytest.approx(4.0)  # what it was at first does not count
+    assert growth_mb(rows, "client") == pytest.approx(4.0)  # the start does not count
 
 
-def test_drift_is_told_in_frames() -> None:
+def test_drift_is_in_frames() -> None:
     indices = list(range(0, 200, 2))  # every other frame was lost
     assert drift_frames([index / 20 + 0.01 for index in indices], indices, 20.0) == pytest.approx(0.0)
     slow = [index / 20 * 1.001 for index in indices]
     assert drift_frames(slow, indices, 20.0) == pytest.approx(0.18, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(soak, "SAMPLE_S", 0.2)
+    monkeypatch.chdir(tmp_path)
+    make_clip(Path("clip.mp4"))
+    options = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192"]
+    status = main(["--minutes", "0.1", *options])
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads(Path("runs/soak/soak.json").read_text())
+    assert status == bool(result["missed"])
+    assert result["frames"] == 6 * FPS
+    assert 0 <= result["frames_lost_by_camera"] < result["frames"]
+    assert result["offloads"] > 0
+    assert all(result[f"{name}_mb"] > 1 for name in PROCESSES)
+    assert Path("runs/soak/memory.csv").read_text().startswith("time_s,client,relay,server")
+    assert Path("runs/soak/memory.png").stat().st_size > 1000

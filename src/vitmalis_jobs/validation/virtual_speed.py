@@ -30,7 +30,7 @@ from vitmalis_jobs.common.detectors import loaded_detector
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.spec import make_plan
-from vitmalis_jobs.validation.soak import loop_clip
+from vitmalis_jobs.validation.looped_clip import loop_clip
 
 BARS = {"cpu_s": 90.0}
 """At most so much, for `BAR_SECONDS` at 30 FPS; other lengths have none, as every process costs its start."""
