@@ -1,8 +1,8 @@
-"""What kills cost: `python -m validation.fault_injection`.
+"""Fault injection: `python -m validation.fault_injection` kills processes of the system with SIGKILL at random moments.
 
-The processes of a real run (server, relay) and a real sweep are killed with SIGKILL at random moments, and counted is
-what must not happen: a hang, an orphan, a lost or doubled run, an offload of which nobody knows what became of it.
-One JSON object goes to standard output and to `runs/profiling`; `missed` names the bars that were not reached.
+Server and relay of a real run are killed, and a real sweep. Counted is what must not happen: a hang, an orphaned
+process, a lost or doubled run, an offload without a known outcome. One JSON object goes to standard output and to
+`runs/fault_injection`; `missed` names the bars that were not reached.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from vitmalis.errors import UserError
 from vitmalis.records import STATUSES
-from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import read_summaries
-from vitmalis_jobs.run.spec import make_plan
+from vitmalis_jobs.run.spec import RunSpec, make_plan
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 
 BARS = {
@@ -51,72 +53,103 @@ SWEEP = (
     "latency=paper_testbed", "eval.seconds=2", "output.film_seconds=0",
 )  # fmt: skip
 SWEEP_RUNS = 8
+SWEEP_NAME = "faults"
 HANG_S = 600.0
-"""A process that has not ended by then hangs."""
+"""A process that has not ended after so long hangs."""
 
 
-def kill_in_run(target: str, kills: int, seed: int, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def kill_in_run(
+    target: str, kills: int, seed: int, folder: Path, overrides: Sequence[str], terminal: Terminal
+) -> dict[str, Any]:
     """Play a clip, again and again, while its server or relay is killed; then account for every frame and offload.
 
-    Nothing is judged, so no references are needed: the clip plays to its end whatever becomes of the offloads. A client
-    that reports nothing for a minute, or crashes, counts as a hang and ends it.
+    Nothing is scored, so no references are needed: the clip plays to its end whatever becomes of the offloads. A client
+    that reports nothing for a minute, or crashes, counts as a hang and ends the job.
+
+    Raises:
+        UserError: the run cannot be made, or has no such process.
     """
     config = composed(overrides)
-    plan = make_plan(config, Terminal.on_stderr())
-    randomly, terminal, over = random.Random(seed), Terminal.on_stderr(), threading.Event()
+    plan = make_plan(config, terminal)
+    played, hangs = list[processes.Played](), 0
 
-    def kill(candidate: SupervisedProcess) -> None:
-        while (done := len(candidate.deaths)) < kills and not over.wait(randomly.uniform(0.0, 8.0)):
-            try:
-                os.kill(candidate.pid, signal.SIGKILL)
-            except ProcessLookupError:  # dead, and not started again yet
-                continue
-            while len(candidate.deaths) == done and not over.wait(0.02):
-                pass
-            terminal.step(done + 1, kills, f"kills of the {target}")
+    def progress(done: int) -> None:
+        terminal.step(done, kills, f"kills of the {target}")
 
     with (
         processes.server(config, folder) as server,
         processes.relay(config.link, server.address, plan.trace, folder) as link,
     ):
-        candidate = (server if target == "server" else link).process
-        if candidate is None:
-            raise RuntimeError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
-        killer = threading.Thread(target=kill, args=(candidate,))
-        killer.start()
-        played, hangs = list[processes.Played](), 0
-        try:
-            while len(candidate.deaths) < kills:  # a clip may be too short for all of them
-                own = folder / str(len(played))
-                own.mkdir(parents=True, exist_ok=True)
-                played.append(processes.play(plan.session(link.address, "", own), 1, own, lambda *_: None))
-        except RuntimeError as error:
-            terminal.note(f"the client did not come through: {error}")
-            hangs += 1
-        finally:
-            over.set()
-            killer.join()
-        deaths = len(candidate.deaths)
-    offloads = [offload for each in played for offload in each.offloads]
+        target_process = (server if target == "server" else link).process
+        if target_process is None:
+            raise UserError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
+        with killed_at_random(
+            target_process,
+            kills,
+            random.Random(seed),
+            lambda done: terminal.step(done, kills, f"kills of the {target}"),
+        ):
+            try:
+                while len(target_process.deaths) < kills:  # a clip may be too short for all of them
+                    played.append(play(plan, link.address, folder / str(len(played))))
+            except RuntimeError as error:
+                terminal.note(f"the client did not reach the end of the clip: {error}")
+                hangs += 1
+        killed = len(target_process.deaths)
+    return {"kills": killed, "plays": len(played), "hangs": hangs, **played_result(played, plan.clip.frames)}
+
+
+@contextmanager
+def killed_at_random(
+    process: SupervisedProcess, kills: int, draws: random.Random, progress: Callable[[int], None]
+) -> Iterator[None]:
+    """Kill a supervised process up to `kills` times inside the block, each time within 8 s of its last start."""
+    ended = threading.Event()
+
+    def kill() -> None:
+        while (done := len(process.deaths)) < kills and not ended.wait(draws.uniform(0.0, 8.0)):
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has ended and is not started again yet
+                continue
+            while len(process.deaths) == done and not ended.wait(0.02):
+                pass
+            progress(done + 1)
+
+    thread = threading.Thread(target=kill, name="killer")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def play(plan: RunSpec, address: str, folder: Path) -> processes.Played:
+    """Play the clip once and return its records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return processes.play(plan.session(address, "", folder), 1, folder, lambda *_: None)
+
+
+def played_result(played: Sequence[processes.Played], frames: int) -> dict[str, Any]:
+    """Account for every frame and offload of several plays of a clip with so many frames, and for their processes."""
+    statuses = Counter(offload.status for each in played for offload in each.offloads)
     return {
-        "kills": deaths,
-        "plays": len(played),
-        "hangs": hangs,
-        "orphans": sum(each.is_running() for each in _ours()),
-        "frames_missing": sum(plan.clip.frames - len({frame.frame_index for frame in each.frames}) for each in played),
-        "offloads": dict(Counter(offload.status for offload in offloads)),
-        "unexplained_offloads": sum(map(_unexplained, played)),
-        "longest_without_result_s": round(max(map(_longest_gap_s, played), default=0.0), 1),
+        "orphans": sum(each.is_running() for each in _own_processes()),
+        "frames_missing": sum(frames - len({frame.frame_index for frame in each.frames}) for each in played),
+        "offloads": dict(statuses),
+        "unexplained_offloads": sum(map(unexplained_offloads, played)),
+        "longest_without_result_s": round(max(map(longest_gap_s, played), default=0.0), 1),
     }
 
 
-def _ours() -> list[psutil.Process]:
+def _own_processes() -> list[psutil.Process]:
     """Processes of the system that this one, or one of its children, has started and that still run."""
     return [each for each in psutil.Process().children(recursive=True) if "vitmalis." in " ".join(each.cmdline())]
 
 
-def _unexplained(played: processes.Played) -> int:
-    """Offloads that are missing in the records, or of which nobody knows what became."""
+def unexplained_offloads(played: processes.Played) -> int:
+    """Number of offloads that are missing in the records or have no known outcome."""
     numbers = {offload.offload_id for offload in played.offloads}
     missing = set(range(max(numbers, default=-1) + 1)) - numbers
     return len(missing) + sum(
@@ -124,47 +157,49 @@ def _unexplained(played: processes.Played) -> int:
     )
 
 
-def _longest_gap_s(played: processes.Played) -> float:
-    """Longest time between two offloads that were answered."""
+def longest_gap_s(played: processes.Played) -> float:
+    """Longest time between two results, s."""
     answered = [each.start_time_s + (each.e2e_latency_s or 0.0) for each in played.offloads if each.status == "ok"]
     return max((later - sooner for sooner, later in itertools.pairwise(answered)), default=0.0)
 
 
-def kill_sweep(kills: int, seed: int, folder: Path) -> dict[str, Any]:
+def kill_sweep(kills: int, seed: int, folder: Path, terminal: Terminal) -> dict[str, Any]:
     """Start a sweep again and again, kill each at random, let the last one end; then count runs and processes."""
-    randomly, terminal, name, hangs = random.Random(seed), Terminal.on_stderr(), "faults", 0
+    draws, hangs = random.Random(seed), 0
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    store_options = [
-        f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts",
-        f"sweep.index={folder}/finished", f"hydra.sweep.dir={folder}/{name}", f"sweep.name={name}",
-    ]  # fmt: skip
-    command = [sys.executable, "evaluate.py", *SWEEP, *store_options]
-    families: list[psutil.Process] = []
+    descendants: list[psutil.Process] = []
     for done in range(1, kills + 1):
-        process = _started(command, folder)
+        process = start_sweep(folder)
         try:
-            process.wait(randomly.uniform(3.0, 25.0))
+            process.wait(draws.uniform(3.0, 25.0))
         except subprocess.TimeoutExpired:
-            families += psutil.Process(process.pid).children(recursive=True)
+            descendants += psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
         terminal.step(done, kills, "kills of a sweep")
-    last = _started(command, folder)
+    last = start_sweep(folder)
     try:
         last.wait(HANG_S)
     except subprocess.TimeoutExpired:
         hangs += 1
         last.kill()
-    time.sleep(1.0)
-    store = Store(f"sqlite:///{folder}/mlflow.db", "evaluation", folder / "artifacts")
-    runs = [run for run in store.client.search_runs([store.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
-    finished = [run.data.tags["identity"] for run in runs if run.info.status == "FINISHED"]
-    summaries = read_summaries(folder / name)
+    time.sleep(1.0)  # children end as their standard input closes
     return {
         "kills": kills,
         "hangs": hangs,
-        "orphans": sum(each.is_running() for each in families),
+        "orphans": sum(each.is_running() for each in descendants),
+        **sweep_result(folder),
+    }
+
+
+def sweep_result(folder: Path) -> dict[str, Any]:
+    """Count the runs of the sweep in its store and its folder."""
+    store = Store(f"sqlite:///{folder}/mlflow.db", "evaluation", folder / "artifacts")
+    runs = [run for run in store.client.search_runs([store.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
+    finished = [run.data.tags["identity"] for run in runs if run.info.status == "FINISHED"]
+    summaries = read_summaries(folder / SWEEP_NAME)
+    return {
         "lost_runs": SWEEP_RUNS - len(set(finished)),
         "doubled_runs": len(finished) - len(set(finished)),
         "summaries_missing": SWEEP_RUNS - sum(summary["status"] == "FINISHED" for summary in summaries),
@@ -173,37 +208,53 @@ def kill_sweep(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def _started(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "said.txt").open("ab") as said:
-        return subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start_sweep(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the sweep, or continue it; its output is appended to `output.txt`."""
+    options = [
+        f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts",
+        f"sweep.index={folder}/finished", f"hydra.sweep.dir={folder}/{SWEEP_NAME}", f"sweep.name={SWEEP_NAME}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "vitmalis_jobs.evaluation", *SWEEP, *options]
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Kill as the command line says, print and store the result; 1 if a bar was missed, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m validation.fault_injection", description=__doc__.splitlines()[0])
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of this job."""
+    parser = argparse.ArgumentParser(
+        prog="python -m validation.fault_injection", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--target", default=",".join(TARGETS), help="what to kill (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=20, help="of each (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="of the clip that plays meanwhile")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("runs/faults"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"))
     parser.add_argument("overrides", nargs="*", help="options of evaluate.py for the run, such as policy=vitmalis")
-    options = parser.parse_args(arguments)
-    result: dict[str, Any] = {"seed": options.seed}
-    try:
-        for target in options.target.split(","):
-            folder = (options.folder / target).absolute()
-            if target == "sweep":
-                result[target] = kill_sweep(options.kills, options.seed, folder)
-            else:
-                overrides = [f"eval.seconds={options.seconds}", *options.overrides]
-                result[target] = kill_in_run(target, options.kills, options.seed, folder, overrides)
-    except USER_ERRORS as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
-        return 2
-    told = [key for key in result if key in TARGETS]
-    missed = [f"{key}.{name}" for key in told for name, bar in BARS.items() if result[key].get(name, 0) > bar]
-    emit({**result, "bars": BARS, "missed": missed}, options.folder / "faults.json")
-    return 1 if missed else 0
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
+    options = parse(arguments)
+    return run_job(lambda: check(options))
+
+
+def check(options: argparse.Namespace) -> bool:
+    """Kill, print and store the result; false if a bar was missed."""
+    targets = options.target.split(",")
+    if unknown := [target for target in targets if target not in TARGETS]:
+        raise UserError(f"--target {unknown[0]} is unknown: choose among {', '.join(TARGETS)}")
+    terminal, results = Terminal.on_stderr(), dict[str, dict[str, Any]]()
+    for target in targets:
+        folder = (options.folder / target).absolute()
+        if target == "sweep":
+            results[target] = kill_sweep(options.kills, options.seed, folder, terminal)
+        else:
+            overrides = [f"eval.seconds={options.seconds}", *options.overrides]
+            results[target] = kill_in_run(target, options.kills, options.seed, folder, overrides, terminal)
+    missed = [f"{key}.{name}" for key in results for name, bar in BARS.items() if results[key].get(name, 0) > bar]
+    emit({"seed": options.seed, **results, "bars": BARS, "missed": missed}, options.folder / "fault_injection.json")
+    return not missed
 
 
 if __name__ == "__main__":
