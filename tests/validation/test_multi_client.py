@@ -1,4 +1,4 @@
-"""Several real clients on one real server, and what is told of them."""
+"""Several real clients on one real server, and how they are compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.tiny_sweep import make_clip
-from vitmalis_jobs.validation import multi_client as load
+from vitmalis_jobs.validation import multi_client
 
 TINY = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
 
@@ -18,15 +18,15 @@ def test_two_clients_share_a_server(
 ) -> None:
     make_clip(tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
-    assert load.main(["--clients", "1,2", "--max-batch", "2", "--folder", "load", *TINY]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads(Path("load/load.json").read_text())
-    assert [(row["clients"], row["client"]) for row in told["clients"]] == [(1, 0), (2, 0), (2, 1)]
-    assert all(row["offloads"] >= 1 and 0 <= row["rendering_f1"] <= 1 for row in told["clients"])
-    assert [row["clients"] for row in told["summary"]] == [1, 2]
-    assert told["summary"][0]["e2e_ratio"] == 1.0
-    assert Path("load/load.png").stat().st_size > 1000
-    traces = {Path(f"load/2x2/{number}/trace.csv").read_text() for number in range(2)}
+    assert multi_client.main(["--clients", "1,2", "--max-batch", "2", "--folder", "runs", *TINY]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads(Path("runs/multi_client.json").read_text())
+    assert [(row["clients"], row["client"]) for row in result["clients"]] == [(1, 0), (2, 0), (2, 1)]
+    assert all(row["offloads"] >= 1 and 0 <= row["rendering_f1"] <= 1 for row in result["clients"])
+    assert [row["clients"] for row in result["summary"]] == [1, 2]
+    assert result["summary"][0]["e2e_ratio"] == 1.0
+    assert Path("runs/multi_client.png").stat().st_size > 1000
+    traces = {Path(f"runs/2x2/{number}/trace.csv").read_text() for number in range(2)}
     assert len(traces) == 2  # an uplink of its own each
 
 
@@ -43,7 +43,7 @@ def test_medians_and_spread() -> None:
         }
         for n, f1, s in ((0, 0.5, 0.2), (1, 0.7, 0.3))
     ]
-    (row,) = load.summary(rows)
+    (row,) = multi_client.summary(rows)
     assert row["rendering_f1"] == pytest.approx(0.6)
     assert row["e2e_ms"] == pytest.approx(250)
     assert row["e2e_ratio"] == pytest.approx(1.5)
@@ -60,5 +60,5 @@ def test_medians_and_spread() -> None:
     ],
 )
 def test_mistakes(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load.main(arguments) == 2
+    assert multi_client.main(arguments) == 2
     assert words in capsys.readouterr().err

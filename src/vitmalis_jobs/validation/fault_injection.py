@@ -83,12 +83,7 @@ def kill_in_run(
         target_process = (server if target == "server" else link).process
         if target_process is None:
             raise UserError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
-        with killed_at_random(
-            target_process,
-            kills,
-            random.Random(seed),
-            lambda done: terminal.step(done, kills, f"kills of the {target}"),
-        ):
+        with killed_at_random(target_process, kills, random.Random(seed), progress):
             try:
                 while len(target_process.deaths) < kills:  # a clip may be too short for all of them
                     played.append(play(plan, link.address, folder / str(len(played))))

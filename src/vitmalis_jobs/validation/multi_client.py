@@ -1,13 +1,13 @@
-"""Several clients on one server: `python -m validation.multi_client`: what each of them sees, by their number.
+"""Load test of one server with several clients: `python -m validation.multi_client`.
 
-Each client is a process with an uplink of its own (another trace of the group each), all play the same clip against one
-server. One MLflow run a number of clients holds what each saw; a table, a figure and `load.json` compare.
+Each client is a process with an uplink of its own (another trace of the group each); all play the same clip against one
+server. One MLflow run for each number of clients records what each client saw; a table, a figure and
+`multi_client.json` compare them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
-from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis.network.traces.generate import TRACES_EACH
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Step, Terminal
+from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Run, Store
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
@@ -34,13 +33,12 @@ from vitmalis_jobs.run.evaluate import References, find_references
 from vitmalis_jobs.run.processes import Played, PlayProgress
 from vitmalis_jobs.run.spec import RunSpec, make_plan, stand_ins
 
-SHOWN = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
-TRACES = 30
-"""Of each technology; client 30 has the uplink of client 0 again."""
+METRICS = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
+"""Metrics of each client in the result."""
 
 
-def plans_of(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[RunSpec]:
-    """The run of each client: the same but for its trace.
+def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[RunSpec]:
+    """The run of each client: the same except for its trace.
 
     Raises:
         UserError: the configuration is not one of several clients in real time.
@@ -52,7 +50,7 @@ def plans_of(clients: int, overrides: Sequence[str], terminal: Terminal) -> list
     for number in range(clients):
         own = config
         if "index" in config.trace:
-            index = (config.trace["index"] + number) % TRACES
+            index = (config.trace["index"] + number) % TRACES_EACH
             own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
         plans.append(make_plan(own, terminal))
     return plans
@@ -61,17 +59,17 @@ def plans_of(clients: int, overrides: Sequence[str], terminal: Terminal) -> list
 def play_all(
     plans: Sequence[RunSpec], max_batch: int, references: References, folder: Path, step: Step
 ) -> list[dict[str, float]]:
-    """Let all clients play at once against one server; what each saw, as metrics by name.
+    """Let all clients play at the same time against one server; returns the metrics of each.
 
     Args:
-        plans: of each client.
-        max_batch: of the server.
-        references: what each is judged by.
-        folder: gets a folder a client.
-        step: told how far the first client is.
+        plans: run of each client.
+        max_batch: largest batch of the server.
+        references: to score each client with.
+        folder: gets a folder for each client.
+        step: called with the progress of the first client.
 
     Raises:
-        RuntimeError: the server or a client ended before its time.
+        RuntimeError: the server or a client ended too early.
     """
     config = plans[0].config
     with ExitStack() as stack:
@@ -84,11 +82,11 @@ def play_all(
             session = plan.session(link.address, references.model_id, own)
             sessions.append((session, own, (lambda *_: None) if number else lambda done, total, *_: step(done, total)))
 
-        def play(told: tuple[ClientSession, Path, PlayProgress]) -> Played:
-            session, own, progress = told
+        def play(client: tuple[ClientSession, Path, PlayProgress]) -> Played:
+            session, own, progress = client
             return processes.play(session, config.client.threads, own, progress)
 
-        with ThreadPoolExecutor(len(plans)) as pool:  # each only waits for its process
+        with ThreadPoolExecutor(len(plans)) as pool:  # each thread only waits for its process
             played = list(pool.map(play, sessions))
         if server.deaths:
             raise RuntimeError(f"the server ended during the run ({server.deaths[-1]}); see {folder / 'logs'}")
@@ -99,17 +97,16 @@ def play_all(
 
 
 def measure(
-    counts: Sequence[int], batches: Sequence[int], overrides: Sequence[str], folder: Path
+    counts: Sequence[int], batches: Sequence[int], overrides: Sequence[str], folder: Path, terminal: Terminal
 ) -> list[dict[str, Any]]:
-    """Play with each number of clients and each largest batch; one row a client.
+    """Play with each number of clients and each largest batch; returns a row for each client.
 
     Raises:
         UserError: a number is below 1, the configuration is not one of several clients, or the clip is live.
     """
     if min(*counts, *batches) < 1:
         raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
-    terminal = Terminal.on_stderr()
-    plans = plans_of(max(counts), overrides, terminal)
+    plans = client_runs(max(counts), overrides, terminal)
     config, rows = plans[0].config, []
     if not config.server.spawn and list(batches) != [1]:
         raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
@@ -126,16 +123,16 @@ def measure(
                 own = folder / f"{count}x{max_batch}"
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
                     seen = play_all(plans[:count], max_batch, references, own, step)
-                rows += _logged(run, seen, count, max_batch)
+                rows += log_clients(run, seen, count, max_batch)
     return rows
 
 
-def _logged(run: Run, seen: Sequence[dict[str, float]], clients: int, max_batch: int) -> list[dict[str, Any]]:
-    """Log what each client saw, and the spread; return the rows."""
+def log_clients(run: Run, seen: Sequence[dict[str, float]], clients: int, max_batch: int) -> list[dict[str, Any]]:
+    """Log the metrics of each client, and how unequal they are; returns a row for each."""
     rows = []
     for number, metrics in enumerate(seen):
         run.log_metrics({f"client_{number}.{name}": value for name, value in metrics.items()})
-        shown = {name: metrics[name] for name in SHOWN if name in metrics}
+        shown = {name: metrics[name] for name in METRICS if name in metrics}
         rows.append({"clients": clients, "max_batch": max_batch, "client": number, **shown})
     run.log_metrics({"e2e_ratio": ratio(rows), "rendering_f1": statistics.mean(row["rendering_f1"] for row in rows)})
     return rows
@@ -148,7 +145,7 @@ def ratio(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a number of clients and largest batch: medians over clients, and how unequal they are."""
+    """A row for each number of clients and largest batch: medians over clients, and how unequal they are."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["clients"], row["max_batch"]), []).append(row)
@@ -167,67 +164,59 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """E2E latency and rendering F1 of each client against their number."""
+    """Draw E2E latency and rendering F1 of each client over their number."""
     figure, panels = canvas("several clients on one server", columns=2)
     batches = sorted({row["max_batch"] for row in rows})
-    for ax, name, scale, label in zip(
-        panels,
-        ("e2e_latency_s_median", "rendering_f1"),
-        (1e3, 1.0),
-        ("median E2E latency, ms", "rendering F1"),
-        strict=True,
-    ):
+    plots = (("e2e_latency_s_median", 1e3, "median E2E latency, ms"), ("rendering_f1", 1.0, "rendering F1"))
+    for axes, (name, scale, label) in zip(panels, plots, strict=True):
         for position, max_batch in enumerate(batches):
-            own = [row for row in rows if row["max_batch"] == max_batch]
-            points = [(row["clients"], scale * row[name]) for row in own]
-            ax.plot(
-                *zip(*points, strict=True),
-                "o",
-                color=colour(position),
-                alpha=0.6,
-                label=f"batches of at most {max_batch}",
-            )
-        ax.set(xlabel="clients", ylabel=label, ylim=(0, None))
-        ax.legend()
+            points = [(row["clients"], scale * row[name]) for row in rows if row["max_batch"] == max_batch]
+            series = f"batches of at most {max_batch}"
+            axes.plot(*zip(*points, strict=True), "o", color=colour(position), alpha=0.6, label=series)
+        axes.set(xlabel="clients", ylabel=label, ylim=(0, None))
+        axes.legend()
     save_figure(figure, path)
-    Terminal.on_stderr().note(f"plot: {path}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m validation.multi_client", description=__doc__.splitlines()[0])
+def whole_numbers(text: str) -> list[int]:
+    """Parse whole numbers separated by commas.
+
+    Raises:
+        UserError: one is no whole number.
+    """
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--clients and --max-batch are whole numbers with commas between them ({error})") from error
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of this job."""
+    parser = argparse.ArgumentParser(prog="python -m validation.multi_client", description=str(__doc__).splitlines()[0])
     parser.add_argument("--clients", default="1,2,4,8", help="numbers of clients (default: %(default)s)")
     parser.add_argument("--max-batch", default="1", help="largest batches, such as 1,4 (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/load"), help="of the records")
+    parser.add_argument("--folder", type=Path, default=Path("runs/multi_client"), help="of the records")
     parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis eval.seconds=20")
-    options = parser.parse_args(arguments)
-    try:
-        counts, batches = (
-            [int(each) for each in getattr(options, name).split(",")] for name in ("clients", "max_batch")
-        )
-        rows = measure(counts, batches, options.overrides, options.folder)
-    except USER_ERRORS as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"error: --clients and --max-batch are whole numbers with commas between them ({error})", file=sys.stderr)
-        return 2
-    _show(summary(rows))
-    draw(rows, options.folder / "load.png")
-    result = json.dumps({"clients": rows, "summary": summary(rows)}, indent=2)
-    with atomic_path(options.folder / "load.json") as temporary:
-        temporary.write_text(result + "\n")
-    print(result)
-    return 0
+    return parser.parse_args(arguments)
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(title="medians over clients; ratio: the slowest client's median E2E over the fastest one's")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console(stderr=True, width=120).print(table)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
+    options = parse(arguments)
+    return run_job(lambda: compare(options))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure, draw, print and store."""
+    terminal = Terminal.on_stderr()
+    counts, batches = whole_numbers(options.clients), whole_numbers(options.max_batch)
+    rows = measure(counts, batches, options.overrides, options.folder, terminal)
+    medians = summary(rows)
+    title = "medians over clients; ratio: the slowest client's median E2E over the fastest one's"
+    terminal.table(title, medians, list(medians[0]))
+    draw(rows, options.folder / "multi_client.png")
+    terminal.note(f"plot: {options.folder / 'multi_client.png'}")
+    emit({"clients": rows, "summary": medians}, options.folder / "multi_client.json")
 
 
 if __name__ == "__main__":
