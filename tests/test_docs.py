@@ -19,7 +19,7 @@ CONFIGURATIONS = sorted(ROOT.glob("conf/**/*.yaml"))
 PACKAGES = [ROOT, ROOT / "src", ROOT / "src" / "vitmalis", ROOT / "src" / "vitmalis_jobs"]
 """Folders that paths in the documentation start from, besides the folder of the page."""
 OURS = ("vitmalis", "vitmalis_jobs", "evaluation", "profiling", "training", "validation")
-UPSTREAM = ("modeling",)
+UPSTREAM = ("modeling", "projects")
 """Folders of detectron2, which the pages on the detector name."""
 TOP = ("conf", "docs", "src", "tests", "notebooks", "vitmalis", "vitmalis_jobs", *OURS)
 JOB = re.compile(r"vitmalis ([a-z]+)(?: ([a-z-]+))?(?! ?\.\.\.)\b")
