@@ -24,6 +24,7 @@ class OffloadDecision:
         blank_mask: bool (rows, cols), True = painted one flat colour before a plain JPEG of the whole frame.
         frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
         explanation: why, from a policy that weighs alternatives.
+        estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
     """
 
     configuration: Configuration
@@ -31,6 +32,8 @@ class OffloadDecision:
     blank_mask: BoolMask | None = None
     frame_downsampling: int = 1
     explanation: DecisionExplanation | None = None
+    estimation_s: float | None = None
+    optimization_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

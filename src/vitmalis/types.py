@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,23 @@ class Detections:
     def above(self, score: float) -> Detections:
         """Rows with at least this score."""
         return self.select(self.scores >= score)
+
+
+class BoxSource(StrEnum):
+    """Where rendered boxes come from."""
+
+    REMOTE = "remote"  # the server's result for this very frame
+    TRACKER = "tracker"  # the local tracker
+    STALE = "stale"  # the server's result for an earlier frame, unchanged
+    NONE = "none"  # nothing has arrived yet
+
+
+class OffloadStatus(StrEnum):
+    """How an offload ended."""
+
+    OK = "ok"  # with a result
+    LOST = "lost"  # without an answer
+    FAILED = "failed"  # the server refused it
 
 
 @dataclass(frozen=True, slots=True, order=True)

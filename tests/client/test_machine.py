@@ -17,7 +17,6 @@ from vitmalis.client.events import (
     Render,
     RenderDue,
     ResultArrived,
-    Source,
     StartOffload,
     Track,
     TrackingDone,
@@ -26,7 +25,7 @@ from vitmalis.client.machine import ClientMachine
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, build_policy
 from vitmalis.regions import ModelGeometry, Motion
-from vitmalis.types import Configuration, Detections, Frame
+from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 INTERVAL_S = 0.1
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
@@ -82,13 +81,13 @@ def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> 
     for index in range(4):
         plain.handle(captured(index, tracking=False), index * INTERVAL_S)
     end, start = plain.handle(result(0, 0), 0.35)
-    assert end == EndOffload(0, "ok")
+    assert end == EndOffload(0, OffloadStatus.OK)
     assert (start.offload_id, start.frame.index) == (1, 3)
 
 
 def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:
     plain.handle(captured(0, tracking=False), 0.0)
-    assert plain.handle(result(0, 0), 0.05) == [EndOffload(0, "ok")]
+    assert plain.handle(result(0, 0), 0.05) == [EndOffload(0, OffloadStatus.OK)]
     (start,) = plain.handle(captured(1, tracking=False), 0.1)
     assert start.frame.index == 1
 
@@ -102,15 +101,15 @@ def test_nothing_is_offloaded_before_the_link_is_up() -> None:
 
 def test_render_without_tracker_is_none_then_remote_then_stale(plain: ClientMachine) -> None:
     plain.handle(captured(0, tracking=False), 0.0)
-    assert plain.handle(RenderDue(0), 0.1)[0].source is Source.NONE
+    assert plain.handle(RenderDue(0), 0.1)[0].source is BoxSource.NONE
     plain.handle(captured(1, tracking=False), 0.1)
     plain.handle(result(0, 0), 0.15)
     plain.handle(result(1, 1, x=7), 0.18)
     remote = plain.handle(RenderDue(1), 0.2)[0]
-    assert (remote.source, remote.result_frame_index, remote.shown_frame_index) == (Source.REMOTE, 1, 1)
+    assert (remote.source, remote.result_frame_index, remote.shown_frame_index) == (BoxSource.REMOTE, 1, 1)
     assert remote.detections.boxes_xyxy[0, 0] == 7
     stale = plain.handle(RenderDue(2), 0.3)[0]
-    assert (stale.source, stale.result_frame_index, stale.shown_frame_index) == (Source.STALE, 1, 1)
+    assert (stale.source, stale.result_frame_index, stale.shown_frame_index) == (BoxSource.STALE, 1, 1)
 
 
 def test_result_is_caught_up_through_the_frames_captured_since(tracking: ClientMachine) -> None:
@@ -121,11 +120,11 @@ def test_result_is_caught_up_through_the_frames_captured_since(tracking: ClientM
     assert [index for index, _ in catch_up.frames] == [0, 1, 2, 3]
     # While the tracker is busy a new frame waits, and the renderer gets what there is.
     assert of_type(tracking.handle(captured(4), 0.4), Track) == []
-    assert tracking.handle(RenderDue(4), 0.5)[0].source is Source.STALE
+    assert tracking.handle(RenderDue(4), 0.5)[0].source is BoxSource.STALE
     (track,) = tracking.handle(TrackingDone(3, boxes(3), 1.0), 0.45)
     assert indices(track) == [4]
     shown = tracking.handle(RenderDue(4), 0.5)[0]
-    assert (shown.source, shown.result_frame_index, shown.shown_frame_index) == (Source.TRACKER, 0, 3)
+    assert (shown.source, shown.result_frame_index, shown.shown_frame_index) == (BoxSource.TRACKER, 0, 3)
 
 
 def test_second_catch_up_starts_at_its_own_frame_even_if_the_tracker_was_busy(tracking: ClientMachine) -> None:
@@ -177,7 +176,8 @@ def test_tracker_skips_to_the_newest_frame(tracking: ClientMachine) -> None:
 
 def test_link_down_loses_the_offload_and_link_up_starts_another(tracking: ClientMachine) -> None:
     tracking.handle(captured(0), 0.0)
-    assert tracking.handle(LinkChanged(up=False, reason="server gone"), 0.1) == [EndOffload(0, "lost", "server gone")]
+    lost = EndOffload(0, OffloadStatus.LOST, "server gone")
+    assert tracking.handle(LinkChanged(up=False, reason="server gone"), 0.1) == [lost]
     assert of_type(tracking.handle(captured(1), 0.2), StartOffload) == []
     assert tracking.handle(result(0, 0), 0.25) == []  # too late: its end is on record
     (start,) = of_type(tracking.handle(LinkChanged(up=True), 0.3), StartOffload)
@@ -199,14 +199,14 @@ def test_silence_past_the_timeout_loses_the_offload_and_asks_for_another_connect
 def test_refused_offload_waits_for_the_next_frame(plain: ClientMachine) -> None:
     plain.handle(captured(0, tracking=False), 0.0)
     plain.handle(captured(1, tracking=False), 0.1)
-    assert plain.handle(OffloadRefused(0, "busy"), 0.15) == [EndOffload(0, "failed", "busy")]
+    assert plain.handle(OffloadRefused(0, "busy"), 0.15) == [EndOffload(0, OffloadStatus.FAILED, "busy")]
     (start,) = plain.handle(captured(2, tracking=False), 0.2)
     assert start.frame.index == 2
 
 
 def test_finish_loses_what_is_under_way(plain: ClientMachine) -> None:
     plain.handle(captured(0, tracking=False), 0.0)
-    assert plain.finish("the run ended") == [EndOffload(0, "lost", "the run ended")]
+    assert plain.finish("the run ended") == [EndOffload(0, OffloadStatus.LOST, "the run ended")]
     assert plain.finish("the run ended") == []
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from vitmalis.client.events import EndOffload, StartOffload
@@ -16,6 +18,7 @@ from vitmalis.offload import OffloadDecision
 from vitmalis.records import (
     DECISIONS_FILE,
     OFFLOADS_FILE,
+    DecisionRecord,
     RecordsInfo,
     read_decisions,
     read_offloads,
@@ -23,7 +26,7 @@ from vitmalis.records import (
     write_offloads,
 )
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Configuration, Detections, Frame
+from vitmalis.types import Configuration, Detections, Frame, OffloadStatus
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 FRAME = Frame(7, 0.7, np.zeros((160, 320, 3), np.uint8))
@@ -52,8 +55,6 @@ def explanation() -> DecisionExplanation:
         knee=1,
         chosen=1,
         reason="knee",
-        estimation_s=0.0004,
-        optimization_s=0.0001,
     )
 
 
@@ -63,9 +64,15 @@ def test_an_explained_decision_is_two_rows_that_survive_their_files(
     recorder = Recorder(0.1, GEOMETRY)
     recorder.analysed(0.003)
     mask = np.array([[False, True]])
-    decision = OffloadDecision(Configuration(1, 70, 3), downsample_mask=mask, explanation=explanation)
+    decision = OffloadDecision(
+        Configuration(1, 70, 3),
+        downsample_mask=mask,
+        explanation=explanation,
+        estimation_s=0.0004,
+        optimization_s=0.0001,
+    )
     recorder.offload_started(StartOffload(4, FRAME, decision), 0.71, 0.0006)
-    recorder.offload_ended(EndOffload(4, "ok"))
+    recorder.offload_ended(EndOffload(4, OffloadStatus.OK))
     info = RecordsInfo(policy="vitmalis", clip="clip")
     write_offloads(tmp_path / OFFLOADS_FILE, recorder.offloads(), info)
     write_decisions(tmp_path / DECISIONS_FILE, recorder.decisions(), info)
@@ -74,14 +81,28 @@ def test_an_explained_decision_is_two_rows_that_survive_their_files(
     assert (offload.motion_s, offload.estimation_s, offload.optimization_s) == (0.003, 0.0004, 0.0001)
     assert (offload.estimated_payload_bytes, offload.estimated_e2e_latency_s, offload.estimated_f1) == (2e4, 0.4, 0.8)
     assert offload.decision_reason == "knee"
-    assert (row.offload_id, row.frame_index, row.region_rows) == (4, 7, 1)
-    assert (row.region_types, row.region_motion, row.relevance) == ([2, 1], [0.25, 0.75], [1.0, 0.0])
-    assert (row.frame_motion, row.frames_since_offload, row.retention) == (0.125, 9, 0.5)
-    assert (row.uplink_mbps, row.rtt_s) == (12.5, 0.04)
-    assert (row.tau_d, row.quality, row.restoration_point) == ([0, 1], [95, 70], [0, 3])
-    assert (row.payload_bytes, row.e2e_latency_s, row.f1) == ([5e4, 2e4], [0.6, 0.4], [0.9, 0.8])
-    assert (row.frontier, row.knee, row.chosen, row.reason) == ([1, 0], 1, 1, "knee")
-    assert row.detections.boxes_xyxy.tolist() == [[1, 2, 30, 40]]
+    assert (row.offload_id, row.frame_index) == (4, 7)
+    for field in dataclasses.fields(DecisionExplanation):
+        if field.name != "tracked":
+            stored, given = getattr(row.explanation, field.name), getattr(explanation, field.name)
+            np.testing.assert_array_equal(stored, given, strict=True)
+    np.testing.assert_array_equal(row.explanation.tracked.boxes_xyxy, [[1, 2, 30, 40]])
+
+
+def test_a_decision_is_stored_as_flat_lists(explanation: DecisionExplanation, tmp_path: Path) -> None:
+    row = DecisionRecord(offload_id=4, frame_index=7, explanation=explanation)
+    write_decisions(tmp_path / DECISIONS_FILE, [row], RecordsInfo(policy="vitmalis", clip="clip"))
+    (stored,) = pq.read_table(tmp_path / DECISIONS_FILE).to_pylist()
+    assert list(stored) == [
+        "offload_id", "frame_index", "region_rows", "region_types", "region_motion", "relevance", "frame_motion",
+        "frames_since_offload", "retention", "uplink_mbps", "rtt_s", "tau_d", "quality", "restoration_point",
+        "payload_bytes", "e2e_latency_s", "f1", "frontier", "knee", "chosen", "reason", "boxes_xyxy", "scores",
+        "labels",
+    ]  # fmt: skip
+    assert (stored["offload_id"], stored["frame_index"], stored["region_rows"]) == (4, 7, 1)
+    assert (stored["region_types"], stored["region_motion"]) == ([2, 1], [0.25, 0.75])
+    assert (stored["tau_d"], stored["payload_bytes"], stored["frontier"]) == ([0, 1], [5e4, 2e4], [1, 0])
+    assert (stored["knee"], stored["reason"], stored["boxes_xyxy"]) == (1, "knee", [1, 2, 30, 40])
 
 
 def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:

@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from tests.evaluation.tiny_sweep import make_clip
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
+from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import summarise
 from vitmalis.records import (
     DECISIONS_FILE,
@@ -45,27 +46,34 @@ GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 DECISION = DecisionRecord(
     offload_id=1,
     frame_index=3,
-    region_rows=1,
-    region_types=[2, 1],
-    region_motion=[0.25, 0.75],
-    relevance=[1.0, 0.0],
-    frame_motion=0.125,
-    frames_since_offload=3,
-    retention=1.0,
-    uplink_mbps=10.0,
-    rtt_s=0.04,
-    tau_d=[0, 1, 2],
-    quality=[95, 70, 70],
-    restoration_point=[0, 3, 3],
-    payload_bytes=[5e4, 2e4, 1e4],
-    e2e_latency_s=[0.6, 0.4, 0.3],
-    f1=[0.9, 0.8, 0.4],
-    frontier=[2, 1, 0],
-    knee=1,
-    chosen=1,
-    reason="knee",
-    detections=Detections.of([[10, 10, 60, 90]], [0.9], [0]),
+    explanation=DecisionExplanation(
+        region_types=np.array([[2, 1]], np.int8),
+        region_motion=np.array([[0.25, 0.75]], np.float32),
+        relevance=np.array([[1.0, 0.0]]),
+        frame_motion=0.125,
+        frames_since_offload=3,
+        retention=1.0,
+        uplink_mbps=10.0,
+        rtt_s=0.04,
+        tau_d=np.array([0, 1, 2]),
+        quality=np.array([95, 70, 70]),
+        restoration_point=np.array([0, 3, 3]),
+        payload_bytes=np.array([5e4, 2e4, 1e4]),
+        e2e_latency_s=np.array([0.6, 0.4, 0.3]),
+        f1=np.array([0.9, 0.8, 0.4]),
+        frontier=np.array([2, 1, 0]),
+        knee=1,
+        chosen=1,
+        reason="knee",
+        tracked=Detections.of([[10, 10, 60, 90]], [0.9], [0]),
+    ),
 )
+
+
+def explained(**changes: object) -> DecisionExplanation:
+    return dataclasses.replace(DECISION.explanation, **changes)  # type: ignore[arg-type]
+
+
 OFFLOADS = [
     OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, status="lost", reason="gone"),
     OffloadRecord(
@@ -102,7 +110,7 @@ def run(tmp_path: Path) -> Path:
     info = RecordsInfo(policy="vitmalis", clip="clip")
     write_frames(directory / FRAMES_FILE, [], info)
     write_offloads(directory / OFFLOADS_FILE, OFFLOADS, info)
-    lost = dataclasses.replace(DECISION, offload_id=0, frame_index=0, region_types=[2, 2])
+    lost = DecisionRecord(offload_id=0, frame_index=0, explanation=explained(region_types=np.array([[2, 2]], np.int8)))
     write_decisions(directory / DECISIONS_FILE, [lost, DECISION], info)
     store = Store(uri, "evaluation", tmp_path / "artifacts")
     with store.run("run", {"run_dir": str(directory)}) as logged:
@@ -189,7 +197,7 @@ def test_what_is_drawn_is_what_was_decided() -> None:
     mask = chosen_mask(DECISION, grid)
     assert mask is not None
     assert mask.tolist() == [[False, True]]
-    assert chosen_mask(dataclasses.replace(DECISION, chosen=0), grid) is None
+    assert chosen_mask(dataclasses.replace(DECISION, explanation=explained(chosen=0)), grid) is None
     assert most_varied([DECISION], OFFLOADS[:1]) is None, "a lost offload has nothing to compare with"
 
 

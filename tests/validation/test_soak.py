@@ -9,10 +9,10 @@ import av
 import pytest
 
 from tests.evaluation.tiny_sweep import FPS, FRAMES, make_clip
-from vitmalis.client.events import Render, Source
+from vitmalis.client.events import Render
 from vitmalis.client.recorder import Recorder
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Detections
+from vitmalis.types import BoxSource, Detections
 from vitmalis_jobs.run.processes import Played
 from vitmalis_jobs.validation import soak
 from vitmalis_jobs.validation.looped_clip import loop_clip
@@ -38,7 +38,7 @@ def test_frames_that_the_camera_lost_are_counted_and_do_not_count_as_pacing() ->
     for index in range(200):
         if index < 160:
             recorder.captured(index, index / 20 * 1.01)
-        recorder.rendered(Render(index, Detections.empty(), Source.NONE, -1, -1), index / 20)
+        recorder.rendered(Render(index, Detections.empty(), BoxSource.NONE, -1, -1), index / 20)
     result = played_result(Played(recorder.frames(), recorder.offloads()), fps=20.0)
     assert (result["frames"], result["frames_lost_by_camera"]) == (200, 40)
     # Median lag of frames 144 to 159 less that of frames 0 to 15, in frames.

@@ -8,22 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions import Motion
 from vitmalis.tracker.optical_flow import GrayImage
-from vitmalis.types import Detections, Frame
-
-
-class Source(StrEnum):
-    """Where rendered boxes come from."""
-
-    REMOTE = "remote"  # the server's result for this very frame
-    TRACKER = "tracker"  # the local tracker
-    STALE = "stale"  # the server's result for an earlier frame, unchanged
-    NONE = "none"  # nothing has arrived yet
-
+from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
@@ -101,10 +90,10 @@ class StartOffload:
 
 @dataclass(frozen=True, slots=True)
 class EndOffload:
-    """An offload is over: `status` "ok", "failed" (the server refused it) or "lost"."""
+    """Close the record of an offload; `reason` says why it has no result."""
 
     offload_id: int
-    status: str
+    status: OffloadStatus
     reason: str = ""
 
 
@@ -149,7 +138,7 @@ class Render:
 
     frame_index: int
     detections: Detections
-    source: Source
+    source: BoxSource
     result_frame_index: int = -1
     shown_frame_index: int = -1
 

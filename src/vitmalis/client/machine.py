@@ -18,7 +18,6 @@ from vitmalis.client.events import (
     Render,
     RenderDue,
     ResultArrived,
-    Source,
     StartOffload,
     Track,
     TrackingDone,
@@ -26,7 +25,7 @@ from vitmalis.client.events import (
 from vitmalis.client.history import FrameHistory
 from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Detections, Frame
+from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ class ClientMachine:
             case ResultArrived():
                 return self._on_result(event, now_s)
             case OffloadRefused():
-                return self._end_offload(event.offload_id, "failed", event.reason)
+                return self._end_offload(event.offload_id, OffloadStatus.FAILED, event.reason)
             case LinkChanged():
                 self._link_up = event.up
                 return self._offload_newest(now_s) if event.up else self._lose_offload(event.reason)
@@ -182,9 +181,9 @@ class ClientMachine:
         self._policy.observe(event.outcome)
         self._cache = _Boxes(frame_index, event.detections.above(self._score_threshold), frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
-        return [EndOffload(event.offload_id, "ok"), *self._offload_newest(now_s), *self._next_tracker_job()]
+        return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
 
-    def _end_offload(self, offload_id: int, status: str, reason: str) -> list[Action]:
+    def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """Close the offload; the next captured frame starts another, so that errors cannot spin."""
         if self._offload is None or offload_id != self._offload.offload_id:
             return []
@@ -192,7 +191,7 @@ class ClientMachine:
         return [EndOffload(offload_id, status, reason)]
 
     def _lose_offload(self, reason: str) -> list[Action]:
-        return self._end_offload(self._offload.offload_id, "lost", reason) if self._offload else []
+        return self._end_offload(self._offload.offload_id, OffloadStatus.LOST, reason) if self._offload else []
 
     def _give_up_overdue(self, now_s: float) -> list[Action]:
         """Lose an offload that has had no answer for too long; nothing starts until there is a new connection."""
@@ -254,11 +253,11 @@ class ClientMachine:
     def _render(self, frame_index: int) -> Render:
         cache, tracked = self._cache, self._tracked
         if cache is None:
-            return Render(frame_index, Detections.empty(), Source.NONE)
+            return Render(frame_index, Detections.empty(), BoxSource.NONE)
         if cache.frame_index == frame_index:
-            return Render(frame_index, cache.detections, Source.REMOTE, frame_index, frame_index)
+            return Render(frame_index, cache.detections, BoxSource.REMOTE, frame_index, frame_index)
         if tracked is not None:
             return Render(
-                frame_index, tracked.detections, Source.TRACKER, tracked.result_frame_index, tracked.frame_index
+                frame_index, tracked.detections, BoxSource.TRACKER, tracked.result_frame_index, tracked.frame_index
             )
-        return Render(frame_index, cache.detections, Source.STALE, cache.frame_index, cache.frame_index)
+        return Render(frame_index, cache.detections, BoxSource.STALE, cache.frame_index, cache.frame_index)

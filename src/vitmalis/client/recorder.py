@@ -9,6 +9,7 @@ from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOfflo
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
 from vitmalis.regions import ModelGeometry
+from vitmalis.types import OffloadStatus
 
 
 class Recorder:
@@ -55,7 +56,7 @@ class Recorder:
         self._offloads[start.offload_id] = OffloadRecord(
             offload_id=start.offload_id,
             frame_index=start.frame.index,
-            status="lost",
+            status=OffloadStatus.LOST,
             reason="the run ended first",
             tau_d=configuration.tau_d,
             quality=configuration.quality,
@@ -67,10 +68,14 @@ class Recorder:
             start_time_s=now_s,
             decision_s=decision_s,
             motion_s=self._motion_s,
+            estimation_s=decision.estimation_s,
+            optimization_s=decision.optimization_s,
             **({} if explanation is None else _expected(explanation)),
         )
         if explanation is not None:
-            self._decisions.append(decision_record(start.offload_id, start.frame.index, explanation))
+            self._decisions.append(
+                DecisionRecord(offload_id=start.offload_id, frame_index=start.frame.index, explanation=explanation)
+            )
 
     def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
         """The offload's frame was compressed."""
@@ -96,7 +101,7 @@ class Recorder:
 
     def offload_ended(self, end: EndOffload) -> None:
         """The offload is over."""
-        self._lost += end.status != "ok"
+        self._lost += end.status is not OffloadStatus.OK
         self._update(end.offload_id, status=end.status, reason=end.reason)
 
     def _update(self, offload_id: int, **values: object) -> None:
@@ -135,7 +140,7 @@ class Recorder:
                 ),
                 render_time_s=now_s,
                 captured=render.frame_index in self._capture_times_s,
-                source=str(render.source),
+                source=render.source,
                 result_frame_index=render.result_frame_index,
                 shown_frame_index=render.shown_frame_index,
                 detections=render.detections,
@@ -145,42 +150,11 @@ class Recorder:
         ]
 
 
-def decision_record(offload_id: int, frame_index: int, explanation: DecisionExplanation) -> DecisionRecord:
-    """The row of an explained decision."""
-    e = explanation
-    return DecisionRecord(
-        offload_id=offload_id,
-        frame_index=frame_index,
-        region_rows=e.region_types.shape[0],
-        region_types=e.region_types.ravel().tolist(),
-        region_motion=e.region_motion.ravel().tolist(),
-        relevance=e.relevance.ravel().tolist(),
-        frame_motion=e.frame_motion,
-        frames_since_offload=e.frames_since_offload,
-        retention=e.retention,
-        uplink_mbps=e.uplink_mbps,
-        rtt_s=e.rtt_s,
-        tau_d=e.tau_d.tolist(),
-        quality=e.quality.tolist(),
-        restoration_point=e.restoration_point.tolist(),
-        payload_bytes=e.payload_bytes.tolist(),
-        e2e_latency_s=e.e2e_latency_s.tolist(),
-        f1=e.f1.tolist(),
-        frontier=e.frontier.tolist(),
-        knee=e.knee,
-        chosen=e.chosen,
-        reason=e.reason,
-        detections=e.tracked,
-    )
-
-
 def _expected(explanation: DecisionExplanation) -> dict[str, Any]:
     """Columns of an offload whose decision was explained."""
     chosen = explanation.chosen
     return {
         "decision_reason": explanation.reason,
-        "estimation_s": explanation.estimation_s,
-        "optimization_s": explanation.optimization_s,
         "estimated_payload_bytes": float(explanation.payload_bytes[chosen]),
         "estimated_e2e_latency_s": float(explanation.e2e_latency_s[chosen]),
         "estimated_f1": float(explanation.f1[chosen]),

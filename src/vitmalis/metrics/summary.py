@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, match
-from vitmalis.records import SOURCES, FrameRecord, OffloadRecord
-from vitmalis.types import Detections
+from vitmalis.records import FrameRecord, OffloadRecord
+from vitmalis.types import BoxSource, Detections, OffloadStatus
 
 STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlink_s")
 """The parts of an offload's end-to-end latency, in the order they happen."""
@@ -36,7 +36,7 @@ def summarise(
     Rendering F1 counts all frames of the clip, also those before the first result and those the camera lost, as a user
     would see them; inference F1 counts the frames whose result the server returned.
     """
-    returned = [offload for offload in offloads if offload.status == "ok"]
+    returned = [offload for offload in offloads if offload.status == OffloadStatus.OK]
     summary = {
         "frames": float(len(frames)),
         "lost_frames": float(sum(not frame.captured for frame in frames)),
@@ -136,7 +136,7 @@ def _freshness(frames: Sequence[FrameRecord]) -> dict[str, float]:
     offloaded frame that the boxes stem from, tracked forward or not.
     """
     shown = [frame for frame in frames if frame.shown_frame_index >= 0]
-    shares = {f"share_{source}": np.mean([f.source == source for f in frames]) for source in SOURCES if frames}
+    shares = {f"share_{source}": np.mean([f.source == source for f in frames]) for source in BoxSource if frames}
     return (
         {name: float(value) for name, value in shares.items()}
         | _median("staleness_frames", (f.frame_index - f.shown_frame_index for f in shown))

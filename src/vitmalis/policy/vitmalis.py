@@ -129,12 +129,14 @@ class ViTMAlis(Policy):
         since_offload_s = state.frames_since_offload * state.frame_interval_s
         urgent = self._urgency.of(since_offload_s, state.retention)
         choice = choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee)
-        durations_s = estimated_s - start_s, time.perf_counter() - estimated_s
+        chosen_s = time.perf_counter()
         configuration = estimates.candidates.configuration(choice.chosen)
         return OffloadDecision(
             configuration,
             downsample_mask(content.region_types, configuration.tau_d) if configuration.tau_d else None,
-            explanation=self._explain(state, content, estimates, choice, durations_s),
+            explanation=self._explain(state, content, estimates, choice),
+            estimation_s=estimated_s - start_s,
+            optimization_s=chosen_s - estimated_s,
         )
 
     def _estimate(self, content: FrameContent) -> _Estimates:
@@ -169,7 +171,6 @@ class ViTMAlis(Policy):
         content: FrameContent,
         estimates: _Estimates,
         choice: Choice,
-        durations_s: tuple[float, float],
     ) -> DecisionExplanation:
         return DecisionExplanation(
             tracked=state.tracked,
@@ -191,8 +192,6 @@ class ViTMAlis(Policy):
             knee=choice.knee,
             chosen=choice.chosen,
             reason=choice.reason,
-            estimation_s=durations_s[0],
-            optimization_s=durations_s[1],
         )
 
 

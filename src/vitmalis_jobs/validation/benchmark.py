@@ -111,7 +111,7 @@ def decision_pass(states: Sequence[ClientState], repeats: int) -> dict[str, Any]
             decision, elapsed_s = timed(policy.decide, state)
             why = decision.explanation
             if why is not None and len(why.tau_d) == CONFIGURATIONS:
-                rows.append((elapsed_s, why.estimation_s, why.optimization_s))
+                rows.append((elapsed_s, decision.estimation_s or 0.0, decision.optimization_s or 0.0))
     if len(rows) < 2:
         raise UserError(f"benchmark: in no frame of '{WALK}' are all {CONFIGURATIONS} configurations different")
     decision_ms, estimation_ms, optimization_ms = (1e3 * np.median(rows[1:], axis=0)).tolist()

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from vitmalis.errors import UserError
-from vitmalis.records import STATUSES
+from vitmalis.types import OffloadStatus
 from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -148,7 +148,8 @@ def unexplained_offloads(played: processes.Played) -> int:
     numbers = {offload.offload_id for offload in played.offloads}
     missing = set(range(max(numbers, default=-1) + 1)) - numbers
     return len(missing) + sum(
-        offload.status not in STATUSES or (offload.status != "ok" and not offload.reason) for offload in played.offloads
+        offload.status not in list(OffloadStatus) or (offload.status != OffloadStatus.OK and not offload.reason)
+        for offload in played.offloads
     )
 
 

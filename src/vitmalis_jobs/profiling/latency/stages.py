@@ -116,9 +116,8 @@ def measure_decision(tables: LatencyTables, frame: RgbImage, grid: RegionGrid) -
     analyzer.analyse(frame)
     motion = analyzer.analyse(frame[:, ::-1].copy())  # mirrored: everything moves
     state = ClientState(0, grid, 1 / 30, 0.0, tracked=_lattice(frame, 1), motion=motion, results=1)
-    found = [policy.decide(state).explanation for _ in range(20)]
-    rows = [(why.estimation_s, why.optimization_s) for why in found if why is not None]
-    return median(row[0] for row in rows), median(row[1] for row in rows)
+    decisions = [policy.decide(state) for _ in range(20)]
+    return median(d.estimation_s or 0.0 for d in decisions), median(d.optimization_s or 0.0 for d in decisions)
 
 
 def stage_times(

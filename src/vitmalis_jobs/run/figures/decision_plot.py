@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
 from vitmalis.records import DecisionRecord, OffloadRecord
 from vitmalis.regions import Motion, RegionGrid, downsample_mask
@@ -52,25 +53,24 @@ def draw_decision(
     figure, (left, right) = canvas(title, columns=2, size_in=(15.0, 5.6), width_ratios=(1.25, 1.0))
     left.imshow(draw_regions(image, grid, decision))
     left.set_axis_off()
-    left.set_title(_inputs(decision), loc="left", fontsize=9)
+    left.set_title(_inputs(decision.explanation), loc="left", fontsize=9)
     f1 = None if reference is None or offload.status != "ok" else match(offload.detections, reference, rule).f1
-    _candidates(right, decision, offload.e2e_latency_s, f1)
-    right.set_title(_outcome(decision, offload, f1), loc="left", fontsize=9, family="monospace")
+    _candidates(right, decision.explanation, offload.e2e_latency_s, f1)
+    right.set_title(_outcome(decision.explanation, offload, f1), loc="left", fontsize=9, family="monospace")
     save_figure(figure, path, dpi=110)
 
 
 def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord) -> RgbImage:
     """Region types over the frame as the decision saw them, downsampled where it decided so (the paper's Fig. 7)."""
-    types = np.array(decision.region_types, np.int8).reshape(grid.shape)
-    motion = Motion(np.array(decision.region_motion, np.float32).reshape(grid.shape), decision.frame_motion)
-    return region_picture(image, grid, types, decision.detections, motion, chosen_mask(decision, grid))
+    why = decision.explanation
+    motion = Motion(why.region_motion, why.frame_motion)
+    return region_picture(image, grid, why.region_types, why.tracked, motion, chosen_mask(decision, grid))
 
 
 def chosen_mask(decision: DecisionRecord, grid: RegionGrid) -> BoolMask | None:
     """What the decision downsampled: bool (rows, cols), or None."""
-    tau_d = decision.tau_d[decision.chosen]
-    types = np.array(decision.region_types, np.int8).reshape(grid.shape)
-    return downsample_mask(types, tau_d) if tau_d else None
+    tau_d = decision.explanation.tau_d[decision.explanation.chosen]
+    return downsample_mask(decision.explanation.region_types, tau_d) if tau_d else None
 
 
 def most_varied(decisions: Sequence[DecisionRecord], offloads: Sequence[OffloadRecord]) -> DecisionRecord | None:
@@ -79,21 +79,21 @@ def most_varied(decisions: Sequence[DecisionRecord], offloads: Sequence[OffloadR
     shown = [decision for decision in decisions if decision.offload_id in returned]
     if not shown:
         return None
-    most = max(len(set(decision.region_types)) for decision in shown)
-    best = [decision for decision in shown if len(set(decision.region_types)) == most]
+    varieties = [len(np.unique(decision.explanation.region_types)) for decision in shown]
+    best = [decision for decision, variety in zip(shown, varieties, strict=True) if variety == max(varieties)]
     return best[len(best) // 2]
 
 
-def _candidates(axes: Axes, decision: DecisionRecord, latency_s: float | None, f1: float | None) -> None:
-    latency_ms, accuracy = np.array(decision.e2e_latency_s) * 1e3, np.array(decision.f1)
-    tau_d = np.array(decision.tau_d)
-    for tau in sorted(set(decision.tau_d)):
+def _candidates(axes: Axes, explanation: DecisionExplanation, latency_s: float | None, f1: float | None) -> None:
+    latency_ms, accuracy = explanation.e2e_latency_s * 1e3, explanation.f1
+    tau_d = explanation.tau_d
+    for tau in np.unique(tau_d).tolist():
         of = tau_d == tau
         label = f"$\\tau_d$ = {tau}: {_TAU_NAMES[tau]}"
         axes.scatter(latency_ms[of], accuracy[of], 14, colour(tau), alpha=0.55, linewidths=0, label=label)
-    frontier = list(decision.frontier)
+    frontier = explanation.frontier
     axes.plot(latency_ms[frontier], accuracy[frontier], "-", color=_DIM, lw=1, label="Pareto frontier")
-    for index, marker, size, label in ((decision.knee, "D", 70, "knee"), (decision.chosen, "o", 150, "chosen")):
+    for index, marker, size, label in ((explanation.knee, "D", 70, "knee"), (explanation.chosen, "o", 150, "chosen")):
         axes.scatter(
             latency_ms[index],
             accuracy[index],
@@ -112,26 +112,27 @@ def _candidates(axes: Axes, decision: DecisionRecord, latency_s: float | None, f
     axes.legend(frameon=False, fontsize=8, loc="best")
 
 
-def _inputs(decision: DecisionRecord) -> str:
+def _inputs(explanation: DecisionExplanation) -> str:
     return (
-        f"known: {len(decision.detections)} objects, frame motion {decision.frame_motion:.1%}, "
-        f"{decision.frames_since_offload} frames since the last offload, {decision.retention:.0%} of objects kept, "
-        f"{decision.uplink_mbps:.1f} Mbps, RTT {decision.rtt_s * 1e3:.0f} ms"
+        f"known: {len(explanation.tracked)} objects, frame motion {explanation.frame_motion:.1%}, "
+        f"{explanation.frames_since_offload} frames since the last offload, "
+        f"{explanation.retention:.0%} of objects kept, "
+        f"{explanation.uplink_mbps:.1f} Mbps, RTT {explanation.rtt_s * 1e3:.0f} ms"
     )
 
 
-def _outcome(decision: DecisionRecord, offload: OffloadRecord, f1: float | None) -> str:
-    chosen = decision.chosen
+def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float | None) -> str:
+    chosen = explanation.chosen
     configuration = (
-        f"tau_d {decision.tau_d[chosen]}, quality {decision.quality[chosen]}, "
-        f"restoration point {decision.restoration_point[chosen]} ({_REASONS[decision.reason]})"
+        f"tau_d {explanation.tau_d[chosen]}, quality {explanation.quality[chosen]}, "
+        f"restoration point {explanation.restoration_point[chosen]} ({_REASONS[explanation.reason]})"
     )
     kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
     latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3
     rows = (
-        ("size", "KiB", decision.payload_bytes[chosen] / 1024, kib, ".0f"),
-        ("latency", "ms", decision.e2e_latency_s[chosen] * 1e3, latency_ms, ".0f"),
-        ("F1", "", decision.f1[chosen], f1, ".2f"),
+        ("size", "KiB", explanation.payload_bytes[chosen] / 1024, kib, ".0f"),
+        ("latency", "ms", explanation.e2e_latency_s[chosen] * 1e3, latency_ms, ".0f"),
+        ("F1", "", explanation.f1[chosen], f1, ".2f"),
     )
     shown = (
         f"{name:8s} expected {expected:{form}} {unit}, " + ("unknown" if actual is None else f"was {actual:{form}}")
