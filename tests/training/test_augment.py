@@ -8,7 +8,7 @@ from vitmalis_jobs.training.detection.labels import IGNORE, Targets
 
 
 def scene(box: tuple[int, int, int, int], size: tuple[int, int] = (320, 200)) -> np.ndarray:
-    """A black picture with one white box."""
+    """A black image with one white box."""
     image = np.zeros((size[1], size[0], 3), np.uint8)
     image[box[1] : box[3], box[0] : box[2]] = 255
     return image

@@ -1,1 +1,1 @@
-"""Learning: the embedded detector and the estimators."""
+"""Training jobs: the embedded detector, the estimators and the trace generator."""

@@ -1,1 +1,1 @@
-"""What the embedded detector learns from: clips with a teacher's labels, rendered scenes, augmentation, losses."""
+"""Training of the embedded detector: data, augmentation, optimisation and validation."""

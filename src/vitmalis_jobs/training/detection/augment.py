@@ -39,7 +39,7 @@ def random_view(
     targets: Targets,
     size: tuple[int, int],
     scale_range: tuple[float, float],
-    max_object_scale: float = 2.0,
+    max_scale: float = 2.0,
 ) -> View:
     """Draw a random view; two in three contain an object, so that crops of empty road do not dominate.
 
@@ -49,14 +49,14 @@ def random_view(
         targets: the frame's boxes.
         size: width and height of the view, pixels.
         scale_range: smallest and largest scale, drawn log-uniformly.
-        max_object_scale: an upper limit of the scale, whatever the range.
+        max_scale: upper limit of the scale, whatever the range.
     """
     low, high = scale_range
-    scale = min(float(np.exp(rng.uniform(np.log(low), np.log(high)))), max_object_scale)
+    scale = min(float(np.exp(rng.uniform(np.log(low), np.log(high)))), max_scale)
     width, height = size[0] / scale, size[1] / scale
-    known = targets.known().boxes_xyxy
-    aimed = len(known) > 0 and rng.random() < 0.67
-    box = known[rng.integers(len(known))] if aimed else None
+    objects = targets.objects().boxes_xyxy
+    aimed = len(objects) > 0 and rng.random() < 0.67
+    box = objects[rng.integers(len(objects))] if aimed else None
     corner = [
         _corner(rng, frame_size[axis], span, None if box is None else (box[axis] + box[axis + 2]) / 2)
         for axis, span in enumerate((width, height))
@@ -65,6 +65,7 @@ def random_view(
 
 
 def _corner(rng: np.random.Generator, frame: int, span: float, centre: float | None) -> float:
+    """Draw where a view of `span` px begins along one axis of a frame; with a `centre`, the view contains it."""
     slack = frame - span
     if slack <= 0:
         # As the model pads right and below only, most views do the same.
@@ -95,6 +96,7 @@ def apply_view(image: RgbImage, targets: Targets, view: View) -> tuple[RgbImage,
 
 
 def _cut(image: RgbImage, view: View) -> RgbImage:
+    """Crop and scale a frame to a view, without its mirroring; pixels outside the frame are `PAD_VALUE`."""
     height, width = image.shape[:2]
     x0, y0 = max(0, int(view.x_px)), max(0, int(view.y_px))
     x1 = min(width, int(np.ceil(view.x_px + view.width_px / view.scale)) + 1)
@@ -150,6 +152,7 @@ def photometric(rng: np.random.Generator, image: RgbImage) -> RgbImage:
 
 
 def _saturate(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Vary the saturation of a float image, down to grey."""
     grey = image.mean(2, keepdims=True)
     kind = rng.random()
     if kind < 0.15:

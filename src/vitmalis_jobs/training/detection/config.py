@@ -125,7 +125,7 @@ class ExportOptions(Section, frozen=True):
 
 
 class DetectorTrainingConfig(Section, frozen=True):
-    """The whole of `conf/train_detector.yaml`."""
+    """The configuration of detector training: all of `conf/train_detector.yaml`."""
 
     model: ModelOptions
     start: StartOptions

@@ -64,11 +64,11 @@ def score(found: Sequence[Detections], truth: Sequence[Targets]) -> DetectionSco
     for detections, targets in zip(found, truth, strict=True):
         kept = detections.above(LOWEST_SCORE)
         kept = kept.select(np.argsort(-kept.scores, kind="stable"))
-        hit, counted = match(kept, targets)
+        hit, counted = match_to_targets(kept, targets)
         hits.append(hit[counted])
         scores.append(kept.scores[counted])
         labels.append(kept.labels[counted])
-        for label in targets.known().labels:
+        for label in targets.objects().labels:
             objects[int(label)] += 1
         average_precision.update(*_for_torchmetrics(kept, targets))
     ap50 = float(average_precision.compute()["map_50"]) if sum(objects.values()) else float("nan")
@@ -111,7 +111,7 @@ def f1(true_positives: int, found: int, objects: int) -> float:
     return 2 * true_positives / (found + objects) if found + objects else 1.0
 
 
-def match(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def match_to_targets(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Match detections, by falling score, each to the free object of its class that it overlaps most.
 
     Returns:
@@ -119,18 +119,18 @@ def match(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray
     """
     hit = np.zeros(len(found), bool)
     counted = np.ones(len(found), bool)
-    known = truth.known()
+    objects = truth.objects()
     ignored = truth.boxes_xyxy[truth.labels == IGNORE]
-    free = np.ones(len(known), bool)
-    overlap = iou_matrix(found.boxes_xyxy, known.boxes_xyxy)
-    lost = _intersections(found.boxes_xyxy, ignored)
+    free = np.ones(len(objects), bool)
+    overlap = iou_matrix(found.boxes_xyxy, objects.boxes_xyxy)
+    covered = _intersections(found.boxes_xyxy, ignored)
     area = np.maximum((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).prod(1), 1e-6)
     for row in range(len(found)):
-        usable = np.where(free & (known.labels == found.labels[row]), overlap[row], 0)
-        if len(usable) and usable.max() >= IOU:
+        candidates = np.where(free & (objects.labels == found.labels[row]), overlap[row], 0)
+        if len(candidates) and candidates.max() >= IOU:
             hit[row] = True
-            free[usable.argmax()] = False
-        elif (lost[row] > 0.5 * area[row]).any():
+            free[candidates.argmax()] = False
+        elif (covered[row] > 0.5 * area[row]).any():
             counted[row] = False
     return hit, counted
 
@@ -145,10 +145,10 @@ def _intersections(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np
 def _for_torchmetrics(found: Detections, truth: Targets) -> tuple[list[dict], list[dict]]:
     """Detections and targets in the form of `MeanAveragePrecision.update`."""
     # An ignored box is of no class but a COCO crowd is of one, so it becomes a crowd of each class.
-    known, ignored = truth.known(), truth.boxes_xyxy[truth.labels == IGNORE]
-    boxes = np.concatenate([known.boxes_xyxy] + [ignored] * len(CLASSES))
-    labels = np.concatenate([known.labels, np.repeat(np.array(CLASSES, np.int64), len(ignored))])
-    crowd = np.concatenate([np.zeros(len(known), np.int64), np.ones(len(ignored) * len(CLASSES), np.int64)])
+    objects, ignored = truth.objects(), truth.boxes_xyxy[truth.labels == IGNORE]
+    boxes = np.concatenate([objects.boxes_xyxy] + [ignored] * len(CLASSES))
+    labels = np.concatenate([objects.labels, np.repeat(np.array(CLASSES, np.int64), len(ignored))])
+    crowd = np.concatenate([np.zeros(len(objects), np.int64), np.ones(len(ignored) * len(CLASSES), np.int64)])
     prediction = {
         "boxes": torch.from_numpy(found.boxes_xyxy),
         "scores": torch.from_numpy(found.scores),

@@ -61,7 +61,7 @@ class Targets:
         """Build from anything array-like, converting dtypes."""
         return cls(np.asarray(boxes_xyxy, np.float32).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1))
 
-    def known(self) -> Targets:
+    def objects(self) -> Targets:
         """The objects, without the ignored boxes."""
         return self.select(self.labels != IGNORE)
 

@@ -111,10 +111,10 @@ def collate(samples: list[tuple[Tensor, Targets]]) -> Batch:
 
 def as_tensors(targets: Targets) -> dict[str, Tensor]:
     """Targets in the form of `FcosDetector.loss`: `boxes` (N, 4), `labels` (N,), `ignore_boxes` (M, 4)."""
-    known = targets.known()
+    objects = targets.objects()
     ignored = targets.boxes_xyxy[targets.labels == IGNORE]
-    columns = torch.tensor([COLUMN[int(label)] for label in known.labels], dtype=torch.int64)
-    return {"boxes": torch.from_numpy(known.boxes_xyxy), "labels": columns, "ignore_boxes": torch.from_numpy(ignored)}
+    columns = torch.tensor([COLUMN[int(label)] for label in objects.labels], dtype=torch.int64)
+    return {"boxes": torch.from_numpy(objects.boxes_xyxy), "labels": columns, "ignore_boxes": torch.from_numpy(ignored)}
 
 
 def loader(stream: TrainingStream, first_batch: int, progress: Callable[[int], float], workers: int) -> DataLoader:

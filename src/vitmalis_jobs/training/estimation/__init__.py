@@ -1,1 +1,1 @@
-"""Learning to estimate payload size and accuracy from profiling samples."""
+"""Training of the estimators of payload size and accuracy on profiling samples."""

@@ -17,7 +17,7 @@ class SamplesOptions(Section, frozen=True):
 
 
 class SearchOptions(Section, frozen=True):
-    """`search`: the hyperparameter search.
+    """`search`: the hyperparameter search of each MLP.
 
     Attributes:
         folder: of the study and of the tables.
@@ -61,7 +61,7 @@ class ExportOptions(Section, frozen=True):
 
 
 class EstimatorTrainingConfig(Section, frozen=True):
-    """The whole of `conf/train_estimators.yaml`."""
+    """The configuration of estimator training: all of `conf/train_estimators.yaml`."""
 
     model: ModelOptions
     samples: SamplesOptions

@@ -76,7 +76,7 @@ class SampleSet:
 
     @property
     def frames(self) -> int:
-        """Number of distinct frames."""
+        """Number of distinct frames among the rows."""
         return len(set(zip(self.clips, self.parts, self.frame_index, strict=True)))
 
     def select(self, rows: NDArray) -> SampleSet:

@@ -1,1 +1,1 @@
-"""Fitting the generator of network traces and showing how close it comes."""
+"""The fit of the generator of network traces, and its comparison with measured traces."""

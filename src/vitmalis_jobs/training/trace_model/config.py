@@ -10,7 +10,7 @@ from vitmalis_jobs.common.config import Count, Section
 
 
 class TraceFitConfig(Section, frozen=True):
-    """The whole of `conf/fit_traces.yaml`.
+    """The configuration of the trace fit: all of `conf/fit_traces.yaml`.
 
     Attributes:
         source: folder of the measured traces.
