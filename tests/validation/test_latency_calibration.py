@@ -1,4 +1,4 @@
-"""The speed of a machine during runs: what was slowed down is found again, and tables are brought there."""
+"""Calibration of latency tables: known slow-downs are found from records, and applied to tables."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Agreement of the virtual clock with real time: `python -m validation.clock_agreement` plays the same runs on both.
 
-The real-time runs are the check on the virtual ones, so the machine should have nothing else to do. No two real-time
-runs are alike: `--repeats` takes the mean of several and shows how far apart they lie. The virtual clock plays each
-pair twice: with the latency tables as they were measured, and with the tables scaled to the speed that the machine had
-in the real-time runs (`latency_calibration.py`). The accepted band is for the second, because a shared machine does not
-keep its speed for as long as this job takes; the first shows how far its tables can be trusted. As in a sweep, runs
-whose equals have finished are not made again (`sweep.rerun=true` makes them all).
+The real-time runs check the virtual ones, so the machine should have nothing else to do. No two real-time runs are
+alike: `--repeats` takes the mean of several and shows their range. The virtual clock plays each pair twice: with the
+latency tables as they were measured, and with the tables scaled to the speed that the machine had in the real-time runs
+(`latency_calibration.py`). The accepted band is for the second, because a shared machine does not keep its speed for as
+long as this job takes; the first shows how far its tables can be trusted. As in a sweep, runs whose equals have
+finished are not repeated (`sweep.rerun=true` repeats all).
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ from typing import Any
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
+from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.run import evaluate as run_evaluate
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunDirectory
+from vitmalis_jobs.run.processes import read_played
+from vitmalis_jobs.run.spec import make_plan
+from vitmalis_jobs.validation.latency_calibration import at_speed, observed_speed
 
 COMPARED = {
     "rendering_f1": "rendering F1",
@@ -34,40 +41,40 @@ COMPARED = {
     "e2e_latency_s_p90": "E2E p90",
     "offload_interval_frames_median": "interval",
 }
-"""Metrics that are compared, and how they are called."""
+"""Metrics that are compared, and their titles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How far the clocks may lie apart in one pair.
+    """Accepted difference between the clocks in one pair.
 
     Attributes:
-        rendering_f1: of rendering F1, absolutely.
-        e2e: of the median E2E latency, relatively to real time.
+        rendering_f1: absolute difference of rendering F1.
+        e2e: difference of the median E2E latency, relative to real time.
     """
 
     rendering_f1: float
     e2e: float
 
     def holds(self, row: dict[str, dict[str, Any]]) -> bool:
-        """Whether what `compared` gives lies within, with the durations of the real-time runs."""
+        """Whether a row of `compare_metrics` lies within the band, with the durations of the real-time runs."""
         f1, e2e = row["rendering_f1"], row["e2e_latency_s_median"]
         near = abs(f1["virtual"] - f1["real"]) <= self.rendering_f1
         return near and abs(e2e["virtual"] / e2e["real"] - 1) <= self.e2e
 
 
-def compared(
+def compare_metrics(
     real: Sequence[dict[str, float]], by_tables: dict[str, float], virtual: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Both clocks' values of each metric.
+    """Values of each metric under both clocks.
 
     Args:
-        real: metrics of the real-time runs, which count with their mean.
-        by_tables: of the virtual run with tables as they were measured.
-        virtual: of that with tables at the speed of the real-time runs.
+        real: metrics of the real-time runs; their means are compared.
+        by_tables: metrics of the virtual run with tables as they were measured.
+        virtual: metrics of the virtual run with tables at the speed of the real-time runs.
 
     Raises:
-        UserError: a run lacks one, as none of its offloads was answered.
+        UserError: a run lacks a metric, as none of its offloads was answered.
     """
     for metric in COMPARED:
         if any(metric not in metrics for metrics in (*real, by_tables, virtual)):
@@ -87,144 +94,137 @@ def compared(
 
 
 class Runs:
-    """Makes runs one after the other, each in a numbered folder, or takes over equal ones that have finished.
+    """Makes runs one after the other, each in a numbered folder, or reuses equal ones that have finished.
 
     Args:
         folder: of the runs.
-        common: overrides of all.
+        common: overrides of all runs.
+        terminal: shows their progress.
     """
 
-    def __init__(self, folder: Path, common: Sequence[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, common: Sequence[str], terminal: Terminal) -> None:
+        self.folder = folder
         self._common = common
+        self._terminal = terminal
         self._numbers = itertools.count()
 
     def make(self, *overrides: str) -> tuple[dict[str, float], Path]:
-        """Metrics of a run, and the folder of its records.
+        """Make a run; returns its metrics and the folder of its records.
 
         Raises:
             UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
         """
-        from vitmalis_jobs.common.console import Terminal
-        from vitmalis_jobs.run.evaluate import evaluate
-
-        told, number = (*overrides, "output.film_seconds=0", *self._common), next(self._numbers)
-        place = RunDirectory(self._folder / str(number), sweep=self._folder, number=number, overrides=told)
+        options, number = (*overrides, "output.film_seconds=0", *self._common), next(self._numbers)
+        place = RunDirectory(self.folder / str(number), sweep=self.folder, number=number, overrides=options)
         with place.summary_on_failure():
-            metrics = evaluate(composed(told), place, Terminal.on_stderr())  # standard output is for the result
+            metrics = run_evaluate.evaluate(composed(options), place, self._terminal)
         return metrics, Path(json.loads((place.directory / SUMMARY_FILE).read_text())["run_dir"])
 
     def tables(self, *overrides: str) -> tuple[Path, bool]:
-        """Latency tables that a virtual run goes by, and whether its policy goes by them, too."""
-        from vitmalis_jobs.common.console import Terminal
-        from vitmalis_jobs.run.spec import make_plan
-
-        plan = make_plan(composed([*overrides, *self._common]), Terminal.on_stderr())
+        """Latency tables of a virtual run, and whether its policy uses them, too."""
+        plan = make_plan(composed([*overrides, *self._common]), self._terminal)
         if plan.latency_tables is None:
             raise RuntimeError("a virtual run was planned without latency tables")
         return plan.latency_tables, "latency_tables" in plan.policy_options
 
 
-def compare_pair(runs: Runs, told: Sequence[str], repeats: int, tables_file: Path) -> dict[str, Any]:
+def compare_pair(runs: Runs, options: Sequence[str], repeats: int, tables_file: Path) -> dict[str, Any]:
     """Play one pair under both clocks.
 
     Args:
-        runs: makes them.
-        told: overrides: video, trace and policy.
-        repeats: real-time runs.
+        runs: makes the runs.
+        options: video, trace and policy.
+        repeats: number of real-time runs.
         tables_file: for the tables at the speed of the real-time runs.
     """
-    from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
-    from vitmalis_jobs.run.processes import read_played
-    from vitmalis_jobs.validation.latency_calibration import at_speed, observed_speed
-
     real = [
-        # Equal runs are told apart by where their ends are noted.
-        runs.make(*told, "clock=realtime", f"sweep.index={tables_file.parent}/finished/{repeat}")
+        # Each repeat has its own run index, else the second would be taken for the first.
+        runs.make(*options, "clock=realtime", f"sweep.index={tables_file.parent}/finished/{repeat}")
         for repeat in range(repeats)
     ]
-    by_tables, measured_dir = runs.make(*told, "clock=virtual")
-    measured, estimates = runs.tables(*told, "clock=virtual")
+    by_tables, measured_dir = runs.make(*options, "clock=virtual")
+    measured, estimates = runs.tables(*options, "clock=virtual")
     tables = load_latency_tables(measured)
     speed = observed_speed([read_played(where) for _, where in real], read_played(measured_dir), tables)
     save_latency_tables(at_speed(tables, speed), tables_file)
-    own = [f"policy.latency_tables={measured}"] if estimates else []  # a policy expects what it expected in real time
-    virtual, _ = runs.make(*told, "clock=virtual", f"latency.tables={tables_file}", *own)
-    return compared([metrics for metrics, _ in real], by_tables, virtual) | {"speed": msgspec.structs.asdict(speed)}
+    own = [f"policy.latency_tables={measured}"] if estimates else []  # estimates stay those of real time
+    virtual, _ = runs.make(*options, "clock=virtual", f"latency.tables={tables_file}", *own)
+    return compare_metrics([metrics for metrics, _ in real], by_tables, virtual) | {
+        "speed": msgspec.structs.asdict(speed)
+    }
 
 
-def agree(
-    folder: Path, pairs: Sequence[tuple[str, str, str]], common: Sequence[str], band: Band, repeats: int = 1
-) -> dict[str, Any]:
+def compare_clocks(runs: Runs, pairs: Sequence[tuple[str, str, str]], band: Band, repeats: int = 1) -> dict[str, Any]:
     """Make all runs that are missing and compare.
 
     Args:
-        folder: of the runs.
-        pairs: video, trace and policy of each.
-        common: overrides of all.
-        band: what is accepted.
+        runs: makes the runs.
+        pairs: video, trace and policy of each pair.
+        band: accepted difference.
         repeats: real-time runs of each pair.
     """
-    rows, runs = [], Runs(folder, common)
+    rows = []
     for number, (video, trace, policy) in enumerate(pairs):
-        told = [f"video={video}", f"trace={trace}", f"policy={policy}"]
-        row = compare_pair(runs, told, repeats, folder / f"tables_{number}.json")
+        options = [f"video={video}", f"trace={trace}", f"policy={policy}"]
+        row = compare_pair(runs, options, repeats, runs.folder / f"tables_{number}.json")
         rows.append({"video": video, "trace": trace, "policy": policy, **row, "within": band.holds(row)})
     return {"rows": rows, "within": all(row["within"] for row in rows), "band": [band.rendering_f1, band.e2e]}
 
 
-def show(result: dict[str, Any]) -> None:
-    """One table on standard error."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="real | virtual with the same durations | virtual by the tables")
-    for title in ("video", "trace", "policy", *COMPARED.values(), "inference beside the tables", "within"):
-        table.add_column(title)
+def show(result: dict[str, Any], terminal: Terminal) -> None:
+    """Print the result as a table."""
+    rows = []
     for row in result["rows"]:
-        cells = [_shown(metric, **row[metric]) for metric in COMPARED]
-        speed = f"x {row['speed']['inference']:.2f}"
-        table.add_row(row["video"], row["trace"], row["policy"], *cells, speed, "yes" if row["within"] else "NO")
-    Console(stderr=True, width=160).print(table)
+        names = {name: row[name] for name in ("video", "trace", "policy")}
+        cells = {title: _cell(metric, **row[metric]) for metric, title in COMPARED.items()}
+        speed = {"inference / tables": f"x {row['speed']['inference']:.2f}"}
+        rows.append(names | cells | speed | {"within": "yes" if row["within"] else "NO"})
+    title = "real | virtual with the same durations | virtual by the tables"
+    terminal.table(title, rows, list(rows[0]))
 
 
-def _shown(metric: str, real: float, real_runs: Sequence[float], by_tables: float, virtual: float) -> str:
+def _cell(metric: str, real: float, real_runs: Sequence[float], by_tables: float, virtual: float) -> str:
     factor, unit = (1e3, " ms") if "_s_" in metric else (1.0, "")
     apart = f" ({factor * min(real_runs):.3g} to {factor * max(real_runs):.3g})" if len(real_runs) > 1 else ""
 
-    def beside(value: float) -> str:
+    def difference(value: float) -> str:
         by = f"{100 * (value / real - 1):+.0f} %" if unit else f"{value - real:+.3f}"
         return f"{factor * value:.3g}{unit} ({by})"
 
-    return f"{factor * real:.3g}{apart} | {beside(virtual)} | {beside(by_tables)}"
+    return f"{factor * real:.3g}{apart} | {difference(virtual)} | {difference(by_tables)}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns 0 within the band, 1 outside, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m validation.clock_agreement", description=__doc__.splitlines()[0])
-    parser.add_argument("--video", default="market1906", help="one or more, by commas (default: %(default)s)")
-    parser.add_argument("--trace", default="4g,5g", help="likewise (default: %(default)s)")
-    parser.add_argument("--policy", default="trackb2b,vitmalis", help="likewise (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/agreement"), help="of the runs")
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of this job."""
+    parser = argparse.ArgumentParser(
+        prog="python -m validation.clock_agreement", description=str(__doc__).splitlines()[0]
+    )
+    parser.add_argument("--video", default="market1906", help="one or more, with commas (default: %(default)s)")
+    parser.add_argument("--trace", default="4g,5g", help="one or more, with commas (default: %(default)s)")
+    parser.add_argument("--policy", default="trackb2b,vitmalis", help="one or more, with commas (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/clock_agreement"), help="of the runs")
     parser.add_argument("--repeats", type=int, default=1, help="real-time runs of each pair (default: %(default)s)")
     parser.add_argument("--f1-band", type=float, default=0.03, help="accepted of rendering F1 (default: %(default)s)")
     parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted of median E2E (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", help="further options of evaluate.py, such as eval.seconds=20")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
+    options = parse(arguments)
+    return run_job(lambda: check(options))
+
+
+def check(options: argparse.Namespace) -> bool:
+    """Compare the clocks, print and store the result; false if a pair is outside the band."""
+    check_positive(options, "repeats")
     pairs = list(itertools.product(*(getattr(options, name).split(",") for name in ("video", "trace", "policy"))))
-    try:
-        if options.repeats < 1:
-            raise UserError(f"--repeats must be at least 1, not {options.repeats}")
-        band = Band(options.f1_band, options.e2e_band)
-        result = agree(options.folder, pairs, options.overrides, band, options.repeats)
-    except USER_ERRORS as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
-        return 2
-    show(result)
-    with atomic_path(options.folder / "agreement.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
-    return 0 if result["within"] else 1
+    band, terminal = Band(options.f1_band, options.e2e_band), Terminal.on_stderr()
+    result = compare_clocks(Runs(options.folder, options.overrides, terminal), pairs, band, options.repeats)
+    show(result, terminal)
+    emit(result, options.folder / "clock_agreement.json")
+    return bool(result["within"])
 
 
 if __name__ == "__main__":

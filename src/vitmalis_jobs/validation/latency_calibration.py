@@ -1,8 +1,8 @@
-"""How fast a machine was during real-time runs, beside its latency tables; and tables brought to that speed.
+"""Calibration of latency tables to the speed that a machine had during real-time runs.
 
-A shared machine changes its speed within minutes, by a third and more, and tables are of the moment they were measured
-at. To compare two clocks and not two moments, the virtual one is given the durations of the runs that it is compared
-with: the tables, each stage times a factor.
+The speed of a shared machine changes within minutes, by a third and more, and tables hold for the moment at which they
+were measured. To compare two clocks and not two moments, the virtual clock gets the durations of the runs that it is
+compared with: the tables, with each stage multiplied by a factor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vitmalis_jobs.run.processes import Played
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stage took in real runs, over what it takes by the tables; 1 where a policy does not have it."""
+    """Duration of each stage in real runs relative to the tables; 1 for a stage that a policy does not have."""
 
     encode: float = 1.0
     decode: float = 1.0
@@ -33,14 +33,14 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def observed_speed(real: Sequence[Played], virtual: Played, tables: LatencyTables) -> Speed:
-    """Compare real-time runs with a virtual one of the same clip, trace and policy that went by `tables`.
+    """Compare real-time runs with a virtual run of the same clip, trace and policy that used `tables`.
 
-    Stages of an offload are compared with the tables' duration of that very offload; the client's others, whose work a
-    record does not tell, in medians.
+    The stages of an offload are compared with the tables' durations of the same offload; the client's other stages,
+    whose work is not recorded, in medians.
 
     Args:
-        real, virtual: the runs.
-        tables: with stages.
+        real, virtual: records of the runs.
+        tables: tables with stages.
 
     Raises:
         UserError: the tables have no stages.
@@ -68,7 +68,7 @@ def observed_speed(real: Sequence[Played], virtual: Played, tables: LatencyTable
 
 
 def at_speed(tables: LatencyTables, speed: Speed) -> LatencyTables:
-    """The tables of a machine that is slower by these factors; spreads stay as they are."""
+    """Scale tables to a machine that is slower by these factors; spreads stay as they are."""
     replace = msgspec.structs.replace
     rows = tuple(tuple(speed.encode * value for value in row) for row in tables.encode.encode_s)
     return replace(
@@ -106,15 +106,15 @@ def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
 
 
 def as_decided(offload: OffloadRecord) -> OffloadDecision:
-    """The decision of an offload as far as durations depend on it: how many regions, not which."""
+    """The decision of an offload as far as durations depend on it: the number of regions, not which ones."""
     configuration = Configuration(
         tau_d=offload.tau_d, quality=offload.quality, restoration_point=offload.restoration_point
     )
-    places = np.arange(offload.regions)[None]
+    positions = np.arange(offload.regions)[None]
     return OffloadDecision(
         configuration,
-        downsample_mask=places < offload.downsampled_regions if offload.downsampled_regions else None,
-        blank_mask=places < offload.blank_regions if offload.blank_regions else None,
+        downsample_mask=positions < offload.downsampled_regions if offload.downsampled_regions else None,
+        blank_mask=positions < offload.blank_regions if offload.blank_regions else None,
         frame_downsampling=offload.frame_downsampling,
     )
 
