@@ -229,9 +229,9 @@ def test_mixed_resolution_is_ours(name: str, point: int, window: int | None) -> 
     timm = isinstance(theirs, VisionTransformerSAM)
     ours = ViT(
         VitConfig(
-            width=24,
+            embed_dim=24,
             depth=4,
-            heads=2,
+            num_heads=2,
             subsets=2,
             window=window or own,
             relative_window=own,

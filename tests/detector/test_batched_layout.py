@@ -63,7 +63,7 @@ def test_regions_of_other_shapes_may_make_up_the_same_number(relative: bool, poi
     masks = [np.array([[True, False], [False, False]]), np.array([[False, False], [True, True]])]
     layouts = [layout_of(grid, mask) for mask in masks]
     assert [layout.tokens for layout in layouts] == [36, 36]
-    assert [len(layout.attention.slots) // 4 for layout in layouts] == [9, 10]
+    assert [len(layout.attention.slot_token) // 4 for layout in layouts] == [9, 10]
     vit = make_vit(1, relative_positions=relative)
     images = padded_noise(grid, batch=2)
     together = vit(images, MixedBatch.of(layouts), point)

@@ -96,7 +96,7 @@ def test_relative_positions_of_another_window_are_resized() -> None:
     """Running with other windows is resizing the tables of window blocks beforehand, as upstream's function does."""
     torch.manual_seed(0)
     config = DetectorConfig(
-        name="small", vit=VitConfig(width=16, depth=4, heads=2, subsets=2, window=7, relative_grid=8)
+        name="small", vit=VitConfig(embed_dim=16, depth=4, num_heads=2, subsets=2, window=7, relative_grid=8)
     )
     wide = build_model(config)
     state = {name: torch.randn_like(value) * 0.2 for name, value in wide.state_dict().items()}
@@ -136,8 +136,8 @@ def test_presets_say_what_their_users_rely_on() -> None:
 
 
 def test_a_config_that_cannot_be_built_is_refused() -> None:
-    with pytest.raises(UserError, match="width 100 must be a multiple of heads 3"):
-        VitConfig(width=100, depth=8, heads=3)
+    with pytest.raises(UserError, match="embed_dim 100 must be a multiple of num_heads 3"):
+        VitConfig(embed_dim=100, depth=8, num_heads=3)
 
 
 @pytest.mark.parametrize("name", EMBEDDED_WEIGHTS)

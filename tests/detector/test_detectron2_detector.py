@@ -29,7 +29,14 @@ HEAD = RcnnConfig(box_convs=(8, 8), box_width=16, proposals=50, score_threshold=
 CONFIG = DetectorConfig(
     name="small",
     vit=VitConfig(
-        width=24, depth=4, heads=2, subsets=2, window=2, position_grid=(8, 8), relative_grid=8, class_position=True
+        embed_dim=24,
+        depth=4,
+        num_heads=2,
+        subsets=2,
+        window=2,
+        position_grid=(8, 8),
+        relative_grid=8,
+        class_position=True,
     ),
     pyramid=PyramidConfig(channels=8),
     head=HEAD,

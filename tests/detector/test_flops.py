@@ -13,7 +13,9 @@ from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.vit import ViT
 from vitmalis.regions.grid import RegionGrid
 
-TINY = VitConfig(width=16, depth=4, heads=2, subsets=2, window=2, position_grid=(6, 8), relative_positions=False)
+TINY = VitConfig(
+    embed_dim=16, depth=4, num_heads=2, subsets=2, window=2, position_grid=(6, 8), relative_positions=False
+)
 GRID = RegionGrid(100, 70, window=2)  # 6 x 8 patches in regions of 4 x 4 and, below, 2 x 4
 MASK = np.array([[True, False], [False, True]])
 

@@ -19,7 +19,7 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 
 CPU = torch.device("cpu")
-TINY = VitConfig(width=12, depth=6, heads=2, subsets=3, window=2, position_grid=(5, 4), relative_grid=3)
+TINY = VitConfig(embed_dim=12, depth=6, num_heads=2, subsets=3, window=2, position_grid=(5, 4), relative_grid=3)
 
 
 def make_vit(seed: int, **changes: object) -> ViT:
@@ -103,17 +103,17 @@ def test_every_token_has_its_place(size: tuple[int, int], window: int, factor: i
         scale = factor if mask[height, width] else 1
         down, across = (grid.heights[height] // scale, grid.widths[width] // scale)
         expected += -(-down // window) * -(-across // window)
-    assert len(layout.attention.slots) == expected * window**2
+    assert len(layout.attention.slot_token) == expected * window**2
     numbers = torch.arange(layout.tokens)[None, :, None].float()
-    windows = layout.attention.to_windows(numbers, torch.tensor([-1.0]))
-    assert torch.equal(layout.attention.from_windows(windows, 1), numbers)
+    windows = layout.attention.window_partition(numbers, torch.tensor([-1.0]))
+    assert torch.equal(layout.attention.window_unpartition(windows, 1), numbers)
 
 
 def test_a_low_region_is_one_window_and_a_full_one_is_four() -> None:
     """A frame of 8 x 4 patches, windows of 2: the left region is downsampled."""
     grid = RegionGrid(128, 64, window=2)
     layout = layout_of(grid, np.array([[True, False]]))
-    assert layout.attention.slots.view(-1, 4).tolist() == [
+    assert layout.attention.slot_token.view(-1, 4).tolist() == [
         [0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15],
         [16, 17, 18, 19],
     ]  # fmt: skip
@@ -153,7 +153,7 @@ def reference_global(attention: Attention, tokens: Tensor, layout: MixedLayout) 
     """Global attention of one sequence (T, C) by the formula, one pair of tokens after the other."""
     rows, cols = layout.grid.patch_rows, layout.grid.patch_cols
     spans = covered_cells(layout)
-    q, k, v = attention.qkv(tokens).unflatten(1, (3, attention.heads, -1)).permute(1, 2, 0, 3)
+    q, k, v = attention.qkv(tokens).unflatten(1, (3, attention.num_heads, -1)).permute(1, 2, 0, 3)
     logits = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if attention.rel_pos_h is not None and attention.rel_pos_w is not None:
         # Tables of the right length, so that no resizing blurs the comparison.
@@ -192,7 +192,7 @@ def reference_windows(attention: Attention, region: Tensor, window: int) -> Tens
     places = list(product(range(window), repeat=2))
     for top, left in product(range(0, height, window), range(0, width, window)):
         tokens = torch.stack([filled[top + a, left + b] for a, b in places])
-        q, k, v = attention.qkv(tokens).unflatten(1, (3, attention.heads, -1)).permute(1, 2, 0, 3)
+        q, k, v = attention.qkv(tokens).unflatten(1, (3, attention.num_heads, -1)).permute(1, 2, 0, 3)
         logits = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         for (i, (a, b)), (j, (c, d)) in product(enumerate(places), repeat=2):
             position = attention.rel_pos_h[a - c + window - 1] + attention.rel_pos_w[b - d + window - 1]

@@ -24,7 +24,9 @@ HEIGHT, WIDTH = 150, 250  # 10 x 16 patches, 4 x 4 regions with windows of 2
 
 def small_config() -> DetectorConfig:
     base = preset("vitdet_tiny")
-    vit = msgspec.structs.replace(base.vit, width=40, depth=4, heads=2, subsets=2, window=2, relative_positions=True)
+    vit = msgspec.structs.replace(
+        base.vit, embed_dim=40, depth=4, num_heads=2, subsets=2, window=2, relative_positions=True
+    )
     return msgspec.structs.replace(base, vit=vit, pyramid=PyramidConfig(strides=(8, 16, 32), channels=32))
 
 
@@ -112,7 +114,7 @@ def test_mask_rcnn_takes_masks_too(image: np.ndarray, mask: np.ndarray) -> None:
     head = RcnnConfig(box_convs=(16,), box_width=32, proposals=50, score_threshold=0.0)
     config = msgspec.structs.replace(
         small_config(),
-        vit=VitConfig(width=32, depth=4, heads=2, subsets=2, window=2),
+        vit=VitConfig(embed_dim=32, depth=4, num_heads=2, subsets=2, window=2),
         pyramid=PyramidConfig(channels=16),
         head=head,
     )

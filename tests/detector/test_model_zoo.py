@@ -21,7 +21,7 @@ from vitmalis.errors import UserError
 
 SMALL = DetectorConfig(
     name="small",
-    vit=VitConfig(width=16, depth=4, heads=2, window=3, relative_grid=8),
+    vit=VitConfig(embed_dim=16, depth=4, num_heads=2, window=3, relative_grid=8),
     pyramid=PyramidConfig(channels=8),
     head=RcnnConfig(box_convs=(8,), box_width=16),
     classes=(0, 2),

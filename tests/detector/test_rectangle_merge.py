@@ -1,4 +1,4 @@
-"""Bands hold the same tokens at the same coordinates, in few rectangles; attention in their order is the same."""
+"""Merged rectangles hold the same tokens at the same coordinates; attention in their order is the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from vitmalis.detector.attention import attention
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.positions import RelativePositions, relative_table, with_coarse
-from vitmalis.detector.rectangle_merge import in_bands
+from vitmalis.detector.rectangle_merge import merge_rectangles
 from vitmalis.detector.token_layout import Rectangles
 from vitmalis.regions.grid import RegionGrid
 
@@ -30,16 +30,16 @@ def coordinates(parts: tuple[Rectangles, ...]) -> Tensor:
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_token_keeps_its_coordinates(mask: np.ndarray) -> None:
     frame = mixed_layout(GRID, mask, torch.device("cpu")).attention.frame
-    bands = in_bands(frame)
-    assert len(bands.parts) <= 2 * GRID.shape[0]
-    assert torch.equal(coordinates(bands.parts), coordinates(frame)[bands.order])
-    assert torch.equal(bands.order[bands.places], torch.arange(len(bands.order)))
+    merged = merge_rectangles(frame)
+    assert len(merged.parts) <= 2 * GRID.shape[0]
+    assert torch.equal(coordinates(merged.parts), coordinates(frame)[merged.order])
+    assert torch.equal(merged.order[merged.places], torch.arange(len(merged.order)))
 
 
 def test_what_has_one_resolution_is_one_rectangle() -> None:
     frame = mixed_layout(GRID, MASKS[-1], torch.device("cpu")).attention.frame
     assert len(frame) > 1
-    assert [part.shape for part in in_bands(frame).parts] == [(1, 11, 15)]
+    assert [part.shape for part in merge_rectangles(frame).parts] == [(1, 11, 15)]
 
 
 @pytest.mark.parametrize("mask", MASKS)

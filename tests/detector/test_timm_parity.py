@@ -47,7 +47,12 @@ def ours(theirs: nn.Module, **config: Any) -> ViT:
     """Our transformer with timm's blocks and tables, loaded by the same names."""
     model = ViT(
         VitConfig(
-            width=32, depth=4, heads=2, position_grid=(SIDE_PX // 16, SIDE_PX // 16), class_position=False, **config
+            embed_dim=32,
+            depth=4,
+            num_heads=2,
+            position_grid=(SIDE_PX // 16, SIDE_PX // 16),
+            class_position=False,
+            **config,
         )
     )
     state = {

@@ -45,9 +45,9 @@ def ours(model: Any) -> ViT:
     config = model.config
     vit = ViT(
         VitConfig(
-            width=config.hidden_size,
+            embed_dim=config.hidden_size,
             depth=config.num_hidden_layers,
-            heads=config.num_attention_heads,
+            num_heads=config.num_attention_heads,
             subsets=2,
             window=config.window_size,
             position_grid=(7, 7),

@@ -29,9 +29,9 @@ def golden_config(spec: dict[str, Any]) -> DetectorConfig:
     return DetectorConfig(
         name="golden",
         vit=VitConfig(
-            width=spec["embed_dim"],
+            embed_dim=spec["embed_dim"],
             depth=spec["depth"],
-            heads=spec["num_heads"],
+            num_heads=spec["num_heads"],
             window=spec["window_size"],
             relative_grid=spec["img_size"] // 16,
         ),

@@ -32,7 +32,9 @@ SIZE = (250, 150)  # regions of 64 px, 3 x 4 of them, the last ones partial
 
 def small_config() -> DetectorConfig:
     base = preset("vitdet_tiny")
-    vit = msgspec.structs.replace(base.vit, width=40, depth=8, heads=2, subsets=4, window=2, relative_positions=True)
+    vit = msgspec.structs.replace(
+        base.vit, embed_dim=40, depth=8, num_heads=2, subsets=4, window=2, relative_positions=True
+    )
     return msgspec.structs.replace(base, vit=vit, pyramid=PyramidConfig(strides=(8, 16, 32), channels=32))
 
 

@@ -27,9 +27,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> DetectorConfig:
     tiny = preset("vitdet_tiny")
     vit = msgspec.structs.replace(
         tiny.vit,
-        width=32,
+        embed_dim=32,
         depth=4,
-        heads=2,
+        num_heads=2,
         window=4,
         position_grid=(8, 8),
         relative_positions=True,

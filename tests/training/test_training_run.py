@@ -29,7 +29,7 @@ STAGES = (
 
 def tiny_model() -> torch.nn.Module:
     config = preset("vitdet_tiny")
-    vit = msgspec.structs.replace(config.vit, width=32, depth=4, heads=2, window=2, position_grid=(8, 8))
+    vit = msgspec.structs.replace(config.vit, embed_dim=32, depth=4, num_heads=2, window=2, position_grid=(8, 8))
     pyramid = PyramidConfig(strides=(8, 16, 32), channels=32)
     assert isinstance(vit, VitConfig)
     torch.manual_seed(3)

@@ -33,7 +33,7 @@ SPEC = {
 HEAD = RcnnConfig(box_convs=(16,), box_width=24, score_threshold=0.01, proposals=200)
 CONFIG = DetectorConfig(
     name="small",
-    vit=VitConfig(width=24, depth=6, heads=2, subsets=2, window=5, relative_grid=6),
+    vit=VitConfig(embed_dim=24, depth=6, num_heads=2, subsets=2, window=5, relative_grid=6),
     pyramid=PyramidConfig(channels=16),
     head=HEAD,
     classes=(0, 1, 2),
@@ -101,7 +101,7 @@ def copied(small: Path, folder: Path) -> Path:
 def test_the_description_tells_the_whole_model(small: Path) -> None:
     golden = load_golden(small)
     assert golden.config.vit == VitConfig(
-        width=24, depth=6, heads=2, subsets=2, window=5, relative_grid=6, relative_window=5
+        embed_dim=24, depth=6, num_heads=2, subsets=2, window=5, relative_grid=6, relative_window=5
     )
     assert golden.head == HEAD
     assert golden.config.pyramid == CONFIG.pyramid

@@ -37,15 +37,15 @@ def attention(
     """
     if relative is None:
         return plain_attention(q, k, v) if _trains_slowly(q) else F.scaled_dot_product_attention(q, k, v)
-    relative, bands = relative.in_bands()
-    if bands is not None:
-        q, k, v = (part.index_select(2, bands.order) for part in (q, k, v))
+    relative, merged = relative.merged()
+    if merged is not None:
+        q, k, v = (part.index_select(2, merged.order) for part in (q, k, v))
     batch, heads, tokens, _ = q.shape
     rows = -(-tokens // max(1, tokens // query_rows))
     heads_at_once = max(1, min(heads, BIAS_ELEMENTS // (batch * rows * tokens)))
     groups = zip(q.split(heads_at_once, 1), k.split(heads_at_once, 1), v.split(heads_at_once, 1), strict=True)
     attended = joined([_biased_attention(*group, relative, rows) for group in groups], 1)
-    return attended if bands is None else attended.index_select(2, bands.places)
+    return attended if merged is None else attended.index_select(2, merged.places)
 
 
 def _biased_attention(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositions, rows: int) -> Tensor:

@@ -25,9 +25,9 @@ class TokenBatch:
     Attributes:
         rows, cols, window, factor, in_window: as of `TokenLayout`, the same for all frames.
         frames: for each frame the rectangles that its tokens fall into.
-        slots: int64 (windows of all frames * window * window,): the token in each slot, counted through the batch, or
-            B * T where none is.
-        homes: int64 (B * T,): the slot that holds each token.
+        slot_token: int64 (windows of all frames * window * window,): the token in each slot, counted through the
+            batch, or B * T where none is.
+        token_slot: int64 (B * T,): the slot that holds each token.
     """
 
     rows: int
@@ -36,19 +36,19 @@ class TokenBatch:
     factor: int
     frames: tuple[tuple[Rectangles, ...], ...]
     in_window: tuple[Rectangles, ...]
-    slots: Tensor
-    homes: Tensor
+    slot_token: Tensor
+    token_slot: Tensor
 
     @classmethod
     def of(cls, layouts: Sequence[TokenLayout]) -> TokenBatch:
-        """The batch of frames with these layouts, equal in everything but `frame`, `slots` and `homes`."""
+        """The batch of frames with these layouts, equal in everything but `frame`, `slot_token` and `token_slot`."""
         first, tokens = layouts[0], layouts[0].tokens
-        slots, homes, before = [], [], 0
+        slot_token, token_slot, before = [], [], 0
         for index, layout in enumerate(layouts):
-            empty = layout.slots == tokens
-            slots.append(torch.where(empty, len(layouts) * tokens, layout.slots + index * tokens))
-            homes.append(layout.homes + before)
-            before += len(layout.slots)
+            empty = layout.slot_token == tokens
+            slot_token.append(torch.where(empty, len(layouts) * tokens, layout.slot_token + index * tokens))
+            token_slot.append(layout.token_slot + before)
+            before += len(layout.slot_token)
         return cls(
             rows=first.rows,
             cols=first.cols,
@@ -56,20 +56,20 @@ class TokenBatch:
             factor=first.factor,
             frames=tuple(layout.frame for layout in layouts),
             in_window=first.in_window,
-            slots=torch.cat(slots),
-            homes=torch.cat(homes),
+            slot_token=torch.cat(slot_token),
+            token_slot=torch.cat(token_slot),
         )
 
-    def to_windows(self, tokens: Tensor, fill: Tensor) -> Tensor:
+    def window_partition(self, tokens: Tensor, fill: Tensor) -> Tensor:
         """Gather tokens into windows: (B, T, C) to (windows, window * window, C), empty slots hold `fill` (C,)."""
         listed = tokens.flatten(0, 1)
-        if len(self.slots) > len(self.homes):
+        if len(self.slot_token) > len(self.token_slot):
             listed = torch.cat([listed, fill[None]])
-        return listed.index_select(0, self.slots).unflatten(0, (-1, self.window * self.window))
+        return listed.index_select(0, self.slot_token).unflatten(0, (-1, self.window * self.window))
 
-    def from_windows(self, windows: Tensor, batch: int) -> Tensor:
+    def window_unpartition(self, windows: Tensor, batch: int) -> Tensor:
         """Put tokens back in their order: (windows, window * window, C) to (B, T, C)."""
-        return windows.flatten(0, 1).index_select(0, self.homes).unflatten(0, (batch, -1))
+        return windows.flatten(0, 1).index_select(0, self.token_slot).unflatten(0, (batch, -1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

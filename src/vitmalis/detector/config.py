@@ -14,13 +14,13 @@ Source = Literal["builtin", "timm", "detectron2"]
 """Where a model comes from: this package, or another library through an adapter."""
 
 
-class VitConfig(msgspec.Struct, frozen=True, kw_only=True):
+class VitConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"embed_dim": "width", "num_heads": "heads"}):
     """A plain vision transformer with window attention and a few global blocks.
 
     Attributes:
-        width: channels of a token.
+        embed_dim: channels of a token; `width` in JSON, as the identities of models were made with.
         depth: number of blocks.
-        heads: attention heads; `width` is a multiple of it.
+        num_heads: attention heads; `embed_dim` is a multiple of it. `heads` in JSON.
         subsets: N, the blocks fall into N equal subsets; the last block of each attends globally (paper, III-B).
         patch_px: side of a patch.
         window: side of an attention window in tokens.
@@ -32,9 +32,9 @@ class VitConfig(msgspec.Struct, frozen=True, kw_only=True):
         relative_window: the same for window blocks; 0 means `window`.
     """
 
-    width: int
+    embed_dim: int
     depth: int
-    heads: int
+    num_heads: int
     subsets: int = 4
     patch_px: int = 16
     window: int = 14
@@ -46,9 +46,9 @@ class VitConfig(msgspec.Struct, frozen=True, kw_only=True):
     relative_window: int = 0
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.depth % self.subsets:
+        if self.embed_dim % self.num_heads or self.depth % self.subsets:
             raise UserError(
-                f"detector config: width {self.width} must be a multiple of heads {self.heads}, "
+                f"detector config: embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}, "
                 f"and depth {self.depth} of subsets {self.subsets}"
             )
 
@@ -217,9 +217,9 @@ PRESETS = {
         DetectorConfig(
             name="vitdet_tiny",
             vit=VitConfig(
-                width=160,
+                embed_dim=160,
                 depth=8,
-                heads=5,
+                num_heads=5,
                 window=5,
                 stem="hierarchical",
                 position_grid=(34, 60),
@@ -230,9 +230,9 @@ PRESETS = {
             head=FcosConfig(nms_iou=0.4),  # measured: a small model says one object more often than it sees two
             classes=TINY_CLASSES,
         ),
-        DetectorConfig(name="vitdet_b", vit=VitConfig(width=768, depth=12, heads=12)),
-        DetectorConfig(name="vitdet_l", vit=VitConfig(width=1024, depth=24, heads=16)),
-        DetectorConfig(name="vitdet_h", vit=VitConfig(width=1280, depth=32, heads=16)),
+        DetectorConfig(name="vitdet_b", vit=VitConfig(embed_dim=768, depth=12, num_heads=12)),
+        DetectorConfig(name="vitdet_l", vit=VitConfig(embed_dim=1024, depth=24, num_heads=16)),
+        DetectorConfig(name="vitdet_h", vit=VitConfig(embed_dim=1280, depth=32, num_heads=16)),
     )
 }
 

@@ -57,7 +57,7 @@ def vit_cost(
     for index in range(config.depth):
         seen = mask if index < mixed_blocks else nothing
         tokens.append(grid.tokens(seen))
-        linear += 24 * tokens[-1] * config.width**2  # qkv 3, projection 1, perceptron 4 + 4 products of width x width
+        linear += 24 * tokens[-1] * config.embed_dim**2  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
         count = _global_attention if index in config.global_blocks else _window_attention
         attention += count(config, grid, seen)
     return VitCost(tuple(tokens), tokens[0] * _stem_per_token(config), linear, attention)
@@ -68,13 +68,13 @@ def _global_attention(config: VitConfig, grid: RegionGrid, mask: BoolMask) -> in
     coordinates = grid.patch_rows + grid.patch_cols
     if mask.any():
         coordinates += coordinates // grid.factor
-    return tokens * config.width * (4 * tokens + 2 * coordinates * config.relative_positions)
+    return tokens * config.embed_dim * (4 * tokens + 2 * coordinates * config.relative_positions)
 
 
 def _window_attention(config: VitConfig, grid: RegionGrid, mask: BoolMask) -> int:
     window = config.window
     slots = window**2 * windows(grid, mask)
-    return slots * config.width * (4 * window**2 + 4 * window * config.relative_positions)
+    return slots * config.embed_dim * (4 * window**2 + 4 * window * config.relative_positions)
 
 
 def windows(grid: RegionGrid, downsample_mask: BoolMask) -> int:
@@ -87,11 +87,11 @@ def windows(grid: RegionGrid, downsample_mask: BoolMask) -> int:
 
 
 def _stem_per_token(config: VitConfig) -> int:
-    width, patch = config.width, config.patch_px
+    embed_dim, patch = config.embed_dim, config.patch_px
     if config.stem == "linear":
-        return 2 * 3 * patch**2 * width
-    quarter, half = width // 4, width // 2
+        return 2 * 3 * patch**2 * embed_dim
+    quarter, half = embed_dim // 4, embed_dim // 2
     first = (patch // 4) ** 2 * (3 * 4**2) * quarter
     second = (patch // 8) ** 2 * (quarter * 2**2) * half
-    third = half * (patch // 8) ** 2 * width
+    third = half * (patch // 8) ** 2 * embed_dim
     return 2 * (first + second + third)

@@ -1,4 +1,8 @@
-"""Absolute and decomposed relative positions: pure functions on tables."""
+"""Absolute and decomposed relative positions: pure functions on tables.
+
+Ported from detectron2's `get_abs_pos`, `get_rel_pos` and `add_decomposed_rel_pos`:
+https://github.com/facebookresearch/detectron2/blob/02b5c4e295e9/detectron2/modeling/backbone/utils.py
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitmalis.detector.rectangle_merge import Bands, in_bands
+from vitmalis.detector.rectangle_merge import MergedRectangles, merge_rectangles
 from vitmalis.detector.token_layout import Rectangles
 
 
-def sine_positions(rows: int, cols: int, width: int) -> Tensor:
-    """Fixed sine and cosine positions, to start a learned table from: (rows, cols, width).
+def sine_positions(rows: int, cols: int, embed_dim: int) -> Tensor:
+    """Sine and cosine positions, the initial values of a learned table: (rows, cols, embed_dim).
 
-    A quarter of the channels each holds sin(row), cos(row), sin(col), cos(col) at falling frequencies; the
-    remainder of a width that 4 does not divide stays zero.
+    A quarter of the channels each holds sin(row), cos(row), sin(col), cos(col) at falling frequencies; if 4 does not
+    divide `embed_dim`, the last channels stay zero.
     """
-    frequencies = 10000.0 ** (-torch.arange(width // 4) / (width // 4))  # (width / 4,)
-    row = torch.arange(rows)[:, None] * frequencies  # (rows, width / 4)
-    col = torch.arange(cols)[:, None] * frequencies  # (cols, width / 4)
+    frequencies = 10000.0 ** (-torch.arange(embed_dim // 4) / (embed_dim // 4))  # (embed_dim / 4,)
+    row = torch.arange(rows)[:, None] * frequencies  # (rows, embed_dim / 4)
+    col = torch.arange(cols)[:, None] * frequencies  # (cols, embed_dim / 4)
     row_part = torch.cat([row.sin(), row.cos()], dim=1)[:, None].expand(rows, cols, -1)
     col_part = torch.cat([col.sin(), col.cos()], dim=1)[None].expand(rows, cols, -1)
-    table = torch.zeros(rows, cols, width)
-    table[..., : 4 * (width // 4)] = torch.cat([row_part, col_part], dim=2)
+    table = torch.zeros(rows, cols, embed_dim)
+    table[..., : 4 * (embed_dim // 4)] = torch.cat([row_part, col_part], dim=2)
     return table
 
 
@@ -47,7 +51,7 @@ def resize_absolute(table: Tensor, rows: int, cols: int, antialias: bool = False
 
 
 def relative_table(table: Tensor, size: int) -> Tensor:
-    """Look up relative positions for every pair of coordinates along one axis.
+    """Relative positions of every pair of coordinates along one axis (`get_rel_pos`).
 
     Args:
         table: (2 * S - 1, D), entry S - 1 being distance 0; resized linearly where S differs from `size`.
@@ -93,10 +97,7 @@ class RelativePositions(NamedTuple):
     parts: Sequence[Rectangles]
 
     def terms(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms of all queries.
-
-        What is added to the scaled product of query and key is made of the query as it is, unscaled (upstream's
-        `add_decomposed_rel_pos`).
+        """Compute the terms of all queries (`add_decomposed_rel_pos`), from queries that are not scaled.
 
         Args:
             q: (B, heads, T, D).
@@ -112,11 +113,11 @@ class RelativePositions(NamedTuple):
         return joined(by_row, 2), joined(by_col, 2)
 
     def bias(self, by_row: Tensor, by_col: Tensor, out: Tensor | None = None) -> Tensor:
-        """Add the terms of Q queries up for every key: (..., Q, T).
+        """Add up the terms of Q queries for every key: (..., Q, T).
 
         Args:
             by_row, by_col: (..., Q, row coordinates) and (..., Q, column coordinates).
-            out: where to write it, contiguous; only where no gradients are asked for.
+            out: contiguous memory for the result; only where no gradients are asked for.
         """
         pairs = [
             (_pick(by_row, part.row_at)[..., :, None], _pick(by_col, part.col_at)[..., None, :]) for part in self.parts
@@ -128,22 +129,25 @@ class RelativePositions(NamedTuple):
             torch.add(row, col, out=place.unflatten(-1, part.shape))
         return out
 
-    def in_bands(self) -> tuple[RelativePositions, Bands | None]:
-        """The same for tokens in an order that makes the bias fast to add up; None where they are in such an order.
+    def merged(self) -> tuple[RelativePositions, MergedRectangles | None]:
+        """The same positions for tokens in the order that makes the bias fastest to add up, and that order.
 
-        The sum runs along the lines of rectangles, and short lines cost three times as much a key.
+        The sum runs along the lines of rectangles, and short lines cost three times as much for each key.
+
+        Returns:
+            None for the order where the tokens are in it already.
         """
         if len(self.parts) == 1 and self.parts[0].shape[0] == 1:
             return self, None
-        bands = in_bands(tuple(self.parts))
-        return self._replace(parts=bands.parts), bands
+        merged = merge_rectangles(tuple(self.parts))
+        return self._replace(parts=merged.parts), merged
 
 
 def _pick(terms: Tensor, at: Tensor) -> Tensor:
-    """`terms[..., at]`, four times as fast: indices (n, m) into the last dimension."""
+    """Return `terms[..., at]` for indices (n, m) into the last dimension; `index_select` is four times as fast."""
     return terms.index_select(-1, at.flatten()).unflatten(-1, at.shape)
 
 
 def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """Concatenate, without a copy where there is one part."""
+    """Concatenate along a dimension, without a copy of a single part."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)

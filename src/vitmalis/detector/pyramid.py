@@ -95,7 +95,7 @@ class ViTDetBackbone(Backbone):
     @classmethod
     def of(cls, config: DetectorConfig) -> ViTDetBackbone:
         """The backbone of a detector of ours, freshly initialised."""
-        return cls(ViT(config.vit), config.vit.width, config.pyramid)
+        return cls(ViT(config.vit), config.vit.embed_dim, config.pyramid)
 
     def pyramid(self, features: Tensor) -> list[Tensor]:
         """Map features (B, C, H, W) to levels (B, channels, H_l, W_l), finest first; the last is every other cell."""

@@ -46,8 +46,8 @@ class TokenLayout:
         factor: patches along the side of a low-resolution token; 0 where there are none.
         frame: the rectangles that the tokens fall into, in the order of the tokens.
         in_window: the same for the slots of one window.
-        slots: int64 (windows * window * window,): the token in each slot, or the number of tokens where none is.
-        homes: int64 (tokens,): the slot that holds each token.
+        slot_token: int64 (windows * window * window,): the token in each slot, or the number of tokens where none is.
+        token_slot: int64 (tokens,): the slot that holds each token.
     """
 
     rows: int
@@ -56,29 +56,29 @@ class TokenLayout:
     factor: int
     frame: tuple[Rectangles, ...]
     in_window: tuple[Rectangles, ...]
-    slots: Tensor
-    homes: Tensor
+    slot_token: Tensor
+    token_slot: Tensor
 
     @property
     def tokens(self) -> int:
         """Number of tokens."""
-        return len(self.homes)
+        return len(self.token_slot)
 
     @property
     def frames(self) -> Sequence[tuple[Rectangles, ...]]:
         """The rectangles of each kind of frame in a batch: all are alike."""
         return (self.frame,)
 
-    def to_windows(self, tokens: Tensor, fill: Tensor) -> Tensor:
+    def window_partition(self, tokens: Tensor, fill: Tensor) -> Tensor:
         """Gather tokens into windows: (B, T, C) to (B * windows, window * window, C), empty slots hold `fill` (C,)."""
-        windows = tokens.index_select(1, self.slots.clamp(max=self.tokens - 1))
-        if len(self.slots) > self.tokens:
-            windows[:, self.slots == self.tokens] = fill
+        windows = tokens.index_select(1, self.slot_token.clamp(max=self.tokens - 1))
+        if len(self.slot_token) > self.tokens:
+            windows[:, self.slot_token == self.tokens] = fill
         return windows.reshape(-1, self.window * self.window, tokens.shape[2])
 
-    def from_windows(self, windows: Tensor, batch: int) -> Tensor:
+    def window_unpartition(self, windows: Tensor, batch: int) -> Tensor:
         """Put tokens back in their order: (B * windows, window * window, C) to (B, T, C)."""
-        return windows.reshape(batch, len(self.slots), -1).index_select(1, self.homes)
+        return windows.reshape(batch, len(self.slot_token), -1).index_select(1, self.token_slot)
 
 
 @lru_cache(maxsize=32)
@@ -107,9 +107,9 @@ def make_layout(frame: Sequence[Rectangles], rows: int, cols: int, window: int, 
         padded = F.pad(own.view(part.shape), (0, -width % window, 0, -height % window), value=tokens)
         cut = padded.unflatten(2, (-1, window)).unflatten(1, (-1, window))  # (n, down, window, across, window)
         tiles.append(cut.transpose(2, 3).flatten())
-    slots = torch.cat(tiles)
-    filled = (slots < tokens).nonzero().flatten()
-    homes = torch.empty(tokens, dtype=torch.int64, device=device)
-    homes[slots[filled]] = filled
+    slot_token = torch.cat(tiles)
+    filled = (slot_token < tokens).nonzero().flatten()
+    token_slot = torch.empty(tokens, dtype=torch.int64, device=device)
+    token_slot[slot_token[filled]] = filled
     in_window = (grid_rectangle(window, window, device),)
-    return TokenLayout(rows, cols, window, factor, tuple(frame), in_window, slots, homes)
+    return TokenLayout(rows, cols, window, factor, tuple(frame), in_window, slot_token, token_slot)

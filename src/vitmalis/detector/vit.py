@@ -1,6 +1,9 @@
-"""The plain vision transformer of ViTDet: tokens in, tokens out; only `TokenLayout` knows where they lie.
+"""The plain vision transformer of ViTDet (https://arxiv.org/abs/2203.16527) at mixed resolution.
 
-Parameter names are detectron2's, so its checkpoints load as they are.
+Ported from detectron2's `ViT`, with its parameter names, so that its checkpoints load as they are:
+https://github.com/facebookresearch/detectron2/blob/02b5c4e295e9/detectron2/modeling/backbone/vit.py
+
+Blocks map sequences of tokens and know nothing of geometry; a `TokenLayout` says where in the frame the tokens lie.
 """
 
 from __future__ import annotations
@@ -28,156 +31,6 @@ from vitmalis.regions.grid import RegionGrid
 LAYER_NORM_EPS = 1e-6
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel of a map (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W); the result is channels-last in memory, which is what convolutions like best."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class PatchEmbed(nn.Module):
-    """One linear projection of each patch."""
-
-    def __init__(self, patch_px: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, patch_px, stride=patch_px)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, H / patch, W / patch, width)."""
-        return self.proj(images).permute(0, 2, 3, 1).contiguous()
-
-
-class HierarchicalPatchEmbed(nn.Module):
-    """Three projections of 4, then 2, then the rest, with norm and GELU between (hMLP stem, Touvron et al. 2022).
-
-    Kernels equal their strides, so no pixel crosses a patch border: a patch has the same token whatever lies beside it.
-    """
-
-    def __init__(self, patch_px: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(
-            nn.Conv2d(3, width // 4, 4, stride=4),
-            ChannelNorm(width // 4),
-            nn.GELU(),
-            nn.Conv2d(width // 4, width // 2, 2, stride=2),
-            ChannelNorm(width // 2),
-            nn.GELU(),
-            nn.Conv2d(width // 2, width, patch_px // 8, stride=patch_px // 8),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, H / patch, W / patch, width).
-
-        In fp32 on a CPU, also under autocast: on CPUs with AMX, PyTorch 2.14's bfloat16 convolution reads memory that
-        nobody wrote where a result is one column wide, as in a strip of patches, and channels are no multiple of 32.
-        """
-        images = images.contiguous(memory_format=torch.channels_last)
-        if images.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return self.proj(images).permute(0, 2, 3, 1)
-        return self.proj(images).permute(0, 2, 3, 1)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention, over windows or over all tokens.
-
-    Args:
-        relative_size: side of the grid that the relative positions are held for; 0 for none.
-        windowed: attend inside windows only.
-    """
-
-    def __init__(self, width: int, heads: int, relative_size: int, windowed: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.windowed = windowed
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.rel_pos_h: nn.Parameter | None = None
-        self.rel_pos_w: nn.Parameter | None = None
-        if relative_size:
-            self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
-            self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_size - 1, width // heads))
-
-    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        return self.proj(self.mix(self.qkv(tokens), layout))
-
-    def mix(self, qkv: Tensor, layout: Tokens) -> Tensor:
-        """Attend: map the queries, keys and values of tokens (B, T, 3C) to (B, T, C)."""
-        batch = len(qkv)
-        if self.windowed:
-            # Upstream fills windows up with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
-            qkv = layout.to_windows(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
-        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
-        relative = self._relative_positions(layout, q.dtype)
-        if len(relative) < 2:
-            mixed = attention(q, k, v, relative[0] if relative else None)
-        else:
-            own = zip(q.split(1), k.split(1), v.split(1), relative, strict=True)
-            mixed = torch.cat([attention(*frame) for frame in own])
-        mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
-        return layout.from_windows(mixed, batch) if self.windowed else mixed
-
-    def _relative_positions(self, layout: Tokens, dtype: torch.dtype) -> list[RelativePositions]:
-        """Those of the whole batch; of each frame where tokens lie differently; none in a model without them."""
-        if self.rel_pos_h is None or self.rel_pos_w is None:
-            return []
-        rows, cols = (layout.window, layout.window) if self.windowed else (layout.rows, layout.cols)
-        row_table, col_table = relative_table(self.rel_pos_h, rows), relative_table(self.rel_pos_w, cols)
-        if layout.factor and not self.windowed:
-            row_table, col_table = with_coarse(row_table, layout.factor), with_coarse(col_table, layout.factor)
-        row_table, col_table = row_table.to(dtype), col_table.to(dtype)
-        frames = [layout.in_window] if self.windowed else layout.frames
-        return [RelativePositions(row_table, col_table, parts) for parts in frames]
-
-
-class Mlp(nn.Sequential):
-    """Two linear layers with a GELU between; the hidden one is four times as wide."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width)))
-
-
-class Block(nn.Module):
-    """Attention and a two-layer perceptron, each after a norm and beside a shortcut.
-
-    Attributes:
-        ends: `enter` and `leave`, plain or compiled: all of a block that needs no geometry.
-    """
-
-    def __init__(self, width: int, heads: int, relative_size: int, windowed: bool) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.attn = Attention(width, heads, relative_size, windowed)
-        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(width)
-        self.ends: tuple[Enter, Leave] = (enter, leave)
-
-    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        before, after = self.ends
-        return after(self, tokens, self.attn.mix(before(self, tokens), layout))
-
-
-def enter(block: Block, tokens: Tensor) -> Tensor:
-    """Map tokens (B, T, C) to their queries, keys and values (B, T, 3C)."""
-    return block.attn.qkv(block.norm1(tokens))
-
-
-def leave(block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
-    """Map tokens (B, T, C) and what they attended to (B, T, C) to the tokens after the block (B, T, C)."""
-    tokens = tokens + block.attn.proj(mixed)
-    return tokens + block.mlp(block.norm2(tokens))
-
-
-Enter = Callable[[Block, Tensor], Tensor]
-Leave = Callable[[Block, Tensor, Tensor], Tensor]
-
-
 class ViT(nn.Module):
     """Plain ViT whose last block of each subset attends globally (paper, section III-B)."""
 
@@ -185,9 +38,9 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         stem = PatchEmbed if config.stem == "linear" else HierarchicalPatchEmbed
-        self.patch_embed = stem(config.patch_px, config.width)
+        self.patch_embed = stem(config.patch_px, config.embed_dim)
         rows, cols = config.position_grid
-        self.pos_embed = nn.Parameter(torch.zeros(1, rows * cols + config.class_position, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, rows * cols + config.class_position, config.embed_dim))
         self.blocks = nn.ModuleList(self._block(i) for i in range(config.depth))
         self.reset_parameters()
 
@@ -195,15 +48,15 @@ class ViT(nn.Module):
         config = self.config
         windowed = index not in config.global_blocks
         relative_size = (config.relative_window or config.window) if windowed else config.relative_grid
-        return Block(config.width, config.heads, relative_size * config.relative_positions, windowed)
+        return Block(config.embed_dim, config.num_heads, relative_size * config.relative_positions, windowed)
 
     def reset_parameters(self) -> None:
-        """Start training from small linear layers and from sine positions, which tell neighbours apart at once."""
+        """Initialise for training: small linear layers, and sine positions, which distinguish neighbours at once."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        table = sine_positions(*self.config.position_grid, self.config.width).flatten(0, 1)
+        table = sine_positions(*self.config.position_grid, self.config.embed_dim).flatten(0, 1)
         with torch.no_grad():
             self.pos_embed[0, -len(table) :] = table
 
@@ -218,7 +71,7 @@ class ViT(nn.Module):
         Args:
             images: (B, 3, H, W), sides multiples of the patch.
             layout: which regions are downsampled, in all of these images or (`MixedBatch`) in each; None for none.
-            restoration_point: see `forward_patches`; of no consequence where nothing is downsampled.
+            restoration_point: see `forward_patches`; without effect where nothing is downsampled.
 
         Returns:
             (B, C, H/patch, W/patch).
@@ -254,7 +107,7 @@ class ViT(nn.Module):
         if restoration_point == 0:
             return self(layout.restore_pixels(patches))
         rows, cols = layout.grid.patch_rows, layout.grid.patch_cols
-        # Patches one above the other are a picture one patch wide.
+        # Stacked patches make an image that is one patch wide.
         column = patches.flatten(1, 2).permute(0, 3, 1, 2)  # (B, 3, T * patch, patch)
         tokens = self.patch_embed(column)[:, :, 0] + layout.positions(self.positions(rows, cols))
         first = self.config.global_blocks[restoration_point - 1]
@@ -278,3 +131,159 @@ class ViT(nn.Module):
                 f"regions are made for patches of {grid.patch_px} px and windows of {grid.window}, but the model has "
                 f"{self.config.patch_px} px and {self.config.window}"
             )
+
+
+class Block(nn.Module):
+    """A transformer block: attention and an MLP, each after a norm and with a residual connection.
+
+    Attributes:
+        pre_attention, post_attention: what the block does before and after attention, plain or compiled. Neither
+            needs geometry.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, relative_size: int, windowed: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(embed_dim, num_heads, relative_size, windowed)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(embed_dim)
+        self.pre_attention: PreAttention = pre_attention
+        self.post_attention: PostAttention = post_attention
+
+    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        qkv = self.pre_attention(self, tokens)
+        return self.post_attention(self, tokens, self.attn.self_attention(qkv, layout))
+
+
+def pre_attention(block: Block, tokens: Tensor) -> Tensor:
+    """Map tokens (B, T, C) to their queries, keys and values (B, T, 3C)."""
+    return block.attn.qkv(block.norm1(tokens))
+
+
+def post_attention(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
+    """Map tokens and the result of attention, both (B, T, C), to the tokens after the block (B, T, C)."""
+    tokens = tokens + block.attn.proj(attended)
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+PreAttention = Callable[[Block, Tensor], Tensor]
+PostAttention = Callable[[Block, Tensor, Tensor], Tensor]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, over windows or over all tokens.
+
+    Args:
+        embed_dim: channels of a token.
+        num_heads: attention heads.
+        relative_size: side of the grid that the relative positions are held for; 0 for none.
+        windowed: attend inside windows only.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, relative_size: int, windowed: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.windowed = windowed
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.rel_pos_h: nn.Parameter | None = None
+        self.rel_pos_w: nn.Parameter | None = None
+        if relative_size:
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_size - 1, embed_dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_size - 1, embed_dim // num_heads))
+
+    def forward(self, tokens: Tensor, layout: Tokens) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        return self.proj(self.self_attention(self.qkv(tokens), layout))
+
+    def self_attention(self, qkv: Tensor, layout: Tokens) -> Tensor:
+        """Map the queries, keys and values of tokens (B, T, 3C) to what they attend to (B, T, C)."""
+        batch = len(qkv)
+        if self.windowed:
+            # Detectron2 pads windows with zeros before `qkv`, so an empty slot holds its bias, and is attended to.
+            qkv = layout.window_partition(qkv, self.qkv.bias.to(qkv.dtype))  # (B * windows, S, 3C)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
+        relative = self._relative_positions(layout, q.dtype)
+        if len(relative) < 2:
+            attended = attention(q, k, v, relative[0] if relative else None)
+        else:
+            frames = zip(q.split(1), k.split(1), v.split(1), relative, strict=True)
+            attended = torch.cat([attention(*frame) for frame in frames])
+        attended = attended.transpose(1, 2).flatten(2)  # (B, T, C)
+        return layout.window_unpartition(attended, batch) if self.windowed else attended
+
+    def _relative_positions(self, layout: Tokens, dtype: torch.dtype) -> list[RelativePositions]:
+        """One for the whole batch; one for each frame where their tokens lie differently; none without positions."""
+        if self.rel_pos_h is None or self.rel_pos_w is None:
+            return []
+        rows, cols = (layout.window, layout.window) if self.windowed else (layout.rows, layout.cols)
+        row_table, col_table = relative_table(self.rel_pos_h, rows), relative_table(self.rel_pos_w, cols)
+        if layout.factor and not self.windowed:
+            row_table, col_table = with_coarse(row_table, layout.factor), with_coarse(col_table, layout.factor)
+        row_table, col_table = row_table.to(dtype), col_table.to(dtype)
+        frames = [layout.in_window] if self.windowed else layout.frames
+        return [RelativePositions(row_table, col_table, parts) for parts in frames]
+
+
+class Mlp(nn.Sequential):
+    """Two linear layers with a GELU between; the hidden layer is four times as wide."""
+
+    def __init__(self, embed_dim: int) -> None:
+        hidden_dim = 4 * embed_dim
+        layers = OrderedDict(fc1=nn.Linear(embed_dim, hidden_dim), act=nn.GELU(), fc2=nn.Linear(hidden_dim, embed_dim))
+        super().__init__(layers)
+
+
+class PatchEmbed(nn.Module):
+    """One linear projection of each patch."""
+
+    def __init__(self, patch_px: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, patch_px, stride=patch_px)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, H / patch, W / patch, C)."""
+        return self.proj(images).permute(0, 2, 3, 1).contiguous()
+
+
+class HierarchicalPatchEmbed(nn.Module):
+    """The hMLP stem (https://arxiv.org/abs/2203.09795): projections of 4, 2 and the remaining pixels, GELU between.
+
+    Kernels equal their strides, so no pixel crosses a patch border: a token depends on the pixels of its patch only.
+    """
+
+    def __init__(self, patch_px: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(3, embed_dim // 4, 4, stride=4),
+            ChannelNorm(embed_dim // 4),
+            nn.GELU(),
+            nn.Conv2d(embed_dim // 4, embed_dim // 2, 2, stride=2),
+            ChannelNorm(embed_dim // 2),
+            nn.GELU(),
+            nn.Conv2d(embed_dim // 2, embed_dim, patch_px // 8, stride=patch_px // 8),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, H / patch, W / patch, C).
+
+        In fp32 on a CPU, also under autocast: on CPUs with AMX, PyTorch 2.14's bfloat16 convolution reads uninitialised
+        memory where a result is one column wide, as in a strip of patches, and channels are no multiple of 32.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        if images.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.proj(images).permute(0, 2, 3, 1)
+        return self.proj(images).permute(0, 2, 3, 1)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel of a map (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); the result is channels-last in memory, where convolutions are fastest."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
 from vitmalis.detector.token_layout import grid_layout
-from vitmalis.detector.vit import Attention, Block, enter, leave
+from vitmalis.detector.vit import Attention, Block, post_attention, pre_attention
 from vitmalis.errors import UserError
 
 PROBE = (3, 5)
@@ -25,7 +25,7 @@ class NormedHeads(nn.Module):
     def __init__(self, attention: Foreign) -> None:
         super().__init__()
         self.qkv = attention.qkv
-        self.heads = attention.num_heads
+        self.num_heads = attention.num_heads
         self.q_norm = getattr(attention, "q_norm", nn.Identity())
         self.k_norm = getattr(attention, "k_norm", nn.Identity())
 
@@ -37,7 +37,7 @@ class NormedHeads(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, 3C)."""
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).unbind(2)  # each (B, T, heads, D)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1)).unbind(2)  # each (B, T, heads, D)
         return torch.stack([self.q_norm(q), self.k_norm(k), v], dim=2).flatten(2)
 
 
@@ -68,7 +68,7 @@ class AdaptedBlock(Block):
         self.attn = AdaptedAttention(getattr(theirs, attention), bool(window_of(theirs)), *scaled)
         self.add_module("norm2", theirs.norm2)
         self.add_module("mlp", chained(theirs.mlp, own("ls2"), own("drop_path2") or own("drop_path")))
-        self.ends = (enter, leave)
+        self.pre_attention, self.post_attention = pre_attention, post_attention
 
 
 def chained(*layers: nn.Module | None) -> nn.Module:
@@ -99,7 +99,7 @@ def adapt_block(parts: Parts, index: int) -> AdaptedBlock:
     known = ("q_norm", "k_norm", "norm", "rel_pos_h", "rel_pos_w")
     check_members(attention, f"{where}: {parts.attention}", needed=("qkv", "proj"), known=known)
     if not isinstance(getattr(attention, "num_heads", None), int):
-        raise UserError(f"{where}: {parts.attention} ({type(attention).__name__}) does not tell its 'num_heads'")
+        raise UserError(f"{where}: {parts.attention} ({type(attention).__name__}) has no 'num_heads'")
     ours = AdaptedBlock(theirs, parts.attention)
     _try(ours, parts, index)
     return ours

@@ -24,7 +24,7 @@ from vitmalis.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 
-DEFAULTS = DetectorConfig(name="golden", vit=VitConfig(width=48, depth=8, heads=3))
+DEFAULTS = DetectorConfig(name="golden", vit=VitConfig(embed_dim=48, depth=8, num_heads=3))
 """Upstream's own values, for what a description does not tell."""
 
 EVERYTHING: dict[str, Any] = {"score_threshold": 0.05, "max_detections": 1000}
@@ -161,9 +161,9 @@ def _vit_config(spec: Mapping[str, Any], vit: Mapping[str, Any], state: Mapping[
     positions = state["backbone.net.pos_embed"].shape[1]
     grid = math.isqrt(positions)  # one entry more, for a class token, does not change the root
     return VitConfig(
-        width=spec["embed_dim"],
+        embed_dim=spec["embed_dim"],
         depth=spec["depth"],
-        heads=spec["num_heads"],
+        num_heads=spec["num_heads"],
         subsets=max(1, len(blocks)),
         patch_px=patch_px,
         window=spec["window_size"] or DEFAULTS.vit.window,  # 0: every block is global
