@@ -27,6 +27,10 @@ COCO_CLASSES = (
 """COCO's contiguous classes: a label is an index into this tuple, whatever the model."""
 
 
+SCORE_THRESHOLD = 0.5
+"""Boxes with a lower score are neither shown nor counted, unless a run says otherwise."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One captured picture.

@@ -23,7 +23,7 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.machine import ClientMachine
 from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy import ClientState, build_policy
+from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
@@ -55,16 +55,27 @@ def of_type(actions: list, kind: type) -> list:
     return [action for action in actions if isinstance(action, kind)]
 
 
+def machine_with(policy: Policy, offload_timeout_s: float = 5.0, history_frames: int = 96) -> ClientMachine:
+    return ClientMachine(
+        policy,
+        frame_interval_s=INTERVAL_S,
+        geometry=GEOMETRY,
+        score_threshold=0.5,
+        offload_timeout_s=offload_timeout_s,
+        history_frames=history_frames,
+    )
+
+
 @pytest.fixture
 def tracking() -> ClientMachine:
-    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, GEOMETRY, offload_timeout_s=5.0)
+    machine = machine_with(build_policy("trackb2b"))
     machine.handle(LinkChanged(up=True), 0.0)
     return machine
 
 
 @pytest.fixture
 def plain() -> ClientMachine:
-    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, GEOMETRY, offload_timeout_s=5.0)
+    machine = machine_with(build_policy("back2back"))
     machine.handle(LinkChanged(up=True), 0.0)
     return machine
 
@@ -93,7 +104,7 @@ def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:
 
 
 def test_nothing_is_offloaded_before_the_link_is_up() -> None:
-    machine = ClientMachine(build_policy("back2back"), INTERVAL_S, GEOMETRY)
+    machine = machine_with(build_policy("back2back"))
     assert machine.handle(captured(0, tracking=False), 0.0) == []
     (start,) = machine.handle(LinkChanged(up=True), 0.05)
     assert start.frame.index == 0
@@ -218,7 +229,7 @@ def spied(policy: str, seen: list[ClientState]) -> ClientMachine:
             seen.append(state)
             return super().decide(state)
 
-    machine = ClientMachine(Spy(), INTERVAL_S, GEOMETRY)
+    machine = machine_with(Spy())
     machine.handle(LinkChanged(up=True), 0.0)
     return machine
 
@@ -272,7 +283,7 @@ def test_policy_knows_what_has_happened_so_far_and_nothing_later() -> None:
 
 
 def test_long_wait_thins_the_history_but_keeps_the_offloaded_frame(tracking: ClientMachine) -> None:
-    machine = ClientMachine(build_policy("trackb2b"), INTERVAL_S, GEOMETRY, offload_timeout_s=1e9, history_frames=8)
+    machine = machine_with(build_policy("trackb2b"), offload_timeout_s=1e9, history_frames=8)
     machine.handle(LinkChanged(up=True), 0.0)
     for index in range(1000):
         machine.handle(captured(index), index * INTERVAL_S)

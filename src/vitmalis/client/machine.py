@@ -23,6 +23,7 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.history import FrameHistory
+from vitmalis.client.session import ClientSession
 from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
@@ -65,11 +66,12 @@ class ClientMachine:
     def __init__(
         self,
         policy: Policy,
+        *,
         frame_interval_s: float,
         geometry: ModelGeometry,
-        score_threshold: float = 0.5,
-        offload_timeout_s: float = 30.0,
-        history_frames: int = 96,
+        score_threshold: float,
+        offload_timeout_s: float,
+        history_frames: int,
     ) -> None:
         self._policy = policy
         self._frame_interval_s = frame_interval_s
@@ -92,6 +94,18 @@ class ClientMachine:
         self._awaiting_catch_up = False
         self._motion: MotionAnalysed | None = None
         self._analysing = False
+
+    @classmethod
+    def for_session(cls, policy: Policy, session: ClientSession) -> ClientMachine:
+        """Build the state machine of a session."""
+        return cls(
+            policy,
+            frame_interval_s=1.0 / session.video.fps,
+            geometry=session.geometry,
+            score_threshold=session.score_threshold,
+            offload_timeout_s=session.offload_timeout_s,
+            history_frames=session.history_frames,
+        )
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Advance by one event at run time `now_s`; return what to do, in order."""

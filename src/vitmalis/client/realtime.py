@@ -135,14 +135,7 @@ class RealtimeClient:
         self._clock = clock
         self._interval_s = 1.0 / session.video.fps
         self._policy = TimedPolicy(build_policy(session.policy_kind or session.policy, **session.policy_options))
-        self._machine = ClientMachine(
-            self._policy,
-            self._interval_s,
-            session.geometry,
-            session.score_threshold,
-            session.offload_timeout_s,
-            session.history_frames,
-        )
+        self._machine = ClientMachine.for_session(self._policy, session)
         self.recorder = Recorder(self._interval_s, session.geometry)
         self._inbox: Inbox = queue.SimpleQueue()
         post = self._inbox.put

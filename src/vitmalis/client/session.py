@@ -10,6 +10,7 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.regions import ModelGeometry, MotionOptions
 from vitmalis.tracker import TrackerOptions
+from vitmalis.types import SCORE_THRESHOLD
 from vitmalis.video.spec import VideoSpec
 
 
@@ -47,7 +48,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_id: str = ""
     keys: str = ""
     trace: str = ""
-    score_threshold: float = 0.5
+    score_threshold: float = SCORE_THRESHOLD
     buffer_frames: int = 8
     history_frames: int = 96
     offload_timeout_s: float = 30.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.types import Detections
+from vitmalis.types import SCORE_THRESHOLD, Detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class MatchRule:
     """
 
     iou_threshold: float = 0.5
-    score_threshold: float = 0.5
+    score_threshold: float = SCORE_THRESHOLD
 
 
 DEFAULT_RULE = MatchRule()

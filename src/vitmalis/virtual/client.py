@@ -94,14 +94,7 @@ class VirtualClient:
                 f"{1e3 * self._interval_s:.0f} ms: such a device loses frames, which the virtual clock does not model"
             )
         self._clock = EventQueue()
-        self._machine = ClientMachine(
-            policy,
-            self._interval_s,
-            session.geometry,
-            session.score_threshold,
-            session.offload_timeout_s,
-            session.history_frames,
-        )
+        self._machine = ClientMachine.for_session(policy, session)
         self.recorder = Recorder(self._interval_s, session.geometry)
         self._tracker = OpticalFlowTracker(session.tracker)
         grid = session.geometry.grid(session.video.width, session.video.height)
