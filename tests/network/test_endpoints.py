@@ -1,3 +1,5 @@
+"""The endpoints of client and server over real sockets: handshake, reconnection, full queues, bad messages."""
+
 from __future__ import annotations
 
 import select
@@ -51,17 +53,17 @@ def answer(server: ServerEndpoint, received: Received) -> None:
 def serving(
     address: str = "tcp://127.0.0.1:0",
     handle: Callable[[ServerEndpoint, Received], None] = answer,
-    heard: list[Received] | None = None,
+    received_messages: list[Received] | None = None,
 ) -> Iterator[str]:
-    """A server in a thread; yields its address and appends what it heard."""
+    """A server in a thread; yields its address and appends all messages to `received_messages`."""
     server = ServerEndpoint(address, max_payload_bytes=1000)
     stop = threading.Event()
 
     def run() -> None:
         while not stop.is_set():
             for received in server.poll(5.0):
-                if heard is not None:
-                    heard.append(received)
+                if received_messages is not None:
+                    received_messages.append(received)
                 handle(server, received)
 
     thread = threading.Thread(target=run)
@@ -82,8 +84,8 @@ def client() -> Iterator[ClientEndpoint]:
 
 
 def test_handshake_offload_failure_and_ping(client: ClientEndpoint) -> None:
-    heard: list[Received] = []
-    with serving(heard=heard) as address:
+    received_messages: list[Received] = []
+    with serving(received_messages=received_messages) as address:
         assert not client.send_offload(offload(0), b"jpeg")  # not connected: not taken
         client.connect(address)
         connected = next_event(client, Connected)
@@ -111,10 +113,10 @@ def test_handshake_offload_failure_and_ping(client: ClientEndpoint) -> None:
         pong = next_event(client, PongReceived)
         assert isinstance(pong, PongReceived)
         assert pong.nonce == 3
-    kinds = [type(received.content) for received in heard]
+    kinds = [type(received.content) for received in received_messages]
     assert kinds == [m.Hello, m.Announce, m.Offload, m.Announce, m.ProtocolError, m.Ping]
-    assert heard[2].payload == b"jpeg"
-    times = [received.received_s for received in heard]
+    assert received_messages[2].payload == b"jpeg"
+    times = [received.received_s for received in received_messages]
     assert times == sorted(times)
 
 
@@ -149,17 +151,17 @@ def test_an_offload_of_a_dead_connection_never_reaches_the_next_server(client: C
         assert any(taken)
         release.set()
     next_event(client, Disconnected)
-    heard: list[Received] = []
-    with serving(address, heard=heard):
+    received_messages: list[Received] = []
+    with serving(address, received_messages=received_messages):
         next_event(client, Connected)
         assert client.send_offload(offload(100), b"jpeg")
         next_event(client, ResultReceived)
-    sent = [received.content.seq for received in heard if isinstance(received.content, m.Offload)]
+    sent = [received.content.seq for received in received_messages if isinstance(received.content, m.Offload)]
     assert sent == [100]
 
 
 def test_a_busy_connection_does_not_take_more_than_it_can_queue(client: ClientEndpoint) -> None:
-    """A silent link: what cannot leave is refused at once, instead of growing old in a queue."""
+    """On a silent link, offloads that cannot be sent are refused immediately and do not grow old in a queue."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with serving() as address:
@@ -210,41 +212,41 @@ def test_wake_after_close_is_harmless() -> None:
     client.wake()
 
 
-def test_another_protocol_version_is_said_clearly_on_both_sides(
+def test_another_protocol_version_is_reported_on_both_sides(
     client: ClientEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[Received] = []
+    received_messages: list[Received] = []
 
-    def from_the_future(server: ServerEndpoint, received: Received) -> None:
+    def newer_version(server: ServerEndpoint, received: Received) -> None:
         server._router.send_multipart([received.peer, b"VM\x03whatever"])
 
-    with serving(handle=from_the_future, heard=heard) as address:
+    with serving(handle=newer_version, received_messages=received_messages) as address:
         client.connect(address)
         mismatch = next_event(client, VersionMismatch)
         assert mismatch == VersionMismatch(ours=2, theirs=3)
         assert "protocol 3, this side 2" in client.last_error
         assert client.poll(0.5) == []  # and it does not try again
-        assert len(heard) == 1
+        assert len(received_messages) == 1
 
-    heard.clear()
-    with serving(heard=heard) as address, ClientEndpoint() as future:
+    received_messages.clear()
+    with serving(received_messages=received_messages) as address, ClientEndpoint() as newer_client:
         with monkeypatch.context() as patch:
             patch.setattr(m, "PROTOCOL", 3)
-            future.connect(address)  # its Hello says version 3
-        assert isinstance(next_event(future, FailureReceived), FailureReceived)
-    assert isinstance(heard[0].content, m.ProtocolVersionError)
-    assert heard[0].content.theirs == 3
+            newer_client.connect(address)  # its Hello says version 3
+        assert isinstance(next_event(newer_client, FailureReceived), FailureReceived)
+    assert isinstance(received_messages[0].content, m.ProtocolVersionError)
+    assert received_messages[0].content.theirs == 3
 
 
 def test_a_bad_message_from_the_server_ends_the_connection(client: ClientEndpoint) -> None:
-    def lie(server: ServerEndpoint, received: Received) -> None:
+    def send_bad_result(server: ServerEndpoint, received: Received) -> None:
         if isinstance(received.content, m.Offload):
             result = m.Result(received.content.seq, 1, 0.0, 0.0, 0.0, 0.0, 0.0)
             server.send(received.peer, result, b"too short")
         else:
             answer(server, received)
 
-    with serving(handle=lie) as address:
+    with serving(handle=send_bad_result) as address:
         client.connect(address)
         next_event(client, Connected)
         client.send_offload(offload(1), b"jpeg")
@@ -283,4 +285,4 @@ def test_a_busy_port_is_one_clear_line() -> None:
 
 def test_an_answer_to_a_client_that_left_is_reported_not_raised() -> None:
     with ServerEndpoint("tcp://127.0.0.1:0") as server:
-        assert not server.send(b"nobody", m.Pong(1))
+        assert not server.send(b"unknown", m.Pong(1))

@@ -1,4 +1,4 @@
-"""Measured traces from published files: each step by hand, and all of them where the files are at hand."""
+"""Measured traces from published files: each step by hand, and all sixty traces where the files are present."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIRRORS = Path(__file__).parents[3] / ".mirror" / "checkouts"
 SAME_COLUMNS = (
     "name", "path", "technology", "mobility", "operator", "source_repo", "n_segments", "segment_starts_s",
 )  # fmt: skip
-"""What the listing says exactly as the expected one does; the rest is worded otherwise."""
+"""Columns that equal those of the expected listing; the others are worded differently."""
 EXPECTED = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
 
@@ -45,8 +45,8 @@ def test_logs_of_nuttcp_and_ping() -> None:
     np.testing.assert_allclose(samples.ping_ms(ping), [3, 8])
 
 
-def test_two_legs_are_one_phone() -> None:
-    """5G in the first second only, LTE in both; a repeated sample counts once, a bin without any is unknown."""
+def test_two_legs_are_added() -> None:
+    """5G in the first second only, LTE in both; a repeated sample counts once, a bin without samples does not count."""
     nr_s = np.arange(10) / 10
     lte_s = np.r_[np.arange(5, 19) / 10, 1.8]
     nr, lte = np.full(10, 20.0), np.r_[np.full(14, 3.0), 3.0]
@@ -55,7 +55,7 @@ def test_two_legs_are_one_phone() -> None:
     np.testing.assert_allclose(seconds, [20 + 3 * 5 / 10, 3.0])
 
 
-def test_stamps_that_jump_are_smoothed() -> None:
+def test_jumping_time_stamps_are_smoothed() -> None:
     time_s = np.arange(300) / 10
     jumping = time_s.copy()
     jumping[100:110] += 1.0
@@ -80,7 +80,7 @@ def test_a_value_holds_since_the_one_before_and_handovers_are_left_out() -> None
     )
 
 
-def test_the_recipe_is_whole() -> None:
+def test_the_recipe_is_complete() -> None:
     pieces = recipe()
     assert {piece.trace for piece in pieces} == {
         f"{kind}_{number:02d}" for kind in ("4g", "5g") for number in range(30)
@@ -93,7 +93,7 @@ def test_the_recipe_is_whole() -> None:
 
 
 def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One trace of three seconds from three small files in a folder of checkouts."""
+    """A recipe of one trace of three seconds, from three small files in a folder of checkouts."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("ul.csv", "TIME_STAMP_x,ULtput_x,handover_status_x,handover_status_y\n5,1,,\n6,7,,\n")
@@ -124,8 +124,8 @@ def test_from_a_mirror_to_a_trace(
 ) -> None:
     small_recipe(tmp_path / "mirror", monkeypatch)
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
-    told = ["--mirror", str(tmp_path / "mirror"), "--output", str(tmp_path / "out")]
-    assert fetch.main(told) == 0
+    arguments = ["--mirror", str(tmp_path / "mirror"), "--output", str(tmp_path / "out")]
+    assert fetch.main(arguments) == 0
     assert "1 traces in" in capsys.readouterr().out
     trace = (tmp_path / "out/4g/4g_00.csv").read_text()
     assert trace == "time_s,uplink_mbps,rtt_ms\n0,2.000,20.00\n1,4.000,10.00\n2,7.000,20.00\n"
@@ -140,10 +140,10 @@ def test_from_a_mirror_to_a_trace(
     }  # fmt: skip
     for file in (tmp_path / "mirror").rglob("up.list"):
         file.unlink()
-    assert fetch.main(told) == 0  # what was brought before is there
+    assert fetch.main(arguments) == 0  # all files are in the cache
     damaged = next((tmp_path / "cache").rglob("up.list"))
-    damaged.write_text("Run 3\n1,")  # as after a full disk: it is brought again, or missed
-    assert fetch.main(told) == 2
+    damaged.write_text("Run 3\n1,")  # as after a full disk: it is fetched again
+    assert fetch.main(arguments) == 2
     assert "--mirror takes a folder with checkouts" in capsys.readouterr().err
 
 
@@ -160,12 +160,12 @@ def test_other_content_is_refused(
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """A server of the files in `mirror`, by repository, commit and path; its address, and what it was asked for."""
-    asked: list[str] = []
+    """A server of the files in `mirror` by repository, commit and path; yields its address and the requested paths."""
+    requested: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             _, _, repository, commit, path = self.path.split("/", 4)
             file = tmp_path / "mirror" / repository / path
             found = file.is_file() and (f"NUWiNS/{repository}", commit) in sources.REPOSITORIES.values()
@@ -181,19 +181,19 @@ def publisher(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requested
         server.shutdown()
         thread.join()
 
 
-def test_a_missing_file_is_named_and_the_next_call_goes_on(
+def test_a_missing_file_is_named_and_the_next_call_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     publisher: tuple[str, list[str]],
 ) -> None:
     small_recipe(tmp_path / "mirror", monkeypatch)
-    host, asked = publisher
+    host, requested = publisher
     monkeypatch.setattr(sources, "HOST", host)
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
     ping = next((tmp_path / "mirror").rglob("ping.out"))
@@ -203,7 +203,7 @@ def test_a_missing_file_is_named_and_the_next_call_goes_on(
     away.rename(ping)
     assert fetch.main(["--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out/4g/4g_00.csv").read_text().endswith("2,7.000,20.00\n")
-    assert [path.rpartition("/")[2] for path in asked] == ["up.list", "ul.zip", "ping.out", "ping.out"]
+    assert [path.rpartition("/")[2] for path in requested] == ["up.list", "ul.zip", "ping.out", "ping.out"]
 
 
 def test_offline_is_one_clear_line(

@@ -1,3 +1,5 @@
+"""The wire protocol: golden bytes, round trips, bounds, and hostile bytes."""
+
 from __future__ import annotations
 
 import math
@@ -40,13 +42,13 @@ def test_bytes_on_the_wire_are_as_documented() -> None:
 
 
 @pytest.mark.parametrize("message", FROM_CLIENT, ids=lambda message: type(message).__name__)
-def test_what_a_client_sends_arrives(message: m.ClientMessage) -> None:
+def test_messages_of_a_client_round_trip(message: m.ClientMessage) -> None:
     payload = b"jpeg" if isinstance(message, m.Offload) else b""
     assert m.decode_from_client(m.encode(message, payload)) == (message, payload)
 
 
 @pytest.mark.parametrize("message", FROM_SERVER, ids=lambda message: type(message).__name__)
-def test_what_a_server_sends_arrives(message: m.ServerMessage) -> None:
+def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
     assert m.decode_from_server(m.encode(message)) == (message, b"")
 
 
@@ -154,7 +156,7 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
         (m.encode(OFFLOAD, b"12345"), "payload of 5 bytes, at most 4"),
     ],
 )
-def test_what_is_no_message_of_a_client_is_refused(frames: list[bytes], words: str) -> None:
+def test_bytes_that_are_no_message_are_refused(frames: list[bytes], words: str) -> None:
     with pytest.raises(m.ProtocolError, match=words):
         m.decode_from_client(frames, max_payload_bytes=4)
 
@@ -165,7 +167,7 @@ def test_an_oversized_payload_is_refused_by_its_number() -> None:
     assert refusal.value.seq == OFFLOAD.seq
 
 
-def test_another_version_is_told_apart_whatever_its_body() -> None:
+def test_another_version_is_recognised_whatever_its_body() -> None:
     for decode in (m.decode_from_client, m.decode_from_server):
         with pytest.raises(m.ProtocolVersionError, match="protocol 9, this side 2: install the same") as refusal:
             decode([b"VM\x09 a body of the future"])
@@ -209,7 +211,7 @@ def test_mutated_messages_decode_or_raise_protocol_error(frames: list[bytes], da
             message, _ = decode([bytes(mutated), *frames[1:]])
         except m.ProtocolError:
             continue
-        # What got through is a valid message: it survives being sent again.
+        # A decoded message is valid: it can be encoded and decoded again.
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) == message
 
 
@@ -242,7 +244,7 @@ def test_a_packed_detection_is_little_endian_box_score_label() -> None:
         ([0, 0, 1, 1], 0.5, len(COCO_CLASSES), "labels"),
     ],
 )
-def test_impossible_detections_are_neither_sent_nor_believed(
+def test_impossible_detections_are_neither_sent_nor_accepted(
     box: list[float], score: float, label: int, words: str
 ) -> None:
     with pytest.raises(m.ProtocolError, match=words):

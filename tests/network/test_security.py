@@ -1,4 +1,4 @@
-"""Keys: who gets in, who does not, and what a listener on the way can read."""
+"""Keys: which clients are accepted, what a wiretap can read, and the files of keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serving(folder: Path | None) -> Iterator[ServerEndpoint]:
 
 
 def offload_through(address: str, keys_folder: Path | None) -> None:
-    """Connect, offload, get the boxes."""
+    """Connect, offload a frame, and wait for its detections."""
     keys = None if keys_folder is None else read_client_keys(keys_folder)
     with ClientEndpoint("device", keys=keys) as client:
         client.connect(address)
@@ -60,7 +60,7 @@ def offload_through(address: str, keys_folder: Path | None) -> None:
 
 
 def rejected(address: str, keys_folder: Path | None, words: str) -> None:
-    """Try to connect until the reason why it does not work is the expected one; nothing else may come."""
+    """Try to connect until the error contains `words`; no event may arrive."""
     keys = None if keys_folder is None else read_client_keys(keys_folder)
     deadline_s = time.monotonic() + PATIENCE_S
     with ClientEndpoint("device", keys=keys) as client:
@@ -71,10 +71,10 @@ def rejected(address: str, keys_folder: Path | None, words: str) -> None:
 
 
 class Wiretap:
-    """Passes bytes between a client and a server, and keeps them."""
+    """Passes bytes between a client and a server, and records them."""
 
     def __init__(self, upstream: str) -> None:
-        self.heard = bytearray()
+        self.recorded = bytearray()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         host, port = upstream.removeprefix("tcp://").split(":")
@@ -91,7 +91,7 @@ class Wiretap:
                     data = key.fileobj.recv(65536)  # type: ignore[union-attr]
                     if not data:
                         return
-                    self.heard += data
+                    self.recorded += data
                     key.data.sendall(data)
 
 
@@ -112,7 +112,7 @@ def test_without_a_known_key_there_is_no_answer_and_it_is_counted(folder: Path, 
         offload_through(endpoint.address, folder / "device")
 
 
-def test_a_client_does_not_speak_to_another_server_than_its_own(folder: Path, tmp_path: Path) -> None:
+def test_a_client_accepts_its_own_server_only(folder: Path, tmp_path: Path) -> None:
     make_keys(tmp_path / "impostor", ["device"])
     allowed = tmp_path / "impostor" / "server" / "clients" / "device.key"
     allowed.write_bytes((folder / "device" / "own.key").read_bytes())
@@ -131,16 +131,16 @@ def test_raw_messages_without_keys_are_not_answered(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("with_keys", [False, True])
-def test_only_without_keys_a_listener_sees_the_picture(folder: Path, with_keys: bool) -> None:
+def test_only_without_keys_a_wiretap_sees_the_image(folder: Path, with_keys: bool) -> None:
     with serving(folder if with_keys else None) as endpoint:
         tap = Wiretap(endpoint.address)
         offload_through(tap.address, folder / "device" if with_keys else None)
-        assert len(tap.heard) > len(jpeg())
-        assert (JPEG_START in tap.heard) is not with_keys
-        assert (b"offload" in tap.heard) is not with_keys
+        assert len(tap.recorded) > len(jpeg())
+        assert (JPEG_START in tap.recorded) is not with_keys
+        assert (b"offload" in tap.recorded) is not with_keys
 
 
-def test_secret_files_are_for_their_owner_alone(folder: Path) -> None:
+def test_secret_files_are_readable_by_their_owner_only(folder: Path) -> None:
     for path in folder.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
     secret = folder / "device" / "own.key_secret"
@@ -149,7 +149,7 @@ def test_secret_files_are_for_their_owner_alone(folder: Path) -> None:
         read_client_keys(folder / "device")
 
 
-def test_a_second_client_is_added_and_nothing_is_made_twice(folder: Path) -> None:
+def test_a_second_client_is_added_and_existing_keys_are_kept(folder: Path) -> None:
     before = (folder / "server" / "server.key_secret").read_bytes()
     assert [path.name for path in make_keys(folder, ["phone"])] == ["phone"]
     assert (folder / "server" / "server.key_secret").read_bytes() == before
@@ -192,11 +192,11 @@ def test_missing_and_damaged_keys_are_one_clear_line(folder: Path, tmp_path: Pat
         ("tcp://eth0:5", False),
     ],
 )
-def test_which_addresses_only_this_machine_reaches(address: str, local: bool) -> None:
+def test_local_addresses(address: str, local: bool) -> None:
     assert is_local(address) is local
 
 
-def test_an_open_port_needs_keys_or_a_loud_word(folder: Path) -> None:
+def test_an_open_address_needs_keys_or_insecure(folder: Path) -> None:
     with pytest.raises(UserError, match="open to other machines and there are no keys"):
         ServerEndpoint("tcp://0.0.0.0:0")
     ServerEndpoint("tcp://0.0.0.0:0", insecure=True).close()

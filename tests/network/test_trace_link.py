@@ -1,4 +1,4 @@
-"""The uplink packet by packet: hand-computed cases, Mahimahi's own loop, and departures that Mahimahi logged."""
+"""The traced link packet by packet: hand-computed cases, Mahimahi's loop, and departures that Mahimahi logged."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_packet_departs_with_its_last_byte() -> None:
     assert departures(TraceLink([10, 20, 30]), [(0, FULL + 1), (0, FULL - 1)]) == [20, 20]
 
 
-def test_the_rest_of_an_opportunity_serves_who_is_already_queued() -> None:
+def test_the_rest_of_an_opportunity_serves_a_queued_packet() -> None:
     assert departures(TraceLink([10, 20]), [(0, 500), (9, 500), (9, 600)]) == [10, 10, 20]
 
 
-def test_the_rest_of_an_opportunity_is_lost_to_who_comes_later() -> None:
+def test_the_rest_of_an_opportunity_is_lost_without_a_queued_packet() -> None:
     assert departures(TraceLink([10, 20]), [(0, 500), (10, 500)]) == [10, 20]
 
 
@@ -105,7 +105,7 @@ def test_impossible_opportunities_are_refused(opportunities: list[int], period: 
 
 
 def mahimahi(opportunities: list[int], packets: list[tuple[int, int]]) -> list[int]:
-    """Departures by the loop of Mahimahi's link queue: one opportunity after the other, byte for byte."""
+    """Departures computed by the loop of Mahimahi's link queue: one opportunity after the other, byte by byte."""
 
     def forever() -> Iterator[int]:
         base = 0
@@ -158,7 +158,7 @@ def test_a_message_takes_as_long_as_its_packets(opportunities: list[int], messag
 def test_small_pieces_of_a_message_cost_no_more_headers(
     opportunities: list[int], payload: int, cuts: list[int]
 ) -> None:
-    """Pieces that arrive together leave like the whole, whatever their sizes."""
+    """Pieces that arrive together leave as the whole message does, whatever their sizes."""
     whole = SegmentStream(TraceLink(opportunities)).send(0, payload)
     stream = SegmentStream(TraceLink(opportunities))
     pieces, left = [], payload

@@ -1,4 +1,4 @@
-"""`transport: tcp`: how the window holds a message back, by hand, in order, and against Mahimahi's upload times."""
+"""`transport: tcp`: the congestion window by hand, its monotonicity, and upload times measured in Mahimahi."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def connect(trace: Trace, transport: str) -> EmulatedConnection:
     return EmulatedConnection(EmulatedPath(trace, transport))
 
 
-def test_the_initial_window_leaves_at_once() -> None:
+def test_the_initial_window_is_sent_without_waiting() -> None:
     size = INITIAL_WINDOW * SEGMENT_BYTES
     assert connect(ONE_A_MS, "tcp").upload(0.0, size) == pytest.approx(0.010 + 0.020)
     assert connect(ONE_A_MS, "ideal").upload(0.0, size) == pytest.approx(0.010 + 0.020)

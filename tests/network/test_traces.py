@@ -75,9 +75,9 @@ def test_broken_mahimahi_says_where(tmp_path: Path, text: str, message: str) -> 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.csv cannot be read"):
         load_trace(tmp_path / "nowhere.csv")
-    (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(UserError, match=r"picture\.csv cannot be read"):
-        load_trace(tmp_path / "picture.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UserError, match=r"binary\.csv cannot be read"):
+        load_trace(tmp_path / "binary.csv")
 
 
 def test_times_count_from_the_first_row_and_columns_may_be_shuffled(tmp_path: Path) -> None:

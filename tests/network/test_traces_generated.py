@@ -1,4 +1,4 @@
-"""The generator: the same sixty everywhere, and like what its parameters describe."""
+"""The trace generator: equal traces on every machine, statistics as its parameters say, and fitting."""
 
 from __future__ import annotations
 

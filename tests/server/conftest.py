@@ -25,7 +25,7 @@ RED_BOX = (64, 32, 128, 96)
 
 
 def scene(size: tuple[int, int] = SIZE) -> RgbImage:
-    """Grey, with a red box on JPEG block borders."""
+    """A grey image with a red box aligned to JPEG blocks."""
     image = np.full((size[1], size[0], 3), 100, np.uint8)
     x0, y0, x1, y1 = RED_BOX
     image[y0:y1, x0:x1] = (230, 20, 20)
@@ -55,14 +55,14 @@ def offload(
 
 
 def next_event(client: ClientEndpoint, kind: type) -> Event:
-    """The next event, which is alone and of this kind."""
+    """Poll for the next event, which must be the only one and of this kind."""
     (event,) = next_events(client, 1)
     assert isinstance(event, kind), event
     return event
 
 
 def next_events(client: ClientEndpoint, count: int) -> list[Event]:
-    """The next `count` events."""
+    """Poll until `count` events have arrived, and no more than these."""
     events: list[Event] = []
     deadline_s = time.monotonic() + PATIENCE_S
     while len(events) < count and time.monotonic() < deadline_s:
@@ -81,7 +81,7 @@ def free_address() -> str:
 
 
 class RawClient:
-    """A DEALER that sends whatever frames it is told to."""
+    """A DEALER that sends arbitrary frames."""
 
     def __init__(self, address: str) -> None:
         self._context = zmq.Context()

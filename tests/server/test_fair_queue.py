@@ -15,7 +15,7 @@ def filled(*items: str, capacity: int = 99, per_owner: int = 99) -> FairQueue[st
     return queue
 
 
-def test_owners_take_turns_whoever_sent_more() -> None:
+def test_owners_take_turns_however_many_items_they_have() -> None:
     queue = filled("a1", "a2", "a3", "b1", "c1")
     assert [queue.take() for _ in range(5)] == [["a1"], ["b1"], ["c1"], ["a2"], ["a3"]]
 
@@ -27,7 +27,7 @@ def test_an_owner_who_was_served_waits_for_the_others() -> None:
     assert [queue.take() for _ in range(2)] == [["b1"], ["a2"]]
 
 
-def test_bounds_are_told_apart() -> None:
+def test_each_bound_has_its_own_reason() -> None:
     queue = filled("a1", "a2", "b1", capacity=3, per_owner=2)
     assert queue.put(b"a", "a3") == "2 offloads of this client wait already"
     assert queue.put(b"c", "c1") == "3 offloads of 2 clients wait already"

@@ -1,4 +1,4 @@
-"""A peer that never ends its message: ZeroMQ would collect it for ever."""
+"""A client that never ends its message, which ZeroMQ would collect for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed frames through a socket, against the detector on the picture that arrived."""
+"""Packed frames sent through a socket, compared with the detector on the decoded image."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def assert_same(ours: Detections, theirs: Detections) -> None:
 
 
 @pytest.mark.parametrize("point", range(5))
-def test_patches_detect_what_the_whole_picture_does(
+def test_patches_detect_the_same_as_the_whole_image(
     detector: Detector, image: RgbImage, mask: BoolMask, point: int
 ) -> None:
     grid = detector.geometry.grid(*SIZE)

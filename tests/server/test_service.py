@@ -1,4 +1,4 @@
-"""What the server serves and refuses, in this process."""
+"""The service in this process: results, refusals, queues and batches."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_ping(connected: ClientEndpoint) -> None:
     [
         (offload(5), b"hello", "not a JPEG"),
         (offload(5), jpeg()[:500], "truncated JPEG"),
-        (offload(5), jpeg()[:500] + b"\xff\xd9\xff\xd9", None),  # may decode to a partly grey picture, or not
+        (offload(5), jpeg()[:500] + b"\xff\xd9\xff\xd9", None),  # may decode to a partly grey image, or not
         (offload(5), jpeg((64, 64)), "JPEG of 64x64, announced as 320x192"),
         (offload(5, (8192, 8192)), jpeg(), "8192x8192, at most 1000000 pixels"),
         (offload(5), b"x" * (2**20 + 1), "payload of 1048577 bytes"),
@@ -142,7 +142,7 @@ def test_a_sequence_number_counts_once(connected: ClientEndpoint, service: Servi
     assert service.counts == {"served": 1, "refused": 2}
 
 
-def test_an_offload_must_be_announced_and_greeted(server_address: str) -> None:
+def test_an_offload_needs_a_hello_and_an_announcement(server_address: str) -> None:
     with RawClient(server_address) as raw:
         raw.send(*m.encode(offload(3), jpeg()))
         assert raw.receive() == m.Failure(3, "the first message of a connection must be Hello")
@@ -191,7 +191,7 @@ def test_frames_of_several_clients_are_inferred_together_where_they_are_alike(
             assert client.send_offload(header, payload)
             assert client.poll(0.05) == []
             if client is clients[0]:
-                assert detector.entered.wait(PATIENCE_S)  # alone: nobody else had come
+                assert detector.entered.wait(PATIENCE_S)  # alone: no other client had offloaded
         detector.gate.set()
         for client, (header, _) in zip(clients, frames, strict=True):
             event = next_event(client, ResultReceived)

@@ -8,7 +8,7 @@ from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
 
 MAX_PIXELS = 9_000_000
-"""Larger frames are refused unless a server is told otherwise; a 4K frame has 8.3 million pixels."""
+"""Larger frames are refused unless a server has another limit; a 4K frame has 8.3 million pixels."""
 
 
 def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_pixels: int) -> str | None:

@@ -64,7 +64,7 @@ class Service:
         self._memory.set_baseline()
 
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Serve clients until `stop` is called."""
         while not self._stopping:
             for received in self._endpoint.poll(_POLL_S):
                 self._handle(received)

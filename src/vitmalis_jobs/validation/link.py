@@ -56,7 +56,7 @@ class Case(Section, frozen=True):
 
 
 class LinkOptions(Section, frozen=True):
-    """The job's configuration, `conf/profile_link.yaml`."""
+    """Configuration of the job, as in `conf/profile_link.yaml`."""
 
     sizes_bytes: Annotated[list[Count], msgspec.Meta(min_length=1)]
     repeats: Count

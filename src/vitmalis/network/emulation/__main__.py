@@ -31,7 +31,7 @@ MIN_QUEUE_BYTES = 16 * 1024
 
 
 def resolve_address(address: str) -> Upstream:
-    """Resolve `host:port` or `tcp://host:port`.
+    """Resolve an address `host:port` or `tcp://host:port`.
 
     Raises:
         UserError: the address has another form, or the host is unknown.

@@ -128,7 +128,7 @@ class RelayedConnection:
         return self.down.ended and not self.down.unreleased_bytes
 
     def close(self) -> None:
-        """Close both sockets."""
+        """Close the sockets to client and server."""
         for sock in (self.client, self.upstream):
             with suppress(OSError):
                 sock.close()

@@ -84,7 +84,7 @@ class ClientAuthenticator:
         return True
 
     def close(self) -> None:
-        """Stop the authenticator's thread."""
+        """Stop the thread that pyzmq authenticates in."""
         self._authenticator.stop()
 
 

@@ -31,7 +31,7 @@ class Waker:
         return self._writer.fileno()
 
     def wake(self) -> None:
-        """Wake the polling thread."""
+        """Wake the thread that polls, or its next poll."""
         # A full socket pair is readable already, and a closed one has no thread to wake.
         with suppress(OSError):
             self._writer.send(b"\0")
