@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vitmalis.detector import PRESETS, Detector, build_model, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.timing import Pairs, Run, median_ms
 
@@ -71,8 +73,8 @@ def compare_engines(model: DetectionModel, width: int, height: int, repeats: int
     return rows
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure as the command line says, print and store the result."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
     parser = argparse.ArgumentParser(prog="python -m validation.inference_speed", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
@@ -83,6 +85,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="precisions and engines, each beside plain fp32")
     parser.add_argument("--output", type=Path, default=None, help="runs/profiling/inference_speed[_compare].json")
     options = parser.parse_args(arguments)
+    return run_job(lambda: profile(options))
+
+
+def profile(options: argparse.Namespace) -> None:
+    """Measure, print and store the result."""
     result = measure(options)
     name = "inference_speed_compare" if options.compare else "inference_speed"
     emit(result, options.output or Path("runs/profiling") / f"{name}.json")
@@ -117,7 +124,4 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

@@ -24,6 +24,7 @@ from vitmalis.detector import preset
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.timing import Pairs
@@ -200,8 +201,8 @@ def size(text: str) -> tuple[int, int]:
     return height_px, width_px
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare as the command line says, print and store the result."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job of the command line and return the exit status of `run_job`."""
     parser = argparse.ArgumentParser(
         prog="python -m validation.library_baselines", description=str(__doc__).splitlines()[0]
     )
@@ -212,6 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--memory-of", choices=list(MODELS), help=argparse.SUPPRESS)  # for our own child processes
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/peers.json"))
     options = parser.parse_args(arguments)
+    return run_job(lambda: profile(options))
+
+
+def profile(options: argparse.Namespace) -> None:
+    """Compare, print and store the result."""
     check_positive(options, "repeats", "threads")
     torch.set_num_threads(options.threads)
     if options.memory_of:
@@ -223,7 +229,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

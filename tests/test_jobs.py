@@ -1,0 +1,77 @@
+"""Every job of the `vitmalis` command: status 2 and one line on a user's mistake, `--help` that says what it does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitmalis_jobs import cli
+
+MISTAKES = {
+    "evaluate": (["policy=none"], "policy=none is unknown"),
+    "report": (["no_such_sweep"], "no_such_sweep"),
+    "explain": (["no_such_run"], "no_such_run"),
+    "prune": (["--cache", "no_such_cache"], "no_such_cache"),
+    "device export": (["bundle", "policy=none"], "policy=none is unknown"),
+    "device score": (["no_such_folder"], "no_such_folder"),
+    "profile latency": (["repeats=0"], "repeats=0"),
+    "profile samples": (["only=[nowhere]"], "only=['nowhere']"),
+    "profile inference": (["--model", "vitdet_x"], "vitdet_x"),
+    "profile restoration-points": (["--frames", "0"], "--frames"),
+    "train detector": (["no_such_option=1"], "no_such_option"),
+    "train estimators": (["no_such_option=1"], "no_such_option"),
+    "train traces": (["no_such_option=1"], "no_such_option"),
+    "train evaluate-detector": (["no_such_option=1"], "no_such_option"),
+    "validate parity": (["no_such_prefix"], "no_such_prefix"),
+    "validate clock-agreement": (["--repeats", "0"], "--repeats must be at least 1, not 0"),
+    "validate multi-client": (["clock=virtual"], "clock=virtual has one client"),
+    "validate link": (["repeats=0"], "repeats"),
+    "validate fuzz": (["--messages", "0"], "--messages"),
+    "validate fault-injection": (["--target", "client"], "--target client is unknown"),
+    "validate soak": (["video=file", "video.path=missing.mp4"], "missing.mp4"),
+    "validate benchmark": (["--repeats", "1"], "--repeats must be at least 2, not 1"),
+    "validate inference-speed": (["--model", "vitdet_x"], "vitdet_x"),
+    "validate virtual-speed": (["--repeats", "0"], "--repeats must be at least 1, not 0"),
+    "validate library-baselines": (["--threads", "0"], "--threads"),
+}
+"""Arguments with a mistake for each job, and what the error line has to name."""
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> int:
+    """Run a job in this process as the command line would; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["vitmalis", *name.split(), *arguments])
+    try:
+        return cli.main()
+    except SystemExit as end:  # argparse
+        return int(end.code or 0)
+
+
+def test_every_job_has_a_case() -> None:
+    assert list(MISTAKES) == list(cli.JOBS)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_status_2_and_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    arguments, named = MISTAKES[name]
+    assert run(monkeypatch, name, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert named in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_help_says_what_the_job_does(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, name, "--help") == 0
+    parts = capsys.readouterr().out.split("\n\n")
+    about = parts[1] if parts[0].startswith("usage: ") else parts[0]
+    assert len(about.split()) >= 4
+    assert not about.startswith(("options:", "positional arguments:"))
