@@ -130,7 +130,7 @@ def test_the_trace_is_scaled_by_what_the_frames_stand_for(overrides: list[str], 
 
 def test_the_hash_follows_what_was_asked_for() -> None:
     plain = config_hash(typed(composed()))
-    assert plain == config_hash(typed(composed("mlflow.experiment=other", "output.film_seconds=0")))
+    assert plain == config_hash(typed(composed("mlflow.experiment=other", "output.video_seconds=0")))
     for change in (
         "policy=back2back",
         "eval.seconds=11",

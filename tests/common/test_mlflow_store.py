@@ -176,5 +176,5 @@ def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
     uri, _, _ = store.name.rpartition(" ")
     Store(uri, "tests", Path("unused"))
     assert status(store, run_id) == "FINISHED"
-    assert store.has_finished(run_id)
-    assert not store.has_finished("no such run")
+    assert store.finish(run_id)
+    assert not store.finish("no such run")

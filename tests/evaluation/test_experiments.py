@@ -47,7 +47,7 @@ def test_an_experiment_sweeps_its_grid(name: str) -> None:
             seen.update(run)
             options = typed(composed(*run))
             assert options.clock.name == "virtual"
-            assert (options.output.film_seconds, options.output.pictures) == (0, False)
+            assert (options.output.video_seconds, options.output.figures) == (0, False)
 
 
 def test_the_full_grid_is_the_papers() -> None:

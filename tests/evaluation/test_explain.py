@@ -39,8 +39,8 @@ from vitmalis_jobs.evaluation.explain import main
 from vitmalis_jobs.evaluation.study import external_results
 from vitmalis_jobs.run.config import composed, typed
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.evaluate import evaluate
 from vitmalis_jobs.run.figures.decision_plot import chosen_mask, most_varied
+from vitmalis_jobs.run.pipeline import run_evaluation
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 DECISION = DecisionRecord(
@@ -141,8 +141,8 @@ def test_a_run_on_the_virtual_clock_can_be_explained(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     make_clip(Path("clip.mp4"))
     options = ["policy=vitmalis", "video=file", "video.path=clip.mp4", "clock=virtual", "latency=paper_testbed"]
-    options += ["model.max_width=320", "model.max_height=192", "output.pictures=false", "output.film_seconds=0"]
-    evaluate(composed(options), RunDirectory(Path("run")), Terminal.on_stderr())
+    options += ["model.max_width=320", "model.max_height=192", "output.figures=false", "output.video_seconds=0"]
+    run_evaluation(composed(options), RunDirectory(Path("run")), terminal=Terminal.on_stderr())
     assert not list(Path("run").glob("*.png")), "a study asks for records alone"
     assert main(["run", "--no-reference"]) == 0
     assert len(list(Path("run").glob("decision_*.png"))) == 1

@@ -39,12 +39,12 @@ def assert_whole(runs: int) -> None:
     """Every run there, none twice, nothing left running."""
     parent, children = recorded()
     finished = [run for run in children if run.info.status == "FINISHED"]
-    assert len(finished) == len({run.data.tags["identity"] for run in finished}) == runs
+    assert len(finished) == len({run.data.tags["fingerprint"] for run in finished}) == runs
     assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
     summaries = read_summaries(SWEEP)
     assert [summary["status"] for summary in summaries] == ["FINISHED"] * runs
     assert {summary["run_id"] for summary in summaries} == {run.info.run_id for run in finished}
-    assert {summary["identity"] for summary in summaries} == {run.data.tags["identity"] for run in finished}
+    assert {summary["fingerprint"] for summary in summaries} == {run.data.tags["fingerprint"] for run in finished}
     assert read_sweep(SWEEP)["run_id"] == parent.info.run_id
     assert parent.info.status == "FINISHED"
 

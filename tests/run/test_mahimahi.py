@@ -65,7 +65,7 @@ def test_the_shells_get_the_same_trace(tmp_path: Path) -> None:
 def test_a_run_goes_through_both_shells(tools: Path, tmp_path: Path) -> None:
     make_clip(tmp_path / "clip.mp4")
     options = ["link=mahimahi", "trace=constant", "trace.mbps=8", "trace.rtt_ms=40", "hydra.run.dir=run"]
-    options += ["server.address=tcp://0.0.0.0:0", "server.insecure=true", "output.film_seconds=0", "eval.seconds=1"]
+    options += ["server.address=tcp://0.0.0.0:0", "server.insecure=true", "output.video_seconds=0", "eval.seconds=1"]
     options += ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192"]
     command = [sys.executable, str(PROJECT / "evaluate.py"), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)

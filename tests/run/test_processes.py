@@ -19,6 +19,7 @@ from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace, load_trace
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 
 FPS, FRAMES = 20.0, 60
@@ -55,7 +56,7 @@ def kills_at(frame: int, *processes: SupervisedProcess) -> processes.PlayProgres
     return progress
 
 
-def assert_all_rendered(played: processes.Played) -> None:
+def assert_all_rendered(played: RunRecords) -> None:
     assert [frame.frame_index for frame in played.frames] == list(range(FRAMES))
     assert [offload.offload_id for offload in played.offloads] == list(range(len(played.offloads)))
     assert played.offloads[0].status == "ok"
@@ -66,10 +67,10 @@ def test_a_server_that_dies_costs_offloads_and_not_the_run(video: VideoSpec, tmp
         SupervisedProcess(lambda _: blob_server(tmp_path), restart=False) as server,
         processes.relay(LINK, server.facts["ready"], constant_trace(8.0, 20.0), tmp_path) as link,
     ):
-        assert server.deaths == []
+        assert server.exits == []
         session = session_at(link.address, video, tmp_path)
         played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 2, server))
-        assert server.deaths == ["killed by SIGKILL"]
+        assert server.exits == ["killed by SIGKILL"]
     assert_all_rendered(played)
     assert played.frames[-1].source == "tracker"  # the last result is carried on
     assert {offload.status for offload in played.offloads} - {"ok"}
@@ -83,7 +84,7 @@ def test_server_and_relay_that_die_are_started_again_where_they_were(video: Vide
         assert link.process is not None
         session = session_at(link.address, video, tmp_path)
         played = processes.play(session, 1, tmp_path, kills_at(FRAMES // 4, server, link.process))
-        assert (server.deaths, link.deaths) == (["killed by SIGKILL"], ["killed by SIGKILL"])
+        assert (server.exits, link.exits) == (["killed by SIGKILL"], ["killed by SIGKILL"])
         first, *later = re.findall(r"trace clock 0 is (\S+)", (tmp_path / "logs" / "relay.log").read_text())
         assert link.process.facts["trace_origin_s"] == pytest.approx(float(first), abs=1e-6)
         assert later == []  # the second went on with the first one's clock

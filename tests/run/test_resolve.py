@@ -8,15 +8,16 @@ import av
 import msgspec
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables, save_latency_tables
-from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.run import latency_tables as tables
-from vitmalis_jobs.run.config import EvaluationConfig, typed
-from vitmalis_jobs.run.spec import make_plan, stand_ins
+from vitmalis_jobs.run import prepare
+from vitmalis_jobs.run.config import EvaluationConfig, composed
+from vitmalis_jobs.run.describe import stand_ins
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.spec import PreparedRun
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +35,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(clip: Path, **policy: str) -> EvaluationConfig:
     overrides = ["policy=vitmalis", "video=file", f"video.path={clip}", "trace=constant", "eval.seconds=1"]
     overrides += [f"policy.{key}={value}" for key, value in policy.items()]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return typed(compose("evaluate", overrides=overrides))
+    return composed(overrides)
 
 
-def test_missing_estimators_are_told_before_tables_are_measured(
+def prepared(config: EvaluationConfig) -> PreparedRun:
+    return prepare_run(resolve_run(config), Terminal())
+
+
+def test_missing_estimators_are_reported_before_tables_are_measured(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "latency_tables", lambda *_: pytest.fail("measured for a policy that cannot be"))
+    monkeypatch.setattr(prepare, "run_tables", lambda *_: pytest.fail("measured for a policy that cannot be"))
     with pytest.raises(UserError, match=r"no estimators of model .*training\.estimators"):
-        make_plan(configured(clip, estimators=str(tmp_path)), Terminal())
+        prepared(configured(clip, estimators=str(tmp_path)))
 
 
 def test_missing_tables_are_measured_and_given_to_the_client(
     clip: Path, vitmalis_options: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "latency_tables", lambda *_: Path(vitmalis_options["latency_tables"]))
-    plan = make_plan(configured(clip, estimators=vitmalis_options["estimators"]), Terminal())
-    session = plan.session("tcp://127.0.0.1:1", "", Path("unused"))
+    monkeypatch.setattr(prepare, "run_tables", lambda *_: Path(vitmalis_options["latency_tables"]))
+    run = prepared(configured(clip, estimators=vitmalis_options["estimators"]))
+    session = run.session("tcp://127.0.0.1:1", Path("unused"))
     assert session.policy_options["latency_tables"] == vitmalis_options["latency_tables"]
 
 
@@ -61,13 +65,13 @@ def test_estimators_of_another_model_are_a_stand_in(
     own = load_latency_tables(Path(vitmalis_options["latency_tables"]))
     save_latency_tables(msgspec.structs.replace(own, model_id="retrained"), tmp_path / "tables.json")
     foreign = vitmalis_options | {"latency_tables": str(tmp_path / "tables.json")}
-    assert "policy" not in stand_ins(make_plan(configured(clip, **vitmalis_options), Terminal()))
-    said = stand_ins(make_plan(configured(clip, **foreign), Terminal()))["policy"]
+    assert "policy" not in stand_ins(prepared(configured(clip, **vitmalis_options)))
+    said = stand_ins(prepared(configured(clip, **foreign)))["policy"]
     assert said == "estimators learned from samples of vitdet_tiny vitdet_tiny-test, used with retrained"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["latency=paper_testbed"], "add clock=virtual"),
         (["policy=oracle"], "only the virtual clock"),
@@ -75,6 +79,31 @@ def test_estimators_of_another_model_are_a_stand_in(
         (["clock=virtual", "video=camera"], "plays in real time only"),
     ],
 )
-def test_what_cannot_be_had_on_a_clock_is_refused(overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        make_plan(typed(compose("evaluate", overrides=overrides)), Terminal())
+def test_what_a_clock_cannot_do_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_run(composed(overrides))
+
+
+def test_resolving_touches_nothing(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VITMALIS_CACHE", raising=False)
+    spec = resolve_run(composed([f"video.path={clip}", "video=file", "clock=virtual", "policy=vitmalis", "trace=5g"]))
+    assert (spec.clip_name, spec.trace_name, spec.needs_tables) == ("clip", "5g_00", True)
+    assert spec.title == "clip-5g_00-vitmalis"
+    assert (spec.model.geometry.window, spec.model.config.name) == (5, "vitdet_tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trace=file", "trace.path=none.csv"], "none.csv"),
+        (["trace.index=99"], "trace.index is 99"),
+        (["model.name=vitdet_none"], "vitdet_none"),
+        (["policy.quality=0"], "quality"),
+        (["client.keys=folder"], "give a folder to both"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_prepared(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_run(composed(overrides))

@@ -46,35 +46,35 @@ def until(reached: Callable[[], bool]) -> None:
 
 
 def test_each_life_knows_of_the_one_before(module: Path, tmp_path: Path) -> None:
-    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as watched:
+    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as supervised:
         pids = []
         for life in (1, 2, 3):
-            until(lambda life=life: watched.facts["life"] == life)  # type: ignore[misc]
-            assert watched.facts["ready"] == "first"
-            pids.append(watched.pid)
+            until(lambda life=life: supervised.facts["life"] == life)  # type: ignore[misc]
+            assert supervised.facts["ready"] == "first"
+            pids.append(supervised.pid)
             if life < 3:
-                os.kill(watched.pid, signal.SIGKILL)
+                os.kill(supervised.pid, signal.SIGKILL)
         assert len(set(pids)) == 3
-    assert watched.deaths == ["killed by SIGKILL"] * 2  # the end that was asked for is none
-    assert watched.sequel == " and was started again"
+    assert supervised.exits == ["killed by SIGKILL"] * 2  # the end that was asked for is none
+    assert supervised.outcome == " and was started again"
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_without_restart_the_end_is_only_noted(module: Path, tmp_path: Path) -> None:
-    with SupervisedProcess(lambda facts: child(tmp_path, facts), restart=False) as watched:
-        os.kill(watched.pid, signal.SIGTERM)
-        until(lambda: bool(watched.deaths))
-    assert watched.deaths == ["killed by SIGTERM"]
-    assert watched.sequel == ""
+    with SupervisedProcess(lambda facts: child(tmp_path, facts), restart=False) as supervised:
+        os.kill(supervised.pid, signal.SIGTERM)
+        until(lambda: bool(supervised.exits))
+    assert supervised.exits == ["killed by SIGTERM"]
+    assert supervised.outcome == ""
 
 
-def test_what_cannot_start_again_is_given_up(module: Path, tmp_path: Path) -> None:
-    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as watched:
+def test_what_cannot_start_again_is_gave_up_reason(module: Path, tmp_path: Path) -> None:
+    with SupervisedProcess(lambda facts: child(tmp_path, facts)) as supervised:
         module.write_text("raise SystemExit('error: no room')")
-        os.kill(watched.pid, signal.SIGKILL)
-        until(lambda: not watched._thread.is_alive())
-        assert "did not start (exit 1): no room" in watched.given_up
-        assert "did not start again" in watched.sequel
+        os.kill(supervised.pid, signal.SIGKILL)
+        until(lambda: not supervised._thread.is_alive())
+        assert "did not start (exit 1): no room" in supervised.gave_up_reason
+        assert "did not start again" in supervised.outcome
     assert (tmp_path / "log").read_text().count("no room") == MAX_FAILURES
 
 
@@ -84,13 +84,13 @@ def test_what_does_not_start_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_stop_does_not_wait_for_a_start_that_hangs(module: Path, tmp_path: Path) -> None:
-    watched = SupervisedProcess(lambda facts: child(tmp_path, facts))
+    supervised = SupervisedProcess(lambda facts: child(tmp_path, facts))
     module.write_text("import sys; sys.stdin.read()")  # never says that it is ready
-    first = watched.pid
+    first = supervised.pid
     os.kill(first, signal.SIGKILL)
-    until(lambda: watched.pid != first)
-    hanging = watched.pid
-    stopping = threading.Thread(target=watched.stop)
+    until(lambda: supervised.pid != first)
+    hanging = supervised.pid
+    stopping = threading.Thread(target=supervised.stop)
     stopping.start()
     stopping.join(PATIENCE_S)
     assert not stopping.is_alive()
@@ -99,9 +99,9 @@ def test_stop_does_not_wait_for_a_start_that_hangs(module: Path, tmp_path: Path)
 
 def test_stop_in_the_middle_of_a_restart_leaves_nothing(module: Path, tmp_path: Path) -> None:
     before = {each.pid for each in psutil.Process().children(recursive=True)}
-    watched = SupervisedProcess(lambda facts: child(tmp_path, facts))
-    os.kill(watched.pid, signal.SIGKILL)
-    until(lambda: bool(watched.deaths))
-    watched.stop()
+    supervised = SupervisedProcess(lambda facts: child(tmp_path, facts))
+    os.kill(supervised.pid, signal.SIGKILL)
+    until(lambda: bool(supervised.exits))
+    supervised.stop()
     left = [each for each in psutil.Process().children(recursive=True) if each.pid not in before]
     assert [each for each in left if sys.executable in each.cmdline()] == []

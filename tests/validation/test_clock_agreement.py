@@ -12,7 +12,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis.records import OffloadRecord, RecordsInfo, write_run
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.run import evaluate as job
+from vitmalis_jobs.run import pipeline
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.validation import clock_agreement as agreement
@@ -64,7 +64,7 @@ def test_both_clocks_are_compared_and_only_the_result_is_printed(
     indices: set[str] = set()
     folder = tmp_path / "runs"
 
-    def evaluate(config: EvaluationConfig, place: RunDirectory, terminal: Terminal) -> dict[str, float]:
+    def run_evaluation(config: EvaluationConfig, place: RunDirectory, *, terminal: Terminal) -> dict[str, float]:
         made.append((config.clock.name, config.latency.tables))
         if not config.virtual:
             indices.add(config.sweep.index)
@@ -76,11 +76,11 @@ def test_both_clocks_are_compared_and_only_the_result_is_printed(
             offload_id=0, frame_index=0, start_time_s=0.0, regions=6, encode_s=0.02, decode_s=0.03,
             inference_s=0.2 * slower,
         )  # fmt: skip
-        write_run(place.directory, RecordsInfo(policy="vitmalis", clip="market1906"), [], [offload])
+        write_run(place.path, RecordsInfo(policy="vitmalis", clip="market1906"), [], [offload])
         place.write_summary("FINISHED", METRICS)
         return METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
 
-    monkeypatch.setattr(job, "evaluate", evaluate)
+    monkeypatch.setattr(pipeline, "run_evaluation", run_evaluation)
     arguments = ["--policy", "vitmalis", "--trace", "4g,5g", "--folder", str(folder), "eval.seconds=1"]
     assert main(arguments) == 0
     calibrated = [str(folder / f"tables_{pair}.json") for pair in (0, 1)]

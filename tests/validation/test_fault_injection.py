@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluation.tiny_sweep import FPS, make_clip
 from vitmalis.records import OffloadRecord
-from vitmalis_jobs.run.processes import Played
+from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.validation.fault_injection import longest_gap_s, main, unexplained_offloads
 
 
@@ -25,17 +25,17 @@ def offload(number: int, status: str = "ok", reason: str = "") -> OffloadRecord:
 
 
 def test_every_offload_must_be_accounted_for() -> None:
-    whole = Played([], [offload(0), offload(1, "lost", "the server is gone"), offload(2)])
+    whole = RunRecords([], [offload(0), offload(1, "lost", "the server is gone"), offload(2)])
     assert unexplained_offloads(whole) == 0
-    assert unexplained_offloads(Played([], [offload(0), offload(1, "lost"), offload(2)])) == 1
-    assert unexplained_offloads(Played([], [offload(0), offload(3)])) == 2
-    assert unexplained_offloads(Played([], [])) == 0
+    assert unexplained_offloads(RunRecords([], [offload(0), offload(1, "lost"), offload(2)])) == 1
+    assert unexplained_offloads(RunRecords([], [offload(0), offload(3)])) == 2
+    assert unexplained_offloads(RunRecords([], [])) == 0
 
 
 def test_the_longest_time_without_an_answer() -> None:
-    played = Played([], [offload(0), offload(1, "lost", "gone"), offload(4), offload(5)])
+    played = RunRecords([], [offload(0), offload(1, "lost", "gone"), offload(4), offload(5)])
     assert longest_gap_s(played) == 4.0
-    assert longest_gap_s(Played([], [offload(0)])) == 0.0
+    assert longest_gap_s(RunRecords([], [offload(0)])) == 0.0
 
 
 def test_an_unknown_target_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:

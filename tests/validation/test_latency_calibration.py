@@ -17,13 +17,13 @@ from vitmalis.virtual.client import VirtualClient
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import connect
 from vitmalis.virtual.server import VirtualServer
-from vitmalis_jobs.run.processes import Played
+from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.validation.latency_calibration import Speed, as_decided, at_speed, observed_speed
 
 SLOWER = Speed(encode=2.0, decode=1.5, inference=1.25, tracking=3.0)
 
 
-def played(video: VideoSpec, policy: str, tables: LatencyTables) -> Played:  # noqa: F811
+def played(video: VideoSpec, policy: str, tables: LatencyTables) -> RunRecords:  # noqa: F811
     session = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
     client = VirtualClient(
         session,
@@ -34,7 +34,7 @@ def played(video: VideoSpec, policy: str, tables: LatencyTables) -> Played:  # n
     )
     client.play()
     recorder = client.recorder
-    return Played(recorder.frames(), recorder.offloads(), recorder.decisions())
+    return RunRecords(recorder.frames(), recorder.offloads(), recorder.decisions())
 
 
 @pytest.mark.parametrize("policy", ["trackb2b", "trackroi", "trackud"])

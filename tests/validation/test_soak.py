@@ -13,7 +13,7 @@ from vitmalis.client.events import Render
 from vitmalis.client.recorder import Recorder
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoxSource, Detections
-from vitmalis_jobs.run.processes import Played
+from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.validation import soak
 from vitmalis_jobs.validation.looped_clip import loop_clip
 from vitmalis_jobs.validation.soak import PROCESSES, drift_frames, growth_mb, main, memory_result, played_result
@@ -39,7 +39,7 @@ def test_frames_that_the_camera_lost_are_counted_and_do_not_count_as_pacing() ->
         if index < 160:
             recorder.captured(index, index / 20 * 1.01)
         recorder.rendered(Render(index, Detections.empty(), BoxSource.NONE, -1, -1), index / 20)
-    result = played_result(Played(recorder.frames(), recorder.offloads()), fps=20.0)
+    result = played_result(RunRecords(recorder.frames(), recorder.offloads()), fps=20.0)
     assert (result["frames"], result["frames_lost_by_camera"]) == (200, 40)
     # Median lag of frames 144 to 159 less that of frames 0 to 15, in frames.
     assert result["drift_frames"] == pytest.approx(0.01 * (151.5 - 7.5))

@@ -91,7 +91,8 @@ class Store:
         try:
             with deferred_signals():
                 all_tags = {**tags, **_process_tags()}
-                run = Run(self.client, self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info)
+                info = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info
+                run = Run(self.client, info, self.name)
             with self._heartbeat(run.run_id):
                 yield run
             status = "FINISHED"
@@ -103,14 +104,18 @@ class Store:
                 run.tag({"error": f"{type(error).__name__}: {error}"[:500]})
             raise
         finally:
-            if run is not None:
+            if run is not None and not run.finished:
                 with deferred_signals():
                     self.client.set_terminated(run.run_id, status)
 
-    def has_finished(self, run_id: str) -> bool:
-        """Whether the store holds this run, finished and not deleted."""
+    def finish(self, run_id: str) -> bool:
+        """Set a run's status to FINISHED if it is not; false if the store does not hold the run or it is deleted."""
         info = self._info(run_id)
-        return info is not None and (info.status, info.lifecycle_stage) == ("FINISHED", "active")
+        if info is None or info.lifecycle_stage != "active":
+            return False
+        if info.status != "FINISHED":
+            self.client.set_terminated(run_id, "FINISHED")
+        return True
 
     def create_parent(self, name: str, tags: Mapping[str, str]) -> str:
         """Begin the run of a whole sweep, which stays open until `end`; returns its id."""
@@ -122,7 +127,7 @@ class Store:
         info = self._info(run_id)
         if info is None or info.lifecycle_stage != "active":
             return False
-        Run(self.client, info).tag(_process_tags())
+        Run(self.client, info, self.name).tag(_process_tags())
         self.client.update_run(run_id, status="RUNNING")
         return True
 
@@ -130,14 +135,14 @@ class Store:
         """Close a sweep's run."""
         info = self._info(run_id)
         if info is not None:
-            Run(self.client, info).log_metrics(metrics)
+            Run(self.client, info, self.name).log_metrics(metrics)
             self.client.set_terminated(run_id, status)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run that is no longer being written."""
         info = self._info(run_id)
         if info is not None:
-            Run(self.client, info).tag(tags)
+            Run(self.client, info, self.name).tag(tags)
 
     def _info(self, run_id: str) -> Any:
         from mlflow.exceptions import MlflowException
@@ -180,12 +185,25 @@ class Store:
 
 
 class Run:
-    """One MLflow run being written."""
+    """One MLflow run being written.
 
-    def __init__(self, client: MlflowClient, info: Any) -> None:
+    Attributes:
+        run_id, name: of the run.
+        store_name: tracking address and experiment that hold it.
+        finished: whether its status was set to FINISHED.
+    """
+
+    def __init__(self, client: MlflowClient, info: Any, store_name: str) -> None:
         self._client = client
         self.run_id: str = info.run_id
         self.name: str = info.run_name
+        self.store_name = store_name
+        self.finished = False
+
+    def finish(self) -> None:
+        """Set the run's status to FINISHED."""
+        self._client.set_terminated(self.run_id, "FINISHED")
+        self.finished = True
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""

@@ -1,6 +1,7 @@
-"""The command line of `evaluate.py`: one clear line for a user's mistake, a traceback for ours.
+"""The command line of `evaluate.py`: Hydra composes the runs, and each run is handed to the pipeline.
 
-Imports are kept light here, so that help and mistakes need not wait for torch or MLflow.
+A user's mistake is one line, a bug keeps its traceback. The pipeline is imported inside functions, so that help and
+mistakes do not wait for torch and MLflow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,129 +18,123 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis_jobs.common.cli import USER_ERRORS, print_error
 from vitmalis_jobs.common.config import conf_dir
-from vitmalis_jobs.evaluation.sweep import SweepCallback, SweepRefused, print_comparison, run_directory
+from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
 
 if TYPE_CHECKING:
     from vitmalis_jobs.run.config import EvaluationConfig
-
-
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")
-def run(config: DictConfig) -> float | None:
-    """One evaluation; returns its rendering F1, for sweepers that optimise.
-
-    A launcher's workers are given this function by value, what it calls by name: it holds nothing.
-    """
-    return evaluate_one(config)
-
-
-def evaluate_one(config: DictConfig) -> float | None:
-    """Evaluate here or in a launcher's worker process.
-
-    A user's mistake is told here and does not reach Hydra, which would add lines of its own; a sweep goes on after it.
-    """
-    _end_in_order()
-    hydra_config = HydraConfig.get()
-    _check_place(Path(hydra_config.runtime.cwd))
-    place = run_directory(hydra_config)
-    try:
-        with place.summary_on_failure():
-            from vitmalis_jobs.run.config import typed
-
-            return _evaluate(typed(config), place, wait=not _state.comes_back)
-    except USER_ERRORS as error:
-        _tell(error)
-    except RunInProgress:
-        from vitmalis_jobs.run.config import typed
-
-        _state.later.append((typed(config), place))
-    return None
+    from vitmalis_jobs.run.resources import Resources
 
 
 def main() -> int:
     """Run what the command line asks for; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
-    _end_in_order()
-    _state.told.clear()
-    _state.later.clear()
-    _state.comes_back = True
-    interrupted, failed = False, False
-    try:
-        run()
-        _make_the_rest()
-    except (*USER_ERRORS, SweepRefused) as error:
-        _tell(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        interrupted = True
-    finally:
-        directory = SweepCallback.directory
-        if directory is not None:
-            failed = print_comparison(directory) or bool(_state.told) or sys.exc_info()[0] is not None
-            _close(directory, interrupted, failed)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
+    install_sigterm_handler()
+    command = EvaluateCommand(returns_to_deferred=True)
+    interrupted = False
+    with current_sweep() as sweep:
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")(command.run)()
+            command.run_deferred()
+        except (*USER_ERRORS, SweepRefused) as error:
+            command.report(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            interrupted = True
+        finally:
+            failed = _close(sweep, command, interrupted)
     if interrupted:
         return 130
-    return 2 if _state.told or failed else 0
+    return 2 if failed else 0
 
 
-def _check_place(started: Path) -> None:
-    """Relative paths mean the same here and where the sweep was started, or results would lie where nobody looks."""
+def _close(sweep: Sweep, command: EvaluateCommand, interrupted: bool) -> bool:
+    """Compare the runs of a sweep and end its MLflow run; returns whether anything failed."""
+    failed = command.failed
+    if sweep.directory is not None:
+        failed = sweep.print_comparison() or failed or sys.exc_info()[0] is not None
+        sweep.close(interrupted, failed)
+    return failed
+
+
+class EvaluateCommand:
+    """Makes the runs of one command, one after the other.
+
+    A launcher pickles it for its workers; there it starts without shared resources and without deferred runs.
+
+    Args:
+        returns_to_deferred: whether runs that another process is making are looked after at the end; a launcher's
+            worker waits for them instead.
+
+    Attributes:
+        failed: whether a mistake was reported.
+    """
+
+    def __init__(self, returns_to_deferred: bool = False) -> None:
+        self.failed = False
+        self._returns_to_deferred = returns_to_deferred
+        self._deferred: list[tuple[EvaluationConfig, RunDirectory]] = []
+        self._resources: Resources | None = None
+
+    def __reduce__(self) -> tuple[type[EvaluateCommand], tuple[()]]:
+        return EvaluateCommand, ()
+
+    def run(self, config: DictConfig) -> float | None:
+        """Make one run of the command; returns its rendering F1, for sweepers that optimise.
+
+        A user's mistake is reported here and does not reach Hydra, so that a sweep goes on with its next run.
+        """
+        from vitmalis_jobs.run.config import typed
+
+        install_sigterm_handler()
+        hydra_config = HydraConfig.get()
+        check_working_directory(Path(hydra_config.runtime.cwd))
+        directory = run_directory(hydra_config)
+        try:
+            with directory.summary_on_failure():
+                options = typed(config)
+                return self._evaluate(options, directory, wait=not self._returns_to_deferred)
+        except USER_ERRORS as error:
+            self.report(error)
+        except RunInProgress:
+            self._deferred.append((options, directory))
+        return None
+
+    def run_deferred(self) -> None:
+        """Take over the runs that other processes were making; make those that they did not finish."""
+        for options, directory in self._deferred:
+            try:
+                with directory.summary_on_failure():
+                    self._evaluate(options, directory, wait=True)
+            except USER_ERRORS as error:
+                self.report(error)
+
+    def report(self, error: BaseException) -> None:
+        """Print a user's mistake, and remember that there was one."""
+        self.failed = True
+        print_error(error)
+
+    def _evaluate(self, options: EvaluationConfig, directory: RunDirectory, wait: bool) -> float | None:
+        from vitmalis_jobs.run.pipeline import run_evaluation
+        from vitmalis_jobs.run.resources import Resources, worker_resources
+
+        if self._resources is None:
+            self._resources = Resources() if self._returns_to_deferred else worker_resources()
+        return run_evaluation(options, directory, self._resources, wait=wait).get("rendering_f1")
+
+
+def check_working_directory(started: Path) -> None:
+    """Raise `UserError` for a launcher's worker that runs elsewhere: its relative paths would mean other folders."""
     if Path.cwd().resolve() != started.resolve():
         raise UserError(
             f"this worker runs in {Path.cwd()}, the sweep in {started}: start workers there (docs/cluster.md)"
         )
 
 
-def _evaluate(options: EvaluationConfig, place: RunDirectory, wait: bool) -> float | None:
-    from vitmalis_jobs.run.evaluate import evaluate
-
-    return evaluate(options, place, wait=wait).get("rendering_f1")
-
-
-def _make_the_rest() -> None:
-    """Take over what other processes were making when this one came by; make it if they did not."""
-    for options, place in _state.later:
-        try:
-            with place.summary_on_failure():
-                _evaluate(options, place, wait=True)
-        except USER_ERRORS as error:
-            _tell(error)
-
-
-def _close(directory: Path, interrupted: bool, failed: bool) -> None:
-    from vitmalis_jobs.evaluation.parent import close_parent
-
-    if SweepCallback.config is not None:
-        close_parent(directory, SweepCallback.config.mlflow, interrupted, failed)
-
-
-def _end_in_order() -> None:
-    """Ended from outside (a scheduler's SIGTERM): as by Ctrl-C, unless a launcher has its own way."""
+def install_sigterm_handler() -> None:
+    """Let SIGTERM (a scheduler's end of a job) end the process as Ctrl-C does, unless a launcher handles it."""
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-@dataclass
-class _State:
-    """Of this process.
-
-    Attributes:
-        told: mistakes told so far.
-        later: runs that another process was making.
-        comes_back: whether this process looks after them when all others are done; a launcher's worker does not.
-    """
-
-    told: list[str] = field(default_factory=list)
-    later: list[tuple[EvaluationConfig, RunDirectory]] = field(default_factory=list)
-    comes_back: bool = False
-
-
-_state = _State()
-
-
-def _tell(error: BaseException) -> None:
-    _state.told.append(error_line(error))
-    print(f"error: {_state.told[-1]}", file=sys.stderr)

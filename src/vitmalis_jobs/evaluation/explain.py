@@ -16,11 +16,11 @@ from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
-from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
-from vitmalis_jobs.run.processes import Played, read_played
+from vitmalis_jobs.run.records import RunRecords, read_records
 
 TRACKING_URI = "sqlite:///runs/mlflow.db"
 
@@ -58,10 +58,10 @@ def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_referen
         UserError: there is no such run or offload, or the offload's decision was not explained.
     """
     directory = Path(run) if Path(run).is_dir() else _run_directory(run, tracking_uri)
-    played = read_played(directory)
-    decision = _decision(played, offload_id)
+    records = read_records(directory)
+    decision = _decision(records, offload_id)
     path = directory / f"decision_{decision.offload_id}.png"
-    config = _draw(directory, played, decision, path, with_reference=with_reference)
+    config = _draw(directory, records, decision, path, with_reference=with_reference)
     _log(directory, path, config)
     return path
 
@@ -72,14 +72,14 @@ def draw_typical(directory: Path, regions: Path, decision: Path) -> None:
     Raises:
         UserError: the run's decisions were not explained, or its clip is gone.
     """
-    played = read_played(directory)
-    shown = _decision(played, None)
-    _draw(directory, played, shown, decision, regions, with_reference=False)
+    records = read_records(directory)
+    shown = _decision(records, None)
+    _draw(directory, records, shown, decision, regions, with_reference=False)
 
 
 def _draw(
     directory: Path,
-    played: Played,
+    records: RunRecords,
     shown: DecisionRecord,
     decision: Path,
     regions: Path | None = None,
@@ -88,7 +88,7 @@ def _draw(
 ) -> EvaluationConfig:
     session, config = read_session(directory / SESSION_FILE), _config(directory)
     grid = session.geometry.grid(session.video.width, session.video.height)
-    offload = next(o for o in played.offloads if o.offload_id == shown.offload_id)
+    offload = next(o for o in records.offloads if o.offload_id == shown.offload_id)
     reference = _reference(session, config, shown.frame_index) if with_reference else None
     rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
     image = frame_image(session.video, shown.frame_index)
@@ -129,7 +129,7 @@ def _run_directory(run_id: str, tracking_uri: str) -> Path:
 def _config(directory: Path) -> EvaluationConfig:
     path = directory / "config.yaml"
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=EvaluationConfig)
+        return read_config(path)
     except (OSError, msgspec.MsgspecError) as error:
         raise UserError(f"'{path}' is no configuration of an evaluation: {error}") from error
 
@@ -144,12 +144,12 @@ def _log(directory: Path, path: Path, config: EvaluationConfig) -> None:
         MlflowClient(tracking_uri=config.mlflow.tracking_uri).log_artifact(run_id, str(path))
 
 
-def _decision(played: Played, offload_id: int | None) -> DecisionRecord:
-    if not played.decisions:
+def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
+    if not records.decisions:
         raise UserError("this run's policy does not explain its decisions: take a run of vitmalis or of an ablation")
-    by_id = {decision.offload_id: decision for decision in played.decisions}
+    by_id = {decision.offload_id: decision for decision in records.decisions}
     if offload_id is None:
-        return most_varied(played.decisions, played.offloads) or played.decisions[0]
+        return most_varied(records.decisions, records.offloads) or records.decisions[0]
     if offload_id not in by_id:
         raise UserError(f"--offload {offload_id}: this run has offloads {min(by_id)} to {max(by_id)}")
     return by_id[offload_id]

@@ -1,63 +1,133 @@
-"""Several runs at once: where each leaves its result, what they have in common, and the table that compares them."""
+"""A sweep: the runs of one multirun command, its folder, its MLflow run above theirs, and the table at its end."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConf
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.run.directory import RunDirectory, read_summaries
+from vitmalis_jobs.run.directory import SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
+
+if TYPE_CHECKING:
+    from vitmalis_jobs.common.mlflow_store import Store
 
 MAX_ROWS = 60
-"""Runs that a person compares in one table; more are counted."""
+"""Most runs that the table at the end lists; a longer sweep is counted instead."""
 
 
 class SweepRefused(BaseException):
-    """A sweep cannot start. Hydra turns the exceptions of a callback into warnings; this is none of them."""
+    """A sweep cannot start. It is no `Exception`, because Hydra turns those of a callback into warnings."""
 
 
-def run_directory(hydra: HydraConf) -> RunDirectory:
-    """The place of a run as Hydra has arranged it."""
-    swept = hydra.mode == RunMode.MULTIRUN
-    return RunDirectory(
-        directory=Path(hydra.runtime.output_dir),
-        sweep=Path(hydra.sweep.dir) if swept else None,
-        number=int(hydra.job.num) if swept else 0,
-        overrides=tuple(hydra.overrides.task),
-    )
+class Sweep:
+    """The sweep of a command; without a folder until Hydra says that there is one.
+
+    Attributes:
+        directory: the sweep's folder; None for a single run.
+    """
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self._mlflow: DictConfig | None = None
+
+    def open(self, directory: Path, command: list[str], mlflow: DictConfig) -> None:
+        """Make the sweep's folder and its MLflow run, or go on with those that are there.
+
+        Args:
+            directory: of the sweep.
+            command: the options that decide which runs it has and how they are numbered.
+            mlflow: section `mlflow` of the configuration.
+
+        Raises:
+            UserError: the folder holds the runs of another command; the store cannot be opened.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        store = _store(mlflow)
+        with FileLock(directory / f"{SWEEP_FILE}.lock"):
+            known = read_sweep(directory)
+            if known and known["command"] != command:
+                raise UserError(
+                    f"sweep '{directory}' was made by another command ({' '.join(known['command'])}), whose runs would "
+                    "be mixed with these: choose another sweep.name, or remove the folder"
+                )
+            run_id = str(known.get("run_id", ""))
+            if known.get("store") != store.name or not store.reopen(run_id):
+                tags = {"sweep": str(directory), "sweep.command": " ".join(command)}
+                run_id = store.create_parent(directory.name, tags)
+            write_json(directory / SWEEP_FILE, {"command": command, "run_id": run_id, "store": store.name})
+        self.directory, self._mlflow = directory, mlflow
+
+    def print_comparison(self) -> bool:
+        """Print one table of all runs, nothing if none got far enough; returns whether any failed."""
+        return print_comparison(self.directory) if self.directory else False
+
+    def close(self, interrupted: bool, failed: bool) -> None:
+        """End the sweep's MLflow run.
+
+        Args:
+            interrupted: whether the command was interrupted.
+            failed: whether one of its runs failed.
+        """
+        if self.directory is None or self._mlflow is None:
+            return
+        run_id = str(read_sweep(self.directory).get("run_id", ""))
+        summaries = read_summaries(self.directory)
+        count = Counter(summary["status"] for summary in summaries)
+        counts = {"runs_finished": count["FINISHED"], "runs_failed": count["FAILED"]}
+        counts["runs_taken_over"] = sum(summary["skipped"] for summary in summaries)
+        status = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
+        with suppress(UserError):  # without the store the sweep's own results are still there
+            _store(self._mlflow).end(run_id, status, {key: float(value) for key, value in counts.items()})
+
+
+_current: ContextVar[Sweep] = ContextVar("sweep")
+
+
+@contextmanager
+def current_sweep() -> Iterator[Sweep]:
+    """The sweep of the command that runs in this block. Hydra makes its callbacks itself, so they find it here."""
+    sweep = Sweep()
+    token = _current.set(sweep)
+    try:
+        yield sweep
+    finally:
+        _current.reset(token)
 
 
 class SweepCallback(Callback):
-    """Hydra's callback at the start of a sweep. Its end is handled in `cli.py`, which also sees interruptions."""
-
-    directory: ClassVar[Path | None] = None
-    config: ClassVar[DictConfig | None] = None
+    """Hydra's callback at the start of a sweep. The end is handled in `cli.py`, which also sees interruptions."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the sweep's folder, and open its MLflow run.
+        """Open the current sweep.
 
         Raises:
             SweepRefused: the folder belongs to another sweep, or the MLflow store cannot be opened.
         """
-        from vitmalis_jobs.evaluation.parent import open_parent
-
-        directory = Path(config.hydra.sweep.dir)
         try:
-            open_parent(directory, _command(config), config.mlflow)
+            _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
         except UserError as error:
             raise SweepRefused(error) from error
-        SweepCallback.directory, SweepCallback.config = directory, config
 
 
-def _command(config: DictConfig) -> list[str]:
-    """What decides which runs a sweep has and how they are numbered."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    return params + [override for override in config.hydra.overrides.task if not override.startswith("sweep.")]
+def run_directory(hydra: HydraConf) -> RunDirectory:
+    """The folder of a run as Hydra has arranged it."""
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    return RunDirectory(
+        path=Path(hydra.runtime.output_dir),
+        sweep=Path(hydra.sweep.dir) if in_sweep else None,
+        number=int(hydra.job.num) if in_sweep else 0,
+        overrides=tuple(hydra.overrides.task),
+    )
 
 
 def print_comparison(sweep: Path) -> bool:
@@ -71,3 +141,15 @@ def print_comparison(sweep: Path) -> bool:
         else:
             Terminal().tally(summaries, sweep)
     return any(summary["status"] == "FAILED" for summary in summaries)
+
+
+def _command(config: DictConfig) -> list[str]:
+    """The options that decide which runs a sweep has and how they are numbered."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    return params + [override for override in config.hydra.overrides.task if not override.startswith("sweep.")]
+
+
+def _store(mlflow: DictConfig) -> Store:
+    from vitmalis_jobs.common.mlflow_store import Store
+
+    return Store(mlflow.tracking_uri, mlflow.experiment, Path(mlflow.artifact_dir))

@@ -1,9 +1,10 @@
-"""The configuration of an evaluation, typed and checked once, where it enters."""
+"""The typed configuration of an evaluation: one struct per section of `conf/evaluate.yaml`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -50,7 +51,7 @@ class ClientOptions(Section, frozen=True):
 
 
 class ServerOptions(Section, frozen=True):
-    """`server`: started here, or somebody else's."""
+    """`server`: one that is started here (`spawn`), or the address of one that runs elsewhere."""
 
     spawn: bool
     address: str
@@ -61,13 +62,13 @@ class ServerOptions(Section, frozen=True):
 
 
 class ClockOptions(Section, frozen=True):
-    """`clock`: what drives client and server."""
+    """`clock`: whether the run plays in real time or on a computed clock."""
 
     name: Literal["realtime", "virtual"]
 
 
 class LatencyOptions(Section, frozen=True):
-    """`latency`: how long things take on the virtual clock."""
+    """`latency`: durations of the stages on the virtual clock."""
 
     name: Literal["measured", "sampled", "paper_testbed"]
     tables: str | None
@@ -76,27 +77,27 @@ class LatencyOptions(Section, frozen=True):
 
 
 class InferenceCacheOptions(Section, frozen=True):
-    """`inference_cache`: answers kept for other virtual runs."""
+    """`inference_cache`: answers of the model, kept for other virtual runs."""
 
     enabled: bool
     max_gb: Positive
 
 
 class ReferenceOptions(Section, frozen=True):
-    """`references`: how they are computed."""
+    """`references`: how many frames are computed at once."""
 
     workers: Count
 
 
 class OutputOptions(Section, frozen=True):
-    """`output`: what is made of the records."""
+    """`output`: plots and video that are made from the records."""
 
-    film_seconds: NotNegative
-    pictures: bool = True  # runs from before there was a choice have them, and can still be explained
+    video_seconds: NotNegative
+    figures: bool
 
 
 class SweepOptions(Section, frozen=True):
-    """`sweep`: where runs that are made together lie, and which need not be made again."""
+    """`sweep`: the folder of runs that are made together, and the index of finished runs."""
 
     name: str
     rerun: bool
@@ -104,7 +105,7 @@ class SweepOptions(Section, frozen=True):
 
 
 class EvaluationConfig(Section, frozen=True):
-    """Everything `evaluate.py` is told; `video`, `trace`, `link` and `policy` differ from one choice to the next."""
+    """The configuration of `evaluate.py`. The keys of `video`, `trace`, `link` and `policy` depend on their choice."""
 
     video: dict[str, Any]
     trace: dict[str, Any]
@@ -124,27 +125,27 @@ class EvaluationConfig(Section, frozen=True):
 
     @property
     def virtual(self) -> bool:
-        """Whether time is computed."""
+        """Whether the run plays on the virtual clock."""
         return self.clock.name == "virtual"
 
     @property
     def policy_name(self) -> str:
-        """How runs of this policy are called."""
+        """Name of the policy in records and reports."""
         return str(self.policy["name"])
 
     @property
     def policy_kind(self) -> str:
-        """Which policy it is: one of `vitmalis.policy.POLICIES`; an ablation is one under another name."""
+        """Key of `vitmalis.policy.POLICIES`; an ablation is a policy of this kind under another name."""
         return str(self.policy.get("kind", self.policy_name))
 
     @property
     def policy_options(self) -> dict[str, Any]:
-        """What the policy itself is given."""
+        """Keyword arguments of the policy's constructor."""
         return {key: value for key, value in self.policy.items() if key not in ("name", "kind")}
 
 
 def typed(config: DictConfig) -> EvaluationConfig:
-    """Check a composed configuration and give it types; raises as `checked`."""
+    """Convert a composed configuration to its type; raises `UserError` as `checked` does."""
     return checked(config, EvaluationConfig)
 
 
@@ -157,16 +158,35 @@ def composed(overrides: Sequence[str]) -> EvaluationConfig:
     return typed(compose("evaluate", overrides))
 
 
+RENAMED_OPTIONS = {"output": {"film_seconds": "video_seconds", "pictures": "figures"}}
+"""Options by their earlier names, as the `config.yaml` of older runs has them."""
+
+
+def read_config(path: Path) -> EvaluationConfig:
+    """Read the `config.yaml` of a run.
+
+    Raises:
+        OSError: the file cannot be read.
+        msgspec.MsgspecError: it is no configuration of an evaluation, or one of an incompatible version.
+    """
+    sections = msgspec.yaml.decode(path.read_bytes())
+    if isinstance(sections, dict):
+        for section, renamed in RENAMED_OPTIONS.items():
+            options = sections.get(section) or {}
+            sections[section] = {renamed.get(key, key): value for key, value in options.items()}
+    return msgspec.convert(sections, EvaluationConfig)
+
+
 def flat(config: EvaluationConfig) -> dict[str, str]:
-    """Every option as `section.key`, for MLflow's parameters; where results are kept is none of them."""
+    """Every option as `section.key`, for MLflow's parameters, without the sections that say where results are kept."""
     sections = msgspec.to_builtins(config)
     del sections["mlflow"], sections["sweep"]
     return flatten(sections)
 
 
 def config_hash(config: EvaluationConfig) -> str:
-    """Twelve hexadecimal digits, equal for runs that were asked for the same thing."""
-    wanted = msgspec.to_builtins(config)
+    """Twelve hexadecimal digits, equal for configurations that differ only in where results are kept."""
+    sections = msgspec.to_builtins(config)
     for section in ("mlflow", "output", "references", "inference_cache", "sweep"):
-        del wanted[section]
-    return hashlib.sha256(msgspec.json.encode(wanted, order="deterministic")).hexdigest()[:12]
+        del sections[section]
+    return hashlib.sha256(msgspec.json.encode(sections, order="deterministic")).hexdigest()[:12]

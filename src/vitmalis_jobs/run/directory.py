@@ -21,56 +21,61 @@ class RunInProgress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Where a run belongs.
+    """Where a run leaves its results.
 
     Attributes:
-        directory: its own folder.
-        sweep: folder of the sweep it is part of, or None.
-        number: its place in the sweep.
-        overrides: what was asked for on the command line.
+        path: the run's own folder.
+        sweep: folder of the sweep that it is part of, or None.
+        number: its number in the sweep.
+        overrides: options of its command line.
     """
 
-    directory: Path
+    path: Path
     sweep: Path | None = None
     number: int = 0
     overrides: tuple[str, ...] = ()
 
     @property
     def parent_run_id(self) -> str:
-        """MLflow run of the sweep; empty for a run on its own."""
+        """Id of the sweep's MLflow run; empty for a run on its own."""
         return "" if self.sweep is None else str(read_sweep(self.sweep).get("run_id", ""))
 
     @property
     def run_dir(self) -> str:
-        """The run's folder as seen from the working directory, where it lies in there."""
-        directory, here = self.directory.resolve(), Path.cwd()
+        """The run's folder, relative to the working directory if it lies in there."""
+        directory, here = self.path.resolve(), Path.cwd()
         return str(directory.relative_to(here) if directory.is_relative_to(here) else directory)
 
-    def write_summary(self, status: str, metrics: dict[str, float], **facts: Any) -> None:
-        """Leave a small JSON file for comparisons."""
-        summary: dict[str, Any] = {"status": status, "overrides": self.overrides, "metrics": metrics}
-        summary |= {"run_dir": self.run_dir, "skipped": False} | facts
-        write_json(self.directory / SUMMARY_FILE, summary)
+    def summary(self, status: str, metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
+        """The summary that comparisons and reports read: status, options, metrics and further facts."""
+        summary: dict[str, Any] = {"status": status, "overrides": list(self.overrides), "metrics": metrics}
+        return summary | {"run_dir": self.run_dir, "skipped": False} | facts
 
-    def forget_summary(self) -> None:
-        """What an earlier run left here holds no more."""
-        (self.directory / SUMMARY_FILE).unlink(missing_ok=True)
+    def write_summary(self, status: str, metrics: dict[str, float], **facts: Any) -> None:
+        """Write the summary of the run into its folder."""
+        write_json(self.path / SUMMARY_FILE, self.summary(status, metrics, **facts))
+
+    def remove_summary(self) -> None:
+        """Remove the summary of an earlier run in this folder."""
+        (self.path / SUMMARY_FILE).unlink(missing_ok=True)
 
     @contextmanager
     def summary_on_failure(self) -> Iterator[None]:
-        """A run that does not get to its end says so to whoever compares."""
+        """Write a summary with status FAILED or KILLED if the block raises, unless the run finished inside it."""
+        before = read_summary(self.path)
         try:
             yield
         except RunInProgress:
             raise
         except BaseException as error:
-            status = "FAILED" if isinstance(error, Exception) else "KILLED"
-            self.write_summary(status, {}, error=" ".join(str(error).split()))
+            if read_summary(self.path) in (before, None):
+                status = "FAILED" if isinstance(error, Exception) else "KILLED"
+                self.write_summary(status, {}, error=" ".join(str(error).split()))
             raise
 
 
 def read_sweep(directory: Path) -> dict[str, Any]:
-    """What `sweep.json` says of a sweep; nothing where there is none."""
+    """The content of a sweep's `sweep.json`; empty where there is none."""
     try:
         content = json.loads((directory / SWEEP_FILE).read_text())
     except FileNotFoundError:
@@ -78,13 +83,22 @@ def read_sweep(directory: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+def read_summary(directory: Path) -> dict[str, Any] | None:
+    """The summary in a run's folder; None if there is none, or one that cannot be read."""
+    try:
+        content = json.loads((directory / SUMMARY_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return dict(content)
 
 
 def read_summaries(sweep: Path) -> list[dict[str, Any]]:
     """The summaries of a sweep's runs so far, in the order of their numbers."""
     paths = sorted(sweep.glob(f"*/{SUMMARY_FILE}"), key=lambda path: (len(path.parent.name), path.parent.name))
     return [{"run_dir": str(path.parent), **json.loads(path.read_text())} for path in paths]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a small JSON file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,40 +1,39 @@
-"""What a run is, down to the bytes: two runs of one identity would tell the same, so the second need not be made."""
+"""The fingerprint of a run: two runs of one fingerprint have the same results, so a sweep makes only one of them."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from vitmalis.estimation.shipped import pair_files
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
 from vitmalis.video.spec import VideoSpec
-from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.machine import processor
 from vitmalis_jobs.run.config import config_hash
-from vitmalis_jobs.run.spec import RunSpec
+from vitmalis_jobs.run.spec import PreparedRun
 
 RUN_MODULES = (
-    "vitmalis_jobs.run.evaluate",
+    "vitmalis_jobs.run.realtime",
+    "vitmalis_jobs.run.virtual",
     "vitmalis.server.__main__",
     "vitmalis.client.__main__",
     "vitmalis.network.emulation.__main__",
 )
-"""The modules that play a run: ours, and those that a real-time run starts as processes."""
+"""The modules that play a run: both executors, and those that a real-time run starts as processes."""
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run's results depend on, each as a digest or a name; a run that differs in one of them is another run.
+class RunFingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the results of a run depend on, each part as a digest or a name.
 
     Attributes:
-        config: what was asked for, without what only says where results are kept (`config_hash`).
-        code: the Python files of src/vitmalis and of evaluation/ that decide what is recorded.
-        libraries: versions of `vitmalis.fingerprint.LIBRARIES`.
+        config: the configuration without what only says where results are kept, see `config_hash`.
+        code: the code that plays the run, and the libraries behind it.
         clip: the video file's bytes, and which frames of it are played at what rate and size.
         trace: rates and round-trip times as played; empty for a link without emulation.
         model_id: the detector and its weights.
@@ -57,31 +56,31 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:32]
 
 
-def identify(plan: RunSpec) -> Identity | None:
-    """The identity of a planned run; None for a live source, which never shows the same thing twice."""
-    config = plan.config
-    if plan.clip.live:
+def fingerprint_of(run: PreparedRun) -> RunFingerprint | None:
+    """The fingerprint of a prepared run; None for a live source, which never shows the same thing twice."""
+    config = run.config
+    if run.clip.live:
         return None
-    return Identity(
+    return RunFingerprint(
         config=config_hash(config),
         code=code_fingerprint(*RUN_MODULES),
-        clip=clip_digest(plan.clip),
-        trace=trace_digest(plan.trace) if plan.emulated else "",
-        model_id=configured_model_id(config.model),
-        latency_tables=files_digest([plan.latency_tables, plan.policy_options.get("latency_tables")]),
-        estimators=_estimators_digest(plan.policy_options),
+        clip=clip_digest(run.clip),
+        trace=trace_digest(run.spec.trace) if run.spec.emulated else "",
+        model_id=run.model_id,
+        latency_tables=files_digest([run.latency_tables, run.policy_options.get("latency_tables")]),
+        estimators=_estimators_digest(run.policy_options),
         machine="" if config.virtual else digest([platform.node(), processor()]),
     )
 
 
 def clip_digest(clip: VideoSpec) -> str:
-    """Of a video file's bytes and the played part of it; its name and place do not count."""
+    """Digest of a video file's bytes and the played part of it; its name and place do not count."""
     part = clip.fps, clip.start_frame, clip.frames, clip.width, clip.height
     return digest([file_sha256(Path(clip.path)), part])
 
 
 def trace_digest(trace: Trace) -> str:
-    """Of everything that a link does with a trace; its name does not count."""
+    """Digest of everything that a link does with a trace; its name does not count."""
     content = hashlib.sha256(repr(trace.duration_s).encode())
     for column in (trace.time_s, trace.uplink_mbps, trace.rtt_ms, trace.opportunities_ms):
         content.update(b"|none" if column is None else b"|" + column.tobytes())
@@ -89,28 +88,12 @@ def trace_digest(trace: Trace) -> str:
 
 
 def files_digest(paths: list[Path | str | None]) -> str:
-    """Of the contents of files, in this order; None where there is none."""
+    """Digest of the contents of files, in this order; None where there is no file."""
     return digest([None if path is None else file_sha256(Path(path)) for path in paths])
-
-
-@lru_cache(maxsize=8)
-def configured_model_id(model: ModelOptions) -> str:
-    """`model_id` of the detector that would be loaded, without loading it.
-
-    Raises:
-        UserError: an unknown model, or weights that cannot be had.
-    """
-    from vitmalis.detector.detector import model_id, weights_digest, weights_path
-    from vitmalis.detector.sources import model_config
-
-    config = model_config(model.name, **model.architecture)
-    return model_id(config, weights_digest(weights_path(config, model.weights)), model.precision)
 
 
 def _estimators_digest(policy_options: dict[str, Any]) -> str:
     if "estimator" not in policy_options:
         return ""
-    from vitmalis.estimation.shipped import pair_files
-
     options = policy_options["model"], policy_options["estimator"], policy_options.get("estimators")
     return files_digest(list(pair_files(*options)))

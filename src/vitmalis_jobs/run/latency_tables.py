@@ -1,10 +1,9 @@
-"""Latency tables for a run: those of this machine, found or measured before the run starts."""
+"""Latency tables for a run: found, computed or measured before the run starts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +11,55 @@ import msgspec
 from filelock import FileLock
 
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import VERSION, save_latency_tables
+from vitmalis.estimation.latency import save_latency_tables
+from vitmalis.fingerprint import code_fingerprint
 from vitmalis.paths import cache_dir
 from vitmalis.process import Child
-from vitmalis_jobs.common.config import ModelOptions
+from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.detectors import loaded_detector
 from vitmalis_jobs.common.latency_tables import TablesKey
 from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.spec import RunSpec
 
 
-def run_tables(config: EvaluationConfig, width_px: int, height_px: int, terminal: Terminal) -> Path:
-    """The file of latency tables that a run goes by: named by the user, the paper's testbed, or this machine's.
+def run_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int, terminal: Terminal) -> Path:
+    """The file of latency tables that a run uses: named by the user, the paper's testbed, or this machine's.
+
+    Args:
+        spec: of the run.
+        model_id: of its detector.
+        width_px, height_px: of its frames.
+        terminal: shows the progress of a measurement.
 
     Raises:
-        UserError: as `latency_tables`.
+        UserError: the tables cannot be measured here.
     """
-    latency = config.latency
-    if config.virtual and latency.tables is not None:
+    latency = spec.config.latency
+    if spec.config.virtual and latency.tables is not None:
         return Path(latency.tables)
-    if config.virtual and latency.name == "paper_testbed":
-        return _testbed_tables(config.model, width_px, height_px, cache_dir())
-    return latency_tables(config, width_px, height_px, terminal)
+    if spec.config.virtual and latency.name == "paper_testbed":
+        return _testbed_tables(spec, model_id, width_px, height_px)
+    return _own_tables(spec.config, model_id, width_px, height_px, terminal)
 
 
-@lru_cache(maxsize=8)
-def _testbed_tables(model: ModelOptions, width_px: int, height_px: int, folder: Path) -> Path:
-    """Worked out once in a process: it takes a second, and a sweep asks thousands of times."""
-    from vitmalis.virtual.testbed import paper_testbed
-
-    detector = loaded_detector(model)
-    geometry = detector.geometry
-    tables = paper_testbed(
-        detector.model_id, detector.name, geometry.grid(width_px, height_px), geometry.restoration_points
-    )
-    path = folder / "latency" / f"paper_testbed-{detector.model_id}-{width_px}x{height_px}-v{VERSION}.json"
-    save_latency_tables(tables, path)
+def _testbed_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int) -> Path:
+    """Tables computed from the paper's published durations; kept, because computing them takes a second."""
+    code = code_fingerprint("vitmalis.virtual.testbed")[:8]
+    name = f"paper_testbed-{model_id}-{width_px}x{height_px}-{code}.json"
+    path = cache_dir() / "latency" / name
+    if not path.is_file():
+        geometry = spec.model.geometry
+        grid = geometry.grid(width_px, height_px)
+        tables = paper_testbed(model_id, spec.model.config.name, grid, geometry.restoration_points)
+        save_latency_tables(tables, path)
     return path
 
 
-def latency_tables(config: EvaluationConfig, width_px: int, height_px: int, terminal: Terminal) -> Path:
-    """The file of latency tables for a run on this machine; measured first if there is none, in under a minute.
+def _own_tables(config: EvaluationConfig, model_id: str, width_px: int, height_px: int, terminal: Terminal) -> Path:
+    """Tables of this machine; measured first if there are none, in under a minute.
 
-    Runs that need the same ones at the same time wait for the first of them.
-
-    Args:
-        config: of the run.
-        width_px, height_px: of its frames.
-        terminal: where the measuring is said and its progress shown.
+    Runs that need the same tables at the same time wait for the first of them.
 
     Raises:
         UserError: the server runs elsewhere, so that its inference cannot be measured here; or measuring failed.
@@ -71,10 +70,9 @@ def latency_tables(config: EvaluationConfig, width_px: int, height_px: int, term
             "here; run `python -m profiling.latency` there, then here with server_tables=<its file>, and give the "
             "result as policy.latency_tables=<file>"
         )
-    detector = loaded_detector(config.model)
     key = TablesKey(
-        model=detector.name,
-        model_id=detector.model_id,
+        model=config.model.name,
+        model_id=model_id,
         width_px=width_px,
         height_px=height_px,
         client_threads=config.client.threads,

@@ -1,4 +1,4 @@
-"""The processes of a run: server, relay and client, started in order, watched, always ended."""
+"""The processes of a run: server, relay and client; started in order, supervised, always stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +15,27 @@ from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
 from vitmalis.process import Child
-from vitmalis.records import (
-    DECISIONS_FILE,
-    FRAMES_FILE,
-    OFFLOADS_FILE,
-    DecisionRecord,
-    FrameRecord,
-    OffloadRecord,
-    read_decisions,
-    read_frames,
-    read_offloads,
-)
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.supervisor import Facts, SupervisedProcess
 
 STALL_S = 60.0
-"""A client that reports nothing for longer is ended."""
+"""A client that reports no progress for longer is stopped."""
 
 PlayProgress = Callable[[int, int, int, int], None]
 """Called with frames rendered, frames in all, offloads started, offloads lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """A server or relay that is ready.
+class Endpoint:
+    """A server or relay that accepts connections.
 
     Attributes:
         address: tcp://host:port where it listens.
-        model_id: of the model a server serves; empty for one that was not started here.
-        process: what was started here, or None.
-        shell: command that the client has to run in to get there.
+        model_id: of the model that a server serves; empty for one that was not started here.
+        process: the process that was started here, or None.
+        shell: command that the client has to run in to reach it.
     """
 
     address: str
@@ -54,25 +44,16 @@ class Reached:
     shell: tuple[str, ...] = ()
 
     @property
-    def deaths(self) -> list[str]:
-        """How what was started here ended each time, such as `killed by SIGKILL`."""
-        return [] if self.process is None else self.process.deaths
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What a client left behind; decisions are those of a policy that explains itself."""
-
-    frames: list[FrameRecord]
-    offloads: list[OffloadRecord]
-    decisions: list[DecisionRecord] = field(default_factory=list)
+    def exits(self) -> list[str]:
+        """How the process that was started here exited each time, such as `killed by SIGKILL`."""
+        return [] if self.process is None else self.process.exits
 
 
 @contextmanager
-def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) -> Iterator[Reached]:
+def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) -> Iterator[Endpoint]:
     """A server of the configured model with `more` arguments, or the one that runs elsewhere."""
     if not config.server.spawn:
-        yield Reached(config.server.address)
+        yield Endpoint(config.server.address)
         return
     model, threads = config.model, config.server.threads
     options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
@@ -84,19 +65,19 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
         return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", _environment(threads))
 
     with SupervisedProcess(start, restart=config.server.restart) as process:
-        yield Reached(process.facts["ready"], process.facts.get("model_id", ""), process)
+        yield Endpoint(process.facts["ready"], process.facts.get("model_id", ""), process)
 
 
 @contextmanager
 def relay(
     link: dict[str, Any], upstream: str, trace: Trace, directory: Path, restart: bool = True
-) -> Iterator[Reached]:
-    """What the client connects to: a relay that emulates the link, or the server itself."""
+) -> Iterator[Endpoint]:
+    """The endpoint that the client connects to: a relay that emulates the link, or the server itself."""
     if link["name"] == "none":
-        yield Reached(upstream)
+        yield Endpoint(upstream)
         return
     if link["name"] == "mahimahi":
-        yield Reached(mahimahi.inside(upstream), shell=mahimahi.shell(trace, directory))
+        yield Endpoint(mahimahi.inside(upstream), shell=mahimahi.shell(trace, directory))
         return
     arguments = [f"--upstream={upstream}", f"--trace={write_trace(trace, directory)}"]
     arguments += [f"--rtt-ms={float(trace.rtt_ms[0])}"]  # for a Mahimahi file; a CSV has its own
@@ -110,7 +91,7 @@ def relay(
         return Child("relay", "vitmalis.network.emulation", arguments + again, log, _environment(1))
 
     with SupervisedProcess(start, restart=restart) as process:
-        yield Reached(process.facts["ready"], process=process)
+        yield Endpoint(process.facts["ready"], process=process)
 
 
 def write_trace(trace: Trace, directory: Path) -> Path:
@@ -126,7 +107,7 @@ def write_trace(trace: Trace, directory: Path) -> Path:
 
 def play(
     session: ClientSession, threads: int, directory: Path, progress: PlayProgress, shell: Sequence[str] = ()
-) -> Played:
+) -> RunRecords:
     """Run a client, in a `shell` command if there is one, to the end of its clip and read its records.
 
     Raises:
@@ -148,17 +129,7 @@ def play(
             raise UserError(f"the client gave up: {child.last_log_line()}")
         if code != 0:
             raise RuntimeError(f"the client ended with status {code}: {child.last_log_line()} (see {child.log})")
-    return read_played(Path(session.output_dir))
-
-
-def read_played(directory: Path) -> Played:
-    """Read the records in a run's folder; raises `UserError` where there are none."""
-    decisions = directory / DECISIONS_FILE
-    return Played(
-        read_frames(directory / FRAMES_FILE),
-        read_offloads(directory / OFFLOADS_FILE),
-        read_decisions(decisions) if decisions.exists() else [],
-    )
+    return read_records(Path(session.output_dir))
 
 
 def _reports(child: Child) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is made of a run's records: plots, a film, and their place in MLflow."""
+"""The last step of a run: its records, plots and video become MLflow artifacts, and the run is finished."""
 
 from __future__ import annotations
 
@@ -7,91 +7,128 @@ from pathlib import Path
 
 import msgspec
 
-from vitmalis.metrics import f1_over_time
-from vitmalis.records import DECISIONS_FILE, FRAMES_FILE, OFFLOADS_FILE
+from vitmalis.metrics import f1_over_time, summarise
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Step, Terminal
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_store import Run, deferred_signals
+from vitmalis_jobs.run.describe import stand_ins
+from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
-from vitmalis_jobs.run.processes import Played
-from vitmalis_jobs.run.spec import RunSpec, model_geometry
+from vitmalis_jobs.run.records import RunRecords, record_files, records_sha256
+from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
+from vitmalis_jobs.run.spec import PreparedRun
 
-FILM_FILE, STILL_FILE = "rendered.mp4", "rendered.png"
+VIDEO_FILE, STILL_FILE = "rendered.mp4", "rendered.png"
 REGIONS_FILE, DECISION_FILE = "regions.png", "decision.png"
 
 
-def report(
-    plan: RunSpec,
-    played: Played,
-    references: list[Detections] | None,
-    run: Run,
-    directory: Path,
-    terminal: Terminal,
-) -> None:
-    """Records, plots and film, beside each other in the run's folder and as MLflow artifacts."""
-    made = [directory / FRAMES_FILE, directory / OFFLOADS_FILE]
-    if played.decisions:
-        made.append(directory / DECISIONS_FILE)
+def publish(
+    run: PreparedRun, result: RunResult, directory: RunDirectory, mlflow_run: Run, terminal: Terminal
+) -> dict[str, float]:
+    """Log the metrics, records, plots and video of a run; returns the metrics by name."""
+    records, references = result.records, result.references
+    metrics = summarise(records.frames, records.offloads, references, run.spec.rule) | result.metrics
+    mlflow_run.log_metrics(metrics)
+    files = record_files(directory.path)
     if references is not None:
-        time_s, f1 = f1_over_time(played.frames, references, 1.0, plan.rule)
-        run.log_curve("rendering_f1_per_s", [round(t) for t in time_s], [float(v) for v in f1])
-        made += _film(plan, played, references, directory, terminal)
-    if plan.config.output.pictures:
-        made += [*_plots(plan, played, references, directory), *_decision(plan, played, references, directory)]
-    for path in made:
-        run.log_artifact(path)
+        time_s, f1 = f1_over_time(records.frames, references, 1.0, run.spec.rule)
+        mlflow_run.log_curve("rendering_f1_per_s", [round(t) for t in time_s], [float(v) for v in f1])
+        files += _video(run, records, references, directory.path, terminal)
+    if run.config.output.figures:
+        files += _plots(run, records, references, directory.path)
+        files += _decision(run, records, references, directory.path)
+    for path in files:
+        mlflow_run.log_artifact(path)
+    return metrics
 
 
-def _plots(plan: RunSpec, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
-    title = f"{plan.clip.name}, {plan.trace_name}, {plan.config.policy_name}"
+def finish(
+    run: PreparedRun,
+    metrics: dict[str, float],
+    directory: RunDirectory,
+    mlflow_run: Run,
+    index: RunIndex | None,
+    fingerprint: str,
+) -> None:
+    """Finish a run whose results are published: in the index, in MLflow and in its folder.
+
+    The index entry comes first and decides: what a kill leaves undone after it is made up for by `RunIndex.find`.
+
+    Args:
+        index: where later sweeps find the run; None for a run that no other should take over.
+        fingerprint: digest of the run's fingerprint.
+    """
+    facts = {"run_id": mlflow_run.run_id, "fingerprint": fingerprint, "stand_ins": stand_ins(run)}
+    with deferred_signals():
+        if index is not None:
+            index.record(
+                IndexEntry(
+                    fingerprint=fingerprint,
+                    run_id=mlflow_run.run_id,
+                    store=mlflow_run.store_name,
+                    records=records_sha256(directory.path),
+                    summary=directory.summary("FINISHED", metrics, **facts),
+                )
+            )
+        mlflow_run.finish()
+        directory.write_summary("FINISHED", metrics, **facts)
+
+
+def _plots(
+    run: PreparedRun, records: RunRecords, references: Sequence[Detections] | None, directory: Path
+) -> list[Path]:
+    title = f"{run.clip.name}, {run.spec.trace_name}, {run.config.policy_name}"
     latency, f1 = directory / "latency.png", directory / "rendering_f1.png"
-    plots.latency_breakdown(latency, played.offloads, f"{title}: where the latency goes")
+    plots.latency_breakdown(latency, records.offloads, f"{title}: where the latency goes")
     if references is None:
         return [latency]
-    plots.rendering_f1(f1, played.frames, references, f"{title}: what the user saw", plan.rule)
+    plots.rendering_f1(f1, records.frames, references, f"{title}: what the user saw", run.spec.rule)
     return [latency, f1]
 
 
-def _decision(plan: RunSpec, played: Played, references: Sequence[Detections] | None, directory: Path) -> list[Path]:
-    """Pictures of a telling decision, where one was explained; live frames are gone and cannot be drawn."""
-    shown = most_varied(played.decisions, played.offloads)
-    if shown is None or plan.clip.live:
+def _decision(
+    run: PreparedRun, records: RunRecords, references: Sequence[Detections] | None, directory: Path
+) -> list[Path]:
+    """Plots of one decision, where the policy explains its decisions; a live source cannot be shown again."""
+    shown = most_varied(records.decisions, records.offloads)
+    if shown is None or run.clip.live:
         return []
-    grid = model_geometry(plan.config.model).grid(plan.clip.width, plan.clip.height)
-    offload = next(offload for offload in played.offloads if offload.offload_id == shown.offload_id)
-    image = next(_images(plan.clip, shown.frame_index, 1))
+    grid = run.spec.model.geometry.grid(run.clip.width, run.clip.height)
+    offload = next(offload for offload in records.offloads if offload.offload_id == shown.offload_id)
+    image = next(_images(run.clip, shown.frame_index, 1))
     reference = None if references is None else references[shown.frame_index]
     regions, decision = directory / REGIONS_FILE, directory / DECISION_FILE
     save_png(regions, draw_regions(image, grid, shown))
-    draw_decision(decision, image, grid, shown, offload, reference, plan.rule)
+    draw_decision(decision, image, grid, shown, offload, reference, run.spec.rule)
     return [regions, decision]
 
 
-def _film(
-    plan: RunSpec, played: Played, references: Sequence[Detections], directory: Path, terminal: Terminal
+def _video(
+    run: PreparedRun, records: RunRecords, references: Sequence[Detections], directory: Path, terminal: Terminal
 ) -> list[Path]:
-    """The film, and a still of a typical frame, as far as they are wanted."""
-    options, made = plan.config.output, []
-    wanted = min(len(played.frames), round(options.film_seconds * plan.clip.fps))
-    if not (wanted or options.pictures):
+    """The video of rendered boxes next to references, and a still of a typical frame, as far as they are wanted."""
+    options, files = run.config.output, []
+    frames = min(len(records.frames), round(options.video_seconds * run.clip.fps))
+    if not (frames or options.figures):
         return []
-    film = ComparisonVideo(played.frames, played.offloads, references, plan.clip.fps, plan.rule)
-    with terminal.progress("film of the rendered boxes") as step:
-        if options.pictures:
-            still = film.typical()
-            made.append(directory / STILL_FILE)
-            save_png(made[-1], film.draw(still, next(_images(plan.clip, still, 1))))
-        if wanted:
-            made.append(directory / FILM_FILE)
-            film.write(made[-1], _counted(_images(plan.clip, 0, wanted), wanted, step))
-    return made
+    video = ComparisonVideo(records.frames, records.offloads, references, run.clip.fps, run.spec.rule)
+    with terminal.progress("video of the rendered boxes") as step:
+        if options.figures:
+            still = video.typical()
+            files.append(directory / STILL_FILE)
+            save_png(files[-1], video.draw(still, next(_images(run.clip, still, 1))))
+        if frames:
+            files.append(directory / VIDEO_FILE)
+            video.write(files[-1], _counted(_images(run.clip, 0, frames), frames, step))
+    return files
 
 
 def _images(clip: VideoSpec, first: int, count: int) -> Iterator[RgbImage]:
-    """Pictures of the played part, from its frame `first`."""
+    """Images of the played part, from its frame `first`."""
     return open_video(msgspec.structs.replace(clip, start_frame=clip.start_frame + first, frames=count))
 
 

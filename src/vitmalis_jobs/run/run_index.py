@@ -1,52 +1,64 @@
-"""Which runs have been made: a file for each identity, so that a sweep neither makes one twice nor loses one.
+"""The run index: one file per fingerprint, so that a sweep neither makes a run twice nor loses one.
 
-Files beside the runs and not a search in MLflow: opening one takes the same time among thousands, works with any
-tracking server, and tells where the records lie, which is what a comparison needs.
+Files next to the runs and not a search in MLflow: looking one up takes the same time among thousands, works with any
+tracking server, and says where the records are, which comparisons need.
+
+Writing the entry of a run is what finishes it. Before that, a killed run is made again; after that, whatever was still
+to be done (status in MLflow, summary in the folder) is made up for by whoever finds the entry.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from vitmalis.paths import atomic_path
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE
-from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress
+from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress, read_summary, write_json
+from vitmalis_jobs.run.records import records_sha256
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that came to its end.
+    """A finished run.
 
     Attributes:
-        identity: digest of what it was.
-        run_dir: folder of its records, as seen from the working directory.
-        run_id: of the MLflow run.
+        fingerprint: digest of its `RunFingerprint`.
+        run_id: of its MLflow run.
         store: tracking address and experiment that hold it.
-        metrics: its results.
+        records: SHA-256 of each of its record files, by name.
+        summary: content of its summary, with its folder (`run_dir`) and its metrics.
     """
 
-    identity: str
-    run_dir: str
+    fingerprint: str
     run_id: str
     store: str
-    metrics: dict[str, float]
+    records: dict[str, str]
+    summary: dict[str, Any]
+
+    @property
+    def run_dir(self) -> str:
+        """Folder of the run, as seen from the working directory."""
+        return str(self.summary["run_dir"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The run's metrics by name."""
+        return dict(self.summary["metrics"])
 
 
 class RunStore(Protocol):
-    """What is asked of `vitmalis_jobs.common.mlflow_store.Store`."""
+    """The part of `vitmalis_jobs.common.mlflow_store.Store` that the index needs."""
 
     @property
     def name(self) -> str:
         """Tracking address and experiment."""
 
-    def has_finished(self, run_id: str) -> bool:
-        """Whether it holds this run, finished and not deleted."""
+    def finish(self, run_id: str) -> bool:
+        """Set a run's status to FINISHED; false if the store does not hold the run."""
 
 
 class RunIndex:
@@ -59,52 +71,60 @@ class RunIndex:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, identity: str, store: RunStore) -> IndexEntry | None:
-        """A run of this identity whose records are still there and whose MLflow run is in this store."""
-        try:
-            found = msgspec.json.decode(self._path(identity).read_bytes(), type=IndexEntry)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None  # a damaged note costs one run, which writes it anew
-        usable = found.store == store.name and _holds(Path(found.run_dir), identity)
-        return found if usable and store.has_finished(found.run_id) else None
+    def find(self, fingerprint: str, store: RunStore) -> IndexEntry | None:
+        """The finished run of this fingerprint, if its records are unchanged and its MLflow run is in this store.
 
-    def note(self, run: IndexEntry) -> None:
-        """Remember a run; its records and its summary are written."""
-        with atomic_path(self._path(run.identity)) as temporary:
-            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(run)))
+        A run that was killed between its entry and its summary is completed first.
+        """
+        try:
+            entry = msgspec.json.decode(self._path(fingerprint).read_bytes(), type=IndexEntry)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None  # a damaged entry costs one run, which writes it again
+        if entry.store != store.name or not _is_whole(entry) or not store.finish(entry.run_id):
+            return None
+        summary = Path(entry.run_dir) / SUMMARY_FILE
+        if not summary.exists():
+            write_json(summary, entry.summary)
+        return entry
+
+    def record(self, entry: IndexEntry) -> None:
+        """Add a run whose records, metrics and artifacts are written."""
+        with atomic_path(self._path(entry.fingerprint)) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(entry)))
 
     @contextmanager
-    def claimed(self, identity: str, wait: bool) -> Iterator[None]:
-        """Be the only one that makes this run; a process that ends in any way gives it free.
+    def lock(self, fingerprint: str, wait: bool) -> Iterator[None]:
+        """Make sure that no other process makes this run; a process that ends in any way releases the lock.
 
         Args:
-            identity: of the run.
+            fingerprint: of the run.
             wait: whether to wait for another process that is making it.
 
         Raises:
-            RunElsewhere: another process is making it, and one should not wait.
+            RunInProgress: another process is making it, and `wait` is false.
         """
-        path = self._path(identity).with_suffix(".lock")
+        path = self._path(fingerprint).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=-1 if wait else 0)
         try:
             lock.acquire()
         except Timeout as error:
-            raise RunInProgress(f"another process is making run {identity}") from error
+            raise RunInProgress(f"another process is making run {fingerprint}") from error
         try:
             yield
         finally:
             lock.release()
 
-    def _path(self, identity: str) -> Path:
-        return self._folder / identity[:2] / f"{identity}.json"
+    def _path(self, fingerprint: str) -> Path:
+        return self._folder / fingerprint[:2] / f"{fingerprint}.json"
 
 
-def _holds(run_dir: Path, identity: str) -> bool:
-    """Whether a folder still holds the records of that run, and not of a later one in the same place."""
-    try:
-        summary = json.loads((run_dir / SUMMARY_FILE).read_text())
-    except (OSError, ValueError):
+def _is_whole(entry: IndexEntry) -> bool:
+    """Whether the run's folder still holds its records, and no summary of a later run."""
+    directory = Path(entry.run_dir)
+    if not entry.records or records_sha256(directory) != entry.records:
         return False
-    records = all((run_dir / name).is_file() for name in (FRAMES_FILE, OFFLOADS_FILE))
-    return records and summary.get("identity") == identity and summary["status"] == "FINISHED"
+    if not (directory / SUMMARY_FILE).exists():
+        return True
+    summary = read_summary(directory) or {}
+    return summary.get("fingerprint") == entry.fingerprint and summary.get("status") == "FINISHED"

@@ -1,4 +1,4 @@
-"""A process of ours that is started again when it dies, where it was: a run outlives its server and its link."""
+"""Supervision of a child process: when it exits by itself, it is started again in the state that it last reported."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from vitmalis.process import Child
 
 _log = logging.getLogger(__name__)
 MAX_FAILURES = 3
-"""Starts in a row that may fail before it is given up."""
+"""Starts in a row that may fail before the supervisor gives up."""
 SHORT_LIFE_S = 5.0
-"""A process that lives no longer waits longer and longer before it is started again."""
+"""A process that exits within this time is started again after a growing delay."""
 _BACK_OFF_S = (0.1, 5.0)
 
 Facts = dict[str, Any]
-"""What a process has told in JSON lines on its standard output."""
+"""What a process has reported in JSON lines on its standard output."""
 
 
 class SupervisedProcess:
-    """A child process that a thread starts again whenever it ends by itself.
+    """A child process that a thread starts again whenever it exits by itself.
 
     Args:
-        start: starts it; is given what it told in its earlier life (nothing at first), so that it can go on there.
-        restart: False only notes how it ended.
+        start: starts the process; is given what it reported before it exited (nothing at first), so that it can
+            continue from there.
+        restart: False records how it exited and does not start it again.
 
     Raises:
-        UserError: it does not start at all.
+        UserError: the first start fails.
 
     Attributes:
-        facts: what it has told so far.
-        deaths: how it ended each time, such as `killed by SIGKILL`.
-        given_up: why it is not started any more; empty while it is.
+        facts: what the process has reported so far.
+        exits: how it exited each time, such as `killed by SIGKILL`.
+        gave_up_reason: why it is not started again; empty as long as it is.
     """
 
     def __init__(self, start: Callable[[Facts], Child], *, restart: bool = True) -> None:
         self.facts: Facts = {}
-        self.deaths: list[str] = []
-        self.given_up = ""
+        self.exits: list[str] = []
+        self.gave_up_reason = ""
         self._start, self._restart = start, restart
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -58,18 +59,18 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now, or ran last."""
+        """Process id of the process that is running, or ran last."""
         return self._child.pid
 
     @property
-    def sequel(self) -> str:
-        """What came of its last end, to go on a sentence with."""
+    def outcome(self) -> str:
+        """What followed the last exit, as the continuation of a sentence."""
         if not self._restart:
             return ""
-        return f" and did not start again: {self.given_up}" if self.given_up else " and was started again"
+        return f" and did not start again: {self.gave_up_reason}" if self.gave_up_reason else " and was started again"
 
     def stop(self) -> None:
-        """End the process in order, and do not start it again."""
+        """Stop the process, and do not start it again."""
         self._stopping.set()
         with self._lock:
             self._child.stop()
@@ -82,7 +83,7 @@ class SupervisedProcess:
         self.stop()
 
     def _begin(self) -> bool:
-        """Start the process without waiting until it is ready, so that `stop` finds it however long that takes."""
+        """Start the process without waiting until it is ready, so that `stop` can end it during a long start."""
         with self._lock:
             if self._stopping.is_set():
                 return False
@@ -90,24 +91,24 @@ class SupervisedProcess:
             return True
 
     def _watch(self) -> None:
-        back_off_s, born_s = _BACK_OFF_S[0], time.monotonic()
+        back_off_s, started_s = _BACK_OFF_S[0], time.monotonic()
         while True:
             for line in self._child.stdout:  # until it ends
                 if line.startswith("{"):
                     self.facts |= json.loads(line)
-            fate = _fate(self._child.wait())
+            cause = _exit_cause(self._child.wait())
             if self._stopping.is_set():
                 return
-            self.deaths.append(fate)
-            _log.warning("the %s ended (%s)", self._child.name, fate)
-            if time.monotonic() - born_s > SHORT_LIFE_S:
+            self.exits.append(cause)
+            _log.warning("the %s ended (%s)", self._child.name, cause)
+            if time.monotonic() - started_s > SHORT_LIFE_S:
                 back_off_s = _BACK_OFF_S[0]
-            if not self._restart or not self._revived(back_off_s):
+            if not self._restart or not self._started_again(back_off_s):
                 return
-            back_off_s, born_s = min(2 * back_off_s, _BACK_OFF_S[1]), time.monotonic()
+            back_off_s, started_s = min(2 * back_off_s, _BACK_OFF_S[1]), time.monotonic()
 
-    def _revived(self, back_off_s: float) -> bool:
-        """Start it again after a while, more than once if need be; False if that is over."""
+    def _started_again(self, back_off_s: float) -> bool:
+        """Start the process again after a delay, with up to `MAX_FAILURES` tries; False if it is not to run again."""
         for _ in range(MAX_FAILURES):
             if self._stopping.wait(back_off_s):
                 return False
@@ -116,14 +117,14 @@ class SupervisedProcess:
             try:
                 self.facts |= self._child.wait_ready()
             except UserError as error:
-                self.given_up = str(error)
+                self.gave_up_reason = str(error)
                 back_off_s = min(2 * back_off_s, _BACK_OFF_S[1])
             else:
-                self.given_up = ""
+                self.gave_up_reason = ""
                 return True
-        _log.error("given up after %d failed starts: %s", MAX_FAILURES, self.given_up)
+        _log.error("gave up after %d failed starts: %s", MAX_FAILURES, self.gave_up_reason)
         return False
 
 
-def _fate(code: int) -> str:
+def _exit_cause(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -28,11 +28,12 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.run import evaluate as run_evaluate
+from vitmalis_jobs.run import pipeline
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunDirectory
-from vitmalis_jobs.run.processes import read_played
-from vitmalis_jobs.run.spec import make_plan
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.records import read_records
+from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.validation.latency_calibration import at_speed, observed_speed
 
 COMPARED = {
@@ -114,17 +115,17 @@ class Runs:
         Raises:
             UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
         """
-        options, number = (*overrides, "output.film_seconds=0", *self._common), next(self._numbers)
+        options, number = (*overrides, "output.video_seconds=0", *self._common), next(self._numbers)
         place = RunDirectory(self.folder / str(number), sweep=self.folder, number=number, overrides=options)
         with place.summary_on_failure():
-            metrics = run_evaluate.evaluate(composed(options), place, self._terminal)
-        return metrics, Path(json.loads((place.directory / SUMMARY_FILE).read_text())["run_dir"])
+            metrics = pipeline.run_evaluation(composed(options), place, terminal=self._terminal)
+        return metrics, Path(json.loads((place.path / SUMMARY_FILE).read_text())["run_dir"])
 
     def tables(self, *overrides: str) -> tuple[Path, bool]:
         """Latency tables of a virtual run, and whether its policy uses them, too."""
-        plan = make_plan(composed([*overrides, *self._common]), self._terminal)
+        plan = prepare_run(resolve_run(composed([*overrides, *self._common])), self._terminal)
         if plan.latency_tables is None:
-            raise RuntimeError("a virtual run was planned without latency tables")
+            raise RuntimeError("a virtual run was prepared without latency tables")
         return plan.latency_tables, "latency_tables" in plan.policy_options
 
 
@@ -145,7 +146,7 @@ def compare_pair(runs: Runs, options: Sequence[str], repeats: int, tables_file: 
     by_tables, measured_dir = runs.make(*options, "clock=virtual")
     measured, estimates = runs.tables(*options, "clock=virtual")
     tables = load_latency_tables(measured)
-    speed = observed_speed([read_played(where) for _, where in real], read_played(measured_dir), tables)
+    speed = observed_speed([read_records(where) for _, where in real], read_records(measured_dir), tables)
     save_latency_tables(at_speed(tables, speed), tables_file)
     own = [f"policy.latency_tables={measured}"] if estimates else []  # estimates stay those of real time
     virtual, _ = runs.make(*options, "clock=virtual", f"latency.tables={tables_file}", *own)

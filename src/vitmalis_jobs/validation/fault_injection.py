@@ -34,7 +34,10 @@ from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import read_summaries
-from vitmalis_jobs.run.spec import RunSpec, make_plan
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 
 BARS = {
@@ -50,7 +53,7 @@ BARS = {
 TARGETS = ("server", "relay", "sweep")
 SWEEP = (
     "-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
-    "latency=paper_testbed", "eval.seconds=2", "output.film_seconds=0",
+    "latency=paper_testbed", "eval.seconds=2", "output.video_seconds=0",
 )  # fmt: skip
 SWEEP_RUNS = 8
 SWEEP_NAME = "faults"
@@ -70,27 +73,27 @@ def kill_in_run(
         UserError: the run cannot be made, or has no such process.
     """
     config = composed(overrides)
-    plan = make_plan(config, terminal)
-    played, hangs = list[processes.Played](), 0
+    plan = prepare_run(resolve_run(config), terminal)
+    played, hangs = list[RunRecords](), 0
 
     def progress(done: int) -> None:
         terminal.step(done, kills, f"kills of the {target}")
 
     with (
         processes.server(config, folder) as server,
-        processes.relay(config.link, server.address, plan.trace, folder) as link,
+        processes.relay(config.link, server.address, plan.spec.trace, folder) as link,
     ):
         target_process = (server if target == "server" else link).process
         if target_process is None:
             raise UserError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
         with killed_at_random(target_process, kills, random.Random(seed), progress):
             try:
-                while len(target_process.deaths) < kills:  # a clip may be too short for all of them
+                while len(target_process.exits) < kills:  # a clip may be too short for all of them
                     played.append(play(plan, link.address, folder / str(len(played))))
             except RuntimeError as error:
                 terminal.note(f"the client did not reach the end of the clip: {error}")
                 hangs += 1
-        killed = len(target_process.deaths)
+        killed = len(target_process.exits)
     return {"kills": killed, "plays": len(played), "hangs": hangs, **played_result(played, plan.clip.frames)}
 
 
@@ -102,12 +105,12 @@ def killed_at_random(
     ended = threading.Event()
 
     def kill() -> None:
-        while (done := len(process.deaths)) < kills and not ended.wait(draws.uniform(0.0, 8.0)):
+        while (done := len(process.exits)) < kills and not ended.wait(draws.uniform(0.0, 8.0)):
             try:
                 os.kill(process.pid, signal.SIGKILL)
             except ProcessLookupError:  # it has ended and is not started again yet
                 continue
-            while len(process.deaths) == done and not ended.wait(0.02):
+            while len(process.exits) == done and not ended.wait(0.02):
                 pass
             progress(done + 1)
 
@@ -120,13 +123,13 @@ def killed_at_random(
         thread.join()
 
 
-def play(plan: RunSpec, address: str, folder: Path) -> processes.Played:
+def play(plan: PreparedRun, address: str, folder: Path) -> RunRecords:
     """Play the clip once and return its records."""
     folder.mkdir(parents=True, exist_ok=True)
-    return processes.play(plan.session(address, "", folder), 1, folder, lambda *_: None)
+    return processes.play(plan.session(address, folder), 1, folder, lambda *_: None)
 
 
-def played_result(played: Sequence[processes.Played], frames: int) -> dict[str, Any]:
+def played_result(played: Sequence[RunRecords], frames: int) -> dict[str, Any]:
     """Account for every frame and offload of several plays of a clip with so many frames, and for their processes."""
     statuses = Counter(offload.status for each in played for offload in each.offloads)
     return {
@@ -143,7 +146,7 @@ def _own_processes() -> list[psutil.Process]:
     return [each for each in psutil.Process().children(recursive=True) if "vitmalis." in " ".join(each.cmdline())]
 
 
-def unexplained_offloads(played: processes.Played) -> int:
+def unexplained_offloads(played: RunRecords) -> int:
     """Number of offloads that are missing in the records or have no known outcome."""
     numbers = {offload.offload_id for offload in played.offloads}
     missing = set(range(max(numbers, default=-1) + 1)) - numbers
@@ -153,7 +156,7 @@ def unexplained_offloads(played: processes.Played) -> int:
     )
 
 
-def longest_gap_s(played: processes.Played) -> float:
+def longest_gap_s(played: RunRecords) -> float:
     """Longest time between two results, s."""
     answered = [each.start_time_s + (each.e2e_latency_s or 0.0) for each in played.offloads if each.status == "ok"]
     return max((later - sooner for sooner, later in itertools.pairwise(answered)), default=0.0)
@@ -193,7 +196,7 @@ def sweep_result(folder: Path) -> dict[str, Any]:
     """Count the runs of the sweep in its store and its folder."""
     store = Store(f"sqlite:///{folder}/mlflow.db", "evaluation", folder / "artifacts")
     runs = [run for run in store.client.search_runs([store.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
-    finished = [run.data.tags["identity"] for run in runs if run.info.status == "FINISHED"]
+    finished = [run.data.tags["fingerprint"] for run in runs if run.info.status == "FINISHED"]
     summaries = read_summaries(folder / SWEEP_NAME)
     return {
         "lost_runs": SWEEP_RUNS - len(set(finished)),

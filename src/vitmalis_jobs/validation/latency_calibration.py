@@ -18,7 +18,7 @@ from vitmalis.offload import OffloadDecision
 from vitmalis.records import OffloadRecord
 from vitmalis.types import Configuration
 from vitmalis.virtual.durations import Durations
-from vitmalis_jobs.run.processes import Played
+from vitmalis_jobs.run.records import RunRecords
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     decision: float = 1.0
 
 
-def observed_speed(real: Sequence[Played], virtual: Played, tables: LatencyTables) -> Speed:
+def observed_speed(real: Sequence[RunRecords], virtual: RunRecords, tables: LatencyTables) -> Speed:
     """Compare real-time runs with a virtual run of the same clip, trace and policy that used `tables`.
 
     The stages of an offload are compared with the tables' durations of the same offload; the client's other stages,

@@ -22,22 +22,28 @@ from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.generate import TRACES_EACH
+from vitmalis.types import Detections
 from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed, flat
-from vitmalis_jobs.run.evaluate import References, find_references
-from vitmalis_jobs.run.processes import Played, PlayProgress
-from vitmalis_jobs.run.spec import RunSpec, make_plan, stand_ins
+from vitmalis_jobs.run.describe import stand_ins
+from vitmalis_jobs.run.execute import find_references
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.processes import PlayProgress
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
 
 METRICS = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
 """Metrics of each client in the result."""
 
 
-def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[RunSpec]:
+def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[PreparedRun]:
     """The run of each client: the same except for its trace.
 
     Raises:
@@ -52,12 +58,12 @@ def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> l
         if "index" in config.trace:
             index = (config.trace["index"] + number) % TRACES_EACH
             own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
-        plans.append(make_plan(own, terminal))
+        plans.append(prepare_run(resolve_run(own), terminal))
     return plans
 
 
 def play_all(
-    plans: Sequence[RunSpec], max_batch: int, references: References, folder: Path, step: Step
+    plans: Sequence[PreparedRun], max_batch: int, references: list[Detections], folder: Path, step: Step
 ) -> list[dict[str, float]]:
     """Let all clients play at the same time against one server; returns the metrics of each.
 
@@ -78,20 +84,20 @@ def play_all(
         for number, plan in enumerate(plans):
             own = folder / str(number)
             own.mkdir(parents=True, exist_ok=True)
-            link = stack.enter_context(processes.relay(config.link, server.address, plan.trace, own))
-            session = plan.session(link.address, references.model_id, own)
+            link = stack.enter_context(processes.relay(config.link, server.address, plan.spec.trace, own))
+            session = plan.session(link.address, own)
             sessions.append((session, own, (lambda *_: None) if number else lambda done, total, *_: step(done, total)))
 
-        def play(client: tuple[ClientSession, Path, PlayProgress]) -> Played:
+        def play(client: tuple[ClientSession, Path, PlayProgress]) -> RunRecords:
             session, own, progress = client
             return processes.play(session, config.client.threads, own, progress)
 
         with ThreadPoolExecutor(len(plans)) as pool:  # each thread only waits for its process
             played = list(pool.map(play, sessions))
-        if server.deaths:
-            raise RuntimeError(f"the server ended during the run ({server.deaths[-1]}); see {folder / 'logs'}")
+        if server.exits:
+            raise RuntimeError(f"the server ended during the run ({server.exits[-1]}); see {folder / 'logs'}")
     return [
-        summarise(each.frames, each.offloads, references.detections, plan.rule)
+        summarise(each.frames, each.offloads, references, plan.spec.rule)
         for plan, each in zip(plans, played, strict=True)
     ]
 
@@ -110,15 +116,16 @@ def measure(
     config, rows = plans[0].config, []
     if not config.server.spawn and list(batches) != [1]:
         raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
-    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
+    resources = Resources()
+    store = resources.store(config.mlflow)
     for count in counts:
         for max_batch in batches:
             tags = {"load.clients": str(count), "load.max_batch": str(max_batch), "policy": config.policy_name}
             tags |= {f"stand_in.{name}": text for name, text in stand_ins(plans[0]).items()}
             with store.run(f"load-{count}-clients-batch-{max_batch}", tags) as run:
                 run.log_params(flat(config))
-                references = find_references(plans[0], run, terminal)
-                if references.detections is None:
+                references = find_references(plans[0], resources, terminal, run.tag)
+                if references is None:
                     raise UserError("a live source cannot be played to several clients: give a clip")
                 own = folder / f"{count}x{max_batch}"
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:

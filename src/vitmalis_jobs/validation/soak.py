@@ -28,7 +28,10 @@ from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.spec import RunSpec, make_plan
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
 
 BARS = {"client_growth_mb": 50.0, "server_growth_mb": 50.0, "relay_growth_mb": 10.0, "drift_frames": 1.0}
@@ -46,11 +49,11 @@ def soak(minutes: float, folder: Path, overrides: Sequence[str], terminal: Termi
     Raises:
         UserError: the run that the overrides describe cannot be made.
     """
-    short = make_plan(composed([*overrides, "eval.seconds=3600"]), terminal)
+    short = prepare_run(resolve_run(composed([*overrides, "eval.seconds=3600"])), terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, 60 * minutes + 5)
     looped = [f"video.path={clip}", f"eval.seconds={60 * minutes}"]
-    plan = make_plan(composed([*overrides, "video=file", *looped]), terminal)
+    plan = prepare_run(resolve_run(composed([*overrides, "video=file", *looped])), terminal)
     played, rows = play(plan, folder, terminal)
     write_memory(rows, folder)
     draw_memory(rows, folder / "memory.png")
@@ -63,12 +66,12 @@ def soak(minutes: float, folder: Path, overrides: Sequence[str], terminal: Termi
     }
 
 
-def play(plan: RunSpec, folder: Path, terminal: Terminal) -> tuple[processes.Played, list[MemoryRow]]:
+def play(plan: PreparedRun, folder: Path, terminal: Terminal) -> tuple[RunRecords, list[MemoryRow]]:
     """Play a run in real time; returns its records and the memory of its processes meanwhile."""
     config = plan.config
     with (
         processes.server(config, folder) as server,
-        processes.relay(config.link, server.address, plan.trace, folder) as link,
+        processes.relay(config.link, server.address, plan.spec.trace, folder) as link,
     ):
         started = {"server": server.process, "relay": link.process}
         pids = {name: process.pid for name, process in started.items() if process}
@@ -83,7 +86,7 @@ def play(plan: RunSpec, folder: Path, terminal: Terminal) -> tuple[processes.Pla
             terminal.step(done, total, "frames", f"{offloads} offloads, {lost} lost")
 
         with memory_samples(running) as rows:
-            session = plan.session(link.address, "", folder)
+            session = plan.session(link.address, folder)
             played = processes.play(session, config.client.threads, folder, progress)
     return played, rows
 
@@ -114,7 +117,7 @@ def memory_samples(running: Callable[[], dict[str, int]]) -> Iterator[list[Memor
         thread.join()
 
 
-def played_result(played: processes.Played, fps: float) -> dict[str, Any]:
+def played_result(played: RunRecords, fps: float) -> dict[str, Any]:
     """Counts of frames and offloads, and the drift of the camera over the frames that were captured."""
     metrics = summarise(played.frames, played.offloads, references=None)
     captured = [frame for frame in played.frames if frame.captured]  # the times of lost frames are nominal

@@ -37,10 +37,12 @@ from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.detectors import loaded_detector
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.spec import RunSpec, make_plan
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
 
 BARS = {"cpu_s": 90.0}
@@ -151,16 +153,18 @@ def measure(seconds: float, repeats: int, folder: Path, overrides: Sequence[str]
     }
 
 
-def long_run(seconds: float, folder: Path, overrides: Sequence[str], terminal: Terminal) -> tuple[RunSpec, list[str]]:
+def long_run(
+    seconds: float, folder: Path, overrides: Sequence[str], terminal: Terminal
+) -> tuple[PreparedRun, list[str]]:
     """Make the long video and its references; returns the run and the options of `evaluate.py` that make it."""
-    options = ["clock=virtual", "output.pictures=false", "output.film_seconds=0", *overrides]
-    short = make_plan(composed([*options, "eval.seconds=3600"]), terminal)
+    options = ["clock=virtual", "output.figures=false", "output.video_seconds=0", *overrides]
+    short = prepare_run(resolve_run(composed([*options, "eval.seconds=3600"])), terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, FPS * seconds / short.clip.fps + 1)
     options += ["video=file", f"video.path={clip}", f"video.fps={FPS:g}", f"eval.seconds={seconds:g}"]
-    plan = make_plan(composed(options), terminal)
+    plan = prepare_run(resolve_run(composed(options)), terminal)
     cv2.setNumThreads(1)
-    detector = CachedDetector(loaded_detector(plan.config.model))
+    detector = CachedDetector(Resources().detector(plan.config.model))
     compute_references(plan.clip, detector, lambda done, total: terminal.step(done, total, "references"))
     return plan, options
 

@@ -49,7 +49,7 @@ def write_run(
     stages = ("e2e_latency", "network", "inference", "encode", "decode")
     metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
     metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}
-    overrides = [f"policy={policy}", f"video={clip}", "output.film_seconds=0", *asked]
+    overrides = [f"policy={policy}", f"video={clip}", "output.video_seconds=0", *asked]
     summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
     (place / "summary.json").write_text(json.dumps(summary | ({"error": "<b>broke</b>"} if status == "FAILED" else {})))
 

@@ -16,7 +16,9 @@ from vitmalis_jobs.common.cli import USER_ERRORS, error_line
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.device.bundle import write_bundle
 from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.spec import describe, make_plan, stand_ins
+from vitmalis_jobs.run.describe import describe, stand_ins
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.resolve import resolve_run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,15 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     options, terminal = parser.parse_args(arguments), Terminal()
     try:
         config = composed(["link=none", *options.overrides])
-        plan = make_plan(config, terminal)
-        session = write_bundle(plan, options.folder)
+        run = prepare_run(resolve_run(config), terminal)
+        session = write_bundle(run, options.folder)
     except USER_ERRORS as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: bundle '{options.folder}' cannot be written: {error}; give another folder", file=sys.stderr)
         return 2
-    terminal.header("a run for a device", describe(plan), stand_ins(plan))
+    terminal.header("a run for a device", describe(run), stand_ins(run))
     terminal.note(
         f"on the edge:   python -m vitmalis.server --model {config.model.name} --keys server --address tcp://*:5555"
     )

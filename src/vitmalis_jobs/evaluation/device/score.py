@@ -6,44 +6,44 @@ import argparse
 import sys
 from pathlib import Path
 
-from vitmalis_jobs.common.cli import USER_ERRORS, error_line
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.mlflow_store import Run
-from vitmalis_jobs.evaluation.device.bundle import read_config, read_records
+from vitmalis_jobs.evaluation.device.bundle import read_bundle_records, read_config
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.evaluate import Outcome, find_references, make_run
-from vitmalis_jobs.run.spec import RunSpec, make_plan
+from vitmalis_jobs.run.execute import RunResult, Tag, find_references
+from vitmalis_jobs.run.pipeline import make_run
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
 
 
-def judge(folder: Path, terminal: Terminal) -> dict[str, float]:
+def score(folder: Path, terminal: Terminal) -> dict[str, float]:
     """Make the MLflow run of a device's records; returns its metrics by name.
 
     Raises:
-        UserError: see `vitmalis_jobs.evaluation.device.bundle.read_records`.
+        UserError: see `vitmalis_jobs.evaluation.device.bundle.read_bundle_records`.
     """
-    config = read_config(folder)
-    plan = make_plan(config, terminal)
-    played = read_records(folder, plan)
+    run = prepare_run(resolve_run(read_config(folder)), terminal)
+    records = read_bundle_records(folder, run)
 
-    def found(plan: RunSpec, run: Run, directory: Path, terminal: Terminal) -> Outcome:
-        run.tag({"played_on": "a device", "bundle": str(folder)})
-        return played, find_references(plan, run, terminal), {}
+    def played_on_device(
+        run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
+    ) -> RunResult:
+        tag({"played_on": "a device", "bundle": str(directory)})
+        return RunResult(records, find_references(run, resources, terminal, tag))
 
-    place = RunDirectory(folder)
-    with place.summary_on_failure():
-        return make_run(plan, place, terminal, found)
+    directory = RunDirectory(folder)
+    with directory.summary_on_failure():
+        return make_run(run, directory, played_on_device, Resources(), terminal)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 2 for a user's mistake."""
+    """Score a folder; returns the exit status: 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.device.score", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="brought back from the device, with its records")
-    try:
-        judge(parser.parse_args(arguments).folder, Terminal())
-    except USER_ERRORS as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+    options = parser.parse_args(arguments)
+    return run_job(lambda: score(options.folder, Terminal()))
 
 
 if __name__ == "__main__":

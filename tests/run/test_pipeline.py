@@ -1,18 +1,18 @@
-"""One evaluation with its processes and detector replaced: what is recorded, and how it ends."""
+"""One run through the pipeline with an executor of the test: what is published, and how it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from vitmalis.errors import UserError
@@ -26,14 +26,18 @@ from vitmalis.records import (
     write_offloads,
 )
 from vitmalis.types import Detections
-from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.run import evaluate as job
-from vitmalis_jobs.run import processes
-from vitmalis_jobs.run.config import EvaluationConfig, typed
+from vitmalis_jobs.run.config import EvaluationConfig, composed
 from vitmalis_jobs.run.directory import RunDirectory, read_summaries
-from vitmalis_jobs.run.processes import Played, Reached
+from vitmalis_jobs.run.execute import RunResult, Tag
+from vitmalis_jobs.run.fingerprint import fingerprint_of
+from vitmalis_jobs.run.pipeline import make_run, run_evaluation
+from vitmalis_jobs.run.prepare import prepare_run
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
 
 FPS, FRAMES = 10, 20
 BOX = Detections.of([[10, 10, 50, 50]], [0.9], [0])
@@ -60,13 +64,12 @@ def config(folder: Path, tmp_path: Path) -> EvaluationConfig:
         "eval.seconds=2",
         f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db",
         f"mlflow.artifact_dir={folder}/artifacts",
-        f"sweep.index={tmp_path}/finished",
+        f"sweep.index={tmp_path}/index",
     ]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return typed(compose("evaluate", overrides=overrides))
+    return composed(overrides)
 
 
-def played(directory: Path) -> Played:
+def played(directory: Path) -> RunRecords:
     frames = [
         FrameRecord(
             frame_index=i,
@@ -86,36 +89,29 @@ def played(directory: Path) -> Played:
     info = RecordsInfo(policy="trackb2b", clip="clip")
     write_frames(directory / FRAMES_FILE, frames, info)
     write_offloads(directory / OFFLOADS_FILE, offloads, info)
-    return Played(frames, offloads)
+    return RunRecords(frames, offloads)
 
 
 @pytest.fixture
-def run(
-    config: EvaluationConfig, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[], None]], Any]:
-    """Evaluate with a stage that does `during` while the clip plays; returns the MLflow run and what was printed."""
-
-    @contextlib.contextmanager
-    def ready(*_: object) -> Iterator[Reached]:
-        yield Reached("tcp://127.0.0.1:1")
+def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[[Callable[[], None]], Any]:
+    """Make a run with an executor that does `during` while the clip plays; returns the store and the MLflow run."""
 
     def evaluate(during: Callable[[], None]) -> Any:
-        def play(
-            _session: object, _threads: int, directory: Path, progress: processes.PlayProgress, _shell: object
-        ) -> Played:
+        def executor(
+            run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
+        ) -> RunResult:
+            tag({"model_id": run.model_id})
             during()
-            progress(FRAMES, FRAMES, 2, 1)
-            return played(directory)
+            return RunResult(played(directory), [BOX] * FRAMES, {"server_exits": 1.0}, trusted=False)
 
-        monkeypatch.setattr(processes, "server", ready)
-        monkeypatch.setattr(processes, "relay", lambda _link, upstream, *_: contextlib.nullcontext(Reached(upstream)))
-        monkeypatch.setattr(processes, "play", play)
-        monkeypatch.setattr(job, "find_references", lambda *_: job.References([BOX] * FRAMES, "model"))
         console = Console(file=(tmp_path / "said.txt").open("w"), width=120)
-        place = RunDirectory(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
+        directory = RunDirectory(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
+        directory.path.mkdir(parents=True, exist_ok=True)
+        terminal = Terminal(console)
         try:
-            with place.summary_on_failure():
-                job.evaluate(config, place, Terminal(console))
+            with directory.summary_on_failure():
+                prepared = prepare_run(resolve_run(config), terminal)
+                make_run(prepared, directory, executor, Resources(), terminal, fingerprint_of(prepared))
         finally:
             console.file.close()
         store = Store(config.mlflow.tracking_uri, "evaluation", folder / "artifacts")
@@ -144,16 +140,18 @@ def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path
         "stand_in.model",
         "stand_in.link",
         "sweep",
+        "model_id",
+        "fingerprint",
     ):
         assert tags[key]
     assert "stand_in.video" not in tags  # the user's own footage stands for nothing
     artifacts = {f.path for f in store.client.list_artifacts(latest.info.run_id)}
-    pictures = {"latency.png", "rendering_f1.png", "rendered.png", "rendered.mp4"}
-    assert artifacts >= pictures | {"config.yaml", "frames.parquet", "offloads.parquet"}
+    figures = {"latency.png", "rendering_f1.png", "rendered.png", "rendered.mp4"}
+    assert artifacts >= figures | {"config.yaml", "frames.parquet", "offloads.parquet"}
     curve = store.client.get_metric_history(latest.info.run_id, "rendering_f1_per_s")
     assert [point.step for point in curve] == [0, 1]
     said = (tmp_path / "said.txt").read_text()
-    for words in ("rendering F1", "0.857", "1 of 2 offloads lost", "rendered.mp4", "stand-in model"):
+    for words in ("rendering F1", "0.857", "rendered.mp4", "stand-in model"):
         assert words in said
 
 
@@ -203,15 +201,14 @@ def test_summaries_are_small_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "summary.json").read_text())["run_id"] == "x"
 
 
-def test_a_warning_while_planning_finds_its_log(
-    config: EvaluationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warning_while_resolving_finds_its_log(config: EvaluationConfig, tmp_path: Path) -> None:
     """Hydra's log file is opened at the first line, which may come before any process has made the folder."""
+    broken = msgspec.structs.replace(config, trace=config.trace | {"mbps": -1})
+    with pytest.raises(UserError, match="mbps"):
+        run_evaluation(broken, RunDirectory(tmp_path / "run"), terminal=Terminal(Console(file=io.StringIO())))
+    assert (tmp_path / "run" / "logs").is_dir()
 
-    def plan(*_: object) -> None:
-        assert (tmp_path / "run" / "logs").is_dir()
-        raise UserError("far enough")
 
-    monkeypatch.setattr(job, "make_plan", plan)
-    with pytest.raises(UserError, match="far enough"):
-        job.evaluate(config, RunDirectory(tmp_path / "run"), Terminal(Console(file=io.StringIO())))
+def test_a_run_whose_server_was_restarted_is_not_taken_over(run: Callable[..., Any], config: EvaluationConfig) -> None:
+    run(lambda: None)
+    assert not list(Path(config.sweep.index).rglob("*.json"))

@@ -1,0 +1,58 @@
+"""Evaluations from Python: what `evaluate.py` does, for notebooks and other programs.
+
+from vitmalis_jobs.api import evaluate
+
+run = evaluate("policy=vitmalis", "clock=virtual", "eval.seconds=5")
+run.metrics["rendering_f1"], run.records.offloads
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.run.config import composed
+from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.pipeline import run_evaluation
+from vitmalis_jobs.run.records import RunRecords, read_records
+from vitmalis_jobs.run.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """An evaluation that has finished.
+
+    Attributes:
+        directory: the run's folder, with its records, plots and video.
+        metrics: its metrics by name, such as `rendering_f1` and `e2e_latency_s_median`.
+    """
+
+    directory: Path
+    metrics: dict[str, float]
+
+    @property
+    def records(self) -> RunRecords:
+        """One row per frame and per offload."""
+        return read_records(self.directory)
+
+
+def evaluate(
+    *overrides: str, directory: Path | None = None, resources: Resources | None = None, terminal: Terminal | None = None
+) -> FinishedRun:
+    """Make one run with the options of `evaluate.py`.
+
+    Args:
+        overrides: options such as `policy=vitmalis` or `eval.seconds=5`.
+        directory: for the results; None for one named by the time, below `runs/evaluations`.
+        resources: shared by runs that follow each other, so that the model is loaded once.
+        terminal: shows facts, progress and results; None for standard output.
+
+    Raises:
+        HydraException, UserError: an option is wrong, or something is missing that a user can provide.
+    """
+    path = directory or Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
+    place = RunDirectory(path, overrides=overrides)
+    with place.summary_on_failure():
+        return FinishedRun(path, run_evaluation(composed(overrides), place, resources, terminal))

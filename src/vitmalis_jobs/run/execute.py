@@ -1,0 +1,73 @@
+"""The third step of a run: play it. Two executors, in real time and on the virtual clock, return the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vitmalis.references import compute_references
+from vitmalis.types import Detections
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
+
+Tag = Callable[[Mapping[str, str]], None]
+"""Sets tags of the run at once, so that also a run that fails later has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of playing a run.
+
+    Attributes:
+        records: one row per frame and per offload.
+        references: reference detections of every played frame; None for a live source.
+        metrics: numbers that the records do not hold, such as hits of the inference cache.
+        trusted: whether other sweeps may take this run over; not if its server or relay had to be started again.
+    """
+
+    records: RunRecords
+    references: list[Detections] | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    trusted: bool = True
+
+
+class Executor(Protocol):
+    """Plays a prepared run and leaves its records in the run's folder."""
+
+    def __call__(
+        self, run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
+    ) -> RunResult:
+        """Play the run to its end.
+
+        Raises:
+            UserError: it cannot be played, for a reason that a user can mend.
+            RuntimeError: a process of the run crashed or fell silent.
+        """
+
+
+def executor_of(run: PreparedRun) -> Executor:
+    """The executor of the clock that the run is configured for."""
+    if run.config.virtual:
+        from vitmalis_jobs.run.virtual import play_virtual
+
+        return play_virtual
+    from vitmalis_jobs.run.realtime import play_realtime
+
+    return play_realtime
+
+
+def find_references(
+    run: PreparedRun, resources: Resources, terminal: Terminal, tag: Tag = lambda _: None
+) -> list[Detections] | None:
+    """Reference detections of the played frames, computed where they are not cached; None for a live source."""
+    if run.clip.live:
+        terminal.warn("a live source has no references: F1 is left out")
+        return None
+    detector = resources.detector(run.config.model)
+    tag({"model_id": detector.model_id})
+    with terminal.progress("references (full resolution, kept for later runs)") as step:
+        return compute_references(run.clip, detector, step, workers=run.config.references.workers)

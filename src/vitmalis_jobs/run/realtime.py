@@ -1,0 +1,60 @@
+"""The real-time executor: server, link and client are processes, and durations are what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.execute import RunResult, Tag, find_references
+from vitmalis_jobs.run.processes import Endpoint
+from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun
+
+
+def play_realtime(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
+    """Start server and link, let the client play the clip against them; see `Executor`."""
+    config = run.config
+    # Server and link are started first, so that a busy port is found out before minutes of references are computed.
+    with (
+        processes.server(config, directory) as server,
+        processes.relay(config.link, server.address, run.spec.trace, directory, config.server.restart) as link,
+    ):
+        references = find_references(run, resources, terminal, tag)
+        records = _play(run, server, link, directory, terminal, tag)
+        exits = {"server_exits": len(server.exits), "relay_exits": len(link.exits)}
+        metrics = {name: float(count) for name, count in exits.items()}
+        return RunResult(records, references, metrics, trusted=not any(exits.values()))
+
+
+def _play(
+    run: PreparedRun, server: Endpoint, link: Endpoint, directory: Path, terminal: Terminal, tag: Tag
+) -> RunRecords:
+    """Let the client play the clip; report and tag processes that exited and offloads that were lost."""
+    try:
+        with terminal.progress("playing") as step:
+            records = processes.play(
+                run.session(link.address, directory),
+                run.config.client.threads,
+                directory,
+                lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
+                link.shell,
+            )
+    finally:
+        for name, endpoint in (("server", server), ("relay", link)):
+            _report_exits(name, endpoint, directory, terminal, tag)
+    lost = sum(offload.status != "ok" for offload in records.offloads)
+    if lost:
+        terminal.warn(f"{lost} of {len(records.offloads)} offloads lost; offloads.parquet has the reasons")
+    return records
+
+
+def _report_exits(name: str, endpoint: Endpoint, directory: Path, terminal: Terminal, tag: Tag) -> None:
+    """Report and tag how often a process exited while the clip played."""
+    if not endpoint.exits or endpoint.process is None:
+        return
+    times = f"{len(endpoint.exits)} x" if len(endpoint.exits) > 1 else "once"
+    summary = f"ended during the run, {times} ({endpoint.exits[-1]})"
+    tag({name: summary})
+    terminal.warn(f"the {name} {summary}{endpoint.process.outcome}; see {directory / 'logs' / f'{name}.log'}")

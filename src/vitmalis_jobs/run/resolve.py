@@ -1,0 +1,82 @@
+"""The first step of a run: from its configuration to a `RunSpec`, with no side effects and nothing that takes long."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vitmalis.detector.sources import model_config
+from vitmalis.errors import UserError
+from vitmalis.estimation import LatencyTablesMissing
+from vitmalis.network.traces.io import resolve_trace
+from vitmalis.policy import Policy, build_policy
+from vitmalis.video.manifest import clip_entry
+from vitmalis_jobs.run import mahimahi
+from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
+
+
+def resolve_run(config: EvaluationConfig) -> RunSpec:
+    """Look up what the configuration names and check its options against each other.
+
+    Raises:
+        UserError: something is unknown, missing, broken or does not go together.
+    """
+    _check_clock(config)
+    _check_keys(config)
+    if config.link["name"] == "mahimahi":
+        mahimahi.check(config.server)
+    policy: Policy | None = None
+    with suppress(LatencyTablesMissing):  # tables are measured later; all other mistakes in the policy show here
+        policy = build_policy(config.policy_kind, **config.policy_options)
+    return RunSpec(
+        config=config,
+        clip_name=_clip_name(config.video),
+        trace=resolve_trace(**config.trace),
+        model=ResolvedModel(config.model, model_config(config.model.name, **config.model.architecture)),
+        policy_needs_tables=policy is None,
+    )
+
+
+def _clip_name(video: dict[str, Any]) -> str:
+    """Name of the clip in records; raises `UserError` for one that is not in the manifest."""
+    match video["name"]:
+        case "camera":
+            return "camera"
+        case "file":
+            return Path(str(video.get("path"))).stem
+        case name:
+            clip_entry(name)
+            return str(name)
+
+
+def _check_clock(config: EvaluationConfig) -> None:
+    """Refuse what the chosen clock cannot do."""
+    if config.virtual:
+        _check_virtual(config)
+    elif config.policy_kind == "oracle":
+        raise UserError(
+            "policy=oracle looks into the future, which only the virtual clock can show it: add clock=virtual"
+        )
+    elif config.latency.name != "measured" or config.latency.tables is not None:
+        raise UserError(
+            f"latency={config.latency.name} says how long things take on the virtual clock: add clock=virtual"
+        )
+
+
+def _check_virtual(config: EvaluationConfig) -> None:
+    if config.video["name"] == "camera":
+        raise UserError("video 'camera': a live source plays in real time only; record it and give the file")
+    if not config.server.spawn:
+        raise UserError(f"server.address={config.server.address}: clock=virtual has no server elsewhere to wait for")
+    if config.link["name"] not in ("emulated", "none"):
+        raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
+
+
+def _check_keys(config: EvaluationConfig) -> None:
+    """Refuse keys on one side only: such a client and server cannot complete their handshake."""
+    if config.server.spawn and (config.client.keys is None) != (config.server.keys is None):
+        raise UserError(
+            f"client.keys={config.client.keys} and server.keys={config.server.keys}: give a folder to both, or to none"
+        )
