@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -68,6 +69,54 @@ def test_a_sweep_killed_in_the_middle_continues(folder: Path) -> None:
     assert "an equal run has finished" in said
     assert json.loads((SWEEP / "0" / "summary.json").read_text()) == first
     assert_whole(3)
+
+
+KILLED_WHILE_FINISHING = """
+import os, signal, sys
+from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.evaluation.cli import main
+from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.run_index import RunIndex
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kill_after(owner, name):
+    real = getattr(owner, name)
+    def call(*arguments, **options):
+        real(*arguments, **options)
+        kill()
+    setattr(owner, name, call)
+
+match "POINT":
+    case "before the index":
+        RunIndex.record = kill
+    case "after the index":
+        kill_after(RunIndex, "record")
+    case "after MLflow":
+        kill_after(Run, "finish")
+    case "after the summary":
+        kill_after(RunDirectory, "write_summary")
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("point", ["before the index", "after the index", "after MLflow", "after the summary"])
+def test_a_run_killed_while_it_finishes_is_made_once(folder: Path, point: str) -> None:
+    script = folder / "killed.py"
+    script.write_text(KILLED_WHILE_FINISHING.replace("POINT", point))
+    process = start_sweep(folder, "policy=back2back", script=str(script))
+    _, complaints = process.communicate(timeout=200)
+    assert process.returncode == -signal.SIGKILL, complaints
+    before = {run.info.run_id for run in recorded()[1]}
+    assert len(before) == 1
+    again = start_sweep(folder, "policy=back2back")
+    said, complaints = again.communicate(timeout=200)
+    assert again.returncode == 0, complaints
+    made_again = point == "before the index"
+    assert ("an equal run has finished" in said) != made_again
+    assert len({run.info.run_id for run in recorded()[1]}) == 1 + made_again
+    assert_whole(1)
 
 
 @pytest.mark.slow

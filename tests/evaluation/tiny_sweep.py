@@ -27,8 +27,8 @@ def make_clip(path: Path) -> None:
         out.mux(stream.encode())
 
 
-def start_sweep(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Three policies on clip.mp4 in `folder`, or what `overrides` make of it."""
+def start_sweep(folder: Path, *overrides: str, script: str = str(PROJECT / "evaluate.py")) -> subprocess.Popen[str]:
+    """Three policies on clip.mp4 in `folder`, or other runs by `overrides`, with evaluate.py or a `script` like it."""
     options = [
         "experiment=quick",
         "video=file",
@@ -43,7 +43,7 @@ def start_sweep(folder: Path, *overrides: str) -> subprocess.Popen[str]:
         *overrides,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, str(PROJECT / "evaluate.py"), *options]
+    command = [sys.executable, script, *options]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
