@@ -159,7 +159,9 @@ def test_the_reference_of_a_frame_is_computed_where_it_is_missing(
 def test_a_study_shows_a_decision_of_a_run_that_explains_itself(run: Path, tmp_path: Path) -> None:
     runs = pd.DataFrame([{"run_dir": str(run), "policy": "vitmalis", "clip": "walk", "trace": "4g_00"}])
     regions, decision, *_ = external_results.sections(runs, tmp_path / "report")
-    assert (regions.file, decision.file) == ("fig7.png", "fig3.png")
+    assert regions.image is not None
+    assert decision.image is not None
+    assert (regions.image.name, decision.image.name) == ("fig7.png", "fig3.png")
     assert "vitmalis on walk, 4g_00" in regions.words[0]
     assert cv2.imread(str(regions.image)).shape == (160, 320, 3)
     assert cv2.imread(str(decision.image)).shape[1] > 1000
