@@ -47,7 +47,7 @@ def test_motorcycles_are_ignored_and_dogs_are_background() -> None:
     assert trained_class(COCO_CLASSES.index("dog")) is None
 
 
-def test_trained_classes_are_the_models() -> None:
+def test_trained_classes_are_those_of_the_preset() -> None:
     assert preset("vitdet_tiny").classes == CLASSES
 
 

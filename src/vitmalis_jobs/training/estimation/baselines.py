@@ -20,8 +20,9 @@ KEYS: dict[Target, tuple[str, ...]] = {
 
 def fit_linear(rows: SampleSet, **origin: Any) -> LinearEstimator:
     """Fit a linear regression by ordinary least squares; `origin` has model, model_id and provenance."""
+    # Features are standardised to keep the system well conditioned.
     mean, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
-    scale[scale == 0] = 1.0  # standardised to keep the system well conditioned
+    scale[scale == 0] = 1.0
     system = np.column_stack([(rows.features - mean) / scale, np.ones(len(rows))])
     solution, *_ = np.linalg.lstsq(system, rows.values, rcond=None)
     coefficients = solution[:-1] / scale
