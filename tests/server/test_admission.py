@@ -1,4 +1,4 @@
-"""What is refused before anything is decoded."""
+"""Admission: the offloads that are refused before anything is decoded."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_refused_by_name(header: m.Offload, jpeg: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("size", [(8192, 8192), (8192, 1098)])
 def test_nothing_of_the_frames_size_is_allocated(size: tuple[int, int]) -> None:
-    """A header may announce 200 MB of pixels; refusing it takes next to nothing."""
+    """A header may announce 200 MB of pixels; refusing it allocates almost nothing."""
     grid = GEOMETRY.grid(*size)
     mask = np.random.default_rng(0).random(grid.shape) < 0.5
     header = offload(1, size, TWO, mask)

@@ -1,4 +1,4 @@
-"""Turns, bounds and batches of the queue in front of the model."""
+"""Turns, bounds and batches of the fair queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vitmalis.server.fair_queue import FairQueue
 
 
 def filled(*items: str, capacity: int = 99, per_owner: int = 99) -> FairQueue[str]:
-    """Items by owner: their first letter."""
+    """Put items in a queue, each owned by its first letter."""
     queue: FairQueue[str] = FairQueue(capacity, per_owner)
     for item in items:
         assert queue.put(item[:1].encode(), item) is None
@@ -35,7 +35,7 @@ def test_each_bound_has_its_own_reason() -> None:
     assert queue.put(b"c", "c1") is None
 
 
-def test_a_batch_takes_one_of_each_that_is_like_the_first() -> None:
+def test_a_batch_takes_one_alike_item_of_each_owner() -> None:
     queue = filled("a1", "a1", "b2", "c1", "d1")
     assert queue.take(2, lambda first, other: first[1] == other[1]) == ["a1", "c1"]
     assert queue.take(9, lambda first, other: first[1] == other[1]) == ["b2"]

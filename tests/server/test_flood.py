@@ -21,7 +21,7 @@ MORE_LONG_FRAME = b"\x03" + struct.pack(">Q", 2**20)
 
 
 def flood(address: str) -> None:
-    """Send frames that are each followed by another, until the server cuts the connection."""
+    """Send frames of one endless message until the server closes the connection."""
     host, port = address.removeprefix("tcp://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as raw:
         raw.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
@@ -34,7 +34,7 @@ def flood(address: str) -> None:
     raise AssertionError("20 GB were taken")
 
 
-def test_an_endless_message_is_cut_and_honest_clients_come_back(client: ClientEndpoint) -> None:
+def test_an_endless_message_closes_connections_and_honest_clients_return(client: ClientEndpoint) -> None:
     with ServerEndpoint("tcp://127.0.0.1:0", 2**20) as endpoint:
         service = Service(endpoint, BlobDetector(), Limits(max_growth_bytes=64 * 2**20))
         service.warm_up()

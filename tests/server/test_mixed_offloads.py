@@ -68,7 +68,7 @@ def mask() -> BoolMask:
 
 
 def rebuilt(patches: np.ndarray, grid: RegionGrid, mask: BoolMask) -> RgbImage:
-    """A whole frame whose pixels are those of the patches, low ones repeated: its area means are the low ones again."""
+    """A whole frame made of the patches, those of low resolution enlarged so that their area means are unchanged."""
     layout = mixed_layout(grid, mask, torch.device("cpu"))
     frame = np.empty((grid.padded_height_px, grid.padded_width_px, 3), np.uint8)
     full = len(layout.full.rows)

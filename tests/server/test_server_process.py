@@ -1,4 +1,4 @@
-"""The server as the process it is."""
+"""The server as a process: start, restarts, hostile bytes, the relay in front of it, exit statuses and help."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_hostile_bytes_then_an_honest_client(server_address: str, server: Child,
         for frames in ([b"\x00"], [b"VM\x02\xc1"], [b"", b"", b""], m.encode(offload(1), b"x" * (2**20 + 1))):
             raw.send(*frames)
             assert isinstance(raw.receive(), m.Failure)
-        raw.send(*m.encode(offload(1), bytes(2**21 + 1)))  # so large that the connection is cut
+        raw.send(*m.encode(offload(1), bytes(2**21 + 1)))  # so large that the server closes the connection
     client.connect(server_address)
     next_event(client, Connected)
     serve_one(client, 1)
@@ -80,7 +80,7 @@ def test_killed_and_started_again_on_the_same_port(tmp_path: Path, client: Clien
         serve_one(client, 3)
 
 
-def test_through_the_relay_whose_server_dies_and_comes_back(tmp_path: Path, client: ClientEndpoint) -> None:
+def test_behind_the_relay_a_killed_server_is_replaced(tmp_path: Path, client: ClientEndpoint) -> None:
     address = free_address()
     trace = tmp_path / "trace.csv"
     trace.write_text("time_s,uplink_mbps,rtt_ms\n0,20,10\n1,20,10\n")
@@ -98,7 +98,7 @@ def test_through_the_relay_whose_server_dies_and_comes_back(tmp_path: Path, clie
             serve_one(client, 2)
 
 
-def test_a_client_may_be_there_first(tmp_path: Path, client: ClientEndpoint) -> None:
+def test_a_client_may_start_before_the_server(tmp_path: Path, client: ClientEndpoint) -> None:
     address = free_address()
     client.connect(address)
     assert client.poll(0.2) == []
@@ -126,7 +126,7 @@ def real_server(folder: Path, *arguments: str) -> Child:
 
 
 def test_serves_a_vitdet_exactly_as_it_detects_here(tmp_path: Path, client: ClientEndpoint) -> None:
-    """The real model and command line; its weights are random but written and read like trained ones."""
+    """The real model and command line, with random weights that are saved and loaded like trained ones."""
     weights = tmp_path / "vitdet_tiny.pt"
     torch.manual_seed(0)
     save_checkpoint(build_model(preset("vitdet_tiny")), weights, {"data": "none, random"})

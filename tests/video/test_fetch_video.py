@@ -169,7 +169,7 @@ def test_a_download_is_resumed_and_kept_once_complete(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "yt_dlp.utils", SimpleNamespace(DownloadError=StoppedError))
     entry = clip_entry("walkS")
     with pytest.raises(
-        UserError, match=r"could not be downloaded \(\[youtube\] connection lost\); what has come is kept"
+        UserError, match=r"could not be downloaded \(\[youtube\] connection lost\); the partial download is kept"
     ):
         download_video("walkS", entry, tmp_path)
     whole = download_video("walkS", entry, tmp_path)

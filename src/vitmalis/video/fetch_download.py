@@ -51,8 +51,8 @@ def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
     except DownloadError as error:
         reason = " ".join(str(error).removeprefix("ERROR: ").split())
         raise UserError(
-            f"video '{name}': {url} could not be downloaded ({reason}); what has come is kept, so try again later, or "
-            "give a file of your own as --source"
+            f"video '{name}': {url} could not be downloaded ({reason}); the partial download is kept, so try again "
+            "later, or give a file of your own as --source"
         ) from error
     # The names of fragments and partial files depend on the format, so only a complete file is moved out of `partial/`.
     return downloaded.replace(folder / downloaded.name)

@@ -87,7 +87,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--transport", choices=get_args(Transport), default="ideal",
-        help="ideal: bytes meet the link as they come; tcp: as a TCP sender with a growing window would let them "
+        help="ideal: bytes reach the link as they are sent; tcp: as a TCP sender with a growing window would send them "
         "(default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -96,7 +96,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--trace-origin-s", type=float, metavar="S",
-        help="go on with a trace whose clock 0 was then on this machine's monotonic clock: for a relay that is started "
+        help="time 0 of the trace on this machine's monotonic clock, to continue the trace of a relay that is started "
         "again; each relay prints its own as {\"trace_origin_s\": S}",
     )  # fmt: skip
     return parser.parse_args(arguments)

@@ -1,14 +1,14 @@
 """The bottleneck of the emulated path: a trace-driven link, which says when a packet leaves it.
 
 Mahimahi's semantics (R. Netravali et al., "Mahimahi: Accurate Record-and-Replay for HTTP", USENIX ATC 2015), packet for
-packet: a trace is a list of delivery opportunities of 1504 bytes, each at a millisecond. What is left of an opportunity
-serves the next packet if that one is already queued; a packet departs with its last byte; unused opportunities are
+packet: a trace is a list of delivery opportunities of 1504 bytes, each at a millisecond. The rest of an opportunity
+serves the next packet if that packet is already queued; a packet departs with its last byte; unused opportunities are
 lost; a packet that arrives in millisecond `a` can only use opportunities later than `a`; at its end the trace starts
 again, shifted by its last timestamp.
 
-Seen as a byte axis on which opportunity k owns bytes [1504 k, 1504 (k + 1)), all of that is one line: a packet starts
-at the later of where the previous one ended and the first opportunity after its arrival. So a packet, or a message
-of any number of packets, costs one binary search, however long the link was idle.
+On a byte axis where opportunity k owns bytes [1504 k, 1504 (k + 1)), all of this is one rule: a packet starts at the
+end of the previous one or at the first opportunity after its arrival, whichever is later. So a packet, or a message of
+any number of packets, takes one binary search, however long the link was idle.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ leave. This is the sender side of Linux TCP as far as upload times depend on it,
 - HyStart ends slow start when the round-trip times of a round rise (S. Ha and I. Rhee, "Taming the elephants: New TCP
   slow start", 2011, with Linux's constants), then one segment is added per 20 acknowledged (CUBIC before any loss);
 - a window that was idle longer than the retransmission timeout halves for each timeout (RFC 2861), and slow start
-  leads back to three quarters of what it was.
+  restores three quarters of it.
 
 Not modelled: loss, retransmission timeouts in outages, delayed acknowledgements, the receiver's window.
 """

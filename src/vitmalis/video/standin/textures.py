@@ -1,4 +1,4 @@
-"""Textures of the stand-in street: 1/f noise, facades, ground, trees, rain. RGB uint8 unless said otherwise."""
+"""Textures of the stand-in street: 1/f noise, facades, ground, trees, rain. RGB uint8 unless stated otherwise."""
 
 from __future__ import annotations
 
