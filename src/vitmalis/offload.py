@@ -1,6 +1,6 @@
-"""An offload from both ends: what is decided before it and what it cost afterwards.
+"""An offload: the decision before it and the outcome after it.
 
-Everything between a policy and the server speaks of offloads in these two structs, so they depend on no policy.
+Codec, server, client and virtual clock exchange these two structs, so they depend on no policy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OffloadDecision:
 
 @dataclass(frozen=True, slots=True)
 class OffloadOutcome:
-    """What a finished offload cost, as seen from the device. Durations in seconds.
+    """Cost of a finished offload, as the device sees it; durations in seconds.
 
     Attributes:
         frame_index: the offloaded frame.
@@ -63,10 +63,10 @@ class OffloadOutcome:
 
     @property
     def network_s(self) -> float:
-        """Upload, propagation both ways and the (small) result, seconds."""
+        """Time of upload, propagation both ways and the (small) result, seconds."""
         return self.transfer_s + self.rtt_s
 
     @property
     def uplink_mbps(self) -> float:
-        """Throughput this upload saw, Mbps."""
+        """Throughput of this upload, Mbps."""
         return self.payload_bytes * 8e-6 / max(self.transfer_s, 1e-6)

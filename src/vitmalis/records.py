@@ -1,6 +1,6 @@
-"""What a run writes: one row a frame, an offload and an explained decision, as Parquet with declared columns.
+"""The records of a run: one row per frame, offload and explained decision, in Parquet files.
 
-Every metric, plot and table is computed from these rows and from nothing else. A column is declared once, beside the
+Every metric, plot and table is computed from these rows and from nothing else. A column is declared once, with the
 attribute it stores, with its type, unit and meaning; the Parquet schema carries all three. Arrays are stored as flat
 lists, `Detections` as three columns: `boxes_xyxy` (flat, 4 numbers a box), `scores` and `labels`.
 """
@@ -29,7 +29,7 @@ FRAMES_FILE = "frames.parquet"
 OFFLOADS_FILE = "offloads.parquet"
 DECISIONS_FILE = "decisions.parquet"
 ENDINGS = ("complete", "interrupted", "failed")
-"""How a run ended; rows of all but the first stop where it did."""
+"""How a run can end; the rows of all but the first end early."""
 
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 _DETECTION_COLUMNS = (
@@ -41,7 +41,7 @@ _DETECTION_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameRecord:
-    """What the user saw at one frame of the clip; lost frames have a row too."""
+    """What the user saw on one frame of the clip; frames lost by the camera have a row, too."""
 
     frame_index: int = column("frame", "position in the played part of the clip, from 0")
     capture_time_s: float = column("s", "capture of this frame on the run's clock")
@@ -56,7 +56,7 @@ class FrameRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffloadRecord:
-    """What one offload was, cost and returned; a value is None where a lost offload has none."""
+    """Configuration, cost and result of one offload; a lost offload has None for what is unknown."""
 
     offload_id: int = column("1", "number of the offload, from 0")
     frame_index: int = column("frame", "the offloaded frame")
@@ -104,7 +104,7 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordsInfo:
-    """What a file of records says about its run."""
+    """Metadata of a file of records: the run it belongs to."""
 
     policy: str
     clip: str
@@ -118,7 +118,7 @@ Record = FrameRecord | OffloadRecord | DecisionRecord
 
 
 def schema_of(row_type: type[Record]) -> pa.Schema:
-    """Parquet schema of a record type; each field's metadata has `unit` and `description`."""
+    """Build the Parquet schema of a record type; each field's metadata has `unit` and `description`."""
     return pa.schema(_arrow_fields(row_type))
 
 
@@ -144,7 +144,7 @@ def write_run(
     offloads: Iterable[OffloadRecord],
     decisions: Sequence[DecisionRecord] = (),
 ) -> None:
-    """Write all records of a run; the frames last, so that where they are, the others are too.
+    """Write all records of a run; the frames last, so that a run with frames is complete.
 
     Raises:
         OSError: the folder does not take them.
@@ -156,22 +156,22 @@ def write_run(
 
 
 def read_frames(path: Path) -> list[FrameRecord]:
-    """Frame records in the order written; raises `UserError` for a missing or foreign file."""
+    """Read frame records in the order written; raises `UserError` for a missing or foreign file."""
     return [FrameRecord(**values) for values in _read(path, FrameRecord)]
 
 
 def read_offloads(path: Path) -> list[OffloadRecord]:
-    """Offload records in the order written; raises `UserError` for a missing or foreign file."""
+    """Read offload records in the order written; raises `UserError` for a missing or foreign file."""
     return [OffloadRecord(**values) for values in _read(path, OffloadRecord)]
 
 
 def read_decisions(path: Path) -> list[DecisionRecord]:
-    """Decision records in the order written; raises `UserError` for a missing or foreign file."""
+    """Read decision records in the order written; raises `UserError` for a missing or foreign file."""
     return [_decision(values) for values in _read(path, DecisionRecord)]
 
 
 def read_info(path: Path) -> RecordsInfo:
-    """What the file says about its run; raises `UserError` for a missing or foreign file."""
+    """Read the metadata of a file of records; raises `UserError` for a missing or foreign file."""
     return _info(path, _read_table(path))
 
 

@@ -1,4 +1,4 @@
-"""The words every part shares: frames, detections and the offloading configuration."""
+"""Types that all parts share: frames, detections and the offloading configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCORE_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One captured picture.
+    """A captured frame.
 
     Attributes:
         index: position in the played part of the clip, from 0.
@@ -48,7 +48,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """Boxes of one frame.
+    """Detected boxes of one frame.
 
     Attributes:
         boxes_xyxy: float32 (N, 4), pixels of the original frame.
@@ -73,12 +73,12 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """No boxes."""
+        """Build detections without boxes."""
         return cls.of([], [], [])
 
     @classmethod
     def of(cls, boxes_xyxy: object, scores: object, labels: object) -> Detections:
-        """Build from anything array-like, converting dtypes."""
+        """Build from array-likes, converting dtypes."""
         return cls(
             np.asarray(boxes_xyxy, np.float32).reshape(-1, 4),
             np.asarray(scores, np.float32).reshape(-1),
@@ -86,11 +86,11 @@ class Detections:
         )
 
     def select(self, keep: NDArray) -> Detections:
-        """Rows chosen by a bool mask (N,) or by indices."""
+        """Return the rows chosen by a bool mask (N,) or by indices."""
         return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
 
     def with_more(self, other: Detections) -> Detections:
-        """These rows, then those of `other`."""
+        """Return these rows followed by those of `other`."""
         return Detections(
             np.concatenate([self.boxes_xyxy, other.boxes_xyxy]),
             np.concatenate([self.scores, other.scores]),
@@ -98,12 +98,12 @@ class Detections:
         )
 
     def above(self, score: float) -> Detections:
-        """Rows with at least this score."""
+        """Return the rows with at least this score."""
         return self.select(self.scores >= score)
 
 
 class BoxSource(StrEnum):
-    """Where rendered boxes come from."""
+    """Origin of rendered boxes."""
 
     REMOTE = "remote"  # the server's result for this very frame
     TRACKER = "tracker"  # the local tracker
@@ -112,7 +112,7 @@ class BoxSource(StrEnum):
 
 
 class OffloadStatus(StrEnum):
-    """How an offload ended."""
+    """The way in which an offload ended."""
 
     OK = "ok"  # with a result
     LOST = "lost"  # without an answer
@@ -121,7 +121,7 @@ class OffloadStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Configuration:
-    """Offloading configuration c = (tau_d, lambda, beta) of the paper's section IV-B.
+    """Offloading configuration c = (tau_d, lambda, beta), paper section IV-B.
 
     Attributes:
         tau_d: what to downsample: 0 nothing, 1 CMRs, 2 CMRs and SBRs.

@@ -4,9 +4,9 @@ Frames come every 0.1 s. What happens in frame interval k (frame k is captured a
 
 ==  ==========================================================================================================
 0   offload 0 starts with frame 0
-2   its result comes; the tracker catches up from frame 0 to 2; offload 1 (frame 2) starts, and is refused at once
+2   its result comes; the tracker catches up from frame 0 to 2; offload 1 (frame 2) starts, and is refused immediately
 3   offload 2 starts with frame 3; it is never answered
-6   at its end offload 2 is given up, the connection is closed and another one opened
+6   at its end offload 2 is lost, the connection is closed and another one opened
 7   the other connection is there; offload 3 starts with frame 7
 10  its result comes; the tracker catches up from frame 7 to 10; offload 4 (frame 10) starts
 11  the clip ends while offload 4 is under way

@@ -23,16 +23,16 @@ def session(folder: Path) -> ClientSession:
 
 
 def test_records_say_how_the_session_ended(tmp_path: Path) -> None:
-    record_files.keep_records(Recorder(0.1, GEOMETRY), session(tmp_path), "interrupted")
+    record_files.write_records(Recorder(0.1, GEOMETRY), session(tmp_path), "interrupted")
     assert read_info(tmp_path / FRAMES_FILE).ended == "interrupted"
     assert (tmp_path / OFFLOADS_FILE).is_file()
 
 
 def test_a_folder_that_refuses_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written") as told:
-        record_files.keep_records(Recorder(0.1, GEOMETRY), session(tmp_path / "file"), "complete")
-    found = re.search(r"they are in '([^']+)'", str(told.value))
+    with pytest.raises(UserError, match="cannot be written") as error:
+        record_files.write_records(Recorder(0.1, GEOMETRY), session(tmp_path / "file"), "complete")
+    found = re.search(r"they are in '([^']+)'", str(error.value))
     assert found is not None
     assert read_frames(Path(found[1]) / FRAMES_FILE) == []
 
@@ -45,7 +45,7 @@ def test_it_is_found_out_before_the_first_frame(tmp_path: Path) -> None:
     assert list(tmp_path.glob("new/*")) == []
 
 
-def test_a_full_disk_is_told_with_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_files, "ROOM_BYTES", 2**60)
+def test_a_full_disk_is_reported_with_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_files, "MIN_FREE_BYTES", 2**60)
     with pytest.raises(UserError, match="MiB are free on its disk"):
         record_files.check_output(tmp_path)

@@ -18,7 +18,7 @@ FRAMES = 40
 
 
 class Brightness:
-    """Detects one box as wide as the picture is bright, and none in dark ones; counts its calls."""
+    """Detects one box as wide as the image is bright, and none in dark ones; counts its calls."""
 
     def __init__(self, model_id: str = "bright", fail_after: int | None = None) -> None:
         self.model_id = model_id
@@ -41,8 +41,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoSpec:
         stream = out.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for i in range(FRAMES):
-            picture = np.full((48, 64, 3), 20 + 5 * i, np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((48, 64, 3), 20 + 5 * i, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         out.mux(stream.encode())
     return VideoSpec("clip", str(path), fps=10, start_frame=5, frames=30, width=64, height=48)
 
@@ -106,7 +106,7 @@ def test_another_model_size_or_video_shares_nothing(spec: VideoSpec, tmp_path: P
         assert detector.calls == 30
 
 
-def test_the_same_video_elsewhere_is_the_same(spec: VideoSpec, tmp_path: Path) -> None:
+def test_the_same_video_in_another_folder_is_the_same(spec: VideoSpec, tmp_path: Path) -> None:
     compute_references(spec, Brightness(), cache=tmp_path)
     moved = tmp_path / "moved.mp4"
     moved.write_bytes(Path(spec.path).read_bytes())

@@ -1,4 +1,4 @@
-"""What every policy must honour; a new one joins by being registered in `POLICIES`."""
+"""Contract of all policies; a new one joins by its entry in `POLICIES` and its configuration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def state(frame_index: int) -> ClientState:
     )
 
 
-class Hunch:
+class LastIsBest:
     """A lookahead in which the last candidate is always the best."""
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
@@ -57,7 +57,7 @@ def build(request: pytest.FixtureRequest, vitmalis_options: dict[str, str]) -> C
 
     def built() -> Policy:
         policy = build_policy(config.policy_kind, **(config.policy_options | files))
-        policy.attach_lookahead(Hunch())
+        policy.attach_lookahead(LastIsBest())
         return policy
 
     return built
@@ -106,11 +106,11 @@ DEVICE_KNOWS = {
     "frame_index", "frame_size", "grid", "frame_interval_s", "time_s", "frames_since_offload", "tracked", "retention",
     "motion", "results",
 }  # fmt: skip
-"""Its own past, its tracker and its motion analyzer. A reference, a later frame or the link's trace is none of them."""
+"""The device's past, its tracker and its motion analyzer; no reference, no later frame, no trace."""
 
 
-class Recorder:
-    """A state that fails whoever asks for more than a device can know."""
+class CheckedState:
+    """A state that fails the test when a policy reads more than a device can know."""
 
     def __init__(self, real: ClientState) -> None:
         self._real = real
@@ -123,7 +123,7 @@ class Recorder:
 
 def test_decides_from_nothing_but_what_a_device_can_know(policy: Policy) -> None:
     for index in range(0, 60, 12):
-        decision = policy.decide(Recorder(state(index)))  # type: ignore[arg-type]
+        decision = policy.decide(CheckedState(state(index)))  # type: ignore[arg-type]
         policy.observe(OffloadOutcome(index, decision, 80_000, 0.01, 0.01, 0.3, 0.2, 0.04, 0.56))
 
 

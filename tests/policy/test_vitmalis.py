@@ -1,4 +1,4 @@
-"""ViTMAlis and its region-aware baselines on a made-up world whose right decisions are known."""
+"""ViTMAlis and its region-aware baselines with synthetic tables and estimators, whose right decisions are known."""
 
 from __future__ import annotations
 
@@ -186,9 +186,7 @@ def test_tables_of_another_model_are_refused(vitmalis_options: dict, tmp_path: P
         ({"restoration_points": [7]}, "restoration points"),
     ],
 )
-def test_options_that_cannot_be_are_told_before_anything_plays(
-    vitmalis_options: dict, options: dict, message: str
-) -> None:
+def test_invalid_options_are_errors_before_anything_plays(vitmalis_options: dict, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_policy("vitmalis", **(vitmalis_options | options))
 

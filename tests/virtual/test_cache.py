@@ -1,4 +1,4 @@
-"""The inference cache: what is stored comes back, many processes share it, and damage costs an inference, no more."""
+"""The inference cache: answers come back as stored, processes share it, and a damaged entry only costs an inference."""
 
 from __future__ import annotations
 
@@ -65,28 +65,28 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
         {"blank_mask": b"\x80"},
     ],
 )  # fmt: skip
-def test_whatever_changes_the_answer_changes_the_key(change: dict[str, object]) -> None:
+def test_every_field_of_the_key_changes_its_digest(change: dict[str, object]) -> None:
     assert msgspec.structs.replace(KEY, **change).digest() != KEY.digest()
     assert msgspec.structs.replace(KEY).digest() == KEY.digest()
 
 
-def test_processes_write_and_read_at_once_and_one_is_killed(tmp_path: Path) -> None:
+def test_processes_share_the_cache_while_one_is_killed(tmp_path: Path) -> None:
     writers = [writer(tmp_path, 300) for _ in range(3)]
-    candidate = writer(tmp_path, 10**6)
-    assert candidate.stdout is not None
-    assert candidate.stdout.readline() == "ready\n"
-    candidate.send_signal(signal.SIGKILL)
-    candidate.wait()
+    victim = writer(tmp_path, 10**6)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "ready\n"
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
     assert [process.wait(60) for process in writers] == [0, 0, 0]
     cache = InferenceCache(tmp_path, 10**8)
     found = [cache.get(msgspec.structs.replace(KEY, frame=number)) for number in range(50)]
     assert all(answer is not None and answer.payload_bytes == ANSWER.payload_bytes for answer in found)
-    for process in (*writers, candidate):
+    for process in (*writers, victim):
         assert process.stdout is not None
         process.stdout.close()
 
 
-def test_a_damaged_entry_is_a_miss_and_is_written_anew(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_a_miss_and_is_written_again(tmp_path: Path) -> None:
     cache = InferenceCache(tmp_path, 10**7)
     for damaged in (b"\x00garbage", "text", msgspec.msgpack.encode({"payload_bytes": 1})):
         with diskcache.Cache(str(tmp_path)) as raw:
@@ -96,7 +96,7 @@ def test_a_damaged_entry_is_a_miss_and_is_written_anew(tmp_path: Path) -> None:
     assert cache.get(KEY) is not None
 
 
-def test_a_store_that_is_none_is_told_and_one_that_refuses_costs_no_run(
+def test_a_broken_store_is_an_error_and_a_full_one_costs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "broken").mkdir()
@@ -114,13 +114,13 @@ def test_a_store_that_is_none_is_told_and_one_that_refuses_costs_no_run(
     assert cache.get(KEY) is None
 
 
-def test_a_full_cache_forgets_what_was_used_least_recently(tmp_path: Path) -> None:
+def test_a_full_cache_drops_the_least_recently_used_answers(tmp_path: Path) -> None:
     cache = InferenceCache(tmp_path, 200_000)
     boxes = np.random.default_rng(0).random((500, 4)).astype(np.float32)
     large = CachedAnswer(1, Detections.of(boxes, np.full(500, 0.5), np.zeros(500)))  # 14 kB
     for number in range(60):
         cache.put(msgspec.structs.replace(KEY, frame=number), large)
-        assert cache.get(msgspec.structs.replace(KEY, frame=0)) is not None  # used all the time
+        assert cache.get(msgspec.structs.replace(KEY, frame=0)) is not None  # used throughout
     kept = [cache.get(msgspec.structs.replace(KEY, frame=number)) is not None for number in range(60)]
     assert kept[0]
     assert kept[-1]

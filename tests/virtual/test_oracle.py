@@ -1,4 +1,4 @@
-"""The oracle on a virtual run: what it foresees comes true, and nobody else can look."""
+"""The oracle on a virtual run: it takes the best candidate of its lookahead, and no other policy uses one."""
 
 from __future__ import annotations
 
@@ -47,20 +47,17 @@ def test_it_renders_at_least_as_well_as_always_sending_everything(video: VideoSp
     assert f1["oracle"] >= f1["trackb2b"] > 0.5
 
 
-def test_it_takes_what_it_foresees_to_be_best_and_of_equals_the_fastest() -> None:
+def test_it_takes_the_best_candidate_and_of_equals_the_fastest() -> None:
     grid = GEOMETRY.grid(320, 192)
     oracle, seen = Oracle(qualities=(75, 95), restoration_points=(0, 4)), []
 
-    class Told:
+    class Lookahead:
         def evaluate(self, state: ClientState, decisions: list[OffloadDecision]) -> list[LookaheadResult]:
             seen.extend(decisions)
-            best = [d.configuration.tau_d == 1 for d in decisions]
-            return [
-                LookaheadResult(float(b), 1.0 - d.configuration.quality / 100)
-                for b, d in zip(best, decisions, strict=True)
-            ]
+            configurations = [decision.configuration for decision in decisions]
+            return [LookaheadResult(float(c.tau_d == 1), 1.0 - c.quality / 100) for c in configurations]
 
-    oracle.attach_lookahead(Told())
+    oracle.attach_lookahead(Lookahead())
     moving = np.zeros(grid.shape, np.float32)
     moving[0, 0] = 1.0
     state = ClientState(5, grid, 0.1, 0.5, motion=Motion(moving, 0.3), results=1)
@@ -70,12 +67,12 @@ def test_it_takes_what_it_foresees_to_be_best_and_of_equals_the_fastest() -> Non
     assert {d.configuration for d in seen} >= {Configuration(0, 75, 0), Configuration(2, 95, 4)}
 
 
-def test_it_is_blind_in_real_time(video: VideoSpec, tmp_path: Path) -> None:  # noqa: F811
+def test_it_cannot_decide_without_a_lookahead(video: VideoSpec, tmp_path: Path) -> None:  # noqa: F811
     with pytest.raises(UserError, match="only clock=virtual"):
         client(video, "oracle").play()
-    lent = client(video, "trackb2b")
-    lent.attach_lookahead(REFERENCES)  # nothing takes it
-    lent.play()
+    other = client(video, "trackb2b")
+    other.attach_lookahead(REFERENCES)  # which it ignores
+    other.play()
 
 
 def test_looking_ahead_leaves_the_connection_as_it_is() -> None:

@@ -39,7 +39,7 @@ def test_later_restoration_and_more_regions_save_more() -> None:
     assert tables.inference_s(24, 4) < 0.4 * 0.281
 
 
-def test_a_size_that_nobody_profiled_is_refused() -> None:
+def test_a_size_that_was_not_profiled_is_refused() -> None:
     durations = Durations(paper_testbed("id", "vitdet_tiny", GRID, 4))
     with pytest.raises(UserError, match="4 times smaller was not profiled"):
         durations.encode_s(0, OffloadDecision(Configuration(), frame_downsampling=4))

@@ -57,7 +57,7 @@ def red_box(frame_index: int) -> tuple[int, int, int, int]:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
-    path = tmp_path_factory.mktemp("film") / "red.mp4"
+    path = tmp_path_factory.mktemp("video") / "red.mp4"
     rng = np.random.default_rng(0)
     wall, images = rng.integers(60, 140, (HEIGHT // 8, WIDTH // 8, 1), np.uint8).repeat(8, 0).repeat(8, 1), []
     for i in range(FRAMES):
@@ -80,9 +80,9 @@ def play(
     """Records of a run over a link of this capacity and 40 ms, or over the connection, or over none."""
     if connection is None:
         connection = DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0))
-    told = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
+    plain = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
     client = VirtualClient(
-        msgspec.structs.replace(told, **session),
+        msgspec.structs.replace(plain, **session),
         build_policy(policy),
         VirtualServer(BlobDetector(), video, "sha"),
         connection,
@@ -139,7 +139,7 @@ def test_two_runs_are_equal_to_the_bit(video: VideoSpec, tmp_path: Path) -> None
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_another_seed_takes_other_times_around_the_same_median(video: VideoSpec) -> None:
+def test_another_seed_draws_other_times_around_the_same_median(video: VideoSpec) -> None:
     runs = [[o.inference_s for o in play(video, "back2back", seed=seed).offloads()] for seed in (1, 2)]
     assert runs[0] != runs[1]
     assert np.median(runs[0] + runs[1]) == pytest.approx(0.2, rel=0.1)
@@ -147,7 +147,7 @@ def test_another_seed_takes_other_times_around_the_same_median(video: VideoSpec)
     assert first.motion_s(5) == Durations(TABLES, 1).motion_s(5) != first.motion_s(6)
 
 
-def test_an_overdue_offload_is_lost_and_its_result_thrown_away(video: VideoSpec) -> None:
+def test_an_overdue_offload_is_lost_and_its_result_ignored(video: VideoSpec) -> None:
     records = play(video, "back2back", offload_timeout_s=0.15)
     offloads = records.offloads()
     assert {o.status for o in offloads[:-1]} == {"lost"}
@@ -161,7 +161,7 @@ def test_a_lost_payload_does_not_delay_the_next_one_which_waits_for_another_conn
     played = play(video, "back2back", connection=connect("emulated", outage), offload_timeout_s=0.65)
     lost, second = played.offloads()[:2]
     assert (lost.status, lost.frame_index) == ("lost", 0)
-    # Given up at 700 ms. The greeting leaves when the outage ends; three round trips later frame 10 is the newest.
+    # Lost at 700 ms. The greeting leaves when the outage ends; three round trips later frame 10 is the newest.
     assert second.frame_index == 10
     assert second.start_time_s == pytest.approx(0.9 + 3 * 0.040, abs=0.012)
     size = wire_bytes(second.payload_bytes)
@@ -189,13 +189,13 @@ def test_the_server_works_on_a_lost_offload_that_it_has_received(video: VideoSpe
             return sent_s + (0.3 if sent_s < 0.1 else 0.0)
 
     lost, second = play(video, "back2back", connection=SlowAtFirst(), offload_timeout_s=0.35).offloads()[:2]
-    # Sent at 20 ms, received at 320, given up at 400, done at 550. The second one is sent at 420 ms, and so waits.
+    # Sent at 20 ms, received at 320, lost at 400, done at 550. The second one is sent at 420 ms, and so waits.
     assert (lost.status, lost.e2e_latency_s) == ("lost", None)
     assert (second.status, second.start_time_s) == ("ok", pytest.approx(0.4))
     assert second.queue_s == pytest.approx(0.13)
 
 
-def test_an_offload_under_way_at_the_end_may_still_end_or_not(video: VideoSpec) -> None:
+def test_an_offload_in_flight_at_the_end_ends_only_within_the_drain_time(video: VideoSpec) -> None:
     assert play(video, "back2back").offloads()[-1].status == "ok"
     lost = play(video, "back2back", drain_s=0.0).offloads()[-1]
     assert (lost.status, lost.reason) == ("lost", "the run ended first")
@@ -208,7 +208,7 @@ def test_an_upload_is_announced_first() -> None:
     assert sent.transfer_s == pytest.approx(50_000 * 8 / 12e6, rel=0.06)
 
 
-def test_things_happen_in_the_order_of_time_and_then_of_calls() -> None:
+def test_events_run_in_the_order_of_time_and_then_of_calls() -> None:
     queue, seen = EventQueue(), []
     queue.at(0.2, lambda: seen.append("c"))
     queue.at(0.1, lambda: (seen.append("a"), queue.at(0.1, lambda: seen.append("b"))))

@@ -1,1 +1,1 @@
-"""The mobile device's side: one state machine without I/O, and the drivers that run it."""
+"""The mobile device: one state machine without I/O, and the realtime driver that runs it."""

@@ -12,14 +12,14 @@ import cv2
 import msgspec
 
 from vitmalis.client.realtime import RealtimeClient
-from vitmalis.client.record_files import check_output, keep_records
+from vitmalis.client.record_files import check_output, write_records
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
 from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_to
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.client",
         description="Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",
@@ -27,17 +27,17 @@ def build_parser() -> argparse.ArgumentParser:
         "the same either way.",
     )
     add = parser.add_argument
-    add("--session", type=Path, required=True, help="JSON file of vitmalis.client.session.ClientSession")
-    add("--address", help="of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
+    add("--session", type=Path, required=True, help="JSON file of a vitmalis.client.session.ClientSession")
+    add("--address", help="address of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
     add("--keys", help="folder with this client's keys instead of the session's (python -m vitmalis.keys)")
     add("--output", help="folder for the records instead of the session's")
-    add("--log", metavar="FILE", help="log there, and begin it anew at 10 MB, instead of standard error")
+    add("--log", metavar="FILE", help="log file, emptied at 10 MB (default: standard error)")
     add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
     return parser
 
 
 def main() -> int:
-    """Parse, play, write; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
+    """Play the session of the command line; return the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
     arguments = build_parser().parse_args()
     interrupts = Interrupts()
     exit_on_stdin_eof()
@@ -55,13 +55,13 @@ def main() -> int:
 
 
 def play(session: ClientSession, interrupts: Interrupts) -> int:
-    """Play a session; progress goes to standard output, one JSON object a line.
+    """Play a session and write its records, which say how it ended; return the exit status, 0 or 130.
 
-    What was played is written however it ended; the records say how.
+    Progress goes to standard output, one JSON object a line.
     """
 
     def progress(frames: int, offloads: int, lost: int) -> None:
-        say({"progress": frames, "frames": session.video.frames, "offloads": offloads, "lost": lost})
+        print_json({"progress": frames, "frames": session.video.frames, "offloads": offloads, "lost": lost})
 
     check_output(Path(session.output_dir))
     client = RealtimeClient(session, progress, on_connected=lambda: announce_ready(session.server_address))
@@ -74,13 +74,13 @@ def play(session: ClientSession, interrupts: Interrupts) -> int:
         ended = "interrupted"
     finally:
         if client.recorder.frame_count:
-            keep_records(client.recorder, session, ended)
-    say({"done": ended == "complete"})
+            write_records(client.recorder, session, ended)
+    print_json({"done": ended == "complete"})
     return 0 if ended == "complete" else 130
 
 
-def say(report: dict[str, object]) -> None:
-    """One JSON line on standard output."""
+def print_json(report: dict[str, object]) -> None:
+    """Print one JSON line on standard output."""
     print(json.dumps(report), flush=True)
 
 

@@ -20,23 +20,23 @@ class Clock(Protocol):
         """How the camera waits so many seconds; None for its own way, which `Camera.stop` can end."""
 
     def now_s(self) -> float:
-        """Seconds since some moment."""
+        """Read the time, seconds since an arbitrary origin."""
 
     def next_report(self, inbox: Inbox, until_s: float) -> Report | None:
         """Wait for the next report of the client's threads; None once it is `until_s`."""
 
 
 class WallClock:
-    """Real time."""
+    """The operating system's monotonic clock."""
 
     sleep = None
 
     def now_s(self) -> float:
-        """Seconds of `time.monotonic`."""
+        """Read `time.monotonic`, seconds."""
         return time.monotonic()
 
     def next_report(self, inbox: Inbox, until_s: float) -> Report | None:
-        """Wait for the next report; None once it is `until_s`, also where reports are waiting."""
+        """Wait for the next report; None once it is `until_s`, even if reports are waiting."""
         left_s = until_s - time.monotonic()
         if left_s <= 0:
             return None

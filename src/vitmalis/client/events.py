@@ -1,7 +1,6 @@
-"""What happens to the client (events) and what it wants done (actions).
+"""Events that the client's state machine handles, and actions that it asks its driver to carry out.
 
-Drivers turn the world into events and carry actions out; the state machine between them does no I/O and reads no
-clock, so that a realtime driver and a virtual one run the very same logic.
+The state machine does no I/O and reads no clock, so that the realtime and the virtual driver run the same logic.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 @dataclass(frozen=True, slots=True)
 class FrameCaptured:
-    """A frame came out of the camera buffer; `tracking_image` is its grey copy (None without a tracker)."""
+    """A frame was taken out of the camera buffer; `tracking_image` is its grey copy (None without a tracker)."""
 
     frame: Frame
     tracking_image: GrayImage | None = None
@@ -27,14 +26,14 @@ class FrameCaptured:
 
 @dataclass(frozen=True, slots=True)
 class RenderDue:
-    """The renderer polls for the boxes of this frame."""
+    """The renderer asks for the boxes of this frame."""
 
     frame_index: int
 
 
 @dataclass(frozen=True, slots=True)
 class TrackingDone:
-    """The tracker finished its job: boxes for `frame_index`, and kappa."""
+    """A tracker job ended with boxes for `frame_index`; `retention` is kappa."""
 
     frame_index: int
     detections: Detections
@@ -43,7 +42,7 @@ class TrackingDone:
 
 @dataclass(frozen=True, slots=True)
 class MotionAnalysed:
-    """The motion analyzer finished with `frame_index`."""
+    """The motion analysis of a frame ended."""
 
     frame_index: int
     motion: Motion
@@ -51,7 +50,7 @@ class MotionAnalysed:
 
 @dataclass(frozen=True, slots=True)
 class ResultArrived:
-    """The server answered an offload."""
+    """The result of an offload arrived."""
 
     offload_id: int
     detections: Detections
@@ -60,7 +59,7 @@ class ResultArrived:
 
 @dataclass(frozen=True, slots=True)
 class OffloadRefused:
-    """The server answered an offload with an error."""
+    """The server refused an offload, or failed at it."""
 
     offload_id: int
     reason: str
@@ -68,7 +67,7 @@ class OffloadRefused:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The connection to the server came up (handshake done) or went down."""
+    """The connection to the server was established (handshake done) or lost."""
 
     up: bool
     reason: str = ""
@@ -101,21 +100,21 @@ class EndOffload:
 class Reconnect:
     """Close the connection with all that it still holds and open another.
 
-    After an outage that is sooner done than TCP sends again what it has in hand, and a payload that was given up does
-    not cross the link before the next one. `LinkChanged` reports the new connection.
+    After an outage a new connection is faster than TCP's retransmissions on the old one, and the payload of a lost
+    offload does not delay the next one. `LinkChanged` reports the new connection.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Step the tracker through these frames."""
+    """Advance the tracker through these frames."""
 
     frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), at least one
 
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Restart the tracker with a result and follow it through the frames captured since (Glimpse [25])."""
+    """Restart the tracker with a result and advance it through the frames captured since (Glimpse [25])."""
 
     detections: Detections
     frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), the offloaded frame first
@@ -123,7 +122,7 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class AnalyseMotion:
-    """Find out what moves in this frame."""
+    """Analyse the motion of this frame."""
 
     frame: Frame
 
@@ -132,8 +131,8 @@ class AnalyseMotion:
 class Render:
     """Show these boxes on this frame.
 
-    `result_frame_index` is the offloaded frame they stem from, `shown_frame_index` the frame they were computed for;
-    both are -1 when there is nothing to show.
+    `result_frame_index` is the offloaded frame whose result they come from, `shown_frame_index` the frame that they
+    were computed for; both are -1 when there is nothing to show.
     """
 
     frame_index: int

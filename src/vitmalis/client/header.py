@@ -1,4 +1,4 @@
-"""The header of an offload: what the server is told beside the JPEG, and what its boxes are measured in."""
+"""The header of an offload, which describes the JPEG to the server, and boxes in its pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames between an offload and now, kept for catch-up tracking (Glimpse's active cache [25])."""
+"""The frames captured since an offload, for catch-up tracking (Glimpse's active cache [25])."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from vitmalis.tracker.optical_flow import GrayImage
 
 
 class FrameHistory:
-    """Grey images by frame index, in order, at most `capacity` of them.
+    """Grey images in the order of their frames, at most `capacity`.
 
-    When a long wait fills it, every second frame in the middle goes: catching up then takes longer strides but costs
-    no more, and memory stays bounded through an outage of any length.
+    When a long wait fills it, every second frame in the middle is dropped: catching up then takes larger steps but no
+    more time, and memory stays bounded through an outage of any length.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -22,10 +22,10 @@ class FrameHistory:
         return len(self._frames)
 
     def append(self, frame_index: int, image: GrayImage) -> None:
-        """Add a newer frame."""
+        """Add the newest frame, and thin the history if it is full."""
         self._frames.append((frame_index, image))
         if len(self._frames) > self._capacity:
-            # The first frame is where the next result starts; the last two are needed at full rate.
+            # Catching up starts at the first frame; the last two keep the full frame rate.
             self._frames = [*self._frames[:-2:2], *self._frames[-2:]]
 
     def forget_before(self, frame_index: int) -> None:
@@ -33,10 +33,10 @@ class FrameHistory:
         self._frames = [entry for entry in self._frames if entry[0] >= frame_index]
 
     def since(self, frame_index: int) -> list[tuple[int, GrayImage]]:
-        """The frame itself and all later ones.
+        """Return this frame and all later ones.
 
         Raises:
-            KeyError: that frame is not kept.
+            KeyError: the frame is not in the history.
         """
         frames = [entry for entry in self._frames if entry[0] >= frame_index]
         if not frames or frames[0][0] != frame_index:
@@ -44,5 +44,5 @@ class FrameHistory:
         return frames
 
     def after(self, frame_index: int) -> list[tuple[int, GrayImage]]:
-        """The frames later than `frame_index` that are still kept."""
+        """Return the frames in the history that are later than `frame_index`."""
         return [entry for entry in self._frames if entry[0] > frame_index]

@@ -31,7 +31,7 @@ from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 @dataclass(slots=True)
 class _Offload:
-    """The one offload under way."""
+    """The offload in flight; there is at most one."""
 
     offload_id: int
     frame_index: int
@@ -40,7 +40,7 @@ class _Offload:
 
 @dataclass(slots=True)
 class _Boxes:
-    """Boxes, the frame they were computed for, and the offloaded frame they stem from."""
+    """Boxes, the frame they were computed for, and the offloaded frame whose result they come from."""
 
     frame_index: int
     detections: Detections
@@ -48,19 +48,19 @@ class _Boxes:
 
 
 class ClientMachine:
-    """Offloads one frame at a time, keeps the last result, tracks it forward, answers the renderer.
+    """The client's state machine: offloads one frame at a time, tracks the last result, and renders.
 
-    A frame's boxes are, in this order: the server's result for that very frame, the tracker's latest, the server's
-    latest as it is, nothing. A new result restarts the tracker at the offloaded frame and follows it through the
-    frames captured since; the newest frame is offloaded next.
+    The boxes rendered on a frame are the first that exist of: the server's result for this frame, the tracker's latest
+    boxes, the server's latest result unchanged, none. A new result restarts the tracker at the offloaded frame and
+    advances it through the frames captured since; the newest frame is offloaded next.
 
     Args:
-        policy: decides every offload and observes its outcome.
+        policy: decides every offload and learns its outcome.
         frame_interval_s: seconds between two captures.
-        geometry: of the server's model.
+        geometry: regions of the server's model.
         score_threshold: boxes under this score are neither shown nor tracked.
-        offload_timeout_s: an offload without an answer for longer is given up as lost.
-        history_frames: frames kept for the catch-up; a longer wait thins them out.
+        offload_timeout_s: an offload without an answer for longer is lost.
+        history_frames: frames kept for catch-up tracking; see `FrameHistory`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ClientMachine:
         )
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
-        """Advance by one event at run time `now_s`; return what to do, in order."""
+        """Handle one event at `now_s` seconds of the run; return the actions to carry out, in order."""
         match event:
             case FrameCaptured():
                 return self._on_frame(event, now_s)
@@ -129,15 +129,15 @@ class ClientMachine:
 
     @property
     def outstanding(self) -> int | None:
-        """The offload that has no answer yet."""
+        """Number of the offload in flight; None without one."""
         return self._offload.offload_id if self._offload else None
 
     def stop_offloading(self) -> None:
-        """Start no further offload; the one under way may still end."""
+        """Start no further offload; the one in flight may still end."""
         self._stopped = True
 
     def finish(self, reason: str) -> list[Action]:
-        """End of the run: the offload under way, if any, is lost."""
+        """End the run: the offload in flight, if any, is lost."""
         return self._lose_offload(reason)
 
     # --- offload manager --------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class ClientMachine:
         return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._next_motion_job()]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
-        """Offload the newest frame unless it was sent before, an offload is under way or the link is down."""
+        """Offload the newest frame unless it was sent before, an offload is in flight or the link is down."""
         frame = self._newest
         if frame is None or frame.index <= self._last_offloaded_index:
             return []
@@ -175,10 +175,10 @@ class ClientMachine:
         return [StartOffload(self._offload.offload_id, frame, decision)]
 
     def _known_objects(self) -> Detections:
-        """The tracker's latest boxes, with those of a newer result that it has not caught up with.
+        """Return the tracker's latest boxes, with those of a newer result that it has not caught up with.
 
-        A result starts the next offload before the tracker has begun with it: what only this result shows (in the
-        first offload after a start, everything) must not count as background.
+        A result starts the next offload before the tracker has restarted with it: objects that only this result shows
+        (after the first result, all) must not count as background.
         """
         cache, tracked = self._cache, self._tracked
         known = tracked.detections if tracked else Detections.empty()
@@ -188,7 +188,7 @@ class ClientMachine:
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         if self._offload is None or event.offload_id != self._offload.offload_id:
-            return []  # given up before it came: its end is already on record
+            return []  # too late: the offload was lost before
         frame_index = self._offload.frame_index
         self._offload = None
         self._results += 1
@@ -198,7 +198,7 @@ class ClientMachine:
         return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
-        """Close the offload; the next captured frame starts another, so that errors cannot spin."""
+        """End the offload; only the next captured frame starts another, so that refusals cause no busy loop."""
         if self._offload is None or offload_id != self._offload.offload_id:
             return []
         self._offload = None
@@ -208,7 +208,7 @@ class ClientMachine:
         return self._end_offload(self._offload.offload_id, OffloadStatus.LOST, reason) if self._offload else []
 
     def _give_up_overdue(self, now_s: float) -> list[Action]:
-        """Lose an offload that has had no answer for too long; nothing starts until there is a new connection."""
+        """End an offload without an answer for too long as lost; none starts until there is a new connection."""
         if self._offload is None or now_s - self._offload.started_s <= self._offload_timeout_s:
             return []
         self._link_up = False
@@ -217,7 +217,7 @@ class ClientMachine:
     # --- motion analyzer --------------------------------------------------------------------------------------------
 
     def _next_motion_job(self) -> list[Action]:
-        """Give the idle analyzer the newest frame; those it was too late for are skipped."""
+        """Give the idle analyzer the newest frame; frames captured while it was busy are skipped."""
         newest, last = self._newest, self._motion
         if not self._policy.uses_motion or self._analysing or newest is None:
             return []
@@ -229,11 +229,11 @@ class ClientMachine:
     # --- scheduler: local tracker and local cache -------------------------------------------------------------------
 
     def _next_tracker_job(self) -> list[Action]:
-        """Give the idle tracker its next job: catching up comes first, then the frames it has not seen.
+        """Give the idle tracker its next job: to catch up with a new result, else the frames that it has not seen.
 
-        Frames that came while it caught up are followed one by one, too, as a stride over all of them would lose what
-        moves fast. That goes on while each job is shorter than the one before; a tracker too slow to get there, and
-        any that has arrived, goes on with the newest frame alone.
+        Frames captured during a job are tracked one by one, since optical flow fails on large displacements, as long
+        as each job is shorter than the one before. A tracker that has caught up, or is too slow to, takes the newest
+        frame alone.
         """
         if self._tracker_job is not None or self._cache is None:
             return []
@@ -252,13 +252,13 @@ class ClientMachine:
         return [Track(frames)]
 
     def _trim_history(self) -> None:
-        """Drop the frames before the one whose result will be caught up next."""
+        """Drop the frames before the one that the next catch-up starts at."""
         if not self._awaiting_catch_up and self._newest is not None:
             self._history.forget_before(self._offload.frame_index if self._offload else self._newest.index)
 
     def _on_tracking(self, event: TrackingDone) -> list[Action]:
         if self._tracker_job is None:
-            raise RuntimeError("the tracker reported a job that nobody gave it")
+            raise RuntimeError("the tracker reported a job that it was not given")
         self._tracked = _Boxes(event.frame_index, event.detections, self._tracker_job)
         self._retention = event.retention
         self._tracker_job = None

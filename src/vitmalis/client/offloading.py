@@ -28,7 +28,7 @@ from vitmalis.regions import ModelGeometry
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sent:
-    """An offload on its way."""
+    """An offload that has been sent."""
 
     start: StartOffload
     header: messages.Offload
@@ -36,14 +36,16 @@ class _Sent:
 
 
 class OffloadWorker(Worker):
-    """Encodes and sends what it is told to, and reports what comes back.
+    """Encodes and sends offloads, and reports the answers.
+
+    A server with another geometry or model ends the run with a `UserError`.
 
     Args:
-        address: the server's, or the relay's in front of it.
-        geometry: what its model's regions must be; another ends the run with a `UserError`.
-        model_id: what it must serve; empty for any. Another model ends the run likewise.
-        post: where reports go.
-        keys: of this client, and of the only server it speaks to; None for a server without.
+        address: of the server, or of the relay in front of it.
+        geometry: expected of the server's model.
+        model_id: expected of the server; empty for any.
+        post: takes the reports.
+        keys: of this client and of its server; None for a server without keys.
     """
 
     def __init__(
@@ -63,23 +65,23 @@ class OffloadWorker(Worker):
         return self._endpoint.last_error
 
     def submit(self, start: StartOffload) -> None:
-        """Encode and send; the outcome is reported as `ResultArrived` or `OffloadRefused`."""
+        """Encode and send an offload; its end is reported as `ResultArrived` or `OffloadRefused`."""
         self._starts.put(start)
         self._endpoint.wake()
 
     def reconnect(self) -> None:
-        """Close the connection, forget the offload under way and connect again; why: see `Reconnect`."""
+        """Close the connection, forget the offload in flight and connect again: see `Reconnect`."""
         self._starts.put(None)
         self._endpoint.wake()
 
     def stop(self) -> None:
-        """Drop the connection and end."""
+        """Close the connection and end the thread."""
         self._stopping.set()
         self._endpoint.wake()
         super().stop()
 
     def work(self) -> None:
-        """Serve both directions from the one thread that owns the socket."""
+        """Send and receive in the one thread that owns the socket."""
         try:
             self._endpoint.connect(self._address)
             while not self._stopping.is_set():
@@ -132,13 +134,13 @@ class OffloadWorker(Worker):
     def _check_server(self, welcome: messages.Welcome) -> None:
         if self._model_id and welcome.model_id != self._model_id:
             raise UserError(
-                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is judged by "
+                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is scored against "
                 f"{self._model_id}: start it with the same model, weights and precision"
             )
         if welcome.geometry != self._geometry:
             raise UserError(
                 f"the server at {self._address} serves {welcome.model} with {_described(welcome.geometry)}, this "
-                f"client was told {_described(self._geometry)}: configure both alike (model, model.window)"
+                f"client expects {_described(self._geometry)}: configure both alike (model, model.window)"
             )
 
 
@@ -150,10 +152,10 @@ def _described(geometry: ModelGeometry) -> str:
 
 
 def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) -> OffloadOutcome:
-    """What the offload cost, split by durations alone: the two clocks need not agree.
+    """Compute what an offload cost, from durations alone, since the clocks of client and server need not agree.
 
-    The server measures from the arrival of a tiny announcement to the arrival of the payload behind it (`transfer_s`);
-    what is left of the network's time is propagation, both ways.
+    The server measures from the arrival of a tiny announcement to the arrival of the payload after it (`transfer_s`);
+    the rest of the time in the network is propagation, both ways.
     """
     result = received.result
     e2e_latency_s = received.received_s - encoded.start_s

@@ -1,4 +1,4 @@
-"""The realtime driver: threads, sockets and the wall clock around the client's state machine."""
+"""The realtime driver of the client's state machine: threads, sockets and the wall clock."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from vitmalis.video.camera import Camera
 from vitmalis.video.spec import open_video
 
 Progress = Callable[[int, int, int], None]
-"""Called with frames rendered, offloads started, offloads lost."""
+"""Callback with the numbers of frames rendered, offloads started and offloads lost."""
 
 
 class FramePump(Worker):
-    """Takes frames out of the camera buffer, one at a time, and makes the tracker's grey copies.
+    """Thread that takes frames out of the camera buffer, one at a time, and makes the tracker's grey copies.
 
-    It hands over a frame only when the one before has been handled, so that a late client loses frames in the camera
-    buffer, where losses are counted, and not in a queue that grows.
+    It delivers a frame only after the one before has been handled, so that a client that falls behind loses frames in
+    the camera buffer, where losses are counted, instead of filling a queue.
     """
 
     def __init__(self, camera: Camera, tracker: OpticalFlowTracker | None, post: Post) -> None:
@@ -66,11 +66,11 @@ class FramePump(Worker):
         self._handled = threading.Semaphore()
 
     def handled(self) -> None:
-        """The last frame was dealt with."""
+        """Report that the last frame was handled."""
         self._handled.release()
 
     def work(self) -> None:
-        """Pump until the camera ends."""
+        """Deliver frames until the camera ends."""
         while not self._stopping.is_set():
             if not self._handled.acquire(timeout=0.1):
                 continue
@@ -113,10 +113,10 @@ class RealtimeClient:
     """Plays one session: camera, tracker, offloading and rendering against the wall clock.
 
     Args:
-        session: what to play and whom to ask.
-        progress: told after every rendered frame.
-        on_connected: told once the server has answered, before the camera starts.
-        clock: what time is read from and waited for.
+        session: what to play, and the server's address.
+        progress: called after every rendered frame.
+        on_connected: called once the server has answered, before the camera starts.
+        clock: for reading the time and for waiting.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.
@@ -157,7 +157,7 @@ class RealtimeClient:
         self._start_s = math.nan
 
     def play(self) -> None:
-        """Run to the end of the clip, then wait for the result under way; the records are in `recorder`."""
+        """Play to the end of the clip, then wait for the offload in flight; the records are in `recorder`."""
         with self._offload_worker, self._tracker_worker, self._motion_worker:
             self._wait_for_server()
             self._on_connected()
@@ -189,7 +189,7 @@ class RealtimeClient:
         )
 
     def _serve_until(self, deadline_s: float) -> None:
-        """Handle what comes in until `deadline_s` on the clock."""
+        """Handle reports until `deadline_s` on the clock."""
         while (report := self._clock.next_report(self._inbox, deadline_s)) is not None:
             self._on_report(report)
 
@@ -236,7 +236,7 @@ class RealtimeClient:
                 self.recorder.rendered(action, self._now_s())
 
     def _drain(self) -> None:
-        """Let the offload under way at the last frame end; nothing new starts."""
+        """Wait for the offload in flight at the last frame; no other starts."""
         self._machine.stop_offloading()
         deadline_s = self._clock.now_s() + self._session.drain_s
         while self._machine.outstanding is not None:

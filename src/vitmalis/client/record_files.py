@@ -1,4 +1,4 @@
-"""A session's records on disk: room is asked for before anything plays, and what was played is kept in any case."""
+"""Writing a session's records safely: free space is checked first, and a full disk does not lose them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.records import RecordsInfo, write_run
 
-ROOM_BYTES = 32 * 2**20
-"""Free space without which a session does not start; half an hour's records take some 10 MB."""
+MIN_FREE_BYTES = 32 * 2**20
+"""Free space that a session needs to start; the records of half an hour take some 10 MB."""
 
 
 def check_output(directory: Path) -> None:
-    """Find out before the first frame whether records can be written.
+    """Check, before the first frame, that records can be written.
 
     Raises:
         UserError: the folder cannot be made or written to, or its disk is as good as full.
@@ -27,23 +27,23 @@ def check_output(directory: Path) -> None:
             free_bytes = shutil.disk_usage(directory).free
     except OSError as error:
         raise UserError(f"records folder '{directory}' cannot be written to: {error.strerror}") from error
-    if free_bytes < ROOM_BYTES:
+    if free_bytes < MIN_FREE_BYTES:
         raise UserError(
             f"records folder '{directory}': {free_bytes / 2**20:.0f} MiB are free on its disk, "
-            f"{ROOM_BYTES / 2**20:.0f} MiB are needed: free some, or choose another folder"
+            f"{MIN_FREE_BYTES / 2**20:.0f} MiB are needed: free some, or choose another folder"
         )
 
 
-def keep_records(recorder: Recorder, session: ClientSession, ended: str) -> None:
-    """Write the session's records; where its folder takes none any more, elsewhere and with an error.
+def write_records(recorder: Recorder, session: ClientSession, ended: str) -> None:
+    """Write the session's records to its folder, or to a temporary one if that fails.
 
     Args:
-        recorder: what was played.
-        session: where to write, and what the records say of their run.
+        recorder: holds the rows.
+        session: names the folder, and the run in the records.
         ended: one of `vitmalis.records.ENDINGS`.
 
     Raises:
-        UserError: the folder took no records; says where they are.
+        UserError: the folder could not be written to; the message says where the records are.
     """
     directory = Path(session.output_dir)
     try:

@@ -1,4 +1,4 @@
-"""Turns what the client did into the run's records: one row a frame, an offload and an explained decision."""
+"""The recorder: collects a run's rows, one per frame, offload and explained decision."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Recorder:
         self._lost = 0
 
     def captured(self, frame_index: int, capture_time_s: float) -> None:
-        """The client took this frame out of the camera buffer."""
+        """Note that a frame was taken out of the camera buffer."""
         self._capture_times_s[frame_index] = capture_time_s
 
     def tracked(self, frame_index: int, tracking_s: float) -> None:
-        """A tracker job that ended at this frame took this long."""
+        """Note how long a tracker job took that ended at this frame."""
         self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
 
     def analysed(self, motion_s: float) -> None:
-        """The motion analyzer took this long; later decisions know what it found."""
+        """Note how long a motion analysis took; decisions from now on know its result."""
         self._motion_s = motion_s
 
     def rendered(self, render: Render, now_s: float) -> None:
-        """These boxes were shown."""
+        """Note the boxes that were rendered on a frame, and when."""
         self._rendered.append((render, now_s))
 
     def offload_started(self, start: StartOffload, now_s: float, decision_s: float) -> None:
-        """An offload was decided on."""
+        """Open the row of an offload that was decided on, and that of its explanation."""
         decision = start.decision
         configuration, explanation = decision.configuration, decision.explanation
         height, width = start.frame.image.shape[:2]
@@ -78,11 +78,11 @@ class Recorder:
             )
 
     def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
-        """The offload's frame was compressed."""
+        """Note when and how fast the offload's frame was compressed, and to what size."""
         self._update(offload_id, start_time_s=start_time_s, encode_s=encode_s, payload_bytes=payload_bytes)
 
     def answered(self, result: ResultArrived) -> None:
-        """The offload's result came; half of the round trip is booked to each direction."""
+        """Note what an offload cost that has a result; each direction gets half of the round trip."""
         outcome = result.outcome
         self._update(
             result.offload_id,
@@ -100,7 +100,7 @@ class Recorder:
         )
 
     def offload_ended(self, end: EndOffload) -> None:
-        """The offload is over."""
+        """Note how an offload ended."""
         self._lost += end.status is not OffloadStatus.OK
         self._update(end.offload_id, status=end.status, reason=end.reason)
 
@@ -109,29 +109,29 @@ class Recorder:
 
     @property
     def lost_offloads(self) -> int:
-        """Offloads that ended without a result so far."""
+        """Number of offloads that have ended without a result."""
         return self._lost
 
     @property
     def frame_count(self) -> int:
-        """Frames rendered so far."""
+        """Number of frames that have been rendered."""
         return len(self._rendered)
 
     @property
     def offload_count(self) -> int:
-        """Offloads started so far."""
+        """Number of offloads that have been started."""
         return len(self._offloads)
 
     def offloads(self) -> list[OffloadRecord]:
-        """One row an offload, in the order they started."""
+        """Return one row per offload, in the order of their start."""
         return list(self._offloads.values())
 
     def decisions(self) -> list[DecisionRecord]:
-        """One row an offload whose decision was explained."""
+        """Return one row per explained decision."""
         return list(self._decisions)
 
     def frames(self) -> list[FrameRecord]:
-        """One row a rendered frame; a frame that the camera buffer lost is rendered, too, but was never captured."""
+        """Return one row per rendered frame; a frame lost in the camera buffer is rendered but was never captured."""
         return [
             FrameRecord(
                 frame_index=render.frame_index,

@@ -1,4 +1,4 @@
-"""What a client process is told: one struct, which travels as a JSON file."""
+"""The session: everything that a client process needs to know, as a JSON file."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from vitmalis.video.spec import VideoSpec
 
 
 class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run of the client.
+    """Configuration of one run of the client.
 
     Attributes:
         video: what the camera plays.
         server_address: tcp://host:port of the server, or of the relay in front of it.
         output_dir: folder for the records.
         geometry: of the server's model; a server that says otherwise is refused.
-        policy: how the policy is called in the records.
-        policy_kind, policy_options: see `vitmalis.policy.build_policy`; no kind means that of this name.
+        policy: name of the policy in the records.
+        policy_kind, policy_options: arguments of `vitmalis.policy.build_policy`; an empty kind stands for `policy`.
         tracker, motion: see `TrackerOptions` and `MotionOptions`.
-        model_id: what the server must serve, so that results are judged against the same model; empty for any.
-        keys: folder with this client's keys (`python -m vitmalis.keys`); empty for a server without.
+        model_id: expected of the server, so that results are scored against the same model; empty for any.
+        keys: folder with this client's keys (`python -m vitmalis.keys`); empty for a server without keys.
         trace: name of the network trace, for the records.
         score_threshold: boxes under this score are neither shown nor tracked.
-        buffer_frames: frames the camera buffer holds; a client that is later loses the oldest.
+        buffer_frames: capacity of the camera buffer; a client that falls further behind loses the oldest frames.
         history_frames: frames kept for catch-up tracking.
-        offload_timeout_s: an offload without an answer for longer is given up.
+        offload_timeout_s: an offload without an answer for longer is lost.
         connect_timeout_s: how long to wait for the server before giving up.
-        drain_s: how long to wait, after the last frame, for the result under way.
+        drain_s: how long to wait, after the last frame, for the offload in flight.
     """
 
     video: VideoSpec
@@ -57,16 +57,16 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 SESSION_FILE = "session.json"
-"""In a run's folder: how it can be played, and looked into, again."""
+"""Name of the session's file in a run's folder."""
 
 
 def write_session(session: ClientSession, path: Path) -> None:
-    """Write as indented JSON."""
+    """Write a session as indented JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(session), indent=2))
 
 
 def read_session(path: Path) -> ClientSession:
-    """Read what `write_session` wrote.
+    """Read a session that `write_session` wrote.
 
     Raises:
         UserError: the file is missing or is no session.

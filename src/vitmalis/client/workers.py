@@ -1,4 +1,4 @@
-"""Threads of the realtime client: what all have in common, and those for the tracker and the motion analyzer."""
+"""Worker threads of the realtime client: their base class, the tracker's and the motion analyzer's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vitmalis.types import Detections
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A frame was compressed and handed to the socket; `start_s` is `time.monotonic()` at the start of encoding."""
+    """Report: a frame was compressed; `start_s` is `time.monotonic()` at the start of encoding."""
 
     offload_id: int
     start_s: float
@@ -38,7 +38,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class TrackingTime:
-    """The tracker's share of a frame: seconds of its job that ended at `frame_index`."""
+    """Report: how long the tracker job took that ended at `frame_index`."""
 
     frame_index: int
     tracking_s: float
@@ -46,7 +46,7 @@ class TrackingTime:
 
 @dataclass(frozen=True, slots=True)
 class MotionTime:
-    """The motion analyzer's time for a frame."""
+    """Report: how long the motion analysis of a frame took."""
 
     frame_index: int
     motion_s: float
@@ -54,7 +54,7 @@ class MotionTime:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """A thread ended with an error, which the run must not outlive."""
+    """Report: a thread ended with an error, which ends the run."""
 
     error: Exception
 
@@ -75,7 +75,7 @@ Post = Callable[[Report], None]
 
 
 class Worker(threading.Thread, abc.ABC):
-    """A thread that turns its own errors into a report instead of dying in silence; use as a context manager."""
+    """Base of the threads, used as a context manager; an error that ends one is reported as `WorkerFailed`."""
 
     def __init__(self, name: str, post: Post) -> None:
         super().__init__(name=name, daemon=True)
@@ -83,18 +83,18 @@ class Worker(threading.Thread, abc.ABC):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Work until stopped."""
+        """Work until stopped, and report an error."""
         try:
             self.work()
-        except Exception as error:  # whatever it is, the main thread must hear of it
+        except Exception as error:  # the main thread raises it
             self._post(WorkerFailed(error))
 
     @abc.abstractmethod
     def work(self) -> None:
-        """What the thread does."""
+        """Do the work of the thread; returns once `_stopping` is set or the work is done."""
 
     def stop(self) -> None:
-        """Ask the thread to end and wait for it."""
+        """Ask the thread to end, and wait for it."""
         self._stopping.set()
         self.join(timeout=10.0)
 
@@ -107,7 +107,7 @@ class Worker(threading.Thread, abc.ABC):
 
 
 class TrackerWorker(Worker):
-    """Runs the tracker's jobs, one at a time."""
+    """Thread that runs the tracker's jobs, one at a time."""
 
     def __init__(self, tracker: OpticalFlowTracker, post: Post) -> None:
         super().__init__("tracker", post)
@@ -119,7 +119,7 @@ class TrackerWorker(Worker):
         self._jobs.put(job)
 
     def work(self) -> None:
-        """Step or catch up, and report."""
+        """Run the jobs in order, and report each."""
         while (job := self._jobs.get()) is not None:
             start_s = time.perf_counter()
             frame_index, detections = run_tracking(self._tracker, job)
@@ -144,12 +144,12 @@ def run_tracking(tracker: OpticalFlowTracker, job: Track | CatchUp) -> tuple[int
 
 
 class MotionWorker(Worker):
-    """Analyses the motion of frames, one at a time.
+    """Thread that analyses the motion of frames, one at a time.
 
     Args:
-        geometry: of the server's model, whose regions the motion is counted in.
+        geometry: regions of the server's model, which motion is counted in.
         options: see `MotionOptions`.
-        post: where reports go.
+        post: takes the reports.
     """
 
     def __init__(self, geometry: ModelGeometry, options: MotionOptions, post: Post) -> None:
@@ -163,7 +163,7 @@ class MotionWorker(Worker):
         self._jobs.put(job)
 
     def work(self) -> None:
-        """Analyse and report."""
+        """Analyse the frames in order, and report each."""
         analyzer: MotionAnalyzer | None = None
         while (job := self._jobs.get()) is not None:
             height, width = job.frame.image.shape[:2]

@@ -1,4 +1,4 @@
-"""Judging records: pure functions over the per-frame and per-offload rows of a run."""
+"""Metrics: pure functions over the per-frame and per-offload rows of a run."""
 
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.metrics.summary import f1_over_time, frame_counts, summarise

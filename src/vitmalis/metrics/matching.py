@@ -1,7 +1,7 @@
-"""Which shown boxes are right: matching against reference boxes, and F1.
+"""Matching of shown boxes with reference boxes, and F1.
 
-The paper reports F1 and leaves the matching open; ours: same label, IoU and score at least 0.5 on both sides, greedy by
-score, counts summed over all frames before F1 is taken.
+The paper reports F1 without its matching rule. Ours: same label, IoU and score at least 0.5 on both sides, greedy by
+score; counts are summed over all frames before F1 is computed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from vitmalis.types import SCORE_THRESHOLD, Detections
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """When a shown box counts as found; both thresholds are inclusive.
+    """Rule by which a shown box matches a reference box; both thresholds are inclusive.
 
     Attributes:
-        iou_threshold: least intersection over union, 0..1.
+        iou_threshold: smallest intersection over union, 0..1.
         score_threshold: boxes below it are ignored, on both sides.
     """
 
@@ -32,7 +32,7 @@ DEFAULT_RULE = MatchRule()
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Boxes found (tp), shown in vain (fp) and missed (fn); add them up before taking a ratio."""
+    """Numbers of matched (tp), wrongly shown (fp) and missed (fn) boxes; sum them before computing a ratio."""
 
     tp: int = 0
     fp: int = 0
@@ -43,23 +43,23 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """Share of shown boxes that are right; 1 when none is shown."""
+        """Share of shown boxes that match; 1 when none is shown."""
         return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of reference boxes that are shown; 1 when there is none."""
+        """Share of reference boxes that are matched; 1 when there is none."""
         return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 1 when there was nothing to find and nothing was shown."""
+        """Harmonic mean of precision and recall; 1 when there are no boxes on either side."""
         boxes = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / boxes if boxes else 1.0
 
 
 def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of boxes (N, 4) and (M, 4) as (N, M); boxes without area overlap nothing."""
+    """Compute the intersection over union of boxes (N, 4) and (M, 4), as (N, M); boxes without area overlap nothing."""
     a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     sides = np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2])
     intersection = np.prod(np.clip(sides, 0, None), axis=-1)
@@ -68,7 +68,7 @@ def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def match(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Counts:
-    """Count one frame: by falling score, each shown box takes the free reference box it overlaps most."""
+    """Match the boxes of one frame: in order of falling score, each takes the free reference box it overlaps most."""
     shown, reference = shown.above(rule.score_threshold), reference.above(rule.score_threshold)
     overlap = iou_matrix(shown.boxes_xyxy, reference.boxes_xyxy)
     overlap[shown.labels[:, None] != reference.labels[None]] = -1.0

@@ -1,4 +1,4 @@
-"""From the records of a run and its references to a flat table of numbers."""
+"""Summary metrics of a run, computed from its records and reference detections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import BoxSource, Detections, OffloadStatus
 
 STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlink_s")
-"""The parts of an offload's end-to-end latency, in the order they happen."""
+"""Parts of an offload's end-to-end latency, in their order."""
 
 _OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s")
 _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
@@ -21,7 +21,7 @@ _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_lat
 def frame_counts(
     frames: Sequence[FrameRecord], references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE
 ) -> list[Counts]:
-    """What was shown at each frame against that frame's reference; `references[i]` belongs to frame index i."""
+    """Match the boxes shown on each frame with its reference; `references[i]` is that of frame i."""
     return [match(frame.detections, references[frame.frame_index], rule) for frame in frames]
 
 
@@ -31,10 +31,10 @@ def summarise(
     references: Sequence[Detections] | None,
     rule: MatchRule = DEFAULT_RULE,
 ) -> dict[str, float]:
-    """Every metric of a run by name; one that has no value (no offload returned, no references) is left out.
+    """Compute all metrics of a run, by name; those without a value (no result, no references) are left out.
 
-    Rendering F1 counts all frames of the clip, also those before the first result and those the camera lost, as a user
-    would see them; inference F1 counts the frames whose result the server returned.
+    Rendering F1 counts all frames of the clip, also those before the first result and those lost by the camera, as a
+    user sees them; inference F1 counts the frames whose result was returned.
     """
     returned = [offload for offload in offloads if offload.status == OffloadStatus.OK]
     summary = {
@@ -63,11 +63,11 @@ def f1_over_time(
     window_s: float = 1.0,
     rule: MatchRule = DEFAULT_RULE,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rendering F1 in consecutive windows: window starts (s) and F1, one each for windows that hold a frame."""
+    """Compute rendering F1 in consecutive windows: starts (s) and F1 of the windows that contain a frame."""
     if not frames:
         return np.empty(0), np.empty(0)
     counts = np.array([(c.tp, c.fp, c.fn) for c in frame_counts(frames, references, rule)])
-    # A frame captured at exactly a window's start belongs to it, whatever the rounding of its time.
+    # A frame captured exactly at a window's start belongs to it, however its time is rounded.
     windows = np.floor(np.array([frame.capture_time_s for frame in frames]) / window_s + 1e-6).astype(int)
     indices, positions = np.unique(windows, return_inverse=True)
     sums = np.zeros((len(indices), 3), int)
@@ -114,9 +114,9 @@ def _sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
 
 
 def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
-    """How far what a policy expected was from what came: absolute errors in percent of the actual value.
+    """Compute the absolute errors of a policy's estimates, in percent of the actual values.
 
-    F1 is not among them: a single frame's reference has too few objects; see Table II for the accuracy estimator.
+    F1 is left out: one frame's reference has too few objects; Table II evaluates the accuracy estimator.
     """
     errors: dict[str, float] = {}
     for name, expected, actual in (
@@ -130,10 +130,10 @@ def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
 
 
 def _freshness(frames: Sequence[FrameRecord]) -> dict[str, float]:
-    """Where the shown boxes came from and how old they were.
+    """Compute where the shown boxes came from, and how old they were.
 
-    Staleness is the distance from a frame to the one its boxes were computed for; result age reaches back to the
-    offloaded frame that the boxes stem from, tracked forward or not.
+    Staleness is the distance from a frame to the one that its boxes were computed for; result age is the distance to
+    the offloaded frame whose result they come from, tracked or not.
     """
     shown = [frame for frame in frames if frame.shown_frame_index >= 0]
     shares = {f"share_{source}": np.mean([f.source == source for f in frames]) for source in BoxSource if frames}

@@ -1,4 +1,4 @@
-"""Offloading policies and how to build one by name."""
+"""Offloading policies, and how to build one by name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def build_policy(name: str, **options: Any) -> Policy:
 
 
 def _mistyped(policy: type[Policy], options: dict[str, Any]) -> str:
-    """Which option is not of the type that the constructor declares, and why; empty if all are."""
+    """Say which option is not of the type that the constructor declares; empty if all are."""
     declared = get_type_hints(policy.__init__)
     for option, value in options.items():
         try:

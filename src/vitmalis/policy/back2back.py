@@ -1,4 +1,4 @@
-"""Back2Back: full-resolution frames, one after the other, stale results shown as they are (paper, VI-A)."""
+"""Back2Back: full-resolution frames, one after the other, and results shown unchanged (paper, VI-A)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitmalis.types import Configuration
 
 
 class Back2Back(Policy):
-    """Offload the newest frame as soon as the last result is in, at a fixed JPEG quality.
+    """Sends whole frames at a fixed JPEG quality, the newest as soon as the last result has arrived.
 
     Args:
         quality: JPEG quality, 1..100; the paper's baselines use 95.
@@ -24,5 +24,5 @@ class Back2Back(Policy):
         self._decision = OffloadDecision(Configuration(tau_d=0, quality=quality, restoration_point=0))
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Full resolution at the fixed quality."""
+        """Choose full resolution at the fixed quality."""
         return self._decision

@@ -1,4 +1,4 @@
-"""The policy extension point: observe what an offload cost, decide the next one."""
+"""The interface of offloading policies: decide each offload, observe what it cost."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClientState:
-    """What a device can know at the moment it decides; nothing here comes from a reference or a later frame.
+    """What a device knows when it decides; nothing here comes from a reference or a later frame.
 
     Attributes:
         frame_index: the frame about to be offloaded.
-        grid: the decision regions of the frame, which knows its size, too.
+        grid: decision regions of the frame.
         frame_interval_s: seconds between two captures.
         time_s: seconds since the first frame.
         frames_since_offload: eta, frames since the last offloaded one (0 for the first).
-        tracked: objects known: the local tracker's latest boxes and those of a result it has not caught up with.
+        tracked: known objects: the local tracker's latest boxes and those of a result it has not caught up with.
         retention: kappa, share of objects still tracked since the tracker was last re-initialised, 0..1.
-        motion: the motion analyzer's latest finding, of this frame or an earlier one; None before the first.
-        results: results received so far; before the first nothing is known about objects.
+        motion: latest result of the motion analyzer, for this frame or an earlier one; None before the first.
+        results: number of results received; before the first, nothing is known about objects.
     """
 
     frame_index: int
@@ -43,24 +43,24 @@ class ClientState:
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
+        """Size of the frame, (width, height) in pixels."""
         return self.grid.width_px, self.grid.height_px
 
 
 class LookaheadResult(NamedTuple):
-    """What would come of one decision."""
+    """Simulated outcome of one decision."""
 
     rendered_f1: float
-    """F1 of what the user will see, over all candidates' horizon."""
+    """F1 of the boxes that the user would see, over the same frames for all candidates."""
     received_s: float
-    """When the result will arrive, seconds of the run."""
+    """Arrival of the result, seconds of the run."""
 
 
 class Lookahead(Protocol):
-    """Tries decisions out before one is made; only the virtual clock has one."""
+    """Simulates decisions before one is taken; only the virtual clock has one."""
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
-        """What would come of each decision."""
+        """Simulate the outcome of each decision."""
 
 
 class Policy(abc.ABC):
@@ -71,7 +71,8 @@ class Policy(abc.ABC):
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.
         uses_motion: whether the client analyses the motion of frames.
-        stand_in: what the policy decides by in place of what it should; empty for nothing. A run shows and tags it.
+        stand_in: what in the policy stands for something else, such as estimators of another model; empty for nothing.
+            A run shows and tags it.
     """
 
     uses_tracker: bool = False

@@ -1,4 +1,4 @@
-"""What the network is expected to give the next offload (paper, section IV-E)."""
+"""Estimate of the network for the next offload (paper, section IV-E)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from vitmalis.offload import OffloadOutcome
 
 
 class NetworkEstimate:
-    """Throughput and round trip of the most recent offloads, averaged; priors before the first.
+    """Throughput and round-trip time, averaged over the most recent offloads; priors before the first result.
 
     Throughput is averaged over bytes: all bytes over all the time they took to pass. The plain mean of two rates would
     count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one.
 
     Args:
-        prior_uplink_mbps, prior_rtt_ms: believed until the first result.
-        window: how many offloads count; two in the paper.
+        prior_uplink_mbps, prior_rtt_ms: assumed until the first result.
+        window: number of offloads that count; two in the paper.
 
     Raises:
-        UserError: a value that cannot be.
+        UserError: an argument is out of range.
     """
 
     def __init__(self, prior_uplink_mbps: float, prior_rtt_ms: float, window: int = 2) -> None:
@@ -34,12 +34,12 @@ class NetworkEstimate:
         self._recent: deque[OffloadOutcome] = deque(maxlen=window)
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Take in a finished offload."""
+        """Add a finished offload."""
         self._recent.append(outcome)
 
     @property
     def uplink_mbps(self) -> float:
-        """Upload throughput expected, Mbps."""
+        """Estimated throughput of the next upload, Mbps."""
         if not self._recent:
             return self._prior_uplink_mbps
         transfer_s = max(sum(outcome.transfer_s for outcome in self._recent), 1e-6)
@@ -47,7 +47,7 @@ class NetworkEstimate:
 
     @property
     def rtt_s(self) -> float:
-        """L^net expected, seconds."""
+        """Estimated L^net, the propagation both ways, seconds."""
         if not self._recent:
             return self._prior_rtt_s
         return sum(outcome.rtt_s for outcome in self._recent) / len(self._recent)

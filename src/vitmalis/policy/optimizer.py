@@ -1,6 +1,6 @@
 """The offload optimizer: Pareto frontier, knee point and urgency (paper, section IV-E, Algorithm 1); pure functions.
 
-Of every candidate two numbers are known, its latency (less is better) and its F1 (more is better).
+A candidate has two objectives: its latency (lower is better) and its F1 (higher is better).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ KneeMethod = Literal["tradeoff", "chord"]
 Reason = Literal["only", "knee", "stale", "retention"]
 
 _MAX_DIRECTIONS = 20
-"""Reference directions, at most, into which a frontier is divided (20 in the authors' implementation of [37])."""
+"""Largest number of reference directions, as in the authors' implementation of [37]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Urgency:
-    """When freshness comes before accuracy.
+    """Thresholds beyond which freshness comes before accuracy.
 
     Attributes:
         staleness_s: delta^eta as time: the paper's 30 frame intervals are a second at its 30 FPS.
@@ -42,7 +42,7 @@ class Urgency:
             raise UserError(f"policy.retention_threshold={self.retention}: give a share from 0 to 1")
 
     def of(self, since_offload_s: float, retention: float) -> Reason | None:
-        """Why the lowest latency is wanted, or None.
+        """Return why the lowest latency is needed, or None.
 
         Args:
             since_offload_s: eta times the frame interval, seconds.
@@ -55,13 +55,13 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """What Algorithm 1 found.
+    """Result of Algorithm 1.
 
     Attributes:
         frontier: indices of the Pareto-optimal candidates, from the lowest latency to the highest F1.
-        knee: index of the knee point, chosen or not.
+        knee: index of the knee point, whether or not it was chosen.
         chosen: index of the candidate to use.
-        reason: why that one.
+        reason: why this candidate.
     """
 
     frontier: Int64Array
@@ -73,13 +73,13 @@ class Choice:
 def choose(
     latency_s: Float64Array, f1: Float64Array, urgent: Reason | None = None, method: KneeMethod = "tradeoff"
 ) -> Choice:
-    """Lines 12 to 20 of Algorithm 1.
+    """Choose a candidate: lines 12 to 20 of Algorithm 1.
 
     Args:
         latency_s: estimated E2E latency of each candidate (n,), n >= 1.
         f1: estimated inference accuracy of each (n,).
-        urgent: what `Urgency.of` says.
-        method: how the knee point is found.
+        urgent: result of `Urgency.of`.
+        method: see `knee_point`.
     """
     frontier = pareto_frontier(latency_s, f1)
     knee = int(frontier[knee_point(latency_s[frontier], f1[frontier], method)])
@@ -91,10 +91,10 @@ def choose(
 
 
 def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
-    """Indices of the candidates that no other one dominates, from the lowest latency to the highest F1.
+    """Return the indices of the candidates that no other dominates, from the lowest latency to the highest F1.
 
-    One candidate dominates another that it is at least equal to in both and better in one. Of candidates equal in
-    both the first stays, so that along the frontier latency and F1 rise strictly.
+    A candidate dominates another if it is at least as good in both objectives and better in one. Of candidates equal in
+    both the first is kept, so that latency and F1 rise strictly along the frontier.
     """
     order = np.lexsort((-f1, latency_s))  # stable: equal ones keep their order
     best_before = np.concatenate(([-np.inf], np.maximum.accumulate(f1[order])[:-1]))
@@ -102,7 +102,7 @@ def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
 
 
 def knee_point(latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "tradeoff") -> int:
-    """Position of the knee on a frontier in the order of `pareto_frontier` (n,), n >= 1.
+    """Return the position of the knee on a frontier (n,), n >= 1, in the order of `pareto_frontier`.
 
     Raises:
         UserError: an unknown method.
@@ -124,25 +124,25 @@ def check_method(method: KneeMethod) -> KneeMethod:
 
 
 def _by_chord(slowness: Float64Array, inaccuracy: Float64Array) -> int:
-    """The point farthest from the line between both ends, on the side of the better; the faster of equals.
+    """Find the point farthest from the line between both ends, on its better side; the faster of equals.
 
-    That line is slowness + inaccuracy = 1.
+    The line is slowness + inaccuracy = 1.
     """
     return int(np.argmin(np.round(slowness + inaccuracy, 12)))
 
 
 def _by_tradeoff(slowness: Float64Array, inaccuracy: Float64Array) -> int:
-    """The knee by trade-off utility: Li, Nie, Gao and Yao, arXiv 2005.11600, reference [37] of the paper.
+    """Find the knee by trade-off utility: Li, Nie, Gao and Yao, arXiv 2005.11600, reference [37] of the paper.
 
-    Between two points, the utility of going from one to the other is what is gained in one normalised objective less
-    what is lost in the other. A point is a knee if no neighbour promises more: if no neighbour has a smaller sum of
-    losses. Neighbours are the points that belong to the same reference direction or to one beside it; a point belongs
-    to the direction (evenly spread from one axis to the other) that it is closest to. Knees of the two outermost
-    directions only count when there are no others: they are ends of the frontier rather than bends in it.
+    The utility of one point over another is its gain in one normalised objective less its loss in the other. A point is
+    a knee if no neighbour has a positive utility over it, that is, a smaller sum of losses. Neighbours are the points
+    of the same or an adjacent reference direction; directions are spread evenly between the axes, and a point belongs
+    to the closest. Knees in the two outermost directions only count if there are no others: they are ends of the
+    frontier rather than bends in it.
 
-    The method may find several knees, where Algorithm 1 needs one: it is the one with the best utility against the
-    others, the faster of equals. With one bend in the frontier this is the point that `chord` finds, too. They differ
-    where `chord` would take an end of the frontier although there is a bend inside.
+    Of several knees, where Algorithm 1 needs one, the one with the smallest sum of losses is taken, the faster of
+    equals. On a frontier with one bend this is the point that `chord` finds; they differ where `chord` takes an end of
+    the frontier although there is a bend inside.
     """
     loss = np.round(slowness + inaccuracy, 12)
     spans = min(max(len(loss) - 2, 1), _MAX_DIRECTIONS)

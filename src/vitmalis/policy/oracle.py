@@ -1,4 +1,4 @@
-"""The oracle: what could be had if the future were known. No system can run it; it says how much there is to gain."""
+"""The oracle: an upper baseline that knows the frames to come. No real system can run it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vitmalis.regions.classify import downsample_mask
 
 
 class Oracle(Policy):
-    """Takes, per offload, the configuration with which the user will see most; of equal ones the one that is fastest.
+    """Takes, per offload, the configuration with the highest rendering F1 to come; of equals the fastest.
 
-    It looks one offload ahead and so is no bound on what any policy could reach, only on what better estimates could.
-    Regions are classified as by ViTMAlis. On the virtual clock its looking ahead takes no time.
+    It looks one offload ahead, so it bounds what better estimates could gain, not what any policy could. Regions are
+    classified as by ViTMAlis. The lookahead takes no time on the virtual clock.
 
     Args:
-        qualities, tau_ds, restoration_points: its configuration space. Every candidate is really encoded and inferred,
-            so it is kept small.
+        qualities, tau_ds, restoration_points: the configuration space. It is small, since every candidate is encoded
+            and inferred.
     """
 
     uses_tracker = True
@@ -45,7 +45,7 @@ class Oracle(Policy):
         self._lookahead = lookahead
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Try everything and take the best.
+        """Simulate all candidates and take the best.
 
         Raises:
             UserError: there is no lookahead, as in real time.
@@ -58,7 +58,7 @@ class Oracle(Policy):
         return decisions[best]
 
     def _candidates(self, state: ClientState) -> list[OffloadDecision]:
-        types = self._classifier.look(state).region_types
+        types = self._classifier.classify(state).region_types
         decisions = []
         for number in range(len(self._space.quality)):
             configuration = self._space.configuration(number)

@@ -1,4 +1,4 @@
-"""What a policy makes of a frame's content: motion, task relevance and type of every region (paper, section IV-B)."""
+"""Content of a frame as a policy sees it: motion, task relevance and type of every region (paper, section IV-B)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameContent:
-    """What is known about a frame.
+    """Content of a frame, by decision region.
 
     Attributes:
         motion: m_j and m_f; zeros before the first analysis.
@@ -29,7 +29,7 @@ class FrameContent:
 
 
 class RegionClassifier:
-    """Classifies by the paper's thresholds; until motion and a result are known, every region is a DOR.
+    """Classifies regions by the paper's thresholds; until motion and a result are known, every region is a DOR.
 
     Args:
         motion_threshold, relevance_threshold: delta^m and delta^rho.
@@ -46,8 +46,8 @@ class RegionClassifier:
                 raise UserError(f"policy.{name}_threshold={value}: give a number that is not negative")
         self._thresholds = motion_threshold, relevance_threshold
 
-    def look(self, state: ClientState) -> FrameContent:
-        """Content of the frame about to be offloaded, as far as the device knows it."""
+    def classify(self, state: ClientState) -> FrameContent:
+        """Describe the frame about to be offloaded, from what the device knows."""
         relevance = task_relevance(state.grid, state.tracked)
         if state.motion is None or not state.results:
             motion = state.motion or Motion(np.zeros(state.grid.shape, np.float32), 0.0)

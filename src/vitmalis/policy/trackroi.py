@@ -1,4 +1,4 @@
-"""TrackRoI: TrackB2B that sends only what objects are in (paper, VI-A)."""
+"""TrackRoI: TrackB2B that sends only regions with objects (paper, VI-A)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
 
 
 class TrackRoI(TrackB2B):
-    """Paints every region that is no dynamic object region in one flat colour, which costs almost no bytes.
+    """Paints every region that is no dynamic object region (DOR) in one flat colour, which costs almost no bytes.
 
-    Without a single such region the whole frame goes: from a blank one the server could never find objects again.
+    A frame without a DOR is sent whole: in a blank frame the server could never find objects again.
 
     Args:
         quality: JPEG quality, 1..100.
@@ -32,7 +32,7 @@ class TrackRoI(TrackB2B):
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Full resolution, the background blanked."""
-        blank = self._classifier.look(state).region_types != RegionType.DOR
+        """Choose full resolution, with the background blanked."""
+        blank = self._classifier.classify(state).region_types != RegionType.DOR
         useful = blank.any() and not blank.all()
         return OffloadDecision(self._decision.configuration, blank_mask=blank if useful else None)

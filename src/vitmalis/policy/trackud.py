@@ -1,4 +1,4 @@
-"""TrackUD: TrackB2B that halves the whole frame while offloading is slow (paper, VI-A)."""
+"""TrackUD: TrackB2B that halves the frame's width and height while offloading is slow (paper, VI-A)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TrackUD(TrackB2B):
 
     Args:
         quality: JPEG quality, 1..100.
-        latency_threshold_s: the paper's 15 frame intervals are half a second at its 30 FPS.
+        latency_threshold_s: the paper's 15 frame intervals are 0.5 s at its 30 FPS.
 
     Raises:
         UserError: an argument is out of range.
@@ -28,9 +28,9 @@ class TrackUD(TrackB2B):
         self._last_latency_s = 0.0
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Remember how long it took."""
+        """Remember the E2E latency."""
         self._last_latency_s = outcome.e2e_latency_s
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Half size after a slow offload, else full size."""
+        """Choose half the size after a slow offload, else the full size."""
         return self._small if self._last_latency_s > self._threshold_s else self._decision

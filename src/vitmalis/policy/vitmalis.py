@@ -1,4 +1,4 @@
-"""ViTMAlis: what to downsample, how to compress and where to restore, chosen per frame (paper, section IV)."""
+"""ViTMAlis: chooses per frame what to downsample, how to compress and where to restore (paper, section IV)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Estimates:
-    """What is expected of each candidate: float64 (n,) each."""
+    """Estimates for each candidate: float64 (n,) each."""
 
     candidates: Candidates
     payload_bytes: Float64Array
@@ -49,26 +49,26 @@ class ViTMAlis(Policy):
     """Estimates size, latency and accuracy of every configuration and takes the best trade-off (Algorithm 1).
 
     Before the first result nothing is known about objects, so every region keeps its resolution. An ablation is this
-    policy with other arguments: see `conf/policy/wo_*.yaml`.
+    policy with other options: see `conf/policy/wo_*.yaml`.
 
     Args:
         latency_tables: file of `python -m profiling.latency` for this device, server and model.
         model: name of the server's model, whose estimators are loaded.
         estimator: "mlp", "linear" or "mean" (offline means per configuration).
         estimators: folder with the estimators; None for those in the package.
-        qualities, tau_ds, restoration_points: the configuration space; tau_ds contains 0, which is what remains where
-            there is nothing to downsample.
+        qualities, tau_ds, restoration_points: the configuration space; tau_ds contains 0, for frames with nothing to
+            downsample.
         knee: "tradeoff" or "chord", see `vitmalis.policy.optimizer.knee_point`.
-        staleness_threshold_s: delta^eta as time; without an offload for longer, the lowest latency wins.
-        retention_threshold: delta^kappa; with fewer objects still tracked, the lowest latency wins.
+        staleness_threshold_s: delta^eta as time; after longer without an offload, the lowest latency is chosen.
+        retention_threshold: delta^kappa; with a smaller share of objects still tracked, the lowest latency is chosen.
         motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
-        prior_uplink_mbps, prior_rtt_ms: believed of the network until the first result.
-        network_window: how many recent offloads the network is judged by.
+        prior_uplink_mbps, prior_rtt_ms: assumed of the network until the first result.
+        network_window: number of recent offloads that the network is estimated from.
         size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
 
     Raises:
-        LatencyTablesMissing: everything else is in order, but there are no latency tables.
+        LatencyTablesMissing: there are no latency tables; everything else is valid.
         UserError: an argument is out of range, or a file is missing or does not fit the model.
     """
 
@@ -105,24 +105,24 @@ class ViTMAlis(Policy):
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
-        pair = load_pair(model, estimator, estimators)  # before the tables, as those are measured where missing
+        pair = load_pair(model, estimator, estimators)  # before the tables, which a run measures where they are missing
         self._size, self._accuracy = pair.size, pair.accuracy
         self._tables = _tables(latency_tables, model)
         self.stand_in = pair.stand_in(self._tables.model_id)
-        self._rehearse()
+        self._check_tables()
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Learn what the network gave, and how large the payload was."""
+        """Update the network estimate and the size correction."""
         self._network.observe(outcome)
         explanation = outcome.decision.explanation
         if explanation is not None:
-            # The factor has not changed since that decision: it changes here only.
+            # The factor is still that of the decision: it only changes here.
             uncorrected_bytes = explanation.payload_bytes[explanation.chosen] / self._correction.factor
             self._correction.observe(float(uncorrected_bytes), outcome.payload_bytes)
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Run Algorithm 1 on what is known of this frame."""
-        content = self._classifier.look(state)
+        """Run Algorithm 1 on the frame's known content."""
+        content = self._classifier.classify(state)
         start_s = time.perf_counter()
         estimates = self._estimate(content)
         estimated_s = time.perf_counter()
@@ -140,28 +140,27 @@ class ViTMAlis(Policy):
         )
 
     def _estimate(self, content: FrameContent) -> _Estimates:
-        """Evaluate all configurations in one pass (equations 1 to 3).
+        """Estimate all configurations in one pass (equations 1 to 3).
 
-        A tau_d > 0 that finds no region of its types is the same as tau_d = 0 and left out, so that what is chosen is
-        what happens: nothing downsampled, nothing to restore.
+        A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
         """
         features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
-        real = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
+        distinct = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
         space = self._space
-        candidates = Candidates(space.tau_d[real], space.quality[real], space.restoration_point[real])
-        payload_bytes = self._size.predict(features.size[real]) * self._correction.factor
+        candidates = Candidates(space.tau_d[distinct], space.quality[distinct], space.restoration_point[distinct])
+        payload_bytes = self._size.predict(features.size[distinct]) * self._correction.factor
         latency_s = e2e_latency_s(
             self._tables,
             candidates,
-            features.downsampled_regions[real],
+            features.downsampled_regions[distinct],
             payload_bytes,
             self._network.uplink_mbps,
             self._network.rtt_s,
         )
-        return _Estimates(candidates, payload_bytes, latency_s, self._accuracy.predict(features.accuracy[real]))
+        return _Estimates(candidates, payload_bytes, latency_s, self._accuracy.predict(features.accuracy[distinct]))
 
-    def _rehearse(self) -> None:
-        """Estimate a made-up frame with regions of both types: a configuration that nobody measured is told now."""
+    def _check_tables(self) -> None:
+        """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
         self._estimate(FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types))
 

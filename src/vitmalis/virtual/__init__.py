@@ -1,1 +1,1 @@
-"""The virtual clock: the same state machine, codec, tracker and detector, with time computed and not waited for."""
+"""The virtual clock: the same state machine, codec, tracker and detector, with time computed instead of waited for."""

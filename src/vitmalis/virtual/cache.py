@@ -1,4 +1,4 @@
-"""Answers of the virtual server, kept so that a study pays for each distinct inference once."""
+"""The inference cache: stored answers of the virtual server, so that a study pays once for each distinct inference."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from vitmalis.types import Detections
 _log = logging.getLogger(__name__)
 _STORE_ERRORS = (OSError, sqlite3.DatabaseError)
 _VERSION = 1
-"""Of the stored form; part of every key, so that entries of another version are not found."""
+"""Version of the stored form; part of every key, so that entries of another version are not found."""
 
 
 class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an answer depends on.
+    """Everything that an answer depends on.
 
     Attributes:
         code: fingerprint of the code and libraries that compute answers, see `vitmalis.fingerprint`.
-        video_sha256, frame: the picture, by its file and its place in it.
-        width, height: of the frame as it is played, pixels.
-        model_id: of the detector, with its weights and preprocessing.
-        quality, restoration_point, frame_downsampling: how it is sent.
+        video_sha256, frame: checksum of the video file, and number of the frame in it.
+        width, height: size of the frame as it is played, pixels.
+        model_id: identity of the detector, its weights and preprocessing.
+        quality, restoration_point, frame_downsampling: from the offload decision.
         downsample_mask, blank_mask: bits of bool (rows, cols), packed by rows; empty for none.
     """
 
@@ -45,12 +45,12 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
     blank_mask: bytes = b""
 
     def digest(self) -> str:
-        """The key's name in the store."""
+        """Hash the key for the store."""
         return hashlib.sha256(bytes([_VERSION]) + msgspec.msgpack.encode(self)).hexdigest()
 
 
 class CachedAnswer(msgspec.Struct, frozen=True):
-    """What came of an offload.
+    """Answer to an offload.
 
     Attributes:
         payload_bytes: size of the JPEG.
@@ -62,7 +62,7 @@ class CachedAnswer(msgspec.Struct, frozen=True):
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """An answer as it lies on disk: little-endian arrays."""
+    """An answer as it is stored: arrays as little-endian bytes."""
 
     payload_bytes: int
     boxes_xyxy: bytes
@@ -71,17 +71,17 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 class InferenceCache:
-    """A store of answers that many processes may read and write at once.
+    """A store of answers that many processes may read and write at the same time.
 
     Args:
-        directory: made if absent.
-        max_bytes: when it is full, the answers used least recently go first.
+        directory: created if absent.
+        max_bytes: above this size the least recently used answers are dropped.
 
     Raises:
         UserError: the store cannot be opened.
 
     Attributes:
-        hits, misses: of this object.
+        hits, misses: counted by this object.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -98,7 +98,7 @@ class InferenceCache:
         self.misses = 0
 
     def get(self, key: AnswerKey) -> CachedAnswer | None:
-        """The answer, or None: nobody stored it, it had to go, or its entry is damaged."""
+        """Look an answer up; None if it is not stored, was dropped, or is damaged."""
         try:
             answer = _decoded(self._store.get(key.digest(), retry=True))
         except (msgspec.MsgspecError, ValueError, TypeError, *_STORE_ERRORS):
@@ -108,7 +108,7 @@ class InferenceCache:
         return answer
 
     def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
-        """Keep an answer; where the disk takes none any more, that is logged and costs an inference later."""
+        """Store an answer; a failure, such as a full disk, is logged and costs another inference later."""
         found = answer.detections
         stored = _Stored(
             answer.payload_bytes,
@@ -122,7 +122,7 @@ class InferenceCache:
             _log.warning("inference cache '%s' did not take an answer: %s", self._store.directory, error)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files of the store."""
         self._store.close()
 
 

@@ -1,12 +1,12 @@
-"""The virtual driver: an event queue around the client's state machine, in place of threads, sockets and waiting.
+"""The virtual driver of the client's state machine: an event queue in place of threads, sockets and waiting.
 
-The same frames are really compressed, inferred and tracked as in real time; only time is computed. A stage starts when
-what it needs is there and it is idle, takes what `Durations` says, and then its end is an event. Nothing here depends
-on how busy the machine is: a session with one set of durations gives the same records at every run.
+Frames are compressed, inferred and tracked as in real time; only time is computed. A stage starts when it is idle and
+has its input, takes as long as `Durations` says, and its end is an event. Nothing here depends on how busy the machine
+is: a session with the same durations gives the same records in every run.
 
-Not modelled: stages do not slow each other down; the camera buffer never overflows, since no stage on the way of a
-frame takes longer than a frame interval; what still waits for the link when an offload is given up is discarded, while
-the relay of a real-time run passes on what it had read by then.
+Not modelled: stages do not slow each other down; the camera buffer never overflows, since no stage before it takes
+longer than a frame interval; what still waits for the link when an offload is lost is discarded, while the relay of a
+real-time run passes on what it has read by then.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from vitmalis.virtual.offload_timeline import OffloadTimeline, simulate_offload
 from vitmalis.virtual.server import AnsweredOffload, VirtualServer
 
 Progress = Callable[[int, int, int], None]
-"""Called with frames rendered, offloads started, offloads lost."""
+"""Callback with the numbers of frames rendered, offloads started and offloads lost."""
 
 
 class VirtualClient:
@@ -60,12 +60,12 @@ class VirtualClient:
 
     Args:
         session: what to play; its server address is not used.
-        policy: decides, and is told what came of it.
-        server: answers.
-        connection: to the server, its time starting with the first frame.
-        durations: of every stage.
-        progress: told after every rendered frame.
-        images: opens the clip; for runs that share decoded frames.
+        policy: decides every offload and learns its outcome.
+        server: answers offloads.
+        connection: to the server; its time starts with the first frame.
+        durations: how long each stage takes.
+        progress: called after every rendered frame.
+        images: opens the clip; another one than `open_video` can share decoded frames between runs.
 
     Raises:
         UserError: the device is too slow for the clip's frame rate.
@@ -105,7 +105,7 @@ class VirtualClient:
         self._server_free_s = 0.0
 
     def attach_lookahead(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
-        """Offer the policy a view of the frames to come and of their references, which only an oracle takes.
+        """Offer the policy a view of the frames to come and their references, which only an oracle takes.
 
         Args:
             references: of every frame of the clip.
@@ -124,7 +124,7 @@ class VirtualClient:
         self._policy.attach_lookahead(lookahead)
 
     def play(self) -> None:
-        """Run to the end of the clip, then let the offload under way end."""
+        """Play to the end of the clip, then let the offload in flight end."""
         self._handle(LinkChanged(up=True))
         self._clock.at(0.0, lambda: self._capture(0))
         for frame_index in range(self._session.video.frames):
@@ -139,7 +139,7 @@ class VirtualClient:
             self._carry_out(action)
 
     def _capture(self, frame_index: int) -> None:
-        """Take a frame from the camera; the state machine has it once the tracker's copy is made."""
+        """Capture a frame; the state machine gets it once the tracker's copy is made."""
         frame = Frame(frame_index, frame_index * self._interval_s, next(self._images))
         tracking_image, prepare_s = None, 0.0
         if self._policy.uses_tracker:
@@ -191,7 +191,7 @@ class VirtualClient:
         self._clock.at(self._clock.now_s + motion_s, analysed)
 
     def _offload(self, start: StartOffload) -> None:
-        """Simulate an offload to its answer, which is an event to come."""
+        """Simulate an offload, and schedule its answer."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
         answer = self._server.answer(start.offload_id, start.frame, start.decision)
         self._last = timeline = simulate_offload(
@@ -209,7 +209,7 @@ class VirtualClient:
         self._clock.at(timeline.received_s, lambda: self._receive(_event(start.offload_id, answer, timeline)))
 
     def _receive(self, event: ResultArrived | OffloadRefused) -> None:
-        """Take an answer, unless its offload was given up before."""
+        """Handle an answer, unless its offload was lost before."""
         if event.offload_id != self._machine.outstanding:
             return
         if isinstance(event, ResultArrived):
@@ -217,7 +217,7 @@ class VirtualClient:
         self._handle(event)
 
     def _reconnect(self) -> None:
-        """Open another connection; an offload that the server has received in full still takes its time there."""
+        """Open another connection; an offload that the server has received in full still keeps it busy."""
         now_s = self._clock.now_s
         if self._last is not None and self._last.arrived_s <= now_s:
             self._server_free_s = self._last.server_free_s
@@ -231,7 +231,7 @@ def _event(offload_id: int, answer: AnsweredOffload, timeline: OffloadTimeline) 
 
 
 def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:
-    """The decision with the virtual clock's times in place of those that explaining it really took."""
+    """Replace the measured times of an explained decision by those of the virtual clock."""
     if decision.explanation is None:
         return decision
     return replace(decision, estimation_s=times_s[0], optimization_s=times_s[1])

@@ -1,4 +1,4 @@
-"""How long each stage takes on the virtual clock: medians of latency tables, or seeded samples around them."""
+"""Durations of the stages on the virtual clock: medians of latency tables, or seeded samples around them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vitmalis.offload import OffloadDecision
 
 
 class Durations:
-    """Durations of a run's stages, seconds.
+    """Durations of the stages of a run, seconds.
 
-    A duration depends on what is done, and with `seed` on the number of the frame or offload it is done for; never on
-    what was asked before, so that two policies meet the same slow moments.
+    A duration depends on the work, and with `seed` on the number of the frame or offload; never on earlier calls, so
+    that two policies meet the same slow moments.
 
     Args:
-        tables: with stages, of the frames that are played.
+        tables: latency tables with stage times, for frames of the played size.
         seed: of log-normal samples with the tables' spread around their medians; None for the medians themselves.
 
     Raises:
@@ -36,36 +36,36 @@ class Durations:
         self._seed = seed
 
     def prepare_s(self, frame_index: int) -> float:
-        """The tracker's copy of a frame."""
+        """Time to make the tracker's grey copy of a frame."""
         return self._stages.prepare_s * self._factor("tracking", frame_index)
 
     def tracking_s(self, frame_index: int, objects: int, steps: int) -> float:
-        """A tracker job of so many steps that ends at this frame."""
+        """Time of a tracker job that ends at this frame."""
         step_s = self._stages.tracking_step_s + objects * self._stages.tracking_object_s if objects else 0.0
         return steps * step_s * self._factor("tracking", frame_index)
 
     def motion_s(self, frame_index: int) -> float:
-        """Motion analysis of a frame."""
+        """Time to analyse the motion of a frame."""
         return self._stages.motion_s * self._factor("motion", frame_index)
 
     def decision_s(self, decision: OffloadDecision) -> tuple[float, float]:
-        """Estimating and optimising; a policy that does neither decides at once."""
+        """Times of estimation and optimization; zero for a policy that does neither."""
         return (self._stages.estimation_s, self._stages.optimization_s) if decision.explanation else (0.0, 0.0)
 
     def encode_s(self, offload_id: int, decision: OffloadDecision) -> float:
-        """Packing and compression."""
+        """Time to pack and compress the offload's frame."""
         whole = self._whole(decision)
         regions = _downsampled(decision)
         median_s = whole.encode_s if whole else float(self._tables.encode_s(regions, decision.configuration.quality))
         return median_s * self._factor("encode", offload_id)
 
     def decode_s(self, offload_id: int, decision: OffloadDecision) -> float:
-        """Decompression and unpacking."""
+        """Time to decompress and unpack it."""
         whole = self._whole(decision)
         return (whole.decode_s if whole else self._tables.decode_s) * self._factor("decode", offload_id)
 
     def inference_s(self, offload_id: int, decision: OffloadDecision) -> float:
-        """The model's forward pass."""
+        """Time of the model's forward pass."""
         whole = self._whole(decision)
         regions = _downsampled(decision)
         point = decision.configuration.restoration_point if regions else 0
@@ -83,7 +83,7 @@ class Durations:
         return self._stages.blanked if blank is not None and blank.any() else None
 
     def _factor(self, stage: str, number: int) -> float:
-        """What a sample is over its median: 1 without a seed."""
+        """Ratio of a sample to its median; 1 without a seed."""
         if self._seed is None:
             return 1.0
         draws = np.random.default_rng((self._seed, zlib.crc32(stage.encode()), number))

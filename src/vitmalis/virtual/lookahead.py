@@ -1,4 +1,4 @@
-"""What would come of a decision, found out by making it: the oracle's view of a virtual run."""
+"""The oracle's lookahead: simulates candidate decisions on a virtual run, with the frames that are to come."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from vitmalis.virtual.offload_timeline import simulate_offload
 from vitmalis.virtual.server import AnsweredOffload, VirtualServer
 
 HORIZON = 2.0
-"""Frames are judged until so many times the slowest candidate's latency: each result is shown for about as long as it
-took, and all candidates are judged on the same frames."""
+"""Length of the scored period, as a multiple of the slowest candidate's latency: each result is shown for about as long
+as it took, and all candidates are scored on the same frames."""
 
 
 class VirtualLookahead:
-    """Makes every candidate's offload on copies of the run's state and judges what would be shown.
+    """Simulates each candidate's offload on copies of the run's state, and scores the boxes that would be shown.
 
-    Until the candidate's result arrives, the boxes known now are tracked on; from then on the result's, through the
-    frames that are really to come. Time that the tracker takes is not counted, nor what the next offload brings.
+    Until a candidate's result arrives, the boxes known now are tracked on; from then on the result's boxes, through
+    the frames that are to come. The tracker takes no time, and the effect of later offloads is not counted.
 
     Args:
-        session: of the run.
-        server: answers.
-        connection: the run's; only copies of it are used.
-        durations: of every stage.
-        references: of every frame of the clip.
+        session: the session of the run.
+        server: answers the candidates.
+        connection: the run's connection; only copies of it are used.
+        durations: how long each stage takes.
+        references: reference detections of every frame of the clip.
         rule: how boxes are matched.
-        server_free_s: asks the run when its server is free.
-        images: of the clip, from its first frame.
+        server_free_s: returns when the run's server has nothing left to do.
+        images: the clip's images, from the first frame on.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VirtualLookahead:
         self._offloads = 0
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
-        """Rendering F1 over the horizon and time of arrival with each decision, one call an offload."""
+        """Compute rendering F1 over the horizon and the result's arrival for each decision; call once per offload."""
         frame = self._frame(state.frame_index)
         self._forget_before(state.frame_index)
         starts = [StartOffload(self._offloads, frame, decision) for decision in decisions]
@@ -78,13 +78,13 @@ class VirtualLookahead:
         end_s = state.time_s + HORIZON * (max(received_s) - state.time_s)
         last = min(int(end_s / state.frame_interval_s), self._session.video.frames - 1)
         shown = range(state.frame_index, last + 1)
-        until_then = self._judged(state.tracked, shown)
+        counts_before = self._tracked_counts(state.tracked, shown)
         results = []
         for answer, arrival_s in zip(answers, received_s, strict=True):
             detections = answer.detections.above(self._session.score_threshold)
-            from_then_on = self._judged(detections, shown)
+            counts_after = self._tracked_counts(detections, shown)
             counts = Counts(0, 0, 0)
-            for index, before, after in zip(shown, until_then, from_then_on, strict=True):
+            for index, before, after in zip(shown, counts_before, counts_after, strict=True):
                 counts += after if (index + 1) * state.frame_interval_s >= arrival_s else before
             results.append(LookaheadResult(counts.f1, arrival_s))
         return results
@@ -99,8 +99,8 @@ class VirtualLookahead:
             durations=self._durations,
         ).received_s
 
-    def _judged(self, detections: Detections, frames: range) -> list[Counts]:
-        """Boxes of the first frame, tracked through all: how well each frame would be rendered."""
+    def _tracked_counts(self, detections: Detections, frames: range) -> list[Counts]:
+        """Track boxes of the first frame through all, and match them with each frame's reference."""
         tracker, counts = OpticalFlowTracker(self._session.tracker), []
         for index in frames:
             self._frame(index)
@@ -112,7 +112,7 @@ class VirtualLookahead:
         return counts
 
     def _frame(self, wanted: int) -> Frame:
-        """A frame now or to come; those before the one that is decided on are forgotten."""
+        """Return a frame that has not been forgotten, decoding up to it."""
         while wanted not in self._frames:
             index, image = next(self._images)
             self._frames[index] = Frame(index, index / self._session.video.fps, image)
@@ -120,6 +120,6 @@ class VirtualLookahead:
         return self._frames[wanted]
 
     def _forget_before(self, frame_index: int) -> None:
-        """Nothing earlier will be asked for."""
+        """Free the frames before this one."""
         for index in [index for index in self._frames if index < frame_index]:
             del self._frames[index], self._grey[index]

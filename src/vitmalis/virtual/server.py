@@ -1,4 +1,4 @@
-"""The server of a virtual run: the same bytes decoded by the same code for the same model, in this process."""
+"""The server of a virtual run: decodes and infers in this process, with the code of the real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnsweredOffload:
-    """An offload as it is sent, with its answer.
+    """An offload as it is sent, and the server's answer.
 
     Attributes:
         header: the message before the JPEG.
@@ -40,10 +40,10 @@ class VirtualServer:
     """Answers offloads of one clip; each distinct one is encoded and inferred once, where a cache is given.
 
     Args:
-        detector: the model.
+        detector: the model that serves.
         video: the clip that is played.
-        video_sha256: of its file.
-        cache: keeps answers for other runs.
+        video_sha256: checksum of its file.
+        cache: stores answers for other runs.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class VirtualServer:
 
     @property
     def geometry(self) -> ModelGeometry:
-        """Of the model."""
+        """Regions of the model."""
         return self._detector.geometry
 
     def answer(self, offload_id: int, frame: Frame, decision: OffloadDecision) -> AnsweredOffload:
-        """Encode a frame as decided, and detect in what is left of it unless the server would refuse that.
+        """Encode a frame as decided, decode it and detect objects in it, unless a server refuses it.
 
         Raises:
             UserError: a mask does not fit the frame.
@@ -81,7 +81,7 @@ class VirtualServer:
         return AnsweredOffload(header, known.payload_bytes, known.detections)
 
     def _key(self, frame: Frame, decision: OffloadDecision) -> AnswerKey:
-        """Everything that the answer depends on; tau_d is no part of it, the mask says what it led to."""
+        """Collect what the answer depends on; tau_d only matters through the mask."""
         height, width = frame.image.shape[:2]
         return AnswerKey(
             code=code_fingerprint(__name__, type(self._detector).__module__),

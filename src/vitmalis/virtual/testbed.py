@@ -1,6 +1,6 @@
-"""The paper's testbed as latency tables: a Jetson Orin Nano offloads 1080p frames to an RTX 5090 that runs ViTDet-L.
+"""Latency tables of the paper's testbed: a Jetson Orin Nano offloads 1080p frames to an RTX 5090 with ViTDet-L.
 
-What the paper states is used as it is; between and beyond it we assume as little as possible and say so here:
+Stated values are used as they are. The assumptions between and beyond them are few:
 
 - Inference (sections I and III): 281 ms for a 1080p frame, 39 ms for a 360p frame. A line through the two over the
   FLOPs of ViTDet-L's backbone gives every other cost, also that of mixed resolution and of a halved frame.
@@ -8,9 +8,9 @@ What the paper states is used as it is; between and beyond it we assume as littl
   38 ms for TrackRoI's, 39 ms for ViTMAlis'. How they are divided is not stated: decoding is taken as 10 ms throughout.
   No dependence on quality or on the number of downsampled regions is stated, so there is none.
 - Overhead (section VI-B, Fig. 11): motion analysis 10 ms, estimation 9 ms, optimisation 2 ms.
-- The tracker's time is not stated: 10 ms a step are taken, well within a frame interval, however many objects.
+- The tracker's time is not stated: 10 ms a step, well within a frame interval, for any number of objects.
 
-A run's frames have fewer regions than a 1080p frame; their share of all is what counts.
+A run's frames have fewer regions than a 1080p frame; the share of downsampled regions counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
 from vitmalis.regions.grid import RegionGrid
 
 FULL_HD, NHD = (1080, 1920), (360, 640)
-"""(height, width) of the two frames whose inference is stated."""
+"""(height, width) of the two frames whose inference time is stated."""
 INFERENCE_S = {FULL_HD: 0.281, NHD: 0.039}
 DECODE_S, ENCODE_S, PACK_AND_ENCODE_S, BLANK_AND_ENCODE_S = 0.010, 0.020, 0.029, 0.028
 MOTION_S, ESTIMATION_S, OPTIMIZATION_S, TRACKING_STEP_S = 0.010, 0.009, 0.002, 0.010
@@ -35,12 +35,12 @@ _QUALITIES = (70, 100)
 
 
 def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_points: int) -> LatencyTables:
-    """Latency tables of the paper's testbed for a run that plays other frames with another model.
+    """Build latency tables of the paper's testbed for a run with other frames and another model.
 
     Args:
-        model_id, model: of the run's detector, for whose place ViTDet-L stands.
-        grid: of the run's frames.
-        restoration_points: N of the run's detector, spread over ViTDet-L's four.
+        model_id, model: the run's detector, which stands for ViTDet-L.
+        grid: decision regions of the run's frames.
+        restoration_points: N of the run's detector.
     """
     vitdet_l = preset("vitdet_l").with_window(WINDOW)
     regions = grid.region_patches.size
@@ -78,7 +78,7 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
 def inference_s(
     config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_] | None = None, point: int = 0
 ) -> float:
-    """Seconds for a frame of (height, width) pixels, from the line through the two that are stated."""
+    """Inference time of a frame of (height, width) pixels, from the line through the two stated times."""
     stated = sorted((_flops(config, size), duration_s) for size, duration_s in INFERENCE_S.items())
     (few, few_s), (many, many_s) = stated
     return few_s + (many_s - few_s) * (_flops(config, size, mask, point) - few) / (many - few)
@@ -89,7 +89,7 @@ def _flops(config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_
 
 
 def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
-    """LM^inf over the run's regions, fitted to a 1080p frame's with equal shares downsampled."""
+    """Fit LM^inf over the run's regions, from 1080p frames with equal shares of their regions downsampled."""
     shape, draws = config.region_grid(*FULL_HD).shape, np.random.default_rng(point)
     seconds = [np.mean([_drawn_s(config, point, shape, s, draws) for _ in range(_MASKS)]) for s in _SHARES]
     return InferenceFit.through(point, np.array(_SHARES) * regions, seconds)
@@ -98,7 +98,7 @@ def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
 def _drawn_s(
     config: DetectorConfig, point: int, shape: tuple[int, int], share: float, draws: np.random.Generator
 ) -> float:
-    """Inference with so many regions downsampled, drawn at random."""
+    """Inference time with a share of the regions, drawn at random, downsampled."""
     regions = shape[0] * shape[1]
     mask = draws.permutation(np.arange(regions) < round(share * regions)).reshape(shape)
     return inference_s(config, FULL_HD, mask, point)
