@@ -22,8 +22,8 @@ install: $(INSTALLED) ## Create the virtual environment and install everything
 evaluate: $(INSTALLED) ## Run the embedded default (ARGS="video=walkS trace=5g" changes it)
 	$(BIN)/python evaluate.py $(ARGS)
 
-test: $(INSTALLED) ## Run the quick tests (ARGS="-k link" narrows them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## Run the quick tests, one process for each core (ARGS="-k link" narrows them)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -32,10 +32,11 @@ notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
 	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $$book || exit 1; done
 
-lint: $(INSTALLED) ## Check style and types
+lint: $(INSTALLED) ## Check style, types and what imports what
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(INSTALLED) ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix .

@@ -19,7 +19,7 @@ JOBS = {
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
     "train traces": ("training.traces", "fit the trace generator to measured traces"),
-    "train evaluate-detector": ("training.evaluate_detector", "score a detector on held-out frames"),
+    "train evaluate-detector": ("training.evaluate_detector", "score a detector on its validation set"),
     "validate parity": ("validation.parity.job", "compare the detector with upstream's golden outputs"),
     "validate clock-agreement": ("validation.clock_agreement", "compare the virtual clock with real time"),
     "validate multi-client": ("validation.multi_client", "play several clients against one server"),
@@ -36,7 +36,7 @@ JOBS = {
 
 
 def usage() -> str:
-    """The list of jobs."""
+    """The list of jobs, as `vitmalis --help` prints it."""
     width = max(map(len, JOBS)) + 2
     rows = [f"  {name:{width}}{about}" for name, (_, about) in JOBS.items()]
     return "\n".join(["usage: vitmalis JOB [OPTIONS ...]    (JOB --help explains its options)", "", *rows])

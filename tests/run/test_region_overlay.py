@@ -4,7 +4,7 @@ import numpy as np
 
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import Detections
-from vitmalis_jobs.run.figures.region_overlay import TINTS, region_picture
+from vitmalis_jobs.run.figures.region_overlay import TINTS, draw_region_overlay
 
 GRID = RegionGrid(width_px=400, height_px=200, window=5)
 TYPES = np.array([[RegionType.SBR, RegionType.CMR, RegionType.DOR], [RegionType.SBR, RegionType.CMR, RegionType.DOR]])
@@ -12,13 +12,13 @@ TYPES = np.array([[RegionType.SBR, RegionType.CMR, RegionType.DOR], [RegionType.
 
 def test_each_region_is_tinted_and_framed_as_its_type() -> None:
     image = np.full((200, 400, 3), 100, np.uint8)
-    picture = region_picture(image, GRID, TYPES.astype(np.int8), Detections.empty())
-    assert picture.shape == image.shape
+    overlay = draw_region_overlay(image, GRID, TYPES.astype(np.int8), Detections.empty())
+    assert overlay.shape == image.shape
     assert (image == 100).all()
     for column, kind in enumerate(RegionType):
         x = 160 * column + 60
-        assert picture[80, x].tolist() == [int(0.75 * 100 + 0.25 * value) for value in TINTS[kind]]
-        assert tuple(picture[158, x]) == TINTS[kind]
+        assert overlay[80, x].tolist() == [int(0.75 * 100 + 0.25 * value) for value in TINTS[kind]]
+        assert tuple(overlay[158, x]) == TINTS[kind]
 
 
 def test_moving_pixels_boxes_and_low_resolution_show() -> None:
@@ -29,8 +29,8 @@ def test_moving_pixels_boxes_and_low_resolution_show() -> None:
     motion = Motion(np.zeros(GRID.shape, np.float32), 0.0, foreground)
     mask = TYPES == RegionType.CMR
     person = Detections.of([[330, 60, 380, 140]], [0.9], [0])
-    plain = region_picture(image, GRID, TYPES.astype(np.int8), Detections.empty())
-    full = region_picture(image, GRID, TYPES.astype(np.int8), person, motion, mask)
+    plain = draw_region_overlay(image, GRID, TYPES.astype(np.int8), Detections.empty())
+    full = draw_region_overlay(image, GRID, TYPES.astype(np.int8), person, motion, mask)
     changed = (plain != full).any(axis=-1)
     assert changed[121, 361]
     assert not changed[125, 366]

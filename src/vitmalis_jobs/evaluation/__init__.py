@@ -1,1 +1,1 @@
-"""Judging: runs the real client and server and turns their records into results."""
+"""Evaluation: runs, sweeps, reports and explanations, with the real client and server."""

@@ -126,7 +126,7 @@ class EvaluateCommand:
 
 
 def check_working_directory(started: Path) -> None:
-    """Raise `UserError` for a launcher's worker that runs elsewhere: its relative paths would mean other folders."""
+    """Raise `UserError` for a launcher's worker in another folder, where relative paths mean other files."""
     if Path.cwd().resolve() != started.resolve():
         raise UserError(
             f"this worker runs in {Path.cwd()}, the sweep in {started}: start workers there (docs/cluster.md)"

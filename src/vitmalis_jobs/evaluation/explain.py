@@ -1,4 +1,4 @@
-"""`python -m evaluation.explain RUN --offload K`: draw why an offload was configured as it was, and what came of it."""
+"""Plot why an offload was configured as it was, and its outcome: `python -m evaluation.explain RUN --offload K`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png
@@ -26,20 +27,15 @@ TRACKING_URI = "sqlite:///runs/mlflow.db"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, draw, log; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.explain", description=__doc__.partition(": ")[2])
+    """Draw as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.explain", description=__doc__.partition(": `")[0])
     parser.add_argument("run", help="folder of a run, or its MLflow run id")
     parser.add_argument("--offload", type=int, help="number of the offload (default: one with many region types)")
     parser.add_argument("--tracking-uri", default=TRACKING_URI, help="MLflow store (default: %(default)s)")
     parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
     options = parser.parse_args(arguments)
-    try:
-        path = explain(options.run, options.offload, options.tracking_uri, with_reference=not options.no_reference)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(path)
-    return 0
+    reference = not options.no_reference
+    return run_job(lambda: print(explain(options.run, options.offload, options.tracking_uri, with_reference=reference)))
 
 
 def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_reference: bool = True) -> Path:
@@ -52,7 +48,7 @@ def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_referen
         with_reference: compute the frame's reference where it is not cached, for the actual F1.
 
     Returns:
-        The picture.
+        File of the plot.
 
     Raises:
         UserError: there is no such run or offload, or the offload's decision was not explained.
@@ -67,7 +63,7 @@ def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_referen
 
 
 def draw_typical(directory: Path, regions: Path, decision: Path) -> None:
-    """Draw a telling decision of a run, and the regions that it saw, into two files; no model is needed.
+    """Draw one decision of a run, and the regions that it saw, into two files; no model is needed.
 
     Raises:
         UserError: the run's decisions were not explained, or its clip is gone.
@@ -135,7 +131,7 @@ def _config(directory: Path) -> EvaluationConfig:
 
 
 def _log(directory: Path, path: Path, config: EvaluationConfig) -> None:
-    """Add the picture to the artifacts of the run, if it ended in MLflow."""
+    """Add the plot to the artifacts of the run, if MLflow has it."""
     from mlflow import MlflowClient
 
     summary = directory / SUMMARY_FILE

@@ -1,4 +1,4 @@
-"""What lies in `runs/`, and how to be rid of it: `python -m evaluation.prune`.
+"""Show or delete old runs and caches in `runs/`: `python -m evaluation.prune`.
 
 Without `--yes` it only shows what it would delete. The MLflow store keeps its runs and their artifacts (records, plots,
 logs); delete those in its UI, then `mlflow gc` frees their space.
@@ -19,20 +19,21 @@ from rich.console import Console
 from rich.table import Table
 
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 
 RUN_PARENTS = ("evaluations", "sweeps")
 CACHES = {
-    "inference": "answers of virtual runs; made anew where they are missing",
-    "references": "what runs are judged by; computed anew",
-    "video": "rendered and cut clips; made anew",
-    "latency": "latency tables of this machine; measured anew",
+    "inference": "answers of virtual runs; inferred again",
+    "references": "references that runs are scored with; computed again",
+    "video": "rendered and cut clips; made again",
+    "latency": "latency tables of this machine; measured again",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A folder that can go: why, and its size in bytes."""
+    """A folder that may be deleted, with the reason and its size in bytes."""
 
     path: Path
     why: str
@@ -40,7 +41,7 @@ class Candidate:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files below."""
+    """Bytes of all files below a folder."""
     return sum(each.stat().st_size for each in path.rglob("*") if each.is_file() and not each.is_symlink())
 
 
@@ -59,7 +60,7 @@ def run_folders(runs: Path) -> Iterator[tuple[Path, str]]:
 
 
 def candidates(runs: Path, *, older_than_days: float | None, failed: bool, caches: list[str]) -> list[Candidate]:
-    """What the options name.
+    """The folders that the options choose for deletion.
 
     Args:
         runs: the folder that everything is in.
@@ -89,7 +90,7 @@ def candidates(runs: Path, *, older_than_days: float | None, failed: bool, cache
 
 
 def show(runs: Path, found: list[Candidate], console: Console) -> None:
-    """Where the space is, and what would go."""
+    """Print the size of each folder, and the candidates for deletion."""
     table = Table(title=str(runs), title_justify="left", box=None)
     table.add_column("folder")
     table.add_column("MB", justify="right")
@@ -101,7 +102,7 @@ def show(runs: Path, found: list[Candidate], console: Console) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 2 for a user's mistake."""
+    """Prune as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.prune", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="run folders untouched for longer")
@@ -110,11 +111,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--yes", action="store_true", help="delete, instead of showing what would be deleted")
     options, console = parser.parse_args(arguments), Console()
     caches = [name for name in options.cache.split(",") if name]
-    try:
-        found = candidates(options.runs, older_than_days=options.older_than, failed=options.failed, caches=caches)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_job(lambda: prune(options, caches, console))
+
+
+def prune(options: argparse.Namespace, caches: list[str], console: Console) -> None:
+    """Show the chosen folders, and delete them with `--yes`; raises `UserError` as `candidates` does."""
+    found = candidates(options.runs, older_than_days=options.older_than, failed=options.failed, caches=caches)
     show(options.runs, found, console)
     if options.yes:
         for candidate in found:
@@ -122,7 +124,6 @@ def main(arguments: list[str] | None = None) -> int:
     freed = sum(candidate.size_bytes for candidate in found) / 1e6
     done = "deleted" if options.yes else "to be deleted with --yes"
     console.print(f"{len(found)} folders, {freed:.1f} MB {done}" if found else "nothing chosen (see --help)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class SweepCallback(Callback):
     """Hydra's callback at the start of a sweep. The end is handled in `cli.py`, which also sees interruptions."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Open the current sweep.
+        """Open the sweep of the current command.
 
         Raises:
             SweepRefused: the folder belongs to another sweep, or the MLflow store cannot be opened.

@@ -51,7 +51,7 @@ class ClientOptions(Section, frozen=True):
 
 
 class ServerOptions(Section, frozen=True):
-    """`server`: one that is started here (`spawn`), or the address of one that runs elsewhere."""
+    """`server`: one that is started here (`spawn`), or the address of one on another machine."""
 
     spawn: bool
     address: str
@@ -84,7 +84,7 @@ class InferenceCacheOptions(Section, frozen=True):
 
 
 class ReferenceOptions(Section, frozen=True):
-    """`references`: how many frames are computed at once."""
+    """`references`: how many frames are computed in parallel."""
 
     workers: Count
 

@@ -15,7 +15,7 @@ from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 
 Tag = Callable[[Mapping[str, str]], None]
-"""Sets tags of the run at once, so that also a run that fails later has them."""
+"""Sets tags of the MLflow run while it plays, so that a run that fails later has them too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class RunFingerprint(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
 
     def digest(self) -> str:
-        """Thirty-two hexadecimal digits."""
+        """The fingerprint as 32 hexadecimal digits."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:32]
 
 

@@ -20,7 +20,7 @@ DOWNLINK_PER_MS = 83
 
 
 def check(server: ServerOptions) -> None:
-    """Find out at the start whether it can work.
+    """Check that Mahimahi is installed and that the client can reach the server through it.
 
     Raises:
         UserError: Mahimahi is not installed, or the server would not be seen from inside its namespace.

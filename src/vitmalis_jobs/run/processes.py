@@ -51,7 +51,7 @@ class Endpoint:
 
 @contextmanager
 def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) -> Iterator[Endpoint]:
-    """A server of the configured model with `more` arguments, or the one that runs elsewhere."""
+    """A server of the configured model, started with `more` arguments, or the one at the configured address."""
     if not config.server.spawn:
         yield Endpoint(config.server.address)
         return

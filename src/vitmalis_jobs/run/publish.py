@@ -56,7 +56,7 @@ def finish(
 ) -> None:
     """Finish a run whose results are published: in the index, in MLflow and in its folder.
 
-    The index entry comes first and decides: what a kill leaves undone after it is made up for by `RunIndex.find`.
+    The index entry comes first and decides: `RunIndex.find` completes a run that is killed after it.
 
     Args:
         index: where later sweeps find the run; None for a run that no other should take over.

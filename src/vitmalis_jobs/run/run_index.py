@@ -3,8 +3,8 @@
 Files next to the runs and not a search in MLflow: looking one up takes the same time among thousands, works with any
 tracking server, and says where the records are, which comparisons need.
 
-Writing the entry of a run is what finishes it. Before that, a killed run is made again; after that, whatever was still
-to be done (status in MLflow, summary in the folder) is made up for by whoever finds the entry.
+Writing the entry finishes a run. A run that is killed before that is made again. A run that is killed after it is
+completed when its entry is next looked up: its status in MLflow and the summary in its folder are written then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vitmalis_jobs.run.records import records_sha256
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run.
+    """The entry of a finished run.
 
     Attributes:
         fingerprint: digest of its `RunFingerprint`.
@@ -55,7 +55,7 @@ class RunStore(Protocol):
 
     @property
     def name(self) -> str:
-        """Tracking address and experiment."""
+        """Tracking address and experiment of the store."""
 
     def finish(self, run_id: str) -> bool:
         """Set a run's status to FINISHED; false if the store does not hold the run."""

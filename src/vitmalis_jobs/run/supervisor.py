@@ -93,7 +93,7 @@ class SupervisedProcess:
     def _watch(self) -> None:
         back_off_s, started_s = _BACK_OFF_S[0], time.monotonic()
         while True:
-            for line in self._child.stdout:  # until it ends
+            for line in self._child.stdout:  # until the process exits
                 if line.startswith("{"):
                     self.facts |= json.loads(line)
             cause = _exit_cause(self._child.wait())

@@ -1,4 +1,4 @@
-"""What the user saw, as a film: the rendered boxes beside the reference, frame by frame."""
+"""The comparison video of a run: rendered boxes on the left, reference boxes on the right, frame by frame."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _OTHERS = ((0, 210, 190), (162, 217, 83), (120, 150, 255), (240, 150, 130))
 
 
 class ComparisonVideo:
-    """Draws a run's frames with the boxes that were shown beside those of the reference.
+    """Draws the frames of a run twice, side by side: with the rendered boxes and with the reference boxes.
 
     Args:
         frames: the run's frame records, in the order of the clip.
         offloads: its offload records, for the latency of the result on screen.
         references: the reference of each frame index.
-        fps: the clip's rate.
-        rule: which boxes are drawn (score) and how F1 is counted.
+        fps: the clip's frame rate.
+        rule: the score from which boxes are drawn, and how F1 is counted.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ComparisonVideo:
         self._rule = rule
 
     def draw(self, position: int, image: RgbImage) -> RgbImage:
-        """One picture, RGB uint8: what was rendered on the left, the reference on the right."""
+        """One image of the video, RGB uint8 (H, W, 3), for the frame at a position of the records."""
         from PIL import Image, ImageDraw
 
         record = self._frames[position]
@@ -80,27 +80,27 @@ class ComparisonVideo:
         return np.asarray(canvas)
 
     def write(self, path: Path, images: Iterable[RgbImage]) -> None:
-        """Write an H.264 mp4 of as many frames as there are images (the first ones of the run)."""
+        """Write an H.264 video of the first frames of the run, as many as there are images."""
         import av
         from av.video.stream import VideoStream
 
         with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as out:
             stream: VideoStream | None = None
             for position, image in zip(range(len(self._frames)), images, strict=False):
-                picture = self.draw(position, image)
+                shown = self.draw(position, image)
                 if stream is None:
                     rate = Fraction(self._fps).limit_denominator(1001)
                     stream = out.add_stream("libx264", rate=rate)
-                    stream.height, stream.width = picture.shape[:2]
+                    stream.height, stream.width = shown.shape[:2]
                     stream.pix_fmt = "yuv420p"
                     stream.options = {"crf": "24", "preset": "veryfast"}
                     stream.thread_count = 1
-                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
             if stream is not None:
                 out.mux(stream.encode())
 
     def typical(self) -> int:
-        """Position of a frame worth a still: rich in objects, shown about as well as the run as a whole."""
+        """Position of a typical frame: no fewer objects than the median frame, and an F1 near that of the whole run."""
         scores = [match(f.detections, self._references[f.frame_index], self._rule) for f in self._frames]
         sizes = np.array([count.tp + count.fn for count in scores])
         run_f1 = sum(scores[1:], scores[0]).f1
@@ -120,16 +120,16 @@ class ComparisonVideo:
         return caption if record.captured else f"{caption}, frame lost by the camera"
 
 
-def save_png(path: Path, picture: RgbImage) -> None:
+def save_png(path: Path, image: RgbImage) -> None:
     """Write RGB uint8 (H, W, 3) as PNG."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
-    """RGB of a class, the same in every film."""
+    """The colour of a class, RGB; the same in every image and video."""
     return _NAMED.get(COCO_CLASSES[label], _OTHERS[label % len(_OTHERS)])
 
 
@@ -137,10 +137,10 @@ def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
     """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it."""
     from PIL import Image, ImageDraw
 
-    picture = Image.fromarray(image)
-    pen = ImageDraw.Draw(picture)
+    drawn = Image.fromarray(image)
+    pen = ImageDraw.Draw(drawn)
     font = _font(12)
-    for i in np.argsort(detections.scores):  # the surest on top
+    for i in np.argsort(detections.scores):  # the highest score on top
         box = [float(v) for v in detections.boxes_xyxy[i]]
         if box[2] <= box[0] or box[3] <= box[1]:
             continue
@@ -152,7 +152,7 @@ def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
         top = max(box[1] - bottom - 3, 0.0)
         pen.rectangle((box[0], top, box[0] + right - left + 6, top + bottom + 3), fill=colour)
         pen.text((box[0] + 3, top + 1), text, font=font, fill=_BACKGROUND)
-    return np.array(picture)
+    return np.array(drawn)
 
 
 def _header(pen: ImageDraw, x: int, title: str, caption: str) -> None:

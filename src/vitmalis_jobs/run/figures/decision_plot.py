@@ -1,4 +1,4 @@
-"""One offloading decision as a picture: the regions it saw, the candidates it weighed, and what came of it."""
+"""The plot of one offloading decision: regions, candidates with frontier and choice, and the actual outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitmalis.records import DecisionRecord, OffloadRecord
 from vitmalis.regions import Motion, RegionGrid, downsample_mask
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.plotting import VERMILION, canvas, colour, save_figure
-from vitmalis_jobs.run.figures.region_overlay import region_picture
+from vitmalis_jobs.run.figures.region_overlay import draw_region_overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,12 @@ def draw_decision(
     """Write a PNG: regions over the frame, candidates with frontier and choice, expected against actual values.
 
     Args:
-        path: where to.
+        path: of the PNG.
         image: the offloaded frame, RGB uint8 (H, W, 3) of the grid's size.
         grid: its decision regions.
-        decision: what was decided.
-        offload: what came of it.
-        reference: boxes to judge the result by; None leaves the actual F1 out.
+        decision: with its explanation.
+        offload: the record of the same offload.
+        reference: boxes to score the result with; None leaves the actual F1 out.
         rule: how boxes are matched.
     """
     title = f"offload {decision.offload_id}, frame {decision.frame_index}"
@@ -64,17 +64,17 @@ def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord) ->
     """Region types over the frame as the decision saw them, downsampled where it decided so (the paper's Fig. 7)."""
     why = decision.explanation
     motion = Motion(why.region_motion, why.frame_motion)
-    return region_picture(image, grid, why.region_types, why.tracked, motion, chosen_mask(decision, grid))
+    return draw_region_overlay(image, grid, why.region_types, why.tracked, motion, chosen_mask(decision, grid))
 
 
 def chosen_mask(decision: DecisionRecord, grid: RegionGrid) -> BoolMask | None:
-    """What the decision downsampled: bool (rows, cols), or None."""
+    """The mask that the decision led to: bool (rows, cols), or None for no downsampling."""
     tau_d = decision.explanation.tau_d[decision.explanation.chosen]
     return downsample_mask(decision.explanation.region_types, tau_d) if tau_d else None
 
 
 def most_varied(decisions: Sequence[DecisionRecord], offloads: Sequence[OffloadRecord]) -> DecisionRecord | None:
-    """The decision to show of a run: with the most region types, of an offload that returned, in the middle of it."""
+    """The decision to show of a run: among those of answered offloads with the most region types, the middle one."""
     returned = {offload.offload_id for offload in offloads if offload.status == "ok"}
     shown = [decision for decision in decisions if decision.offload_id in returned]
     if not shown:
@@ -105,9 +105,9 @@ def _candidates(axes: Axes, explanation: DecisionExplanation, latency_s: float |
             label=label,
         )
     if latency_s is not None and f1 is not None:
-        axes.plot(latency_s * 1e3, f1, "x", color=_CHOSEN, ms=10, mew=2, label="what came of it")
+        axes.plot(latency_s * 1e3, f1, "x", color=_CHOSEN, ms=10, mew=2, label="actual")
     elif latency_s is not None:
-        axes.axvline(latency_s * 1e3, color=_CHOSEN, ls=":", label="latency that came of it")
+        axes.axvline(latency_s * 1e3, color=_CHOSEN, ls=":", label="actual latency")
     axes.set(xlabel="E2E latency, ms (estimated)", ylabel="inference F1 (estimated)")
     axes.legend(frameon=False, fontsize=8, loc="best")
 

@@ -1,4 +1,4 @@
-"""What the client made of a frame: region types, moving pixels and tracked boxes over it (as the paper's Fig. 7)."""
+"""The region overlay of a frame: region types, moving pixels and tracked boxes (as the paper's Fig. 7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FOREGROUND_SHARE = 0.6
 _LINE_PX = 2
 
 
-def region_picture(
+def draw_region_overlay(
     image: RgbImage,
     grid: RegionGrid,
     region_types: NDArray[np.int8],
@@ -38,8 +38,8 @@ def region_picture(
         grid: its decision regions.
         region_types: int8 (rows, cols) of `RegionType`; each tints its region and is written in its corner.
         tracked: boxes that made the regions relevant.
-        motion: shares of the foreground are written beside the types, and its pixels drawn where it kept them.
-        downsample_mask: bool (rows, cols); what is sent at low resolution is shown that coarse and marked with "/d".
+        motion: its share of moving pixels is written next to each type; the pixels are drawn where it kept them.
+        downsample_mask: bool (rows, cols); masked regions are drawn at low resolution and marked with "/d".
 
     Returns:
         RGB uint8 (H, W, 3); write it with `vitmalis_jobs.run.figures.comparison_video.save_png`.
