@@ -2,8 +2,8 @@
 
 A result depends on
 
-- code: the modules that compute it, and every module of ours that these import, directly or through others. They are
-  found by reading the import statements, so that no list of files has to be kept by hand. Modules are compared by their
+- code: the modules that compute it, and every module of `PACKAGES` that these import, directly or through others. They
+  are found by reading the import statements, so that no list of files is kept by hand. Modules are compared by their
   compiled code without docstrings: a changed comment changes nothing, a changed statement does;
 - libraries: the versions of Python and of the third-party packages that these modules import;
 - data and options: whatever else the caller names, files by their content (`vitmalis.paths.file_sha256`).
@@ -52,7 +52,7 @@ def code_fingerprint(*modules: str) -> str:
 
 
 def imported_modules(*modules: str) -> list[str]:
-    """These modules of ours and all that they import, directly or not, in alphabetical order.
+    """These modules and all of `PACKAGES` that they import, directly or through others, in alphabetical order.
 
     Imports inside functions count, those for type checkers alone (`if TYPE_CHECKING:`) do not.
     """

@@ -1,6 +1,6 @@
 """Reference detections: the full-resolution model's boxes on the raw frames, what F1 is measured against.
 
-They are slow to compute and never change, so each is computed once and kept, in chunks of frames counted from the
+They are slow to compute and never change, so each is computed once and stored in chunks of frames counted from the
 start of the video file: a longer run reuses what a shorter one left, and a killed computation loses one chunk at most.
 """
 
@@ -39,7 +39,7 @@ class ReferenceDetector(Protocol):
         """Changes with anything the boxes depend on."""
 
     def detect(self, image: RgbImage) -> Detections:
-        """Boxes of one picture."""
+        """Detect in one image, RGB uint8 (H, W, 3)."""
 
 
 def compute_references(
@@ -56,10 +56,10 @@ def compute_references(
     Args:
         spec: a part of a video file.
         detector: full-resolution model.
-        progress: told as frames are done; at least once, with everything done.
+        progress: called as frames are done, and at least once at the end.
         cache: folder to keep them in; None for the project's cache.
-        workers: frames that are computed at once, each in a thread of its own. Give PyTorch one thread then: whole
-            frames side by side need not wait for each other, threads inside a frame do, long on a busy machine.
+        workers: frames that are computed in parallel, each in a thread of its own. Give PyTorch one thread then:
+            frames need not wait for each other; threads inside a frame do, which takes long on a busy machine.
 
     Raises:
         UserError: a live source (its frames cannot be seen twice), an unreadable video, a damaged cache file.
@@ -113,7 +113,7 @@ class _Chunks:
                 frames = stored["frames"].tolist()
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(
-                f"references {path}: the file is damaged ({error}); delete it to compute it anew"
+                f"references {path}: the file is damaged ({error}); delete it to compute it again"
             ) from error
         for frame, boxes_xyxy, scores, labels in zip(frames, *columns, strict=True):
             self._known[frame] = Detections.of(boxes_xyxy, scores, labels)
@@ -133,7 +133,7 @@ class _Chunks:
 
 
 def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
-    """Where these references are kept; the video counts by content and delivered size, not by name or date."""
+    """The folder of these references; the video counts by content and delivered size, not by name or date."""
     path = Path(spec.path)
     if not path.is_file():
         raise UserError(f"video '{spec.name}': there is no file '{path}'")
@@ -157,7 +157,7 @@ def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
 def _detected(
     detector: ReferenceDetector, images: Iterator[tuple[int, RgbImage]], workers: int
 ) -> Iterator[tuple[int, Detections]]:
-    """Each frame's detections, in order; at most one picture more than workers is kept waiting."""
+    """Detections of each frame, in order; at most one image more than workers waits in memory."""
     with ThreadPoolExecutor(workers, "references") as pool:
         under_way: deque[tuple[int, Future[Detections]]] = deque()
         for frame, image in images:
@@ -170,7 +170,7 @@ def _detected(
 
 
 def _images(spec: VideoSpec, frames: list[int]) -> Iterator[tuple[int, RgbImage]]:
-    """The wanted frames of the file with their pictures, in one pass."""
+    """The wanted frames of the file with their images, in one pass."""
     if not frames:
         return
     part = msgspec.structs.replace(spec, start_frame=frames[0], frames=frames[-1] - frames[0] + 1)

@@ -11,7 +11,7 @@ from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg, jpeg_size
 MANY = 10_000_000
 
 
-def picture(width: int = 80, height: int = 48) -> np.ndarray:
+def random_image(width: int = 80, height: int = 48) -> np.ndarray:
     """Smooth, with a red left and a blue right half."""
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2] = (200, 30, 30)
@@ -24,7 +24,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def test_keeps_rgb_order_and_values() -> None:
-    image = picture()
+    image = random_image()
     decoded = decode_jpeg(encode_jpeg(image, 95), MANY)
     assert decoded.dtype == np.uint8
     assert decoded.shape == image.shape
@@ -33,7 +33,7 @@ def test_keeps_rgb_order_and_values() -> None:
 
 
 def test_chroma_is_at_half_resolution() -> None:
-    data = encode_jpeg(picture(), 95)
+    data = encode_jpeg(random_image(), 95)
     at = data.index(b"\xff\xc0")
     assert data[at + 11] == 0x22  # sampling factors of the first component
     assert data[at + 14] == data[at + 17] == 0x11
@@ -56,7 +56,7 @@ def test_lower_quality_is_smaller() -> None:
 
 def test_exif_orientation_does_not_turn_the_image() -> None:
     tiff = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    data = encode_jpeg(picture(80, 48), 90)
+    data = encode_jpeg(random_image(80, 48), 90)
     turned = data[:2] + segment(0xE1, b"Exif\x00\x00" + tiff) + data[2:]
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (80, 48)  # the trap is real
     assert jpeg_size(turned) == (80, 48)
@@ -64,7 +64,7 @@ def test_exif_orientation_does_not_turn_the_image() -> None:
 
 
 def test_refuses_before_decoding_what_has_too_many_pixels() -> None:
-    data = bytearray(encode_jpeg(picture(), 50))
+    data = bytearray(encode_jpeg(random_image(), 50))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = b"\xff\xff\xff\xff"  # a bomb: 65535 x 65535 in its header
     assert jpeg_size(bytes(data)) == (65535, 65535)
@@ -85,10 +85,10 @@ def progressive(image: np.ndarray) -> bytes:
     [
         (b"", "not a JPEG"),
         (b"hello", "not a JPEG"),
-        (png(picture()), "not a JPEG"),
-        (encode_jpeg(picture(), 90)[:-2], "truncated"),
-        (encode_jpeg(picture(), 90)[:300], "truncated"),
-        (progressive(picture()), "only baseline"),
+        (png(random_image()), "not a JPEG"),
+        (encode_jpeg(random_image(), 90)[:-2], "truncated"),
+        (encode_jpeg(random_image(), 90)[:300], "truncated"),
+        (progressive(random_image()), "only baseline"),
         (b"\xff\xd8\xff\xd9", "without a frame header"),
         (b"\xff\xd8" + segment(0xC0, b"\x08\x00\x10") + b"\xff\xd9", "without a frame header"),
         (b"\xff\xd8" + segment(0xC0, b"\x0c\x00\x10\x00\x10\x03") + b"\xff\xd9", "12 bits"),
@@ -105,7 +105,7 @@ def test_refuses_what_is_no_whole_baseline_jpeg(data: bytes, words: str) -> None
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_mutated_jpegs_decode_to_their_size_or_raise_value_error(data: st.DataObject) -> None:
-    mutated = bytearray(encode_jpeg(picture(), 50))
+    mutated = bytearray(encode_jpeg(random_image(), 50))
     for _ in range(data.draw(st.integers(1, 4))):
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -122,6 +122,6 @@ def test_refuses_to_encode_what_is_no_rgb_image_or_quality() -> None:
         encode_jpeg(np.zeros((16, 16), np.uint8), 90)
     for quality in (0, 101):
         with pytest.raises(ValueError, match=f"quality {quality} "):
-            encode_jpeg(picture(), quality)
+            encode_jpeg(random_image(), quality)
     with pytest.raises(ValueError, match="cannot be a JPEG"):
         encode_jpeg(np.zeros((1, 70_000, 3), np.uint8), 90)

@@ -30,8 +30,8 @@ def frames(draw: st.DrawFn, factors: tuple[int, ...] = (1, 2, 3)) -> tuple[Regio
 
 
 def padded(image: RgbImage, grid: RegionGrid) -> np.ndarray:
-    below, beside = grid.padded_height_px - grid.height_px, grid.padded_width_px - grid.width_px
-    return np.pad(image, ((0, below), (0, beside), (0, 0)), mode="edge")
+    bottom, right = grid.padded_height_px - grid.height_px, grid.padded_width_px - grid.width_px
+    return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
 
 
 def some_mask(grid: RegionGrid, seed: int = 0) -> BoolMask:

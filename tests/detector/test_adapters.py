@@ -383,7 +383,7 @@ def test_subsets_are_the_global_blocks() -> None:
     assert wrap(sam(depth=6, global_attn_indexes=(1, 2, 5)), subsets=3).restoration_blocks == (1, 2, 5)
     assert wrap(plain(depth=8)).restoration_blocks == (1, 3, 5, 7)
     assert wrap(plain()).window == 9
-    with pytest.raises(UserError, match="the model has 2 global blocks, hence not 4 subsets; leave subsets out"):
+    with pytest.raises(UserError, match="the model has 2 global blocks, not 4 subsets; leave subsets out"):
         wrap(sam(), subsets=4)
     with pytest.raises(UserError, match="4 blocks do not fall into 3 equal subsets"):
         wrap(plain(), subsets=3)
@@ -404,9 +404,9 @@ class Overlapping(VisionTransformer):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Linear(3, 3), "Linear has not the structure of a vision transformer that is known here"),
-        (partial(Beit, **SMALL), "Beit has not the structure of a vision transformer that is known here"),
-        (partial(VisionTransformerRelPos, **SMALL), "VisionTransformerRelPos has not the structure"),
+        (lambda: nn.Linear(3, 3), "Linear does not have the structure of a known vision transformer"),
+        (partial(Beit, **SMALL), "Beit does not have the structure of a known vision transformer"),
+        (partial(VisionTransformerRelPos, **SMALL), "VisionTransformerRelPos does not have the structure"),
         (lambda: timm.create_model("vit_small_r26_s32_224"), "its patch_embed .HybridEmbed. has 'backbone' .ResNetV2."),
         (partial(sam, use_rel_pos=False, use_rope=True), "has 'rope_global' .RotaryEmbeddingCat., for which"),
         (partial(plain, attn_layer="diff"), "block 0: attn .DiffAttention. has 'sub_norm' .RmsNorm., for which"),
@@ -416,12 +416,12 @@ class Overlapping(VisionTransformer):
         (Overlapping, r"a convolution of \(18, 18\) with stride \(16, 16\) and padding \(1, 1\)"),
     ],
 )
-def test_what_cannot_be_wrapped_is_told(make: Any, message: str) -> None:
+def test_what_cannot_be_wrapped_is_refused(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         wrap(make())
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_what_does_not_fit_is_refused() -> None:
     ours = wrap(sam())
     nothing = np.zeros((2, 2), bool)
     with pytest.raises(UserError, match="restoration point 3 does not exist; choose 0 to 2"):

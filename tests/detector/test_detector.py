@@ -34,7 +34,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
 
 
-def test_detections_are_in_pixels_of_the_picture(detector: Detector, image: np.ndarray) -> None:
+def test_detections_are_in_pixels_of_the_image(detector: Detector, image: np.ndarray) -> None:
     detections = detector.detect(image)
     assert len(detections) > 0
     assert detections.boxes_xyxy.dtype == np.float32
@@ -44,7 +44,7 @@ def test_detections_are_in_pixels_of_the_picture(detector: Detector, image: np.n
     assert (np.diff(detections.scores) <= 0).all()
 
 
-def test_the_same_picture_gives_the_same_boxes(detector: Detector, weights: Path, image: np.ndarray) -> None:
+def test_the_same_image_gives_the_same_boxes(detector: Detector, weights: Path, image: np.ndarray) -> None:
     again = load_detector("vitdet_tiny", weights=weights)
     assert again.model_id == detector.model_id
     mirrored_view = image[:, ::-1][:, ::-1]  # negative strides, same pixels
@@ -71,7 +71,7 @@ def test_bf16_runs(weights: Path, image: np.ndarray) -> None:
     assert len(load_detector("vitdet_tiny", weights=weights, precision="bf16").detect(image)) > 0
 
 
-def test_wrong_names_are_told(weights: Path) -> None:
+def test_wrong_names_are_refused(weights: Path) -> None:
     with pytest.raises(UserError, match="'yolo' is unknown; choose one of vitdet_tiny, vitdet_b, vitdet_l, vitdet_h"):
         load_detector("yolo")
     with pytest.raises(UserError, match="device 'warp' is not available"):
@@ -120,7 +120,7 @@ def test_relative_positions_of_another_window_are_resized() -> None:
     "wrong",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_wrong_pictures_are_told(detector: Detector, wrong: np.ndarray) -> None:
+def test_wrong_images_are_refused(detector: Detector, wrong: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"RGB uint8 \(height, width, 3\), not"):
         detector.detect(wrong)
 

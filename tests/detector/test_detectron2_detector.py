@@ -44,7 +44,7 @@ CONFIG = DetectorConfig(
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """Detectron2's forward pass, on stages of ours."""
+    """Detectron2's forward pass, on our stages."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SimpleFeaturePyramid(nn.Module):
 
 
 class ProposalGenerator(RegionProposals):
-    """Detectron2's signature."""
+    """Our region proposals with the signature of detectron2's."""
 
     def forward(self, images: Any, features: dict[str, Tensor], targets: None = None) -> Any:  # type: ignore[override]
         proposals = super().forward(list(features.values()), images.image_sizes)
@@ -70,7 +70,7 @@ class ProposalGenerator(RegionProposals):
 
 
 class RoiHeads(BoxHeads):
-    """Detectron2's signature and result."""
+    """Our box heads with the signature and result of detectron2's."""
 
     num_classes = 80
     mask_on = True

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def two_levels(rows: int, cols: int) -> Tensor:
-    """Cells of strides 8 and 16 over a picture of 8 * rows x 8 * cols pixels."""
+    """Cells of strides 8 and 16 over a image of 8 * rows x 8 * cols pixels."""
     return torch.cat([level_cells(rows, cols, 8, CPU), level_cells(rows // 2, cols // 2, 16, CPU)])
 
 
@@ -121,7 +121,7 @@ def test_boxes_come_back_with_coco_labels() -> None:
     logits[0, 8 * 3 + 3, 3] = 20.0  # one cell, sure of the fourth class: bus
     logits[0, 8 * 3 + 4, 3] = 2.0  # its neighbour says the same, less surely: suppressed
     found = model.decode(outputs._replace(logits=logits), [(64, 48)])[0]
-    assert found.boxes_xyxy.tolist() == [[10.0, 12.0, 48.0, 44.0]]  # clipped to the unpadded picture
+    assert found.boxes_xyxy.tolist() == [[10.0, 12.0, 48.0, 44.0]]  # clipped to the unpadded image
     assert found.labels.tolist() == [5]
     assert found.scores.tolist() == pytest.approx([math.sqrt(0.5)])
 

@@ -344,7 +344,7 @@ def test_layouts_are_kept() -> None:
     assert _mixed_layout.cache_info().maxsize == 64
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_what_does_not_fit_is_refused() -> None:
     vit = make_vit(10)
     grid = RegionGrid(128, 64, window=2)
     images, mask = padded_noise(grid), np.array([[True, False]])

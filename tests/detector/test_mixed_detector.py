@@ -1,4 +1,4 @@
-"""Mixed resolution from pictures to boxes."""
+"""Mixed resolution from images to boxes."""
 
 import msgspec
 import numpy as np
@@ -67,7 +67,7 @@ def test_nothing_downsampled_is_the_plain_detector(detector: Detector, image: np
         assert np.array_equal(mixed.scores, plain.scores)
 
 
-def test_every_restoration_point_gives_other_boxes_inside_the_picture(
+def test_every_restoration_point_gives_other_boxes_inside_the_image(
     detector: Detector, image: np.ndarray, mask: np.ndarray
 ) -> None:
     found = [detector.detect(image, mask, point) for point in range(3)]
@@ -78,16 +78,14 @@ def test_every_restoration_point_gives_other_boxes_inside_the_picture(
     assert not same(found[1], found[2])
 
 
-def test_a_uniform_picture_is_the_same_at_low_resolution_of_its_pixels(detector: Detector, mask: np.ndarray) -> None:
+def test_a_uniform_image_is_the_same_at_low_resolution_of_its_pixels(detector: Detector, mask: np.ndarray) -> None:
     """Point 0 changes pixels only, and there is nothing to change when regions are whole inside the frame."""
     flat = np.full((128, 256, 3), 77, np.uint8)
     assert same(detector.detect(flat, mask[:2], 0), detector.detect(flat))
 
 
 @pytest.mark.parametrize("point", [0, 1, 2])
-def test_patches_do_what_the_picture_does(
-    model: DetectionModel, image: np.ndarray, mask: np.ndarray, point: int
-) -> None:
+def test_patches_do_what_the_image_does(model: DetectionModel, image: np.ndarray, mask: np.ndarray, point: int) -> None:
     """Whatever the patches hold beyond the frame, the model sees the zeros that it pads with."""
     grid = model.config.region_grid(HEIGHT, WIDTH)
     layout = mixed_layout(grid, mask, CPU)
@@ -130,7 +128,7 @@ def test_bf16_takes_masks_too(model: DetectionModel, image: np.ndarray, mask: np
         assert abs(float(coarse.scores.mean()) - float(exact.scores.mean())) < 0.01
 
 
-def test_bf16_reads_no_memory_that_nobody_wrote() -> None:
+def test_bf16_reads_no_uninitialised_memory() -> None:
     """On CPUs with AMX a bfloat16 convolution of 20 channels does; freed memory full of NaN makes it show."""
     torch.manual_seed(0)
     embed, strip = HierarchicalPatchEmbed(16, 40).eval(), torch.rand(1, 3, 1696, 16)
@@ -149,7 +147,7 @@ def test_the_factor_is_the_padding_in_patches() -> None:
         msgspec.structs.replace(config, divisor_px=40)
 
 
-def test_wrong_masks_and_points_are_told(detector: Detector, image: np.ndarray, mask: np.ndarray) -> None:
+def test_wrong_masks_and_points_are_refused(detector: Detector, image: np.ndarray, mask: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"a 250x150 frame has 3 x 4 regions of 64 px"):
         detector.detect(image, mask[:2], 1)
     with pytest.raises(UserError, match="restoration point 3 does not exist; choose 0 to 2"):
@@ -158,7 +156,7 @@ def test_wrong_masks_and_points_are_told(detector: Detector, image: np.ndarray, 
         detector.detect(image, restoration_point=-1)
 
 
-def test_pictures_in_one_batch_are_what_they_are_one_by_one(detector: Detector, image: np.ndarray) -> None:
+def test_images_in_one_batch_are_what_they_are_one_by_one(detector: Detector, image: np.ndarray) -> None:
     images = [image, np.ascontiguousarray(image[:, ::-1])]
     for together, alone in zip(detector.detect_each(images), map(detector.detect, images), strict=True):
         assert same(together, alone)

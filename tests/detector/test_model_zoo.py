@@ -157,7 +157,7 @@ def test_a_server_without_ranges_sends_everything_again(zoo: Zoo, published: byt
     assert zoo.asked == [None, "bytes=1000-"]
 
 
-def test_no_progress_is_given_up_but_what_came_stays(zoo: Zoo, cache: Path, published: bytes) -> None:
+def test_a_stalled_transfer_ends_and_its_part_is_kept(zoo: Zoo, cache: Path, published: bytes) -> None:
     zoo.break_after = [1000] + [0] * 10
     with pytest.raises(UserError, match=re.escape(f"{NAME} could not be downloaded from {zoo.url}")):
         fetched_weights(SMALL, zoo.url)
@@ -174,12 +174,12 @@ def test_offline_says_what_to_put_where(cache: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(UserError) as caught:
         fetched_weights(SMALL, url)
     assert capsys.readouterr().err.strip() == ""  # no bar for what never began
-    told = str(caught.value)
-    assert "\n" not in told
-    assert "model 'small'" in told
-    assert "Connection refused" in told
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "model 'small'" in message
+    assert "Connection refused" in message
     for needed in (NAME, url, str((cache / NAME).absolute()), "model.weights=/path"):
-        assert needed in told
+        assert needed in message
 
 
 def test_a_file_that_is_not_there(zoo: Zoo, cache: Path) -> None:
@@ -206,9 +206,9 @@ def test_another_file_under_the_same_name_is_refused(zoo: Zoo, cache: Path, publ
     with pytest.raises(UserError, match="are refused: sha256"):
         fetched_weights(SMALL, zoo.url)
     assert files(cache) == {f"{NAME}.lock.json"}
-    elsewhere = zoo.url.replace("COCO", "LVIS")
-    with pytest.raises(UserError, match=re.escape(f"belong to {zoo.url}, not to {elsewhere}")):
-        fetched_weights(SMALL, elsewhere)
+    other_url = zoo.url.replace("COCO", "LVIS")
+    with pytest.raises(UserError, match=re.escape(f"belong to {zoo.url}, not to {other_url}")):
+        fetched_weights(SMALL, other_url)
     assert len(zoo.asked) == 2
 
 
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_neither_kept_nor_run(zoo: Zoo, cache: Path, tmp_pa
     assert not (tmp_path / "proof").exists()
 
 
-def test_a_damaged_lock_and_a_url_without_a_file_are_told(zoo: Zoo, cache: Path) -> None:
+def test_a_damaged_lock_and_a_url_without_a_file_are_refused(zoo: Zoo, cache: Path) -> None:
     fetched_weights(SMALL, zoo.url)
     (cache / f"{NAME}.lock.json").write_text("{")
     with pytest.raises(UserError, match=r"lock\.json' is damaged"):

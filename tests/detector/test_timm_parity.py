@@ -13,7 +13,7 @@ from vitmalis.detector.config import VitConfig
 from vitmalis.detector.vit import ViT
 
 NORM = partial(nn.LayerNorm, eps=1e-6)
-SIDE_PX = 128  # of the pictures that timm's tables are made for: 8 x 8 tokens
+SIDE_PX = 128  # of the images that timm's tables are made for: 8 x 8 tokens
 
 
 def randomised(model: nn.Module) -> nn.Module:

@@ -81,7 +81,7 @@ def test_features(height: int, width: int, window: int, relative: bool) -> None:
         assert error(model, images, model(images).last_hidden_state) < FEATURES
 
 
-def test_backbone_gives_the_last_block_unless_told_otherwise() -> None:
+def test_backbone_gives_the_last_block_unless_configured_otherwise() -> None:
     images = torch.randn(1, 3, 128, 96)
     backbone = theirs(VitDetBackbone)
     with torch.inference_mode():

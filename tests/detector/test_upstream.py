@@ -82,7 +82,7 @@ def error(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
 def unpaired(
     ours: Detections, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, score_error: float = SCORES
 ) -> int:
-    """How many golden detections have no partner of their own among ours, whatever the order."""
+    """How many golden detections have no counterpart among ours, whatever the order."""
     free = np.ones(len(ours), bool)
     missed = 0
     for box, score, label in zip(boxes, scores, classes, strict=True):
@@ -137,15 +137,15 @@ def test_heads(model: RcnnDetector, arrays: Arrays, name: str) -> None:
     assert error(boxes.flatten(1), arrays[f"{name}/given_pred_boxes"]) < BOXES_PX
 
 
-# The first two pictures as upstream runs them, without padding to 32.
+# The first two images as upstream runs them, without padding to 32.
 CASES = [("img0", "img0", 16), ("img1", "img1", 16), ("img2", "img2_div32", 32)]
 
 
 @pytest.mark.parametrize(("image", "name", "divisor"), CASES)
 def test_proposals(model: RcnnDetector, arrays: Arrays, image: str, name: str, divisor: int) -> None:
-    picture = arrays[f"{image}/image"]
+    pixels = arrays[f"{image}/image"]
     with torch.inference_mode():
-        found = model.proposal_generator(levels_of(model, picture, divisor), [picture.shape[:2]])[0]
+        found = model.proposal_generator(levels_of(model, pixels, divisor), [pixels.shape[:2]])[0]
     labels = np.zeros(len(found.boxes), np.int64)
     ours = Detections.of(found.boxes, found.logits, labels)
     assert unpaired(ours, arrays[f"{name}/prop_boxes"], arrays[f"{name}/prop_logits"], labels) == 0
@@ -153,7 +153,7 @@ def test_proposals(model: RcnnDetector, arrays: Arrays, image: str, name: str, d
 
 @pytest.mark.parametrize(("image", "name", "divisor"), CASES)
 def test_detections(model: RcnnDetector, arrays: Arrays, image: str, name: str, divisor: int) -> None:
-    """The last case is a picture whose sides 32 does not divide, padded as upstream means to pad."""
+    """The last case is a image whose sides 32 does not divide, padded as upstream intends to pad."""
     model.config = msgspec.structs.replace(model.config, divisor_px=divisor)
     with torch.inference_mode():
         found = model.predict(pixels(arrays[f"{image}/image"]))[0]

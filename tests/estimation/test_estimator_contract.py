@@ -134,7 +134,7 @@ def test_a_file_holds_all_of_it(estimator: AnyEstimator, tmp_path: Path) -> None
         ({"features": 3}, "is not an estimator file"),
     ],
 )
-def test_another_file_is_told_apart(
+def test_another_file_is_recognised(
     estimator: AnyEstimator, change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = changed(estimator, tmp_path, change)

@@ -50,9 +50,9 @@ def test_encoding_times_at_the_knots_between_them_and_beyond() -> None:
 @given(st.lists(st.tuples(st.floats(0, 24), st.floats(70, 100)), min_size=1))
 def test_interpolation_agrees_with_scipys(points: list[tuple[float, float]]) -> None:
     axes = (ENCODE.downsampled_regions, ENCODE.qualities)
-    peer = RegularGridInterpolator(axes, np.array(ENCODE.encode_s, float))
+    scipy_table = RegularGridInterpolator(axes, np.array(ENCODE.encode_s, float))
     regions, quality = np.array(points).T
-    np.testing.assert_allclose(TABLES.encode_s(regions, quality), peer(points), rtol=1e-9)
+    np.testing.assert_allclose(TABLES.encode_s(regions, quality), scipy_table(points), rtol=1e-9)
 
 
 def test_a_table_of_one_row_and_column_is_constant() -> None:

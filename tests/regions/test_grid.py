@@ -72,12 +72,12 @@ def test_regions_cover_the_frame_once(grid: RegionGrid, seed: int) -> None:
 
 
 @pytest.mark.parametrize("mask", [np.zeros((4, 6), bool), np.zeros((4, 7), int), np.zeros(28, bool)])
-def test_a_mask_of_another_grid_is_told(mask: np.ndarray) -> None:
+def test_a_mask_of_another_grid_is_refused(mask: np.ndarray) -> None:
     grid = RegionGrid(1920, 1080, window=9)
     with pytest.raises(UserError, match=r"a 1920x1080 frame has 4 x 7 regions of 288 px: give bool \(4, 7\)"):
         grid.tokens(mask)
 
 
-def test_a_grid_that_cannot_be_is_told() -> None:
+def test_a_grid_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="factor must be at least 1, not 0"):
         RegionGrid(1920, 1080, window=9, factor=0)

@@ -1,4 +1,4 @@
-"""Motion per region: hand-counted foreground, and what the analyzer sees in moving and in still pictures."""
+"""Motion per region: hand-counted foreground, and what the analyzer sees in moving and in still images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_shares_sum_to_one_or_nothing_moves(width: int, height: int, window: int
 
 
 def test_what_moves_is_foreground_in_its_own_region_alone() -> None:
-    """A textured square walks over a still picture, inside the region of row 1, column 2: pixels 320..479, 160..319."""
+    """A textured square walks over a still image, inside the region of row 1, column 2: pixels 320..479, 160..319."""
     texture = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
     analyzer = MotionAnalyzer(GRID)
     for step in range(8):

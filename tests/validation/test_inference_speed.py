@@ -18,9 +18,9 @@ def _same_threads() -> None:
 
 def test_stages_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inference_speed.main([*SMALL, f"--output={tmp_path}/speed.json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((tmp_path / "speed.json").read_text())
-    assert set(told["median_ms"]) == {"prepare", "stem", "vit", "pyramid", "head", "detect"}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "speed.json").read_text())
+    assert set(printed["median_ms"]) == {"prepare", "stem", "vit", "pyramid", "head", "detect"}
     assert inference_speed.main(["--repeats=0"]) == 2
     assert capsys.readouterr().err == "error: --repeats must be at least 1, not 0\n"
 

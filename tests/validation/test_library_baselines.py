@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vitmalis_jobs.common.timing import Pairs
-from vitmalis_jobs.validation import library_baselines as peers
+from vitmalis_jobs.validation import library_baselines as baselines
 
 SIDES = (32, 48)
 
@@ -27,7 +27,7 @@ class Model(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["transformers", "timm"])
-def test_a_peer_has_our_parameters(name: str) -> None:
+def test_a_library_model_has_our_parameters(name: str) -> None:
     """As many blocks, as wide, with relative positions in all of them: 85 M parameters, tables apart."""
 
     def counted(model: nn.Module) -> int:
@@ -37,36 +37,42 @@ def test_a_peer_has_our_parameters(name: str) -> None:
     def module(forward: object) -> nn.Module:
         return forward if isinstance(forward, nn.Module) else forward.__self__  # type: ignore[attr-defined]
 
-    ours, theirs = (module(peers.MODELS[key](*SIDES)) for key in ("ours", name))
+    ours, theirs = (module(baselines.MODELS[key](*SIDES)) for key in ("ours", name))
     assert counted(theirs) == counted(ours)
     windows = [getattr(block, "window_size", None) for block in theirs.modules() if hasattr(block, "window_size")]
-    blocks = [size for size in windows if size in (0, peers.WINDOW)]
+    blocks = [size for size in windows if size in (0, baselines.WINDOW)]
     assert blocks == [9, 9, 0] * 4
 
 
 def test_rows_and_bars() -> None:
     pairs = Pairs(ours_ms=[600.0], base_ms=[1000.0])
-    row = peers.as_row("transformers", (1088, 1920), pairs, our_bytes=2**20, peer_bytes=4 * 2**20)
+    row = baselines.as_row("transformers", (1088, 1920), pairs, our_bytes=2**20, library_bytes=4 * 2**20)
     assert (row["tokens"], row["time_ratio"], row["memory_ratio"], row["met"]) == ("68x120", 0.6, 0.25, True)
-    assert not peers.as_row("transformers", (1088, 1920), pairs, our_bytes=3, peer_bytes=4)["met"]
-    assert peers.as_row("timm", (1088, 1920), pairs, our_bytes=3, peer_bytes=4)["met"], "timm has no bar of memory"
+    assert not baselines.as_row("transformers", (1088, 1920), pairs, our_bytes=3, library_bytes=4)["met"]
+    assert baselines.as_row("timm", (1088, 1920), pairs, our_bytes=3, library_bytes=4)["met"], (
+        "timm has no bar of memory"
+    )
 
 
 def test_a_peak_is_seen_after_it_is_over() -> None:
-    before = peers.peak_bytes()
+    before = baselines.peak_bytes()
     held = torch.ones(2**26)  # 256 MiB
-    assert peers.peak_bytes() - before > 0.9 * held.numel() * 4 or before > held.numel() * 4
+    assert baselines.peak_bytes() - before > 0.9 * held.numel() * 4 or before > held.numel() * 4
     del held
-    assert peers.peak_bytes() >= before
+    assert baselines.peak_bytes() >= before
 
 
-def test_the_job_compares_all_and_tells_bars(
+def test_the_job_compares_all_and_reports_bars(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "MODELS", {name: lambda *size: peers.frozen(Model(*size)) for name in peers.MODELS})
-    monkeypatch.setattr(peers, "memory_in_child", lambda name, *_: {"ours": 30, "transformers": 40}.get(name, 50))
+    monkeypatch.setattr(
+        baselines,
+        "MODELS",
+        {name: lambda *size: baselines.frozen(Model(*size)) for name in baselines.MODELS},
+    )
+    monkeypatch.setattr(baselines, "memory_in_child", lambda name, *_: {"ours": 30, "transformers": 40}.get(name, 50))
     output = tmp_path / "peers.json"
-    peers.main(["--sizes", "32x48", "16x16", "--repeats", "1", "--output", str(output)])
+    baselines.main(["--sizes", "32x48", "16x16", "--repeats", "1", "--output", str(output)])
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads(output.read_text())
     assert [(row["tokens"], row["peer"]) for row in result["rows"]] == [
@@ -85,8 +91,8 @@ def test_memory_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
         commands.append(command)
         return type("Done", (), {"returncode": 0, "stdout": '{"peak_bytes": 12}', "stderr": ""})
 
-    monkeypatch.setattr(peers.subprocess, "run", run)
-    assert peers.memory_in_child("timm", 1088, 1920, 2) == 12
+    monkeypatch.setattr(baselines.subprocess, "run", run)
+    assert baselines.memory_in_child("timm", 1088, 1920, 2) == 12
     assert commands[0][1:] == [
         "-m",
         "vitmalis_jobs.validation.library_baselines",
@@ -102,4 +108,4 @@ def test_memory_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("size", ["30x32", "0x16", "x", "32"])
 def test_sizes_are_of_whole_patches(size: str) -> None:
     with pytest.raises(SystemExit):
-        peers.main(["--sizes", size])
+        baselines.main(["--sizes", size])

@@ -185,7 +185,7 @@ def test_another_shape_fails(small: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_set_may_hold_less(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is absent is not asked for; the size that entered upstream is then told by the features."""
+    """What is absent is not asked for; the features then give the size that entered detectron2."""
     prefix = copied(small, tmp_path)
     gone = {f"img0/{name}": None for name in ("given_boxes", "prop_boxes", "all_scores", "p6")}
     rewritten(prefix, gone)
@@ -212,28 +212,28 @@ def test_noise_widens_only_what_it_must(small: Path, tmp_path: Path, capsys: pyt
 
 
 def test_broken_sets_are_one_line(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def told(prefix: Path) -> str:
+    def error_of(prefix: Path) -> str:
         assert main([str(prefix), "--output", str(tmp_path)]) == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         assert shown.err.count("\n") == 1
         return shown.err
 
-    assert "none.json' does not exist" in told(tmp_path / "none")
+    assert "none.json' does not exist" in error_of(tmp_path / "none")
     prefix = copied(small, tmp_path)
     Path(f"{prefix}.npz").write_bytes(b"hello")
-    assert "copy.npz' is no file of NumPy arrays" in told(prefix)
+    assert "copy.npz' is no file of NumPy arrays" in error_of(prefix)
     Path(f"{prefix}.npz").write_bytes(Path(f"{small}.npz").read_bytes()[:-2000])
-    assert "copy.npz' is no file of NumPy arrays" in told(prefix)
+    assert "copy.npz' is no file of NumPy arrays" in error_of(prefix)
     prefix = copied(small, tmp_path)
     Path(f"{prefix}.json").write_text("{}")
-    assert "copy.json' is no description of a golden set" in told(prefix)
+    assert "copy.json' is no description of a golden set" in error_of(prefix)
     Path(f"{prefix}.json").write_text(json.dumps({"spec": {"depth": 6, "global_blocks": [2, 5]}}))
-    assert "embed_dim" in told(prefix)
+    assert "embed_dim" in error_of(prefix)
     Path(f"{prefix}.json").write_text(json.dumps({"spec": {**SPEC, "global_blocks": [1, 5]}}))
-    assert "global_blocks [1, 5] do not end equal subsets" in told(prefix)
+    assert "global_blocks [1, 5] do not end equal subsets" in error_of(prefix)
     Path(f"{prefix}.json").write_text(json.dumps({"spec": {**SPEC, "embed_dim": 48}}))
-    assert "do not fit this model" in told(prefix)
+    assert "do not fit this model" in error_of(prefix)
 
 
 def test_a_suffix_is_forgiven(small: Path) -> None:
@@ -258,14 +258,14 @@ def test_order_does_not_matter_but_classes_do() -> None:
     assert (wrong["pairs"], wrong["unpaired_golden"], wrong["unpaired_ours"]) == (2, 1, 1)
 
 
-def test_one_partner_serves_one_member() -> None:
+def test_a_box_is_paired_once() -> None:
     twice = Boxes(BOXES[[0, 0, 2]], SCORES[[0, 0, 2]], CLASSES[[0, 0, 2]])
     result = pair(twice, Boxes(BOXES, SCORES, CLASSES), TOLERANCES, nms_iou=0.5)
     assert result["unpaired_golden"] == 1
     assert not result["passed"]
 
 
-def test_errors_above_the_tolerance_are_told_and_fail() -> None:
+def test_errors_above_the_tolerance_are_reported_and_fail() -> None:
     moved = BOXES.copy()
     moved[1, 2] += 0.02
     result = pair(Boxes(BOXES, SCORES), Boxes(moved, SCORES), TOLERANCES, nms_iou=0.5)

@@ -1,1 +1,1 @@
-"""How a frame becomes bytes and back."""
+"""Packing of frames of two resolutions and JPEG compression, in both directions."""

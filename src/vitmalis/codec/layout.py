@@ -1,10 +1,10 @@
-"""Where each region lies in a packed frame: a pure function of grid and mask, so that it is never sent.
+"""The layout of a packed frame (paper, section III-C): a pure function of grid and mask, so that it is never sent.
 
-Regions of one resolution and shape stand side by side on shelves as wide as the widest region, a low-resolution one
+Regions of one resolution and shape lie side by side on shelves as wide as the widest region, a low-resolution one
 `factor` times smaller along both axes. Shelves are stacked into columns, the highest first and each in the first
-column with room, as many columns as make the image cheapest. So partial regions at the borders of the frame waste
-little, and the area falls with the number of tokens. (design.md, section 3, has square cells of whole regions: with the
-24 regions of a 960x540 frame, half of them low, a seventh of that image is empty.)
+column with room, in as many columns as make the image cheapest to compress. Partial regions at the borders of the
+frame so waste little, and the area falls with the number of tokens. Square cells of whole regions would be simpler, but
+with the 24 regions of a 960x540 frame, half of them low, a seventh of such an image is empty.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vitmalis.regions.order import RegionGroup, regions_by_shape
 from vitmalis.types import BoolMask
 
 _ROW_COST_PATCHES = 3
-"""What a line of pixels costs a JPEG codec beside its pixels, in patches of them: measured with libjpeg-turbo, where
-decoding 160 x 2240 pixels took a quarter more than 640 x 560."""
+"""Cost of a line of pixels to a JPEG codec in addition to that of its pixels, in patches. Measured with libjpeg-turbo:
+decoding 160 x 2240 pixels took a quarter longer than 640 x 560."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +29,8 @@ class PlacedGroup:
     """Regions of one resolution and shape in the packed image; lengths in patches of that image.
 
     Attributes:
-        regions: which they are.
-        factor: 1, or how much smaller than in the frame they are.
+        regions: the regions of the group.
+        factor: 1, or the downsampling factor for regions of low resolution.
         corners: (row, column) of the top left patch of each.
     """
 
@@ -40,17 +40,17 @@ class PlacedGroup:
 
     @property
     def height(self) -> int:
-        """Of each region."""
+        """Height of each region in patches of the packed image."""
         return self.regions.height // self.factor
 
     @property
     def width(self) -> int:
-        """Of each region."""
+        """Width of each region in patches of the packed image."""
         return self.regions.width // self.factor
 
     @property
     def tokens(self) -> int:
-        """Patches of all of them."""
+        """Number of patches in all regions of the group."""
         return len(self.corners) * self.height * self.width
 
 
@@ -129,7 +129,7 @@ def _cheapest(
     """Height of the image, and the shelves of each kind (falling heights) in its columns of `column` patches."""
     total = sum(height * count for height, count in zip(heights, counts, strict=True))
     best, best_cost = (total, [list(counts)]), total * (column + _ROW_COST_PATCHES)
-    for columns in range(most_columns, 1, -1):  # from the wide ones, which cost less an area: the others end sooner
+    for columns in range(most_columns, 1, -1):  # the wide ones cost least for their area
         rows = max(heights[0], -(-total // columns))
         while (cost := rows * (columns * column + _ROW_COST_PATCHES)) < best_cost:
             filled = _fill(heights, counts, rows, columns)

@@ -1,4 +1,4 @@
-"""From a frame and a policy's decision to the bytes that are sent."""
+"""Encoding of a frame as a policy decided: the payload that is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmalis.types import BoolMask, RgbImage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedFrame:
-    """A compressed frame and what its receiver has to know of it.
+    """A compressed frame and what its receiver needs to know about it.
 
     Attributes:
         jpeg: the payload.
@@ -32,7 +32,7 @@ class EncodedFrame:
 
 
 def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid) -> EncodedFrame:
-    """Compress a frame as decided: packed, blanked in part, made smaller, or as it is.
+    """Compress a frame as decided: packed, partly blanked, downsampled as a whole, or unchanged.
 
     Args:
         image: RGB uint8 (H, W, 3) of the grid's size.

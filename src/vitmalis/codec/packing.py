@@ -15,7 +15,7 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 
 FLAT_GREY = 115
-"""What fills pixels that say nothing: ImageNet's mean, which detectors normalise to about zero, as their padding is."""
+"""Colour of unused pixels: ImageNet's mean, which detectors normalise to about zero, like their padding."""
 
 
 def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
@@ -94,9 +94,9 @@ def check_size(image: RgbImage, size: tuple[int, int]) -> None:
 
 def _smaller(image: RgbImage, factor: int) -> RgbImage:
     """Means over `factor` x `factor` pixels; the last row and column are repeated until they are that many."""
-    below, beside = -image.shape[0] % factor, -image.shape[1] % factor
-    if below or beside:
-        image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE), np.uint8)
+    bottom, right = -image.shape[0] % factor, -image.shape[1] % factor
+    if bottom or right:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
     size = (image.shape[1] // factor, image.shape[0] // factor)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 

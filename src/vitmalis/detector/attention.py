@@ -24,8 +24,8 @@ def attention(
 ) -> Tensor:
     """Softmax attention, biased by relative positions where there are any.
 
-    The bias is built for a few heads and `query_rows` at a time. For all of them at once it would be the matrix of
-    tokens x tokens that fused attention exists to avoid.
+    The bias is built for a few heads and `query_rows` at a time. Built for all together it would be the tokens x tokens
+    matrix that fused attention exists to avoid.
 
     Args:
         q, k, v: (B, heads, T, D).

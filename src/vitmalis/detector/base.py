@@ -1,4 +1,4 @@
-"""What every detector model shares: the way in, and the promise to predict."""
+"""The base class of detector models: preprocessing, mixed-resolution backbone, and an abstract head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmalis.types import BoolMask, Detections
 
 
 class DetectionModel(nn.Module, ABC):
-    """A ViTDet backbone behind normalisation and padding; subclasses add a head."""
+    """A backbone with normalisation and padding before it; subclasses add a head."""
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class DetectionModel(nn.Module, ABC):
 
     @abstractmethod
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
-        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
+        """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
 
     def predict(
         self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0
     ) -> list[Detections]:
-        """Detect in images of which some regions are downsampled.
+        """Detect objects in images of which some regions are downsampled.
 
         Args:
             images: RGB float (B, 3, H, W) of range 0..255 and any size.
@@ -69,11 +69,11 @@ class DetectionModel(nn.Module, ABC):
         return self.detect_in(levels, size)
 
     def predict_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> list[Detections]:
-        """Detect in frames of which only the pixels of two resolutions are at hand.
+        """Detect objects in frames that are given as patches of two resolutions.
 
         Args:
             patches: RGB float (B, T, patch, patch, 3) of range 0..255, in the order of the layout.
-            layout: which regions are downsampled; a `MixedBatch` where they are others in each frame.
+            layout: which regions are downsampled; a `MixedBatch` where they differ between frames.
             restoration_point: 0 to N, see `ViT.forward_patches`.
 
         Raises:

@@ -1,7 +1,7 @@
-"""Frames of different masks in one batch: possible wherever their numbers of tokens agree, and one by one otherwise.
+"""Batches of frames with different masks, possible where their numbers of tokens agree.
 
-Each frame keeps the layout of its own mask. All windows of the batch are gathered at once, whatever number of them a
-frame has, and attention over whole frames needs nothing but an equal number of tokens.
+Each frame keeps the layout of its own mask. The windows of all frames are gathered together, however many a frame has,
+and attention over whole frames needs an equal number of tokens only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitmalis.regions.grid import RegionGrid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenBatch:
-    """What blocks need to know of B frames with T tokens each; the counterpart of `TokenLayout`.
+    """Where the tokens of B frames lie, T in each; the counterpart of `TokenLayout` for batches.
 
     Attributes:
         rows, cols, window, factor, in_window: as of `TokenLayout`, the same for all frames.
@@ -78,7 +78,7 @@ class MixedBatch:
 
     Attributes:
         layouts: of each frame.
-        attention: what blocks need to know.
+        attention: where the tokens lie, for the blocks.
     """
 
     layouts: tuple[MixedLayout, ...]
@@ -98,7 +98,7 @@ class MixedBatch:
 
     @property
     def grid(self) -> RegionGrid:
-        """Geometry of the frames."""
+        """Geometry of the decision regions of all frames."""
         return self.layouts[0].grid
 
     @property
@@ -119,17 +119,17 @@ class MixedBatch:
         return torch.stack([layout.positions(table) for layout in self.layouts])
 
     def restore(self, tokens: Tensor) -> Tensor:
-        """Bring tokens (B, T, C) to full resolution and raster order (B, patches, C)."""
+        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C)."""
         return torch.cat([layout.restore(own) for layout, own in zip(self.layouts, tokens.split(1), strict=True)])
 
     def restore_pixels(self, patches: Tensor) -> Tensor:
-        """Bring patches (B, T, patch, patch, 3) to images (B, 3, H, W)."""
+        """Restore patches (B, T, patch, patch, 3) to images (B, 3, H, W)."""
         own = zip(self.layouts, patches.split(1), strict=True)
         return torch.cat([layout.restore_pixels(part) for layout, part in own])
 
 
 Tokens = TokenLayout | TokenBatch
-"""Where the tokens of a batch lie: all frames alike, or each its own way."""
+"""Where the tokens of a batch lie: in all frames alike, or in each differently."""
 
 Mixed = MixedLayout | MixedBatch
-"""Which regions are downsampled: the same of all frames, or its own of each."""
+"""Which regions are downsampled: the same in all frames, or others in each."""

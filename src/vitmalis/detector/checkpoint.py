@@ -1,4 +1,4 @@
-"""Weights on disk: our own half-precision files, plain state dicts, and detectron2's pickles read without trust."""
+"""Weights on disk: our own half-precision files, plain state dicts, and detectron2's pickles without their code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MASK_HEAD = "roi_heads.mask_head."
 """Boxes do not depend on Mask R-CNN's mask branch, so its tensors are left out on purpose."""
 
 BUFFERS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
-"""Constants that older files list beside the weights; ours come from the configuration."""
+"""Constants that older files list with the weights; ours come from the configuration."""
 
 
 def save_checkpoint(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 SKIPPED = (MASK_HEAD, *BUFFERS)
-"""What of detectron2's files our own models have no place for."""
+"""Names in detectron2's files that our own models have no place for."""
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skipped: tuple[str, ...] = SKIPPED) -> None:
@@ -91,7 +91,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
     Args:
         model: takes the weights.
         state: names as in the model.
-        source: what to call the weights in errors.
+        source: name of the weights in errors.
         skipped: names that begin so are left out on both sides.
 
     Raises:
@@ -109,8 +109,8 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
         if names
     ]
     if problems:
-        told = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
-        raise UserError(f"model weights '{source}' do not fit this model: {told}")
+        summary = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
+        raise UserError(f"model weights '{source}' do not fit this model: {summary}")
     # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
     model.load_state_dict(state, strict=False, assign=any(value.is_meta for value in own.values()))
 
@@ -155,7 +155,7 @@ def read_array_pickle(file: BinaryIO, source: str) -> Any:
 
     Args:
         file: the pickle, open for reading.
-        source: what to call it in errors.
+        source: name of the file in errors.
 
     Raises:
         UserError: the pickle is broken, or asks for anything that is no numeric array.

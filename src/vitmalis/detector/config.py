@@ -1,4 +1,4 @@
-"""What a detector is made of, as plain data: one description serves a model of 3 M parameters and one of 600 M."""
+"""Architectures of detectors as plain data, from 3 M to 600 M parameters."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class RcnnConfig(msgspec.Struct, frozen=True, kw_only=True, tag="rcnn"):
 
 
 class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole detector.
+    """The architecture of a built-in detector.
 
     Attributes:
         name: how users choose it.
@@ -144,7 +144,7 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def downsampling_factor(self) -> int:
-        """How much smaller a downsampled region is, along each axis."""
+        """Factor by which a downsampled region is smaller, along each axis."""
         return self.divisor_px // self.vit.patch_px
 
     def with_window(self, window: int | None) -> DetectorConfig:
@@ -166,7 +166,7 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def geometry(self) -> ModelGeometry:
-        """What a client has to know to offload to this model."""
+        """Geometry of the decision regions, which clients have to know to offload to this model."""
         return ModelGeometry(self.vit.window, self.downsampling_factor, self.vit.patch_px, self.vit.subsets)
 
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
@@ -209,7 +209,7 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
 ModelConfig = DetectorConfig | AdaptedConfig
 
 TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))
-"""What `vitdet_tiny` knows; "bus" stands for every large vehicle (bus, truck, train)."""
+"""Classes of `vitdet_tiny`; "bus" stands for every large vehicle (bus, truck, train)."""
 
 PRESETS = {
     config.name: config
@@ -227,7 +227,7 @@ PRESETS = {
                 relative_positions=False,
             ),
             pyramid=PyramidConfig(strides=(8, 16, 32), channels=64),
-            head=FcosConfig(nms_iou=0.4),  # measured: a small model says one object more often than it sees two
+            head=FcosConfig(nms_iou=0.4),  # measured: double reports outnumber neighbours that it separates
             classes=TINY_CLASSES,
         ),
         DetectorConfig(name="vitdet_b", vit=VitConfig(embed_dim=768, depth=12, num_heads=12)),

@@ -1,4 +1,4 @@
-"""A detector ready to use: a named model with its weights, from RGB pictures to boxes."""
+"""A detector ready to use: a named model with its weights, from RGB images to boxes."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 PREPROCESSING_VERSION = 1
-"""Raised whenever the same weights would see other numbers for the same picture, so that caches notice."""
+"""Version of the preprocessing, part of every `model_id`: raised when the same image becomes other numbers."""
 
 EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
-"""Models whose weights come with the package."""
+"""Model -> file of its weights in the package."""
 
 
 class Detector:
-    """A model with its weights.
+    """A model with its weights, for inference.
 
-    Whatever the device, results are complete when a call returns, so that its duration is that of the inference.
+    On every device results are complete when a call returns, so that its duration is that of the inference.
 
     Attributes:
-        name: of the model.
-        geometry: of its regions, as clients have to know it.
-        model_id: short hash of configuration, weights, precision and preprocessing: what its boxes depend on.
-        config: what it is made of.
-        metadata: what its weights file says about itself.
-        classes: names of what it can detect.
+        name: name of the model.
+        geometry: geometry of its decision regions, which clients have to know.
+        model_id: short hash of everything that its boxes depend on: configuration, weights, precision, preprocessing.
+        config: description of the model.
+        metadata: facts from its weights file.
+        classes: names of the classes that it detects.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Detector:
     def detect(
         self, image: RgbImage, downsample_mask: BoolMask | None = None, restoration_point: int = 0
     ) -> Detections:
-        """Detect in one picture.
+        """Detect objects in one image.
 
         Args:
             image: RGB uint8 (H, W, 3) of any size.
@@ -87,10 +87,10 @@ class Detector:
             restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
 
         Returns:
-            Boxes in pixels of this picture, best first.
+            Boxes in pixels of this image, best first.
 
         Raises:
-            UserError: it is no such picture, or the mask or restoration point does not fit.
+            UserError: the image is of another kind, or the mask or restoration point does not fit.
         """
         pixels = image_tensor(image, self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
@@ -98,7 +98,7 @@ class Detector:
 
     @torch.inference_mode()
     def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
-        """`detect` in several pictures of one size as one batch, all of them at full resolution."""
+        """Detect objects in several images of one size as one batch, at full resolution."""
         pixels = torch.cat([image_tensor(image, self._device) for image in images])
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model.predict(pixels)
@@ -110,19 +110,19 @@ class Detector:
         downsample_mask: BoolMask,
         restoration_point: int,
     ) -> Detections:
-        """Detect in a picture of which only the pixels of two resolutions are at hand.
+        """Detect objects in an image that is given as patches of two resolutions.
 
-        Where the picture ends inside a patch of low resolution, `detect` averages over padding and whoever cut the
-        patches perhaps did not; everywhere else the same pixels give the same boxes.
+        Where the image ends inside a patch of low resolution, `detect` averages over padding, and the sender of the
+        patches perhaps did not; apart from that, the same pixels give the same boxes.
 
         Args:
             patches: RGB uint8 (T, patch, patch, 3), in the order of `MixedLayout`: what `codec.packing.unpack` gives.
-            image_size: (height, width) of the picture.
+            image_size: (height, width) of the image.
             downsample_mask: bool (rows, cols) of `config.region_grid(height, width)`.
             restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
 
         Returns:
-            Boxes in pixels of the picture, best first.
+            Boxes in pixels of the image, best first.
 
         Raises:
             UserError: the patches are not those of the mask, or the mask or restoration point does not fit.
@@ -137,10 +137,10 @@ class Detector:
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
     ) -> list[Detections]:
-        """`detect_patches` in several pictures of one size as one batch; their masks must leave as many patches each.
+        """`detect_patches` for several images of one size as one batch; their masks must leave equally many patches.
 
         Raises:
-            UserError: the same, or masks that leave different numbers of patches.
+            UserError: as `detect_patches`, or the masks leave different numbers of patches.
         """
         grid = self.config.region_grid(*image_size)
         layouts = [mixed_layout(grid, mask, self._device) for mask in downsample_masks]
@@ -156,22 +156,22 @@ class Detector:
 
 
 def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:
-    """Turn a picture, RGB uint8 (H, W, 3), into a batch of one on a device: float (1, 3, H, W), 0..255.
+    """Convert an image, RGB uint8 (H, W, 3), to a batch of one on a device: float (1, 3, H, W), 0..255.
 
     Raises:
-        UserError: it is no such picture.
+        UserError: the image is of another kind.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {image.shape}")
-    # Bytes cross to a GPU, and become floats there.
+    # Converted on the device: bytes cross to a GPU faster than floats.
     return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float()
 
 
 def checked_device(device: str) -> torch.device:
-    """The device of that name.
+    """Look up a device by name.
 
     Raises:
-        UserError: there is none on this machine.
+        UserError: this machine has no such device.
     """
     try:
         chosen = torch.device(device)
@@ -229,7 +229,7 @@ def load_detector(
     window: int | None = None,
     compiled: bool = False,
 ) -> Detector:
-    """Make a named detector ready to use.
+    """Load a detector with its weights.
 
     Args:
         name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
@@ -240,7 +240,7 @@ def load_detector(
         device: as PyTorch names it.
         precision: "fp32", or "bf16" or "fp16" for autocast.
         window: side of attention windows in tokens; None for the model's own.
-        compiled: see `compile_blocks`; the first picture waits for it. Boxes, and so `model_id`, stay the same.
+        compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.
 
     Raises:
         UserError: unknown model, source, device or precision; a library is missing; weights missing, unreadable or

@@ -1,4 +1,4 @@
-"""An anchor-free detector (FCOS, Tian et al. 2019) on a ViTDet backbone; head and losses are torchvision's."""
+"""An anchor-free detector, FCOS (https://arxiv.org/abs/1904.01355), on a ViTDet backbone, with torchvision's head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IGNORED = -2
 
 
 class HeadOutputs(NamedTuple):
-    """What the head says about each of the L cells of all levels, finest level first, raster order within a level.
+    """Outputs of the head for each of the L cells of all levels, finest level first, raster order within a level.
 
     Attributes:
         logits: (B, L, classes), before the sigmoid.
@@ -55,7 +55,7 @@ def inside(cells: Tensor, boxes: Tensor) -> Tensor:
 
 
 def match_cells(cells: Tensor, boxes: Tensor, ignore_boxes: Tensor, centre_radius: float) -> Tensor:
-    """Decide what each cell learns.
+    """Assign a training target to each cell.
 
     A cell learns an object when its centre is inside the box, within `centre_radius` strides of the box's centre along
     both axes, and the furthest side is within 4 to 8 strides (no lower bound at the finest level, no upper one at the
@@ -92,7 +92,7 @@ def match_cells(cells: Tensor, boxes: Tensor, ignore_boxes: Tensor, centre_radiu
 
 
 def centreness_of(distances: Tensor) -> Tensor:
-    """How central a point is in its box, 0..1: (..., 4) distances to left, top, right, bottom give (...)."""
+    """Centreness of points in their boxes, 0..1: (..., 4) distances to left, top, right, bottom give (...)."""
     across, down = distances[..., [0, 2]], distances[..., [1, 3]]
     return ((across.amin(-1) / across.amax(-1)) * (down.amin(-1) / down.amax(-1))).clamp(min=0).sqrt()
 
@@ -154,9 +154,9 @@ class FcosDetector(DetectionModel):
     ) -> HeadOutputs:
         """Map images to the outputs of every cell; arguments as of `predict`."""
         layout = self.layout((images.shape[2], images.shape[3]), downsample_mask)
-        return self.judge(self.backbone(self.prepare(images), layout, restoration_point))
+        return self.head_outputs(self.backbone(self.prepare(images), layout, restoration_point))
 
-    def judge(self, levels: Sequence[Tensor]) -> HeadOutputs:
+    def head_outputs(self, levels: Sequence[Tensor]) -> HeadOutputs:
         """Run the head on the levels of the pyramid, each (B, channels, H_l, W_l)."""
         raw = self.head(levels)
         cells = [
@@ -166,11 +166,11 @@ class FcosDetector(DetectionModel):
         return HeadOutputs(raw["cls_logits"], raw["bbox_regression"], raw["bbox_ctrness"][..., 0], torch.cat(cells))
 
     def loss(self, outputs: HeadOutputs, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """See `fcos_loss`."""
+        """Losses of outputs of this model, see `fcos_loss`."""
         return fcos_loss(outputs, targets, self._head_config.centre_radius)
 
     def decode(self, outputs: HeadOutputs, image_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """Turn outputs into boxes.
+        """Decode the outputs of the head into detections.
 
         Args:
             outputs: of a batch of B images.
@@ -185,8 +185,8 @@ class FcosDetector(DetectionModel):
         ]
 
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
-        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
-        return self.decode(self.judge(levels), [image_size] * len(levels[0]))
+        """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
+        return self.decode(self.head_outputs(levels), [image_size] * len(levels[0]))
 
     def _decode_one(
         self, logits: Tensor, distances: Tensor, centreness: Tensor, cells: Tensor, size: tuple[int, int]

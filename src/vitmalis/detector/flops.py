@@ -1,6 +1,6 @@
-"""What a ViT costs at mixed resolution: tokens and floating-point operations, counted and not measured.
+"""Tokens and floating-point operations of a ViT at mixed resolution, counted and not measured.
 
-A multiplication and an addition are two operations. Norms, activations and softmax are left out, as is usual.
+A multiplication and an addition count as two operations. Norms, activations and softmax are left out, as is usual.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vitmalis.types import BoolMask
 
 @dataclass(frozen=True, slots=True)
 class VitCost:
-    """Cost of one frame.
+    """Cost of one frame in a ViT.
 
     Attributes:
         tokens: tokens that enter each block.
@@ -32,14 +32,14 @@ class VitCost:
 
     @property
     def flops(self) -> int:
-        """All of them."""
+        """Operations of the stem, the linear layers and attention together."""
         return self.stem_flops + self.linear_flops + self.attention_flops
 
 
 def vit_cost(
     config: VitConfig, grid: RegionGrid, downsample_mask: BoolMask | None = None, restoration_point: int = 0
 ) -> VitCost:
-    """Count what `ViT.forward` does for one frame.
+    """Count the tokens and operations of `ViT.forward` for one frame.
 
     Args:
         config: the ViT.
@@ -78,7 +78,7 @@ def _window_attention(config: VitConfig, grid: RegionGrid, mask: BoolMask) -> in
 
 
 def windows(grid: RegionGrid, downsample_mask: BoolMask) -> int:
-    """Attention windows of a frame; those at the border count whole, because they are filled up."""
+    """Attention windows of a frame; windows at the border count whole, because they are padded."""
     per_region = {
         scale: -(-grid.heights[:, None] // (scale * grid.window)) * -(-grid.widths // (scale * grid.window))
         for scale in (1, grid.factor)

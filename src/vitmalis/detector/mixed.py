@@ -1,4 +1,4 @@
-"""Tokens of two resolutions in one sequence: which patch each of them is, and how full resolution comes back.
+"""Tokens of two resolutions in one sequence: the patch of each token, and the restoration of full resolution.
 
 Paper, section III. A low-resolution token covers `factor` x `factor` patches. Nothing here is learned.
 """
@@ -41,7 +41,7 @@ class MixedLayout:
 
     Attributes:
         grid: geometry of the frame.
-        attention: what blocks need to know.
+        attention: where the tokens lie, for the blocks.
         full, low: the tokens of each resolution.
         raster: int64 (patches,): for each patch of the frame in raster order its place in the restored sequence.
     """
@@ -54,7 +54,7 @@ class MixedLayout:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens T."""
+        """Number of tokens in a frame, T."""
         return self.attention.tokens
 
     def cut(self, images: Tensor) -> Tensor:
@@ -78,22 +78,22 @@ class MixedLayout:
         return torch.cat(parts)
 
     def positions(self, table: Tensor) -> Tensor:
-        """Absolute positions (T, C) from those of all patches (rows, cols, C): a low token has the mean it covers."""
+        """Absolute positions (T, C) from those of all patches (rows, cols, C): a low-resolution token has a mean."""
         factor = self.grid.factor
         low = table.unflatten(1, (-1, factor)).unflatten(0, (-1, factor)).mean(dim=(1, 3))
         return torch.cat([self.full.pick(table[None]), self.low.pick(low[None])], dim=1)[0]
 
     def restore(self, tokens: Tensor) -> Tensor:
-        """Bring tokens (B, T, C) to full resolution and raster order (B, patches, C), bilinear inside each region."""
+        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C), bilinear inside each region."""
         return self._restore(tokens, lambda regions: upsample(regions, self.grid.factor))
 
     def restore_pixels(self, patches: Tensor) -> Tensor:
-        """Bring patches (B, T, patch, patch, 3) to images (B, 3, H, W), bilinear inside each region."""
+        """Restore patches (B, T, patch, patch, 3) to images (B, 3, H, W), bilinear inside each region."""
         side, factor = self.grid.patch_px, self.grid.factor
 
         def enlarge(regions: Tensor) -> Tensor:  # (N, h, w, patch, patch, 3)
-            pictures = upsample(regions.transpose(2, 3).flatten(3, 4).flatten(1, 2), factor)
-            return pictures.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+            images = upsample(regions.transpose(2, 3).flatten(3, 4).flatten(1, 2), factor)
+            return images.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
 
         tiles = self._restore(patches, enlarge).unflatten(1, (self.grid.patch_rows, self.grid.patch_cols))
         return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
@@ -111,13 +111,13 @@ class MixedLayout:
 
 
 def upsample(regions: Tensor, factor: int) -> Tensor:
-    """Enlarge N regions (N, h, w, C) to (N, h * factor, w * factor, C), bilinear; none sees another."""
+    """Enlarge N regions (N, h, w, C) to (N, h * factor, w * factor, C), bilinear, each on its own."""
     larger = F.interpolate(regions.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear", align_corners=False)
     return larger.permute(0, 2, 3, 1)
 
 
 def mixed_layout(grid: RegionGrid, downsample_mask: BoolMask, device: torch.device) -> MixedLayout:
-    """The layout of a mask; recent ones are kept.
+    """The layout of a mask; recent layouts are cached.
 
     Args:
         grid: geometry of the frame.

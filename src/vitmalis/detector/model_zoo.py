@@ -1,4 +1,4 @@
-"""Published weights: fetched once, checked, kept in the cache; an interrupted transfer goes on where it stopped."""
+"""Published weights: downloaded once, checked, cached; an interrupted transfer goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PUBLISHED_WEIGHTS = {
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file was when it was checked for the first time; kept beside it as `<file>.lock.json`.
+    """Facts of a file when it was checked for the first time, stored next to it as `<file>.lock.json`.
 
     Attributes:
-        url: where it came from.
+        url: where the file came from.
         sha256: of its content.
         size_bytes: its length.
     """
@@ -42,15 +42,15 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_url(weights: str | Path) -> bool:
-    """Whether weights are to be fetched rather than opened."""
+    """Whether weights are downloaded rather than read from a file."""
     return str(weights).startswith(("https://", "http://"))
 
 
 def fetched_weights(config: DetectorConfig, url: str) -> Path:
-    """The file behind a URL, out of the cache or downloaded now.
+    """The file of a URL, from the cache or downloaded now.
 
     The first time, the file must be readable as weights (`load_checkpoint`: nothing in it can run) and fit the model;
-    then its hash is written down. Every other time the hash must be that one. Processes that start together wait for
+    then its hash is recorded. From then on the hash must be the same. Processes that start together wait for
     the one that downloads.
 
     Args:
@@ -58,7 +58,7 @@ def fetched_weights(config: DetectorConfig, url: str) -> Path:
         url: http or https; its last part names the file.
 
     Raises:
-        UserError: no connection, no such file, not this model's weights, or not the file that was checked before.
+        UserError: no connection, no such file, not this model's weights, or another file than the one checked before.
     """
     path = cache_dir() / "weights" / _file_name(url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def fetched_weights(config: DetectorConfig, url: str) -> Path:
         if path.is_file():
             _check(path, path, config, url, recorded)
             return path
-        part = path.with_name(f"{path.stem}.part{path.suffix}")  # the suffix tells how to read it
+        part = path.with_name(f"{path.stem}.part{path.suffix}")  # the suffix says how to read it
         try:
             download(url, part, path.name)
         except DownloadError as error:
@@ -96,24 +96,24 @@ def _lock_path(path: Path) -> Path:
 
 
 def _recorded(path: Path, url: str) -> Lock | None:
-    """What was written down about `path` when it was checked for the first time; None before that."""
+    """The record of the first check of `path`; None before that."""
     lock_path = _lock_path(path)
     if not lock_path.is_file():
         return None
     try:
         lock = msgspec.json.decode(lock_path.read_bytes(), type=Lock)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{lock_path}' is damaged ({error}); delete it, and the weights are checked anew") from error
+        raise UserError(f"'{lock_path}' is damaged ({error}); delete it, and the weights are checked again") from error
     if lock.url != url:
         raise UserError(
             f"model weights '{path}' belong to {lock.url}, not to {url}; "
-            f"delete them and '{lock_path.name}' beside them, or say model.weights=/path/to/a/file"
+            f"delete them and '{lock_path.name}' next to them, or say model.weights=/path/to/a/file"
         )
     return lock
 
 
 def _check(file: Path, path: Path, config: DetectorConfig, url: str, recorded: Lock | None) -> None:
-    """Check the content of `file`, which is or will be at `path`; the first time, write down what it is."""
+    """Check the content of `file`, which is or will be at `path`; the first time, record its hash."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if recorded is not None:

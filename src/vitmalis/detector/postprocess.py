@@ -1,4 +1,4 @@
-"""From tensors of the model to `Detections`, and the way in: normalising and padding."""
+"""Padding of images for the model, and non-maximum suppression of the boxes that it predicts."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def select_detections(
     max_detections: int,
     classes: Sequence[int],
 ) -> Detections:
-    """Clip boxes to the image, suppress doubles within each class, keep the best.
+    """Clip boxes to the image, apply non-maximum suppression within each class, and keep the best.
 
     Args:
         boxes: (N, 4), xyxy in pixels.
         scores: (N,).
         labels: (N,) classes of the model.
         image_size: (height, width) before padding.
-        nms_iou: overlap above which the lesser box goes.
-        max_detections: how many may stay.
+        nms_iou: overlap above which the box with the lower score is dropped.
+        max_detections: largest number of boxes that are kept.
         classes: for each class of the model its index into `COCO_CLASSES`.
 
     Returns:

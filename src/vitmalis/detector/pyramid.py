@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: every level from the last map of the backbone alone.
+"""The simple feature pyramid of ViTDet (https://arxiv.org/abs/2203.16527): every level is made from the last map alone.
 
 Parameter names are detectron2's (`net.*` and `simfp_2.*` .. `simfp_5.*`, numbered by the logarithm of the stride).
 """
@@ -30,7 +30,7 @@ class NormedConv2d(nn.Conv2d):
 
 
 def pyramid_stage(stride: int, width: int, channels: int) -> nn.Sequential:
-    """Layers that bring a map (B, width, H, W) of stride 16 to (B, channels, H', W') of another stride."""
+    """Layers that resample a map (B, width, H, W) of stride 16 to (B, channels, H', W') of another stride."""
     resample: list[nn.Module]
     if stride == 4:
         resample = [
@@ -94,7 +94,7 @@ class ViTDetBackbone(Backbone):
 
     @classmethod
     def of(cls, config: DetectorConfig) -> ViTDetBackbone:
-        """The backbone of a detector of ours, freshly initialised."""
+        """The backbone of a built-in detector, freshly initialised."""
         return cls(ViT(config.vit), config.vit.embed_dim, config.pyramid)
 
     def pyramid(self, features: Tensor) -> list[Tensor]:

@@ -1,4 +1,8 @@
-"""Detectron2's Mask R-CNN on ViTDet, box branch, under its parameter names: published weights load as they are."""
+"""The box branch of Mask R-CNN (https://arxiv.org/abs/1703.06870) on ViTDet.
+
+Ported from detectron2 with its parameter names, so that published weights load as they are:
+https://github.com/facebookresearch/detectron2/tree/02b5c4e295e9/detectron2/modeling/roi_heads
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,15 @@ from vitmalis.types import Detections
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 POOL_SIZE = 7
 CANONICAL_SIDE_PX = 224
-"""A box of this side is pooled from the level of stride 16."""
+"""Side of the boxes that are pooled from the level of stride 16."""
 
 
 def assign_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
-    """Which level each box (P, 4) is pooled from, by its size: int64 (P,) index into `strides`, 4 up to 32 at most."""
+    """The level that each box (P, 4) is pooled from, by its size (FPN, https://arxiv.org/abs/1612.03144, equation 1).
+
+    Returns:
+        int64 (P,), index into `strides`, which are within 4 to 32.
+    """
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     exponent = torch.floor(4 + torch.log2(side / CANONICAL_SIDE_PX + 1e-8))
     finest, coarsest = (stride.bit_length() - 1 for stride in (strides[0], strides[-1]))
@@ -97,7 +105,7 @@ class BoxHeads(nn.Module):
         self._strides = config.pyramid.strides  # the coarsest level, made by subsampling, serves proposals only
 
     def forward(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge boxes of one image.
+        """Classify and refine boxes of one image.
 
         Args:
             levels: of the pyramid, each (1, C, H_l, W_l), finest first.
@@ -114,7 +122,7 @@ class BoxHeads(nn.Module):
 def select_boxes(
     logits: Tensor, boxes: Tensor, image_size: tuple[int, int], head: RcnnConfig, classes: Sequence[int]
 ) -> Detections:
-    """Choose the detections of one image; one proposal may give several, of different classes.
+    """Select the detections of one image; one proposal may give several, of different classes.
 
     Args:
         logits: (P, classes + 1), background last.
@@ -152,7 +160,7 @@ class RcnnDetector(DetectionModel):
         self._head_config = head
 
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
-        """Detect in the levels of the pyramid, each (B, channels, H_l, W_l), of images (height, width) unpadded."""
+        """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
         found = []
         for i, proposals in enumerate(self.proposal_generator(levels, [image_size] * len(levels[0]))):
             logits, boxes = self.roi_heads([level[i : i + 1] for level in levels], proposals.boxes)

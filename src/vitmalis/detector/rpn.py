@@ -1,4 +1,8 @@
-"""Region proposals: anchors, the head that rates and moves them, and the choice of the best (detectron2's RPN)."""
+"""The region proposal network: anchors, a head that scores and refines them, and the selection of the best.
+
+Ported from detectron2 with its parameter names:
+https://github.com/facebookresearch/detectron2/blob/02b5c4e295e9/detectron2/modeling/proposal_generator/rpn.py
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ BOX_CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
 
 class Proposals(NamedTuple):
-    """Boxes of one image that may hold an object, best first.
+    """Boxes of one image that may contain an object, best first.
 
     Attributes:
         boxes: (P, 4), xyxy in pixels.
@@ -55,16 +59,16 @@ def level_anchors(
 def choose_proposals(
     level_boxes: Sequence[Tensor], level_logits: Sequence[Tensor], image_size: tuple[int, int], config: RcnnConfig
 ) -> Proposals:
-    """Choose the best proposals of one image.
+    """Select the best proposals of one image.
 
-    Per level the best by logit; of these the finite and non-empty inside the image, without doubles within the level;
-    of all levels the best.
+    From each level the best by logit; of these, the finite ones that are not empty inside the image, after non-maximum
+    suppression within the level; of all levels, the best.
 
     Args:
         level_boxes: per level (A_l, 4).
         level_logits: per level (A_l,).
         image_size: (height, width) before padding.
-        config: how many, and which overlap makes a double.
+        config: how many, and the overlap above which a box is suppressed.
     """
     boxes, logits, levels = [], [], []
     for level, (all_boxes, all_logits) in enumerate(zip(level_boxes, level_logits, strict=True)):
@@ -82,7 +86,7 @@ def choose_proposals(
 
 
 class RpnHead(nn.Module):
-    """Two convolutions, then for every anchor whether it holds an object and how to move it."""
+    """Two convolutions, then an objectness logit and box deltas for every anchor."""
 
     def __init__(self, channels: int, anchors: int) -> None:
         super().__init__()

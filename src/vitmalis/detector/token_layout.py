@@ -1,4 +1,4 @@
-"""Where tokens lie: in rectangles of the frame, and each in a slot of an attention window."""
+"""Where tokens lie: in rectangles of the frame, and each in one slot of an attention window."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Rectangles:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all rectangles."""
+        """Number of tokens in all rectangles."""
         return self.row_at.numel() * self.col_at.shape[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenLayout:
-    """The tokens of a frame and their place in windows; blocks know nothing else about geometry.
+    """The tokens of a frame and their places in windows: all geometry that blocks know.
 
     Attributes:
         rows, cols: the grid of full-resolution patches that the tokens cover.
@@ -61,12 +61,12 @@ class TokenLayout:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens."""
+        """Number of tokens in a frame."""
         return len(self.token_slot)
 
     @property
     def frames(self) -> Sequence[tuple[Rectangles, ...]]:
-        """The rectangles of each kind of frame in a batch: all are alike."""
+        """The rectangles of the frames in a batch; one entry, as all frames are alike."""
         return (self.frame,)
 
     def window_partition(self, tokens: Tensor, fill: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def grid_rectangle(rows: int, cols: int, device: torch.device) -> Rectangles:
 def make_layout(frame: Sequence[Rectangles], rows: int, cols: int, window: int, factor: int = 0) -> TokenLayout:
     """Number the tokens of all rectangles and cut each rectangle into windows from its top left.
 
-    Windows at the far borders of a rectangle are filled up with empty slots, as upstream does for the whole frame.
+    Windows at the far borders of a rectangle are padded with empty slots, as detectron2 does for the whole frame.
     """
     device = frame[0].row_at.device
     tokens = sum(part.tokens for part in frame)

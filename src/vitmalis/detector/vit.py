@@ -51,7 +51,7 @@ class ViT(nn.Module):
         return Block(config.embed_dim, config.num_heads, relative_size * config.relative_positions, windowed)
 
     def reset_parameters(self) -> None:
-        """Initialise for training: small linear layers, and sine positions, which distinguish neighbours at once."""
+        """Initialise for training: small linear layers, and sine positions, which tell neighbours apart."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

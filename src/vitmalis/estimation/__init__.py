@@ -1,4 +1,4 @@
-"""What an offload would cost and be worth, before it is made (paper, section IV-D)."""
+"""Estimates of payload size, latency and accuracy of an offload before it is made (paper, section IV-D)."""
 
 from vitmalis.estimation.correction import SizeCorrection
 from vitmalis.estimation.estimators import (

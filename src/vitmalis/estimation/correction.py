@@ -1,7 +1,7 @@
-"""An extension of equation 1, off by default: what the last payload says of the next one.
+"""Correction of estimated payload sizes by those of past offloads: an extension of equation 1, off by default.
 
-How finely textured a scene is decides its payload, and is not among the inputs of equation 1. The device learns it with
-every offload, though: a scene whose last payload was a third larger than estimated will be so again.
+The texture of a scene affects its payload size, but is not among the inputs of equation 1. The device learns it with
+every offload: where the last payload was a third larger than estimated, the next will be, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class SizeCorrection:
     """Factor on estimated payloads: a running mean of actual over estimated sizes.
 
     Args:
-        weight: of the newest offload, 0..1; 0 never corrects, 1 believes the last offload alone.
+        weight: of the newest offload, 0..1; 0 never corrects, 1 uses the last offload alone.
         largest: limit of the factor, and of its inverse.
 
     Raises:
@@ -28,8 +28,8 @@ class SizeCorrection:
         """Learn from a finished offload.
 
         Args:
-            estimated_bytes: as the estimator said, without the factor; positive.
-            actual_bytes: as it was sent; positive.
+            estimated_bytes: the estimate without the factor, positive.
+            actual_bytes: size of the payload that was sent, positive.
         """
         ratio = min(max(actual_bytes / estimated_bytes, 1 / self._largest), self._largest)
         # A geometric mean, as half and twice are equally wrong.

@@ -1,6 +1,7 @@
 """Estimators of payload size and accuracy (paper, equations 1 and 3; alternatives of Table II): one file format each.
 
-An estimator is its file: a msgspec struct whose `kind` says which it is. Training lives elsewhere; NumPy suffices here.
+An estimator is its file: a msgspec struct whose `kind` says which it is. Training is in
+`vitmalis_jobs.training`; estimating needs NumPy only.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from vitmalis.paths import atomic_path
 FloatArray = NDArray[np.float64]
 
 VERSION = 1
-"""Of the file format; files of another version are refused."""
+"""Version of the file format; files of another version are refused."""
 
 Target = Literal["payload_bytes", "f1"]
 FEATURES: dict[Target, tuple[str, ...]] = {"payload_bytes": SIZE_FEATURES, "f1": ACCURACY_FEATURES}
 LIMITS: dict[Target, tuple[float, float]] = {"payload_bytes": (1.0, np.inf), "f1": (0.0, 1.0)}
-"""What an estimate can be: a payload has a byte, an F1 lies in 0..1. Every kind is clipped to it."""
+"""Range that estimates are clipped to: a payload has at least one byte, an F1 lies in 0..1."""
 
-_MAKE_ANEW = "make it anew with `python -m training.estimators`"
+_MAKE_AGAIN = "make it again with `python -m training.estimators`"
 
 
 class Estimator(Protocol):
@@ -36,7 +37,7 @@ class Estimator(Protocol):
 
     @property
     def kind(self) -> str:
-        """mlp, linear or mean."""
+        """Kind of the estimator: mlp, linear or mean."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ class Estimator(Protocol):
 
     @property
     def target(self) -> Target:
-        """What it estimates."""
+        """The quantity that it estimates."""
 
     @property
     def model_id(self) -> str:
@@ -55,7 +56,7 @@ class Estimator(Protocol):
 
 
 class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=True, tag_field="kind"):
-    """What all kinds have in common.
+    """Fields of every kind of estimator.
 
     Attributes:
         target: what is estimated.
@@ -74,7 +75,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
 
     @property
     def kind(self) -> str:
-        """Which estimator this is."""
+        """Kind of the estimator, the tag of its file."""
         return str(self.__struct_config__.tag)
 
     def predict(self, features: ArrayLike) -> FloatArray:
@@ -207,7 +208,7 @@ def save_estimator(estimator: AnyEstimator, path: Path) -> None:
 
 
 def load_estimator(path: Path, target: Target | None = None) -> AnyEstimator:
-    """Read an estimator.
+    """Read an estimator from its file.
 
     Args:
         path: file of `save_estimator`.
@@ -217,18 +218,18 @@ def load_estimator(path: Path, target: Target | None = None) -> AnyEstimator:
         UserError: no such file, or one of another version, kind, target or feature list, or damaged.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such estimator; {_MAKE_ANEW}")
+        raise UserError(f"{path}: there is no such estimator; {_MAKE_AGAIN}")
     return decode_estimator(path.read_bytes(), str(path), target)
 
 
 def decode_estimator(data: bytes, name: str, target: Target | None = None) -> AnyEstimator:
-    """Read an estimator from the bytes of its file; `name` is told in errors, which are those of `load_estimator`."""
+    """Read an estimator from the bytes of its file; `name` is used in errors, which are those of `load_estimator`."""
     try:
         header = msgspec.json.decode(data, type=_Header)
     except msgspec.DecodeError as error:
-        raise UserError(f"{name} is not an estimator file ({error}); {_MAKE_ANEW}") from error
+        raise UserError(f"{name} is not an estimator file ({error}); {_MAKE_AGAIN}") from error
     if header.version != VERSION:
-        raise UserError(f"{name} has version {header.version}, this program reads {VERSION}; {_MAKE_ANEW}")
+        raise UserError(f"{name} has version {header.version}, this program reads {VERSION}; {_MAKE_AGAIN}")
     if header.kind not in KINDS:
         raise UserError(f"{name} holds an estimator of kind '{header.kind}', not one of {', '.join(KINDS)}")
     targets = (target,) if target else get_args(Target)
@@ -236,11 +237,11 @@ def decode_estimator(data: bytes, name: str, target: Target | None = None) -> An
         raise UserError(f"{name} estimates '{header.target}', not {' or '.join(targets)}")
     wanted = FEATURES[header.target]
     if header.features != wanted:
-        raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_ANEW}")
+        raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_AGAIN}")
     try:
         return msgspec.json.decode(data, type=AnyEstimator, dec_hook=_decode_array)
     except msgspec.DecodeError as error:
-        raise UserError(f"{name} is damaged ({error}); {_MAKE_ANEW}") from error
+        raise UserError(f"{name} is damaged ({error}); {_MAKE_AGAIN}") from error
 
 
 class _Header(msgspec.Struct):

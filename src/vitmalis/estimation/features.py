@@ -46,7 +46,7 @@ class Candidates:
         return len(self.tau_d)
 
     def configuration(self, index: int) -> Configuration:
-        """The candidate at `index`."""
+        """The configuration of the candidate at `index`."""
         return Configuration(int(self.tau_d[index]), int(self.quality[index]), int(self.restoration_point[index]))
 
     @classmethod

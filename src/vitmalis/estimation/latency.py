@@ -18,11 +18,11 @@ from vitmalis.paths import atomic_path
 FloatArray = NDArray[np.float64]
 
 VERSION = 2
-"""Of the file format; files of another version are refused."""
+"""Version of the file format; files of another version are refused."""
 
 
 class LatencyTablesMissing(UserError):
-    """A policy needs latency tables and was given none; who can measure them here may do so and try again."""
+    """A policy needs latency tables and was given none; a caller that can measure them may do so and try again."""
 
 
 class EncodeTable(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_unknown_fields=True):
@@ -72,8 +72,8 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         intercept_s: inference without downsampled regions.
         slope_s: change per downsampled region, usually negative.
         r2: coefficient of determination of the fit.
-        residual_s: root mean square of what the line misses.
-        largest_residual_s: the largest miss.
+        residual_s: root mean square error of the line.
+        largest_residual_s: largest absolute error.
         samples: points that were fitted.
     """
 
@@ -118,7 +118,7 @@ class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
 
 
 class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What equation 2 leaves out and a virtual clock needs: medians in seconds.
+    """Durations that equation 2 leaves out and a virtual clock needs: medians in seconds.
 
     Attributes:
         prepare_s: the tracker's copy of a frame.
@@ -143,7 +143,7 @@ class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
 
 
 class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_unknown_fields=True):
-    """What one device, one server and one model take, measured; made by `python -m profiling.latency`.
+    """Measured durations of one device, one server and one model; made by `python -m profiling.latency`.
 
     Attributes:
         device, server: names of the two hosts.
@@ -153,7 +153,7 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         encode: table of encoding times.
         decode_s: mean of decoding and unpacking.
         inference: one fit per restoration point.
-        stages: of what else happens on a run; None in tables that were made for estimating only.
+        stages: durations of everything else in a run; None in tables that were made for estimating only.
         host: facts of the machine(s) and of the measurement; free form.
         version: of the file format.
     """
@@ -188,11 +188,11 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         return lines
 
     def encode_s(self, downsampled_regions: ArrayLike, quality: ArrayLike) -> FloatArray:
-        """T^enc, seconds (n,)."""
+        """Encoding time T^enc of each configuration, seconds (n,)."""
         return self.encode.at(downsampled_regions, quality)
 
     def inference_s(self, downsampled_regions: ArrayLike, restoration_point: ArrayLike) -> FloatArray:
-        """LM^inf, seconds (n,), never below 0.
+        """Inference time LM^inf of each configuration, seconds (n,), never below 0.
 
         Raises:
             UserError: a restoration point that was not measured.
@@ -244,32 +244,32 @@ def e2e_latency_s(
 
 
 def save_latency_tables(tables: LatencyTables, path: Path) -> None:
-    """Write `tables` as JSON."""
+    """Write latency tables to a JSON file."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(tables), indent=1) + b"\n")
 
 
 def load_latency_tables(path: Path) -> LatencyTables:
-    """Read latency tables.
+    """Read latency tables from a JSON file.
 
     Raises:
         UserError: no such file, or one of another version, or damaged.
     """
-    anew = "measure again with `python -m profiling.latency`"
+    advice = "measure again with `python -m profiling.latency`"
     if not path.is_file():
-        raise UserError(f"{path}: there are no such latency tables; {anew}")
+        raise UserError(f"{path}: there are no such latency tables; {advice}")
     data = path.read_bytes()
     try:
         version = msgspec.json.decode(data, type=_Header).version
         if version != VERSION:
-            raise UserError(f"{path} has version {version}, this program reads {VERSION}; {anew}")
+            raise UserError(f"{path} has version {version}, this program reads {VERSION}; {advice}")
         return msgspec.json.decode(data, type=LatencyTables)
     except msgspec.DecodeError as error:
-        raise UserError(f"{path} does not hold latency tables ({error}); {anew}") from error
+        raise UserError(f"{path} does not hold latency tables ({error}); {advice}") from error
 
 
 class _Header(msgspec.Struct):
-    """Read first, so that a file of another version is called that."""
+    """The field that is read first, so that errors name a wrong version as such."""
 
     version: int
 

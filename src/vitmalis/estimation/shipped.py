@@ -12,7 +12,7 @@ from vitmalis.estimation.estimators import KINDS, AnyEstimator, decode_estimator
 
 @dataclass(frozen=True, slots=True)
 class EstimatorPair:
-    """What the paper's Performance Estimator predicts with.
+    """The two estimators of the paper's Performance Estimator.
 
     Attributes:
         size: estimates payload bytes (equation 1).
@@ -23,7 +23,7 @@ class EstimatorPair:
     accuracy: AnyEstimator
 
     def stand_in(self, model_id: str) -> str:
-        """What is wrong with using these for a detector: samples of another one; empty if they are of this one."""
+        """A note that these estimators learned from samples of another detector; empty if they are of this one."""
         others = sorted({e.model_id for e in (self.size, self.accuracy)} - {model_id})
         if not others:
             return ""

@@ -15,12 +15,12 @@ from vitmalis.types import BoolMask, RgbImage
 
 
 class MotionOptions(msgspec.Struct, frozen=True):
-    """Knobs of the motion analyzer.
+    """Options of the motion analyzer.
 
     Attributes:
-        scale: side of the analysed picture over the frame's; a quarter of the side costs a sixteenth.
-        history: analysed frames after which the background has been learnt anew. Short, as the camera moves: what
-            was behind a pixel a second ago says nothing about what is behind it now.
+        scale: side of the analysed image over the frame's; a quarter of the side costs a sixteenth.
+        history: analysed frames after which the background has been learned again. Short, as the camera moves: the
+            background of a pixel a second ago says nothing about its background now.
         variance_threshold: squared distance from the background, in variances, from which a pixel is foreground.
     """
 
@@ -45,7 +45,7 @@ class Motion:
         region_motion: m_j, float32 (rows, cols): the region's share of all foreground pixels; they sum to 1, or are
             all 0 in a frame without foreground.
         frame_motion: m_f, share of the frame's pixels that are foreground, 0..1.
-        image_foreground: bool (H * scale, W * scale), the analysed picture's foreground; None where nobody keeps it.
+        image_foreground: bool (H * scale, W * scale), foreground of the analysed image; None where it is not kept.
     """
 
     region_motion: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Motion:
 
 
 class MotionAnalyzer:
-    """Tells foreground from background in consecutive frames, and counts it per region.
+    """Separates foreground from background in consecutive frames and counts foreground per region.
 
     Frames may be skipped: the model then adapts over fewer of them. In the first frame nothing is known about the
     background, so all of it is foreground and every region has its share of the area.
@@ -71,7 +71,7 @@ class MotionAnalyzer:
         self._cols = _borders(grid.shape[1], grid.side_px, grid.width_px, self._size[0])
 
     def analyse(self, image: RgbImage) -> Motion:
-        """Take in the next frame, RGB uint8 of the grid's frame size, and say what moved in it.
+        """Analyse the next frame, RGB uint8 (H, W, 3) of the grid's frame size.
 
         Raises:
             UserError: the frame is of another size than the grid.
@@ -80,7 +80,7 @@ class MotionAnalyzer:
         if (width, height) != (self.grid.width_px, self.grid.height_px):
             raise UserError(
                 f"motion analysis: a {width}x{height} frame was given to the regions of "
-                f"{self.grid.width_px}x{self.grid.height_px} frames: build the analyzer anew when the size changes"
+                f"{self.grid.width_px}x{self.grid.height_px} frames: make another analyzer when the size changes"
             )
         small = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         foreground = np.asarray(self._subtractor.apply(small, learningRate=1 / self.options.history)) > 0
@@ -88,7 +88,7 @@ class MotionAnalyzer:
 
 
 def motion_of(foreground: BoolMask, row_borders: Int64Array, col_borders: Int64Array) -> Motion:
-    """Count foreground per region.
+    """Count foreground pixels per region.
 
     Args:
         foreground: bool (H, W).
@@ -103,7 +103,7 @@ def motion_of(foreground: BoolMask, row_borders: Int64Array, col_borders: Int64A
 
 
 def reduced_size(grid: RegionGrid, scale: float) -> tuple[int, int]:
-    """(width, height) of the analysed picture; the frame only, padding has no pixels."""
+    """(width, height) of the analysed image: the frame without padding."""
     return max(round(grid.width_px * scale), 1), max(round(grid.height_px * scale), 1)
 
 

@@ -1,4 +1,4 @@
-"""The order of regions in a sequence of tokens and in a packed frame: both ends agree because both ask here."""
+"""The order of regions in a token sequence and in a packed frame, the same for client and server."""
 
 from __future__ import annotations
 

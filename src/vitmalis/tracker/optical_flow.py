@@ -1,9 +1,11 @@
-"""Optical-flow tracking of many boxes at once (paper, section V; Glimpse [25] for the catch-up).
+"""Optical-flow tracking of all boxes of a frame together (paper, section V).
+
+The catch-up follows Glimpse (SenSys 2015, https://doi.org/10.1145/2809695.2809711), the paper's [25].
 
 Each step follows a fixed grid of points per box with pyramidal Lucas-Kanade, forwards and backwards, keeps the points
-that return to where they came from, and moves and scales the box by the medians of what is left (the estimate of
-Median Flow). Points are laid out anew on every frame, so none of them can drift off its object; all boxes go through
-one flow call and one vectorised estimate.
+that return to where they started, and moves and scales the box by their medians: Median Flow (Kalal et al. 2010,
+https://doi.org/10.1109/ICPR.2010.675). The grid is laid out again on every frame, so no point can drift off its object;
+all boxes go through one flow call and one vectorised estimate.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ GrayImage = NDArray[np.uint8]
 
 
 class TrackerOptions(msgspec.Struct, frozen=True):
-    """Knobs of the tracker.
+    """Options of the optical-flow tracker.
 
     Attributes:
         scale: the tracker's image side over the frame's; half the side costs a quarter.

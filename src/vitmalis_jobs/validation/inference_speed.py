@@ -1,7 +1,7 @@
 """How long a model takes for a frame, stage by stage: `python -m validation.inference_speed --model vitdet_tiny`.
 
 Weights are random: speed depends on the architecture. One JSON object goes to standard output and to `runs/profiling`.
-`--compare` measures precisions and engines instead, each beside plain fp32, so that what slows one slows both.
+`--compare` measures precisions and engines instead, each in pairs with plain fp32, so that what slows one slows both.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from vitmalis_jobs.common.timing import Pairs, Run, median_ms
 
 
 def measure_stages(model: DetectionModel, width: int, height: int, repeats: int) -> dict[str, float]:
-    """Median ms of each stage of a frame of random pixels, and of the whole way from picture to boxes.
+    """Median ms of each stage of a frame of random pixels, and of all of them, from image to boxes.
 
     `head` is what follows the pyramid, boxes included.
     """
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    padded = model.prepare(image_tensor(picture))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    padded = model.prepare(image_tensor(image))
     features = model.backbone.net(padded)
     levels = model.backbone.pyramid(features)
-    whole = median_ms(lambda: model.predict(image_tensor(picture)), repeats)
+    whole = median_ms(lambda: model.predict(image_tensor(image)), repeats)
     stages = {
-        "prepare": median_ms(lambda: model.prepare(image_tensor(picture)), repeats),
+        "prepare": median_ms(lambda: model.prepare(image_tensor(image)), repeats),
         "stem": median_ms(lambda: model.backbone.vit.patch_embed(padded), repeats),
         "vit": median_ms(lambda: model.backbone.net(padded), repeats),
         "pyramid": median_ms(lambda: model.backbone.pyramid(features), repeats),
@@ -46,12 +46,12 @@ def measure_stages(model: DetectionModel, width: int, height: int, repeats: int)
 
 
 def compare_engines(model: DetectionModel, width: int, height: int, repeats: int) -> list[dict[str, Any]]:
-    """Precisions and engines by name, from picture to boxes: median ms, and median ratio to plain fp32 beside it."""
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    """Precisions and engines by name, from image to boxes: median ms, and median ratio to plain fp32 next to it."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
     def detect(precision: str = "fp32", compiled: bool = False) -> Run:
         detector = Detector(copy.deepcopy(model), weights_sha256="", precision=precision, compiled=compiled)
-        return lambda: detector.detect(picture)
+        return lambda: detector.detect(image)
 
     plain = detect()
     engines = {
@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
     parser.add_argument("--height", type=int, default=540, help="of the frame, pixels")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=9, help="the median of so many is told")
+    parser.add_argument("--repeats", type=int, default=9, help="runs of which the median is reported")
     parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
-    parser.add_argument("--compare", action="store_true", help="precisions and engines, each beside plain fp32")
+    parser.add_argument("--compare", action="store_true", help="precisions and engines, each in pairs with plain fp32")
     parser.add_argument("--output", type=Path, default=None, help="runs/profiling/inference_speed[_compare].json")
     options = parser.parse_args(arguments)
     return run_job(lambda: profile(options))

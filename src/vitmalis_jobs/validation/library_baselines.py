@@ -1,9 +1,9 @@
-"""Our plain ViT-B beside those of transformers and timm: `python -m validation.library_baselines`.
+"""Our plain ViT-B compared with those of transformers and timm: `python -m validation.library_baselines`.
 
-The same work for all: a picture to the features of the last block, without pyramid, neck or head; width 768, 12 blocks,
-windows of 9, global blocks 2, 5, 8 and 11, absolute and decomposed relative positions; fp32, random weights. Times are
-medians of pairs in one process; peak memory is measured in a child process for each model. One JSON object goes to
-standard output and to `runs/profiling`; whether the bars are met is told there and is not the exit status.
+All do the same work: an image to the features of the last block, without pyramid, neck or head; 768 channels, 12
+blocks, windows of 9, global blocks 2, 5, 8 and 11, absolute and decomposed relative positions; fp32, random weights.
+Times are medians of pairs in one process; peak memory is measured in a child process for each model. One JSON object
+goes to standard output and to `runs/profiling`. It says whether the bars are met; the exit status does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BARS: dict[str, dict[str, float]] = {
     "transformers": {"time_ratio": 0.65, "memory_ratio": 0.5},
     "timm": {"time_ratio": 0.75},
 }
-"""Largest ratio of ours to theirs, at every size."""
+"""Largest ratio of our time or memory to the library's, at every size."""
 
 Forward = Callable[[Tensor], object]
 
@@ -84,15 +84,15 @@ def frozen(model: nn.Module) -> Any:
 MODELS: dict[str, Callable[[int, int], Forward]] = {"ours": ours, "transformers": transformers, "timm": timm}
 
 
-def picture(height_px: int, width_px: int) -> Tensor:
+def random_image(height_px: int, width_px: int) -> Tensor:
     """Random pixels, normalised: (1, 3, H, W)."""
     return torch.randn(1, 3, height_px, width_px, generator=torch.Generator().manual_seed(0))
 
 
-def timed(peer: str, height_px: int, width_px: int, repeats: int) -> Pairs:
-    """Pairs of ours and a peer, after a first run of each."""
-    runs = [MODELS[name](height_px, width_px) for name in ("ours", peer)]
-    image, pairs = picture(height_px, width_px), Pairs()
+def timed(library: str, height_px: int, width_px: int, repeats: int) -> Pairs:
+    """Paired durations of our model and a library's, after a first run of each."""
+    runs = [MODELS[name](height_px, width_px) for name in ("ours", library)]
+    image, pairs = random_image(height_px, width_px), Pairs()
     with torch.inference_mode():
         for run in runs:
             run(image)
@@ -102,17 +102,17 @@ def timed(peer: str, height_px: int, width_px: int, repeats: int) -> Pairs:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had resident."""
+    """Largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # elsewhere a child's figure is not its own alone: it begins with its parent's
+    if status.exists():  # on other systems a child's figure starts from its parent's
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def memory_of_run(name: str, height_px: int, width_px: int) -> int:
-    """Bytes by which one forward pass raises this process's resident peak; the model is built and the picture made."""
-    model, image = MODELS[name](height_px, width_px), picture(height_px, width_px)
+    """Bytes by which one forward pass raises this process's resident peak, with model and image in memory before."""
+    model, image = MODELS[name](height_px, width_px), random_image(height_px, width_px)
     with torch.inference_mode():
         before = peak_bytes()
         model(image)
@@ -142,7 +142,7 @@ def memory_in_child(name: str, height_px: int, width_px: int, threads: int) -> i
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure every peer at every size.
+    """Measure every library at every size.
 
     Raises:
         UserError: a process that measures memory fails.
@@ -151,24 +151,24 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     done, total = 0, len(options.sizes) * len(options.peers)
     for height_px, width_px in options.sizes:
         size = f"{height_px}x{width_px}"
-        terminal.step(done, total, "peers", f"memory of ours, {size}")
+        terminal.step(done, total, "library baselines", f"memory of our model, {size}")
         our_bytes = memory_in_child("ours", height_px, width_px, options.threads)
-        for peer in options.peers:
-            terminal.step(done, total, "peers", f"memory of {peer}, {size}")
-            peer_bytes = memory_in_child(peer, height_px, width_px, options.threads)
-            terminal.step(done, total, "peers", f"time beside {peer}, {size}")
-            pairs = timed(peer, height_px, width_px, options.repeats)
-            rows.append(as_row(peer, (height_px, width_px), pairs, our_bytes, peer_bytes))
+        for library in options.peers:
+            terminal.step(done, total, "library baselines", f"memory of {library}, {size}")
+            library_bytes = memory_in_child(library, height_px, width_px, options.threads)
+            terminal.step(done, total, "library baselines", f"time of {library}, {size}")
+            pairs = timed(library, height_px, width_px, options.repeats)
+            rows.append(as_row(library, (height_px, width_px), pairs, our_bytes, library_bytes))
             terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
             done += 1
-    terminal.step(total, total, "peers")
+    terminal.step(total, total, "library baselines")
     return {
-        "model": "ViT-B of ViTDet, from a picture to the last block's features",
+        "model": "ViT-B of ViTDet, from an image to the last block's features",
         "window": WINDOW,
         "precision": "fp32",
         "threads": options.threads,
         "torch": torch.__version__,
-        "time": "median over pairs of ours / theirs, in one process, first places alternating",
+        "time": "median over pairs of our time / the library's, in one process, alternating which is first",
         "memory": "resident peak of a process after one forward pass less its peak before, model built",
         "bars": BARS,
         "bars_met": all(row["met"] for row in rows),
@@ -176,21 +176,21 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def as_row(peer: str, size_px: tuple[int, int], pairs: Pairs, our_bytes: int, peer_bytes: int) -> dict[str, Any]:
-    """One peer at one size, and whether its bars are met."""
-    our_ms, peer_ms = pairs.median_ms
+def as_row(library: str, size_px: tuple[int, int], pairs: Pairs, our_bytes: int, library_bytes: int) -> dict[str, Any]:
+    """One library at one size, and whether its bars are met."""
+    our_ms, library_ms = pairs.median_ms
     row: dict[str, Any] = {
         "tokens": "x".join(str(side // PATCH_PX) for side in size_px),
-        "peer": peer,
+        "peer": library,
         "time_ratio": round(pairs.ratio, 4),
-        "memory_ratio": round(our_bytes / peer_bytes, 4),
+        "memory_ratio": round(our_bytes / library_bytes, 4),
         "ours_s": round(our_ms / 1e3, 3),
-        "peer_s": round(peer_ms / 1e3, 3),
+        "peer_s": round(library_ms / 1e3, 3),
         "ours_peak_mib": round(our_bytes / 2**20, 1),
-        "peer_peak_mib": round(peer_bytes / 2**20, 1),
+        "peer_peak_mib": round(library_bytes / 2**20, 1),
         "pairs": len(pairs.ours_ms),
     }
-    return {**row, "met": all(row[name] <= bar for name, bar in BARS[peer].items())}
+    return {**row, "met": all(row[name] <= bar for name, bar in BARS[library].items())}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -224,7 +224,7 @@ def profile(options: argparse.Namespace) -> None:
         print(json.dumps({"peak_bytes": memory_of_run(options.memory_of, *options.sizes[0])}))
         return
     result = compare(options)
-    Terminal.on_stderr().table("ours beside the libraries'", result["rows"], COLUMNS)
+    Terminal.on_stderr().table("our ViT-B and the libraries'", result["rows"], COLUMNS)
     emit(result, options.output)
 
 

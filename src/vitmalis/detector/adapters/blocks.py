@@ -1,4 +1,4 @@
-"""Our block around the layers of another library's: theirs compute, ours knows about windows and two resolutions."""
+"""Our transformer block around the layers of another library's: its layers, our windows and two resolutions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vitmalis.detector.vit import Attention, Block, post_attention, pre_attentio
 from vitmalis.errors import UserError
 
 PROBE = (3, 5)
-"""Rows and columns of the tokens that a block is tried on."""
+"""Rows and columns of the tokens that a block is tested on."""
 
 ERROR = {torch.float32: 1e-4, torch.float64: 1e-4}
-"""Largest difference on a trial, relative to the largest output; of other types it is `COARSE_ERROR`."""
+"""Largest difference in the test, relative to the largest output; for other types it is `COARSE_ERROR`."""
 
 COARSE_ERROR = 5e-2
 
@@ -31,7 +31,7 @@ class NormedHeads(nn.Module):
 
     @property
     def bias(self) -> Tensor:
-        """What a token of zeros becomes, (3C,): such tokens fill up windows."""
+        """Queries, keys and values of a token of zeros, (3C,): such tokens pad windows."""
         width = self.qkv.in_features
         return self(self.qkv.weight.new_zeros(1, 1, width))[0, 0]
 
@@ -45,7 +45,7 @@ class AdaptedAttention(Attention):
     """Our attention with a library's projections, norms and relative positions."""
 
     def __init__(self, theirs: Foreign, windowed: bool, *after: nn.Module | None) -> None:
-        with torch.device("meta"):  # our own layers make way at once, so they need no memory
+        with torch.device("meta"):  # our own layers are replaced below, so they need no memory
             super().__init__(theirs.num_heads, theirs.num_heads, 0, windowed)
         plain = all(isinstance(getattr(theirs, name, nn.Identity()), nn.Identity) for name in ("q_norm", "k_norm"))
         self.add_module("qkv", theirs.qkv if plain and theirs.qkv.bias is not None else NormedHeads(theirs))
@@ -72,7 +72,7 @@ class AdaptedBlock(Block):
 
 
 def chained(*layers: nn.Module | None) -> nn.Module:
-    """One layer after the other, without those that do nothing."""
+    """A sequence of layers without those that do nothing."""
     doing = [layer for layer in layers if layer is not None and not isinstance(layer, nn.Identity)]
     return doing[0] if len(doing) == 1 else nn.Sequential(*doing)
 
@@ -83,10 +83,10 @@ def window_of(block: Foreign) -> int:
 
 
 def adapt_block(parts: Parts, index: int) -> AdaptedBlock:
-    """Put one block of a library into ours and try it.
+    """Adapt one block of a library and test it against the original.
 
     Raises:
-        UserError: it has a part without a rule, or on a few random tokens gives something else than the library's own.
+        UserError: it has a part without a rule, or gives another result than the library's on a few random tokens.
     """
     theirs, where = parts.blocks[index], f"block {index}"
     check_members(
@@ -101,13 +101,13 @@ def adapt_block(parts: Parts, index: int) -> AdaptedBlock:
     if not isinstance(getattr(attention, "num_heads", None), int):
         raise UserError(f"{where}: {parts.attention} ({type(attention).__name__}) has no 'num_heads'")
     ours = AdaptedBlock(theirs, parts.attention)
-    _try(ours, parts, index)
+    _check(ours, parts, index)
     return ours
 
 
 @torch.no_grad()
-def _try(ours: AdaptedBlock, parts: Parts, index: int) -> None:
-    """Names of layers do not tell in which order they run, so both blocks map the same tokens."""
+def _check(ours: AdaptedBlock, parts: Parts, index: int) -> None:
+    """Compare both blocks on the same tokens, as the names of layers do not say in which order they run."""
     theirs = parts.blocks[index]
     weight = next(theirs.parameters())
     generator = torch.Generator().manual_seed(index)

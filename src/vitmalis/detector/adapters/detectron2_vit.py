@@ -11,15 +11,15 @@ from vitmalis.detector.positions import resize_absolute
 
 
 def fits(model: Foreign) -> bool:
-    """Whether a model looks like it."""
+    """Whether a model has this structure."""
     return hasattr(model, "pretrain_use_cls_token")
 
 
 def take_apart(model: Foreign) -> Parts:
-    """Say what it is made of; the features are its output 'last_feat'.
+    """Describe the parts of the model; the features are its output 'last_feat'.
 
     Raises:
-        UserError: it has something that there is no rule for, such as residual blocks.
+        UserError: it has a part without a rule, such as residual blocks.
     """
     check_members(model, "the model", needed=("patch_embed", "blocks"), known=("pos_embed",))
     check_members(model.patch_embed, "its patch_embed", needed=("proj",))

@@ -19,9 +19,9 @@ from vitmalis.types import BoolMask
 
 
 class MixedResolutionViT(nn.Module):
-    """Another library's model with our way through its layers; made by `wrap`, for inference.
+    """Another library's model, its layers run at mixed resolution; made by `wrap`, for inference.
 
-    The parameters are the library's own: there is one copy, and `state_dict` has its names behind `model.`.
+    The parameters are the library's own, without a copy; `state_dict` has their names after `model.`.
 
     Attributes:
         model: the library's model.
@@ -45,16 +45,16 @@ class MixedResolutionViT(nn.Module):
         self.downsampling_factor = downsampling_factor
         self.restoration_blocks = restoration_blocks
         self._parts = parts
-        self._blocks = tuple(blocks)  # not registered: they are made of layers that `model` has
+        self._blocks = tuple(blocks)  # not registered: their layers are those of `model`
 
     @property
     def embed_dim(self) -> int:
-        """Channels of a token."""
+        """Number of channels of a token."""
         return self._parts.project.out_channels
 
     @property
     def geometry(self) -> ModelGeometry:
-        """What a client has to know to offload to this model."""
+        """Geometry of the decision regions, which clients have to know."""
         points = len(self.restoration_blocks)
         return ModelGeometry(self.window, self.downsampling_factor, self._parts.patch_px, points)
 

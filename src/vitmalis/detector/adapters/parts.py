@@ -1,4 +1,4 @@
-"""What every adapter says of its library's model, and the checks that nothing of the model goes unnoticed."""
+"""The description of a library's model that every adapter gives, and checks that no part of it is overlooked."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Foreign = Any
 
 
 def unchanged(tokens: Tensor) -> Tensor:
-    """Give back what came in."""
+    """Return the tokens unchanged."""
     return tokens
 
 
 def no_prefix() -> Tensor | None:
-    """A model without class token."""
+    """The prefix of a model without class token: none."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A library's vision transformer, taken apart.
+    """The parts of a library's vision transformer.
 
     Attributes:
         project: the convolution that makes a token of each patch.
@@ -60,18 +60,18 @@ class Parts:
 
     @property
     def patch_px(self) -> int:
-        """Side of a patch."""
+        """Side of a patch in pixels."""
         return self.project.kernel_size[0]
 
 
 def check_members(module: nn.Module, where: str, needed: Iterable[str], known: Iterable[str] = ()) -> None:
-    """Make sure that a module is made of what an adapter knows, for a forgotten part would change features silently.
+    """Check that an adapter knows all parts of a module; an overlooked part would change features silently.
 
     Dropout does nothing in inference, so it needs no name.
 
     Args:
-        module: to look at.
-        where: what to call it in the message.
+        module: the module to check.
+        where: name of the module in the message.
         needed: parts (modules or parameters) that it must have.
         known: further parts that it may have.
 

@@ -10,22 +10,22 @@ from vitmalis.detector.positions import resize_absolute
 from vitmalis.errors import UserError
 
 PREFIX = ("cls_token", "dist_token", "reg_token")
-"""Tokens that stand before those of patches, in this order."""
+"""Tokens that come before those of patches, in this order."""
 
 
 def fits(model: Foreign) -> bool:
-    """Whether a model looks like it."""
+    """Whether a model has this structure."""
     return all(hasattr(model, name) for name in ("patch_embed", "cls_token", "no_embed_class"))
 
 
 def take_apart(model: Foreign) -> Parts:
-    """Say what it is made of; the features are `forward_features` without class and register tokens, as a map.
+    """Describe the parts of the model; the features are `forward_features` without class and register tokens, as a map.
 
     These tokens are full members of the sequence: every token attends to them and they attend to every token, whatever
     its resolution. They cover no patch, so they are neither downsampled nor restored.
 
     Raises:
-        UserError: it has something that there is no rule for.
+        UserError: it has a part without a rule.
     """
     known = (*PREFIX, "pos_embed", "patch_drop", "norm_pre", "norm", "fc_norm", "attn_pool", "head", "head_dist")
     check_members(model, "the model", needed=("patch_embed", "blocks"), known=known)

@@ -9,15 +9,15 @@ from vitmalis.detector.positions import resize_absolute
 
 
 def fits(model: Foreign) -> bool:
-    """Whether a model looks like it."""
+    """Whether a model has this structure."""
     return hasattr(model, "patch_embed") and hasattr(model, "neck")
 
 
 def take_apart(model: Foreign) -> Parts:
-    """Say what it is made of; the features are those before the neck, as `forward_intermediates` gives them.
+    """Describe the parts of the model; the features are those before the neck, as `forward_intermediates` gives them.
 
     Raises:
-        UserError: it has something that there is no rule for, such as rotary positions.
+        UserError: it has a part without a rule, such as rotary positions.
     """
     known = ("pos_embed", "patch_drop", "norm_pre", "neck", "head")
     check_members(model, "the model", needed=("patch_embed", "blocks"), known=known)

@@ -9,15 +9,15 @@ from vitmalis.detector.adapters.parts import Foreign, Parts, check_members
 
 
 def fits(model: Foreign) -> bool:
-    """Whether a model looks like it."""
+    """Whether a model has this structure."""
     return hasattr(model, "embeddings") and hasattr(model, "encoder")
 
 
 def take_apart(model: Foreign) -> Parts:
-    """Say what it is made of; the features are `last_hidden_state`, or the last of `feature_maps`.
+    """Describe the parts of the model; the features are `last_hidden_state`, or the last of `feature_maps`.
 
     Raises:
-        UserError: it has something that there is no rule for, such as residual blocks.
+        UserError: it has a part without a rule, such as residual blocks.
     """
     check_members(model, "the model", needed=("embeddings", "encoder"))
     check_members(model.embeddings, "its embeddings", needed=("projection",), known=("position_embeddings",))

@@ -1,4 +1,4 @@
-"""`wrap`: find out which library a vision transformer is of, and give it mixed resolution."""
+"""`wrap`: mixed resolution for vision transformers of other libraries, recognised by their structure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = (detectron2_vit, transformers_vitdet, timm_sam, timm_plain)
 
 USUAL_SUBSETS = 4
 USUAL_WINDOW = 9
-"""The paper's, for models without windows of their own."""
+"""Window of the paper, for models without windows of their own."""
 
 
 def wrap(
@@ -33,10 +33,10 @@ def wrap(
     Args:
         model: of one of these structures, whatever its class is called.
         subsets: N, the number of restoration points. In a model with window attention they are its global blocks, so
-            there is nothing to choose; blocks that are all global fall into N equal subsets (4 if not told), and full
+            there is nothing to choose; blocks that are all global fall into N equal subsets (4 by default), and full
             resolution comes back before the last block of one of them.
         downsampling_factor: patches along the side of a low-resolution token.
-        window: side of a downsampled region in tokens, and of attention windows. That of the model if not told, or 9
+        window: side of a downsampled region in tokens, and of attention windows. By default that of the model, or 9
             where every block is global. Another than the model's resizes the relative positions of window blocks as
             detectron2 does, like the paper's 9 with weights of 14; features are then no longer the library's own.
 
@@ -46,7 +46,7 @@ def wrap(
     kind = next((kind for kind in KINDS if kind.fits(model)), None)
     if kind is None:
         raise UserError(
-            f"{type(model).__name__} has not the structure of a vision transformer that is known here: detectron2's "
+            f"{type(model).__name__} does not have the structure of a known vision transformer: detectron2's "
             "ViT, transformers' VitDetModel, timm's VisionTransformerSAM or VisionTransformer"
         )
     parts = kind.take_apart(model.eval())
@@ -57,7 +57,7 @@ def wrap(
 
 
 def _geometry(windows: list[int], subsets: int | None, window: int | None) -> tuple[int, tuple[int, ...]]:
-    """The window, and the blocks that restoration points stand before, from the window of each block (0: global)."""
+    """The window and the first block after each restoration point, from the window of each block (0: global)."""
     own = {size for size in windows if size}
     window = max(own, default=USUAL_WINDOW) if window is None else window
     if not own:
@@ -70,7 +70,7 @@ def _geometry(windows: list[int], subsets: int | None, window: int | None) -> tu
         raise UserError(f"blocks attend in windows of {sorted(own)} tokens: mixed resolution needs one size")
     ends = tuple(index for index, local in enumerate(windows) if not local)
     if subsets not in (None, len(ends)):
-        raise UserError(f"the model has {len(ends)} global blocks, hence not {subsets} subsets; leave subsets out")
+        raise UserError(f"the model has {len(ends)} global blocks, not {subsets} subsets; leave subsets out")
     if not ends:
         raise UserError("the model has no block that attends globally: there is nowhere to restore resolution")
     return window, ends

@@ -1,4 +1,4 @@
-"""Two lists of boxes compared as sets: who is whose partner, and what may excuse having none."""
+"""One-to-one assignment between two lists of boxes, and the rounding that may leave a box without one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 RECOGNISED = 100.0
-"""Boxes this many tolerances apart are still taken for the same, so that their error is reported."""
+"""Boxes up to this many tolerances apart are paired, so that their error is reported."""
 
 TIE_IOU = 2e-4
 """An overlap this close to a threshold may fall on either side of it by rounding."""
 
 
 MAX_TIED = 0.01
-"""More ties than this share of a list are no rounding."""
+"""Largest share of a list that ties by rounding can explain."""
 
 
 class Boxes(NamedTuple):
@@ -27,7 +27,7 @@ class Boxes(NamedTuple):
     Attributes:
         boxes: (N, 4), xyxy in pixels.
         scores: (N,), probabilities or logits.
-        classes: (N,); None where there are none.
+        classes: (N,), or None for boxes without classes.
     """
 
     boxes: np.ndarray
@@ -50,14 +50,14 @@ def pair(
     Args:
         golden, ours: the lists.
         tolerances: of `boxes_px` and `scores`, absolute.
-        nms_iou: overlap at which the lesser box was dropped.
+        nms_iou: overlap above which non-maximum suppression dropped the box with the lower score.
         min_score: score above which boxes were kept.
         score_noise: what rounding before this stage adds to the tolerance of scores.
-        excused: so many members without partner are accepted whatever the reason.
+        excused: number of unpaired boxes that are accepted whatever the reason.
 
     Returns:
-        Largest errors over the pairs, counts, and whether it `passed`: every error within its tolerance, and every
-        member without partner excused, by a tie (`_tied`) or by number.
+        Largest errors over the pairs, counts, and whether the comparison `passed`: every error within its tolerance,
+        and every unpaired box explained by a tie (`_tied`) or covered by `excused`.
     """
     box_errors = np.abs(golden.boxes[:, None] - ours.boxes[None]).max(axis=2)  # (N, M)
     score_errors = np.abs(golden.scores[:, None] - ours.scores[None])  # (N, M)
@@ -65,14 +65,14 @@ def pair(
     cost = np.maximum(box_errors / tolerances["boxes_px"], score_errors / score_tolerance)
     if golden.classes is not None and ours.classes is not None:
         cost[golden.classes[:, None] != ours.classes[None]] = np.inf
-    rows, cols = linear_sum_assignment(np.fmin(cost, RECOGNISED))  # what is not a number is nobody's partner
+    rows, cols = linear_sum_assignment(np.fmin(cost, RECOGNISED))  # NaN counts as unpaired
     paired = cost[rows, cols] < RECOGNISED
     rows, cols = rows[paired], cols[paired]
     only_golden = np.setdiff1d(np.arange(len(golden.boxes)), rows)
     only_ours = np.setdiff1d(np.arange(len(ours.boxes)), cols)
     tied_golden = _tied(golden, only_golden, ours, nms_iou, min_score, score_tolerance)
     tied_ours = _tied(ours, only_ours, golden, nms_iou, min_score, score_tolerance)
-    # What a tie let in drops others in its turn, on its side only.
+    # A box that a tie kept suppresses others in turn, on its side only.
     tied = int((tied_golden | _overlaps(golden, only_golden, ours, only_ours[tied_ours], nms_iou)).sum())
     tied += int((tied_ours | _overlaps(ours, only_ours, golden, only_golden[tied_golden], nms_iou)).sum())
     box_error = float(box_errors[rows, cols].max(initial=0.0))
@@ -96,10 +96,10 @@ def pair(
 
 
 def _tied(mine: Boxes, lone: np.ndarray, other: Boxes, nms_iou: float, min_score: float, noise: float) -> np.ndarray:
-    """Which of `mine[lone]` the other side may have lost by rounding alone: bool (L,).
+    """Whether the other side may lack each of `mine[lone]` by rounding alone: bool (L,).
 
-    That is: the score is at the threshold or at the end of the other list, or some box of the same class overlaps it
-    by about the threshold of suppression.
+    It may where the score is at the threshold or at the end of the other list, or where some box of the same class
+    overlaps by about the suppression threshold.
     """
     if not len(lone) or not len(other.boxes):
         return np.zeros(len(lone), bool)
@@ -110,7 +110,7 @@ def _tied(mine: Boxes, lone: np.ndarray, other: Boxes, nms_iou: float, min_score
 
 
 def _overlaps(mine: Boxes, lone: np.ndarray, other: Boxes, among: np.ndarray, nms_iou: float) -> np.ndarray:
-    """Which of `mine[lone]` some of `other[among]` suppresses: bool (L,)."""
+    """Whether some of `other[among]` suppresses each of `mine[lone]`: bool (L,)."""
     return np.any(_overlap(mine, lone, other, among) > nms_iou, axis=1)
 
 

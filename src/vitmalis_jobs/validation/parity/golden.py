@@ -1,6 +1,7 @@
-"""Golden sets: what detectron2's own modules gave for random weights, to compare ours with.
+"""Golden sets: outputs of detectron2's own modules with random weights, the reference of the parity job.
 
-A set is PREFIX.json (what it is), PREFIX.npz (arrays) and PREFIX.pt (weights); further files of arrays lie beside it.
+A set is PREFIX.json (what it is), PREFIX.npz (arrays) and PREFIX.pt (weights); further files of arrays may lie
+in the same folder.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from vitmalis.errors import UserError
 Arrays = dict[str, np.ndarray]
 
 DEFAULTS = DetectorConfig(name="golden", vit=VitConfig(embed_dim=48, depth=8, num_heads=3))
-"""Upstream's own values, for what a description does not tell."""
+"""Detectron2's default values, for what a description leaves out."""
 
 EVERYTHING: dict[str, Any] = {"score_threshold": 0.05, "max_detections": 1000}
-"""How the `all_*` lists of every set were chosen."""
+"""Options of the head with which the `all_*` lists of every set were made."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture as upstream ran it.
+    """One image with detectron2's outputs.
 
     Attributes:
         name: in the set.
         image: RGB uint8 (height, width, 3).
-        padded: (height, width) of what entered upstream's patch embedding; smaller than the picture means cropped.
-        output_size: (height, width) of the picture that upstream was asked to find its boxes in.
+        padded: (height, width) of what entered upstream's patch embedding; smaller than the image means cropped.
+        output_size: (height, width) of the image that upstream was asked to find its boxes in.
         arrays: upstream's outputs by name.
         noise: of each array, upstream's fp32 result against its fp64 result, largest absolute difference, by index.
     """
@@ -54,13 +55,13 @@ class Case:
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """A whole set.
+    """A golden set in memory.
 
     Attributes:
         config: of the model that upstream ran.
-        head: the part of it that tells of the head.
+        head: the part of it for the head.
         state: its weights.
-        cases: pictures with outputs.
+        cases: images with their outputs.
         not_compared: arrays of the set that are left out, each with the reason.
     """
 
@@ -72,13 +73,13 @@ class GoldenSet:
 
 
 def load_golden(prefix: Path) -> GoldenSet:
-    """Read a golden set.
+    """Read a golden set from its files.
 
     Args:
         prefix: path of its files without suffix.
 
     Raises:
-        UserError: a file is missing or not of this format, or the set is of a model that ours cannot be.
+        UserError: a file is missing or not of this format, or ours cannot represent the model of the set.
     """
     prefix = prefix.with_suffix("") if prefix.suffix in (".json", ".npz", ".pt") else prefix
     for suffix in (".json", ".npz", ".pt"):
@@ -97,12 +98,12 @@ def load_golden(prefix: Path) -> GoldenSet:
         raise UserError(f"golden set: the spec of '{prefix}.json' lacks or misuses {error}") from error
     cases = _cases(arrays, about, config.vit.patch_px, not_compared)
     if not cases:
-        raise UserError(f"golden set: '{prefix}.npz' holds no picture with outputs")
+        raise UserError(f"golden set: '{prefix}.npz' holds no image with outputs")
     return GoldenSet(config, head, state, cases, not_compared)
 
 
 def _load_arrays(prefix: Path, listed: Mapping[str, Any]) -> tuple[Arrays, dict[str, str]]:
-    """All arrays of PREFIX.npz and of the files that the description lists beside it."""
+    """Load the arrays of PREFIX.npz and of the files in its folder that the description lists."""
     main = Path(f"{prefix}.npz")
     others = {prefix.with_name(str(entry[2])) for entry in listed.values() if len(entry) > 2}
     others |= {Path(f"{prefix}_{part}.npz") for part in ("blocks", "pad")}
@@ -119,15 +120,15 @@ def _load_arrays(prefix: Path, listed: Mapping[str, Any]) -> tuple[Arrays, dict[
 def golden_config(
     spec: Mapping[str, Any], config: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> tuple[DetectorConfig, RcnnConfig]:
-    """The configuration of the model that a set's description tells of, and its head's.
+    """The configuration of the model that a set describes, and of its head.
 
     Args:
-        spec: what was chosen for this set.
-        config: what upstream fills in; its defaults stand for anything that is not told.
+        spec: the options chosen for this set.
+        config: what detectron2 fills in; its defaults stand for anything left out.
         state: the weights, whose shapes say for which sizes positions are held.
 
     Raises:
-        UserError: upstream's model has something that ours cannot have.
+        UserError: ours cannot represent detectron2's model.
     """
     scales = config.get("simple_feature_pyramid", {}).get("scale_factors", (4.0, 2.0, 1.0, 0.5))
     vit = _vit_config(spec, config.get("vit", {}), state)
@@ -197,28 +198,28 @@ def _head_config(spec: Mapping[str, Any], rpn: Mapping[str, Any], roi: Mapping[s
 
 
 def _cases(arrays: Arrays, about: Mapping[str, Any], patch_px: int, not_compared: dict[str, str]) -> list[Case]:
-    """Group arrays `case/array`; a case without a picture of its own is called `picture_how`."""
+    """Group arrays `case/array`; a case without an image of its own is called `image_how`."""
     groups: dict[str, Arrays] = {}
     for name, value in arrays.items():
         case, _, array = name.rpartition("/")
         groups.setdefault(case, {})[array] = value
-    pictures = {name: group["image"] for name, group in groups.items() if "image" in group}
+    images = {name: group["image"] for name, group in groups.items() if "image" in group}
     noise: Mapping[str, float] = about.get("fp32_minus_fp64_max_abs", {})
     cases = []
     for name, group in groups.items():
         outputs = {key: value for key, value in group.items() if key != "image"}
-        source = name if name in pictures else _picture_of(name, list(pictures))
+        source = name if name in images else _image_of(name, list(images))
         if source is None:
-            not_compared |= {f"{name}/{key}": "no picture" for key in outputs}
+            not_compared |= {f"{name}/{key}": "no image" for key in outputs}
         elif outputs:
-            # Scaled lists have no noise of their own on record; their scores are those of the picture's.
+            # Scaled lists have no noise of their own on record; their scores are those of the image.
             known = {key: noise.get(f"{name}/{key}") for key in outputs}
             known["inst_scores"] = known.get("inst_scores") or noise.get(f"{source}/raw_scores")
-            size = pictures[source].shape[:2]
+            size = images[source].shape[:2]
             cases.append(
                 Case(
                     name=name,
-                    image=pictures[source],
+                    image=images[source],
                     padded=_padded(about.get("per_image", {}), groups, [name, source], patch_px) or size,
                     output_size=_output_size(name) or size,
                     arrays=outputs,
@@ -247,6 +248,6 @@ def _output_size(case: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _picture_of(case: str, pictures: Sequence[str]) -> str | None:
-    fitting = [name for name in pictures if case.startswith(f"{name}_")]
+def _image_of(case: str, images: Sequence[str]) -> str | None:
+    fitting = [name for name in images if case.startswith(f"{name}_")]
     return max(fitting, key=len, default=None)

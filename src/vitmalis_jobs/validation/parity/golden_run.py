@@ -1,4 +1,4 @@
-"""Our model on a picture of a golden set, with everything that upstream's arrays tell of."""
+"""Our model on an image of a golden set, with all outputs that detectron2's arrays hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitmalis_jobs.validation.parity.golden import Case
 
 
 class Run:
-    """Our model on the picture of one case."""
+    """The outputs of our model on the image of one case."""
 
     def __init__(self, model: RcnnDetector, case: Case) -> None:
         self.model = model
@@ -40,9 +40,9 @@ class Run:
             self.outputs |= {f"p{index}": level, f"rpn_obj_p{index}": objectness, f"rpn_delta_p{index}": deltas}
         self.proposals = model.proposal_generator(self.levels, [self.image_size])[0]
         if "given_boxes" in case.arrays:
-            self._judge(torch.from_numpy(case.arrays["given_boxes"]))
+            self._run_box_heads(torch.from_numpy(case.arrays["given_boxes"]))
 
-    def _judge(self, boxes: Tensor) -> None:
+    def _run_box_heads(self, boxes: Tensor) -> None:
         """The second stage on boxes (P, 4), step by step."""
         strides = self.model.config.pyramid.strides
         pooled = pool_boxes(self.levels[: len(strides)], strides, boxes)
@@ -58,7 +58,7 @@ class Run:
         }
 
     def detections(self, proposals: Tensor, head: RcnnConfig, scaled: bool) -> Detections:
-        """The second stage on proposals (P, 4), to the end, in pixels of the picture or scaled to the output size."""
+        """The second stage on proposals (P, 4), to the end, in pixels of the image or scaled to the output size."""
         logits, boxes = self.model.roi_heads(self.levels, proposals)
         found = select_boxes(logits, boxes, self.image_size, head, self.model.config.classes)
         return self._scaled(found) if scaled else found
@@ -73,7 +73,7 @@ class Run:
 
 
 def prepared(model: RcnnDetector, case: Case) -> Tensor:
-    """The case's picture (1, 3, H, W) as it entered upstream's patch embedding: padded or cropped as there.
+    """The case's image (1, 3, H, W) as it entered detectron2's patch embedding, padded or cropped.
 
     Where upstream did not pad to the patch, its convolution dropped the remainder of rows and columns; so do we.
     """

@@ -1,7 +1,7 @@
-"""Ours against detectron2's, stage by stage: `python -m validation.parity GOLDEN_SET`.
+"""Our ViTDet compared with detectron2's, stage by stage: `python -m validation.parity GOLDEN_SET`.
 
-Runs the model of a golden set (`golden.py`) on its pictures. One JSON object goes to standard output and to
-`runs/profiling/parity`: the largest absolute error of each stage over all pictures, then of each picture. Exit status:
+Runs the model of a golden set (`golden.py`) on its images. One JSON object goes to standard output and to
+`runs/profiling/parity`: the largest absolute error of each stage over all images, then of each image. Exit status:
 0 inside the tolerances, 1 above, 2 for a set that cannot be read.
 """
 
@@ -23,6 +23,7 @@ from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
+from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.parity.box_assignment import Boxes, pair
 from vitmalis_jobs.validation.parity.golden import EVERYTHING, Case, GoldenSet, load_golden
@@ -31,12 +32,12 @@ from vitmalis_jobs.validation.parity.golden_run import Run
 TOLERANCES = {"features": 1e-4, "boxes_px": 1e-2, "scores": 1e-4}
 
 NOISE_FACTOR = 3
-"""Two results in fp32 may each be off by the noise, and rounding is no maximum over all machines."""
+"""Both fp32 results may be off by the noise, and other machines may round further than the one it was measured on."""
 
 RULES = {
     "noise": f"where {NOISE_FACTOR} times the set's own difference between fp32 and fp64 is above a tolerance of dense "
     "arrays, it takes the tolerance's place (see 'tolerance' of each stage)",
-    "lists": "compared as sets, one to one; a member without partner is excused only if an overlap at the suppression "
+    "lists": "compared as sets, one to one; an unpaired member is excused only if an overlap at the suppression "
     "threshold, the score threshold or the end of the list decides about it, or if proposals differ for that reason",
     "given_proposals": "our second stage on upstream's proposals: the tolerances hold as they are",
     "end_to_end": "the proposals' rounding (up to 1e-3 px) moves scores of the second stage, on upstream's side as on "
@@ -51,15 +52,15 @@ STAGES = (
     (r"rpn_delta_.*", "rpn_deltas"),
     (r"given_", "box_head_"),
 )
-"""Arrays by the start of their name: what they hold, and the stage that they are reported under."""
+"""Start of an array's name -> what it holds, and the stage that it is reported under."""
 
 
 LISTS: dict[str, dict[str, Any]] = {"raw": {}, "all": EVERYTHING, "inst": {}}
-"""Lists of detections, and what of the head's configuration is another for them; `inst` is scaled to an output size."""
+"""Lists of detections -> options of the head that differ for them; `inst` is scaled to an output size."""
 
 
 def dense_stages(run: Run, case: Case) -> Iterator[dict[str, Any]]:
-    """Compare every array of the case that is no list of boxes."""
+    """Compare every array of the case that is not a list of boxes."""
     for name, golden in case.arrays.items():
         base, _, step = name.partition("_every")
         if base not in run.outputs:
@@ -88,7 +89,7 @@ def dense_stages(run: Run, case: Case) -> Iterator[dict[str, Any]]:
 def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, Any]]:
     """Compare proposals and detections of the case as sets."""
     arrays = case.arrays
-    strayed = 0  # proposals that only one side has
+    unpaired = 0  # proposals that only one side has
     if {"prop_boxes", "prop_logits"} <= arrays.keys():
         result = pair(
             Boxes(arrays["prop_boxes"], arrays["prop_logits"]),
@@ -96,7 +97,7 @@ def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, An
             {**TOLERANCES, "scores": max(TOLERANCES["scores"], NOISE_FACTOR * case.noise.get("prop_logits", 0.0))},
             nms_iou=head.proposal_nms_iou,
         )
-        strayed = max(result["unpaired_golden"], result["unpaired_ours"])
+        unpaired = max(result["unpaired_golden"], result["unpaired_ours"])
         yield {"stage": "proposals", "array": "prop_*", **result}
     for name, settings in LISTS.items():
         parts = [f"{name}_{part}" for part in Boxes._fields]
@@ -112,7 +113,7 @@ def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, An
             run.detections(run.proposals.boxes, chosen, scaled=name == "inst"),
             chosen,
             score_noise=2 * case.noise.get(f"{name}_scores", 0.0),
-            excused=2 * strayed * len(run.model.config.classes),
+            excused=2 * unpaired * len(run.model.config.classes),
         )
         yield {"stage": f"{name}_end_to_end", "array": f"{name}_*", **result}
 
@@ -124,7 +125,7 @@ def pair_detections(golden: Boxes, found: Detections, head: RcnnConfig, **allowe
 
 
 def compare(golden: GoldenSet) -> dict[str, Any]:
-    """Run ours on every case of a set; `passed` tells whether every error is inside its tolerance.
+    """Run ours on every case of a set; `passed` says whether every error is inside its tolerance.
 
     Raises:
         UserError: the weights do not fit the model that the set describes.
@@ -156,7 +157,7 @@ def compare(golden: GoldenSet) -> dict[str, Any]:
 
 
 def largest_errors(compared: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per stage, over all arrays of all pictures: the largest of each kind of error, counts, and whether all passed."""
+    """Per stage, over all arrays of all images: the largest of each kind of error, counts, and whether all passed."""
     result: dict[str, dict[str, Any]] = {}
     for row in compared:
         stage = result.setdefault(row["stage"], {"passed": True})
@@ -176,7 +177,7 @@ def left_out(case: Case, compared: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare as the command line says, print and store the result; return the exit status."""
+    """Run the job of the command line and return the exit status of `run_job`."""
     parser = argparse.ArgumentParser(
         prog="python -m validation.parity",
         description="Compare ours with detectron2's ViTDet on a golden set, stage by stage.",
@@ -188,15 +189,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--output", type=Path, default=Path("runs/profiling/parity"), help="folder (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
+    return run_job(lambda: check(options))
+
+
+def check(options: argparse.Namespace) -> bool:
+    """Compare, print and store the result; false if an error is above its tolerance."""
     torch.set_num_threads(max(1, options.threads))
-    try:
-        result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix))}
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix))}
     emit(result, options.output / f"{options.prefix.name}.json")
-    return 0 if result["passed"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return bool(result["passed"])
