@@ -1,3 +1,5 @@
+"""MLflow store: runs, their statuses, parallel processes and processes that are killed."""
+
 from __future__ import annotations
 
 import multiprocessing

@@ -35,7 +35,7 @@ GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 10 x 10 patches, the l
 
 
 def quiet(*_: object) -> None:
-    """No progress."""
+    """A progress callback that does nothing."""
 
 
 def noise(width: int, height: int) -> RgbImage:
@@ -204,7 +204,7 @@ def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatc
     assert first.is_relative_to(tmp_path)
 
 
-def test_a_server_elsewhere_is_not_measured_here() -> None:
+def test_a_server_on_another_host_is_not_measured_here() -> None:
     config = evaluation_config("server.spawn=false", "server.address=tcp://edge:5555")
     with pytest.raises(UserError, match=r"tcp://edge:5555.*server_tables"):
         tables.latency_tables(config, 960, 540, Terminal())

@@ -1,4 +1,4 @@
-"""Typed configuration: what every job does with the options that Hydra composed, and the sections that jobs share."""
+"""Typed configuration: from the options that Hydra composed to checked values, and the sections that jobs share."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         if not self._console.is_terminal:
-            self._console.width = 160  # whoever reads a log wants whole lines
+            self._console.width = 160  # logs are read in whole lines
         self._progress = progress_display(self._console)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Facts about this machine and this checkout, as results name them."""
+"""Facts about this machine and this checkout that results record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def git_commit() -> str:
-    """Commit of this checkout, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    """Commit of this checkout, ending in `-dirty` when files differ from it; `unknown` outside a checkout."""
     checkout = Path(__file__).resolve().parents[3]
     if not (checkout / "evaluate.py").is_file():
-        return "unknown"  # installed: a repository around the environment is somebody else's
+        return "unknown"  # installed: a repository around the environment is another project's
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()

@@ -1,7 +1,7 @@
-"""The MLflow store: made once however many processes start together, and no run left RUNNING that no longer runs.
+"""MLflow store of runs, safe for processes that start together and for processes that are killed.
 
-A run says which process on which host makes it, and while it lasts, that it is still there. Whoever opens the store
-next ends the runs of this host whose process is gone, and those of other hosts that have long said nothing.
+A run records the process and host that make it, and a heartbeat while it lasts. The next process that opens the store
+marks runs as KILLED whose process on this host is gone, and those of other hosts without a heartbeat for long.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _SQLITE = "sqlite:///"
 _PARAM_LIMIT = 6000
 _BATCH = 100
 HEARTBEAT_S = 60.0
-"""How often a run says that it is still there."""
+"""Time between two heartbeats of a run."""
 SILENT_S = 1800.0
-"""A run of another host that said nothing for longer is dead; long enough for clocks that differ and slow servers."""
+"""A run of another host without a heartbeat for longer is dead; long enough for clocks that differ and slow servers."""
 
 
 class Store:
     """An experiment in an MLflow tracking store.
 
     Args:
-        tracking_uri: `sqlite:///path` (made if absent) or the address of an MLflow server.
-        experiment: name of the experiment (made if absent).
+        tracking_uri: `sqlite:///path` (created if absent) or the address of an MLflow server.
+        experiment: name of the experiment (created if absent).
         artifact_dir: folder for the artifacts of a SQLite store; a server keeps its own.
     """
 
@@ -50,8 +50,8 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         database = Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
-        lock = _lock_beside(database or artifact_dir / "store")
-        # SQLite lets one writer in at a time: parallel runs wait for each other instead of failing after 5 s.
+        lock = _lock_for(database or artifact_dir / "store")
+        # SQLite allows one writer at a time: parallel runs wait for each other instead of failing after 5 s.
         uri = f"{tracking_uri}?timeout=60" if database and "?" not in tracking_uri else tracking_uri
         try:
             with lock:  # MLflow creates its tables and experiments without one
@@ -65,7 +65,7 @@ class Store:
         self._end_dead_runs()
 
     def _experiment(self, name: str, location: str | None) -> str:
-        """Id of the experiment, made if there is none; on a server, another machine may be making it right now."""
+        """Id of the experiment, created if there is none; on a server, another machine may be creating it right now."""
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(name)
@@ -118,12 +118,12 @@ class Store:
         return True
 
     def create_parent(self, name: str, tags: Mapping[str, str]) -> str:
-        """Begin the run of a whole sweep, which stays open until `end`; returns its id."""
+        """Create the parent run of a sweep, which stays open until `end`; returns its id."""
         all_tags = {**tags, **_process_tags()}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
 
     def reopen(self, run_id: str) -> bool:
-        """Go on with a sweep's run from this process; false if the store no longer has it."""
+        """Continue the parent run of a sweep from this process; false if the store no longer has it."""
         info = self._info(run_id)
         if info is None or info.lifecycle_stage != "active":
             return False
@@ -132,7 +132,7 @@ class Store:
         return True
 
     def end(self, run_id: str, status: str, metrics: Mapping[str, float]) -> None:
-        """Close a sweep's run."""
+        """Log the metrics of a sweep's parent run and close it with a status."""
         info = self._info(run_id)
         if info is not None:
             Run(self.client, info, self.name).log_metrics(metrics)
@@ -156,12 +156,12 @@ class Store:
 
     @contextmanager
     def _heartbeat(self, run_id: str) -> Iterator[None]:
-        """Say from time to time that a run is still there, for as long as the block lasts."""
+        """Send a heartbeat for a run from time to time inside the block."""
         ended = threading.Event()
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT_S):
-                with suppress(Exception):  # a server that is away for a moment is no reason to end a run
+                with suppress(Exception):  # a server that is unreachable for a moment does not end a run
                     self.client.set_tag(run_id, "process.heartbeat", f"{time.time():.0f}")
 
         thread = threading.Thread(target=beat, name="mlflow heartbeat", daemon=True)
@@ -175,7 +175,7 @@ class Store:
     def _end_dead_runs(self) -> None:
         """Mark runs whose process is gone (killed outright, power cut) as KILLED."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-            # Looked at again once its process is known to be gone: it may have finished since the search.
+            # Checked again once its process is known to be gone: it may have finished since the search.
             if not _alive(run.data.tags) and self._running(run.info.run_id):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
@@ -206,13 +206,13 @@ class Run:
         self.finished = True
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags of this run."""
         from mlflow.entities import RunTag
 
         self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Log flat parameters."""
+        """Log parameters, `section.key` to value; long values are cut."""
         from mlflow.entities import Param
 
         entries = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in params.items()]
@@ -220,7 +220,7 @@ class Run:
             self._client.log_batch(self.run_id, params=entries[start : start + _BATCH])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log the run's numbers."""
+        """Log one value for each metric."""
         self._log([(key, value, 0) for key, value in metrics.items()])
 
     def log_curve(self, key: str, steps: list[int], values: list[float]) -> None:
@@ -242,7 +242,7 @@ class Run:
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM inside the block, deliver them at its end (main thread; no effect elsewhere)."""
+    """Hold back SIGINT and SIGTERM inside the block and deliver them at its end; no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -257,7 +257,7 @@ def deferred_signals() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _lock_beside(path: Path) -> FileLock:
+def _lock_for(path: Path) -> FileLock:
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f"{path.name}.lock"))
 
@@ -274,14 +274,14 @@ def _process_tags() -> dict[str, str]:
 
 
 def _alive(tags: Mapping[str, str]) -> bool:
-    """Whether the process that writes a run is there, as far as one can know; a run of somebody else's is let be."""
+    """Whether the process that writes a run still exists, as far as can be known; a run without that record counts."""
     if "process.pid" not in tags:
         return True
     if tags["process.host"] != platform.node():
         return time.time() - float(tags.get("process.heartbeat", "inf")) < SILENT_S
     try:
         process = psutil.Process(int(tags["process.pid"]))
-        # Else the number was given anew; the system's idea of when it booted may move by a second or two.
+        # Otherwise the process id was reused. The system's idea of when it booted may move by a second or two.
         return abs(process.create_time() - float(tags["process.started"])) < 5.0
     except psutil.NoSuchProcess:
         return False

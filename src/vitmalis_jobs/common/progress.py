@@ -1,4 +1,4 @@
-"""Progress in three forms: a bar on a terminal, now and then a line in a log, JSON lines for a parent process."""
+"""Progress in three forms: a bar on a terminal, a line every few seconds in a log, JSON lines for a parent process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProgressDisplay(Protocol):
     """Where the progress of one task after another is shown."""
 
     def update(self, task: str, done: float, total: float, note: str) -> None:
-        """Show that `done` of `total` is done; another `task` than before begins anew."""
+        """Show that `done` of `total` is done; another task than before starts a new display."""
 
     def close(self) -> None:
         """End the task, finished or not."""
@@ -57,7 +57,7 @@ class Bars:
         atexit.register(self.close)  # gives the cursor back, however the process ends
 
     def update(self, task: str, done: float, total: float, note: str) -> None:
-        """See `ProgressDisplay`."""
+        """Move the bar, as `ProgressDisplay` describes."""
         if self._bars is None and task == self._task and done >= total:
             return  # it has been closed as complete
         if self._bars is None or task != self._task:
@@ -71,7 +71,7 @@ class Bars:
             self._bars = None
 
     def close(self) -> None:
-        """See `ProgressDisplay`."""
+        """Remove the bar, as `ProgressDisplay` describes."""
         if self._bars is not None:
             self._bars.stop()
         self._bars, self._task = None, ""
@@ -91,7 +91,7 @@ class Bars:
 
 
 class LogLines:
-    """A line at the start of a task, `task ...`, and then now and then `task: done/total, N s left, note`."""
+    """A line at the start of a task, `task ...`, then every few seconds `task: done/total, N s left, note`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -100,7 +100,7 @@ class LogLines:
         self._first = self._printed = 0.0
 
     def update(self, task: str, done: float, total: float, note: str) -> None:
-        """See `ProgressDisplay`."""
+        """Print a line if one is due, as `ProgressDisplay` describes."""
         now_s = time.monotonic()
         if task != self._task:
             self._task, self._start_s, self._first = task, now_s, done
@@ -112,7 +112,7 @@ class LogLines:
             self._print(f"{task}: {', '.join(part for part in parts if part)}", now_s, done)
 
     def close(self) -> None:
-        """See `ProgressDisplay`."""
+        """Forget the task, as `ProgressDisplay` describes."""
         self._task = None
 
     def _pause_s(self, done: float, total: float) -> float:
@@ -134,7 +134,7 @@ class JsonLines:
         self._printed_s = 0.0
 
     def update(self, task: str, done: float, total: float, note: str) -> None:
-        """See `ProgressDisplay`."""
+        """Print a report if one is due, as `ProgressDisplay` describes."""
         now_s = time.monotonic()
         if task == self._task and done < total and now_s - self._printed_s < _JSON_EVERY_S:
             return
@@ -142,5 +142,5 @@ class JsonLines:
         print(json.dumps({"progress": done, "total": total, "task": task, "note": note}), flush=True)
 
     def close(self) -> None:
-        """See `ProgressDisplay`."""
+        """Forget the task, as `ProgressDisplay` describes."""
         self._task = None

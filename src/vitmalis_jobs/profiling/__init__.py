@@ -1,1 +1,1 @@
-"""Measuring: how long things take on this machine, and how well the emulation holds."""
+"""Jobs that measure durations on this machine, and sizes and accuracies of configurations."""

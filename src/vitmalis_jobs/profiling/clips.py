@@ -1,4 +1,4 @@
-"""The clips of a job that are available on this machine: packaged clips always, downloaded ones where they are."""
+"""Clips of a job that are available on this machine; a job that measures on many clips leaves the others out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Clip = TypeVar("_Clip")
 
 
 def available_clips(names: Iterable[str], resolve: Callable[[str], _Clip]) -> tuple[dict[str, _Clip], dict[str, str]]:
-    """Resolve clips by name.
+    """Resolve clips by name, leaving out those that are not available.
 
     Args:
         names: of the clips.

@@ -79,7 +79,7 @@ class ServerTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(config: LatencyConfig, progress: Progress) -> Measurement:
-    """Measure the tables.
+    """Measure the tables that a configuration describes.
 
     Raises:
         UserError: no clip is available, the model is unknown, or `server_tables` do not fit.

@@ -50,5 +50,5 @@ class SamplesConfig(Section, frozen=True):
         return {name: msgspec.to_builtins(getattr(self, name)) for name in names} | size
 
     def load_detector(self) -> Detector:
-        """Load the configured model."""
+        """Load the model that is configured."""
         return load_detector(self.model.name, **self.model.detector_options)
