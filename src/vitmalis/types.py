@@ -33,7 +33,7 @@ SCORE_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A captured frame.
+    """A frame that the camera captured.
 
     Attributes:
         index: position in the played part of the clip, from 0.
@@ -73,7 +73,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Build detections without boxes."""
+        """Build an object without any boxes."""
         return cls.of([], [], [])
 
     @classmethod
@@ -103,7 +103,7 @@ class Detections:
 
 
 class BoxSource(StrEnum):
-    """Origin of rendered boxes."""
+    """Where the boxes rendered on a frame come from."""
 
     REMOTE = "remote"  # the server's result for this very frame
     TRACKER = "tracker"  # the local tracker

@@ -72,16 +72,16 @@ def test_every_field_of_the_key_changes_its_digest(change: dict[str, object]) ->
 
 def test_processes_share_the_cache_while_one_is_killed(tmp_path: Path) -> None:
     writers = [writer(tmp_path, 300) for _ in range(3)]
-    victim = writer(tmp_path, 10**6)
-    assert victim.stdout is not None
-    assert victim.stdout.readline() == "ready\n"
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    killed = writer(tmp_path, 10**6)
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "ready\n"
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
     assert [process.wait(60) for process in writers] == [0, 0, 0]
     cache = InferenceCache(tmp_path, 10**8)
     found = [cache.get(msgspec.structs.replace(KEY, frame=number)) for number in range(50)]
     assert all(answer is not None and answer.payload_bytes == ANSWER.payload_bytes for answer in found)
-    for process in (*writers, victim):
+    for process in (*writers, killed):
         assert process.stdout is not None
         process.stdout.close()
 

@@ -19,7 +19,7 @@ from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m vitmalis.client",
         description="Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",

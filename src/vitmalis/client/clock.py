@@ -32,7 +32,7 @@ class WallClock:
     sleep = None
 
     def now_s(self) -> float:
-        """Read `time.monotonic`, seconds."""
+        """Read the time from `time.monotonic`, seconds."""
         return time.monotonic()
 
     def next_report(self, inbox: Inbox, until_s: float) -> Report | None:

@@ -27,7 +27,7 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.machine import ClientMachine
 from vitmalis.client.offloading import OffloadWorker
-from vitmalis.client.recorder import Recorder
+from vitmalis.client.recorder import Progress, Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import (
     Encoded,
@@ -47,9 +47,6 @@ from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.video.camera import Camera
 from vitmalis.video.spec import open_video
-
-Progress = Callable[[int, int, int], None]
-"""Callback with the numbers of frames rendered, offloads started and offloads lost."""
 
 
 class FramePump(Worker):

@@ -55,7 +55,7 @@ def write_records(recorder: Recorder, session: ClientSession, ended: str) -> Non
         rescue = Path(tempfile.mkdtemp(prefix="vitmalis-records-"))
         _write(rescue, recorder, session, ended)
     except OSError as error:
-        raise UserError(f"{problem} nor elsewhere: they are lost; free some space and play again") from error
+        raise UserError(f"{problem} nor to a temporary folder; they are lost: free space and play again") from error
     raise UserError(f"{problem}: they are in '{rescue}'; move them there")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,9 @@ from vitmalis.explanation import DecisionExplanation
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import OffloadStatus
+
+Progress = Callable[[int, int, int], None]
+"""Callback with the numbers of frames rendered, offloads started and offloads lost."""
 
 
 class Recorder:

@@ -34,7 +34,7 @@ class NetworkEstimate:
         self._recent: deque[OffloadOutcome] = deque(maxlen=window)
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Add a finished offload."""
+        """Update the estimate with a finished offload."""
         self._recent.append(outcome)
 
     @property

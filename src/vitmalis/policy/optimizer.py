@@ -55,7 +55,7 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """Result of Algorithm 1.
+    """Candidate that Algorithm 1 chooses, and why.
 
     Attributes:
         frontier: indices of the Pareto-optimal candidates, from the lowest latency to the highest F1.

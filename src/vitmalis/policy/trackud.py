@@ -28,7 +28,7 @@ class TrackUD(TrackB2B):
         self._last_latency_s = 0.0
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Remember the E2E latency."""
+        """Remember the latest E2E latency."""
         self._last_latency_s = outcome.e2e_latency_s
 
     def decide(self, state: ClientState) -> OffloadDecision:

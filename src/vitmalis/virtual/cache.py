@@ -50,7 +50,7 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CachedAnswer(msgspec.Struct, frozen=True):
-    """Answer to an offload.
+    """The server's answer to an offload, as it is cached.
 
     Attributes:
         payload_bytes: size of the JPEG.

@@ -11,7 +11,7 @@ real-time run passes on what it has read by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vitmalis.client.events import (
@@ -33,7 +33,7 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.machine import ClientMachine
-from vitmalis.client.recorder import Recorder
+from vitmalis.client.recorder import Progress, Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import run_tracking
 from vitmalis.errors import UserError
@@ -50,9 +50,6 @@ from vitmalis.virtual.lookahead import VirtualLookahead
 from vitmalis.virtual.network import Connection
 from vitmalis.virtual.offload_timeline import OffloadTimeline, simulate_offload
 from vitmalis.virtual.server import AnsweredOffload, VirtualServer
-
-Progress = Callable[[int, int, int], None]
-"""Callback with the numbers of frames rendered, offloads started and offloads lost."""
 
 
 class VirtualClient:

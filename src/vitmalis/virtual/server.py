@@ -56,7 +56,7 @@ class VirtualServer:
 
     @property
     def geometry(self) -> ModelGeometry:
-        """Regions of the model."""
+        """Geometry of the model's decision regions."""
         return self._detector.geometry
 
     def answer(self, offload_id: int, frame: Frame, decision: OffloadDecision) -> AnsweredOffload:
