@@ -25,7 +25,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         (["policy=nope"], "policy=nope is unknown: choose one of back2back, oracle, trackb2b"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
-        (["model=yolo"], "model=yolo is unknown: choose one of vitdet_b"),
+        (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs'"),
         (["nope=1"], "there is no option 'nope'"),
         (["eval.seconds=ten"], "eval.seconds=ten: expected `float`"),
