@@ -29,6 +29,7 @@ from vitmalis_jobs.profiling.latency.measure import encode_table, read_frames
 from vitmalis_jobs.profiling.latency.stages import spread
 from vitmalis_jobs.run import latency_tables as tables
 from vitmalis_jobs.run.config import EvaluationConfig, typed
+from vitmalis_jobs.run.resolve import resolve_run
 
 CONF = Path(__file__).parents[2] / "conf"
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 10 x 10 patches, the last row of 10 x 4
@@ -196,18 +197,18 @@ def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatc
         path.write_text("{}")
 
     monkeypatch.setattr(tables, "_measure", measure)
-    config = evaluation_config("server.threads=2")
-    first = tables.latency_tables(config, 960, 540, Terminal())
-    assert tables.latency_tables(config, 960, 540, Terminal()) == first
-    assert tables.latency_tables(config, 810, 540, Terminal()) != first
+    spec = resolve_run(evaluation_config("server.threads=2"))
+    first = tables.run_tables(spec, "some-model", 960, 540, Terminal())
+    assert tables.run_tables(spec, "some-model", 960, 540, Terminal()) == first
+    assert tables.run_tables(spec, "some-model", 810, 540, Terminal()) != first
     assert [(key.width_px, key.server_threads) for key in measured] == [(960, 2), (810, 2)]
     assert first.is_relative_to(tmp_path)
 
 
 def test_a_server_on_another_host_is_not_measured_here() -> None:
-    config = evaluation_config("server.spawn=false", "server.address=tcp://edge:5555")
+    spec = resolve_run(evaluation_config("server.spawn=false", "server.address=tcp://edge:5555"))
     with pytest.raises(UserError, match=r"tcp://edge:5555.*server_tables"):
-        tables.latency_tables(config, 960, 540, Terminal())
+        tables.run_tables(spec, "some-model", 960, 540, Terminal())
 
 
 def test_the_job_is_reported_what_the_run_is(tmp_path: Path) -> None:
