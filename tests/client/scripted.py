@@ -25,6 +25,7 @@ import numpy as np
 
 from tests.server.blob_server import GEOMETRY, BlobDetector
 from tests.server.conftest import PATIENCE_S
+from tests.virtual.test_virtual_client import TABLES
 from vitmalis.client.clock import Inbox
 from vitmalis.client.events import (
     FrameCaptured,
@@ -38,7 +39,6 @@ from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import Encoded, MotionTime, Report, TrackingTime, WorkerFailed
-from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState
 from vitmalis.policy.trackb2b import TrackB2B
@@ -99,21 +99,6 @@ def session(video: VideoSpec, address: str = "") -> ClientSession:
 
 # --- virtual ----------------------------------------------------------------------------------------------------------
 
-_HALVED = WholeFrame(encode_s=0.01, decode_s=0.01, inference_s=0.06)
-TABLES = LatencyTables(
-    device="d", server="s", model="blob", model_id="blob-1", width_px=WIDTH, height_px=HEIGHT, regions=6,
-    encode=EncodeTable(downsampled_regions=(0,), qualities=(95,), encode_s=((0.02,),)),
-    decode_s=0.03,
-    inference=(InferenceFit(
-        restoration_point=0, intercept_s=0.2, slope_s=0.0, r2=1.0, residual_s=0.0, largest_residual_s=0.0, samples=2
-    ),),
-    stages=StageTimes(
-        prepare_s=0.001, tracking_step_s=0.004, tracking_object_s=0.001, motion_s=0.002, estimation_s=0.003,
-        optimization_s=0.001, halved=_HALVED, blanked=_HALVED,
-    ),
-)  # fmt: skip
-"""An answer takes 0.25 s, so that one to frame k comes in the middle of interval k + 2 or k + 3."""
-
 
 class ScriptedConnection(DirectConnection):
     """Loses what is sent from 0.3 s on; the next connection takes 0.08 s and loses nothing."""
@@ -130,7 +115,7 @@ class ScriptedConnection(DirectConnection):
 
 
 def play_virtual(video: VideoSpec) -> Recorder:
-    """The script on the virtual clock."""
+    """The script on the virtual clock, where a result takes 0.25 s."""
     server = VirtualServer(BlobDetector(), video, "sha")
     client = VirtualClient(session(video), ScriptedPolicy(), server, ScriptedConnection(), Durations(TABLES))
     client.play()
@@ -218,7 +203,7 @@ def realtime_script(detector: BlobDetector) -> list[list[Step]]:
 
 
 def play_realtime(video: VideoSpec) -> Recorder:
-    """The script with threads, a socket and a server that serves in this process."""
+    """The script in real threads, with a socket and a server in this process."""
     detector = BlobDetector()
     with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
         service = Service(endpoint, detector)
