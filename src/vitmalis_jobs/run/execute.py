@@ -1,4 +1,4 @@
-"""The third step of a run: play it. Two executors, in real time and on the virtual clock, return the same result."""
+"""The third step of a run: play it. What the two executors, `realtime.py` and `virtual.py`, have in common."""
 
 from __future__ import annotations
 
@@ -47,17 +47,6 @@ class Executor(Protocol):
             UserError: it cannot be played, for a reason that a user can mend.
             RuntimeError: a process of the run crashed or fell silent.
         """
-
-
-def executor_of(run: PreparedRun) -> Executor:
-    """The executor of the clock that the run is configured for."""
-    if run.config.virtual:
-        from vitmalis_jobs.run.virtual import play_virtual
-
-        return play_virtual
-    from vitmalis_jobs.run.realtime import play_realtime
-
-    return play_realtime
 
 
 def find_references(

@@ -13,14 +13,16 @@ from vitmalis_jobs.common.mlflow_store import Run, Store
 from vitmalis_jobs.run.config import EvaluationConfig, flat
 from vitmalis_jobs.run.describe import describe, stand_ins, tags_of
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.execute import Executor, executor_of
+from vitmalis_jobs.run.execute import Executor
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
 from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
+from vitmalis_jobs.run.realtime import play_realtime
 from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
+from vitmalis_jobs.run.virtual import play_virtual
 
 
 def run_evaluation(
@@ -49,14 +51,15 @@ def run_evaluation(
     (directory.path / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
     run = prepare_run(resolve_run(config), terminal)
     fingerprint = fingerprint_of(run)
+    execute = play_virtual if config.virtual else play_realtime
     if fingerprint is None or directory.sweep is None:
-        return make_run(run, directory, executor_of(run), resources, terminal, fingerprint)
+        return make_run(run, directory, execute, resources, terminal, fingerprint)
     store, index = resources.store(config.mlflow), RunIndex(Path(config.sweep.index))
     with index.lock(fingerprint.digest(), wait):
         equal = None if config.sweep.rerun else index.find(fingerprint.digest(), store)
         if equal is not None:
             return _take_over(equal, run, directory, store, terminal)
-        return make_run(run, directory, executor_of(run), resources, terminal, fingerprint)
+        return make_run(run, directory, execute, resources, terminal, fingerprint)
 
 
 def make_run(
