@@ -109,3 +109,8 @@ def test_memory_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_are_of_whole_patches(size: str) -> None:
     with pytest.raises(SystemExit):
         baselines.main(["--sizes", size])
+
+
+def test_a_mistake_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert baselines.main(["--repeats", "0"]) == 2
+    assert capsys.readouterr().err.startswith("error: --repeats")

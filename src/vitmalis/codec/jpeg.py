@@ -1,4 +1,4 @@
-"""JPEG for frames that cross the link: baseline, 4:2:0, with the size known before anything is decoded."""
+"""JPEG encoding and decoding of frames: baseline, 4:2:0; the size is checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def decode_jpeg(data: bytes, max_pixels: int) -> RgbImage:
     width, height = jpeg_size(data)
     if width * height > max_pixels:
         raise ValueError(f"JPEG of {width}x{height} has more than {max_pixels} pixels")
-    # The orientation of EXIF would turn the image after its size was checked.
+    # An EXIF orientation would rotate the image after its size was checked.
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -77,7 +77,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     """(width, height) from the frame header, without decoding.
 
     Only what `encode_jpeg` and a device's hardware encoder write is accepted: 8-bit baseline, grey or colour. A
-    progressive JPEG can make a decoder work thousands of times for its length.
+    progressive JPEG can cost a decoder thousands of times as much as its length suggests.
 
     Raises:
         ValueError: not a whole JPEG of this kind.

@@ -64,7 +64,7 @@ class PackedLayout:
 
 
 def packed_layout(grid: RegionGrid, downsample_mask: BoolMask) -> PackedLayout:
-    """Lay out a frame; recent layouts are kept.
+    """Lay out a frame; recent layouts are cached.
 
     Args:
         grid: geometry of the frame.
@@ -93,7 +93,7 @@ def _arranged(
 ) -> tuple[int, int, tuple[tuple[tuple[int, int], ...], ...]]:
     """Rows and columns of the image, and the corners of all rectangles, from their (number, height, width) by kind.
 
-    Kept, since many masks have as many regions of each kind.
+    Cached, since many masks have the same numbers of regions of each kind.
     """
     column = max(width for _, _, width in shapes)
     counts = [-(-number // (column // width)) for number, _, width in shapes]
@@ -118,7 +118,7 @@ def _arranged(
 def _corners(
     regions: int, width: int, per_shelf: int, shelves: Sequence[tuple[int, int]]
 ) -> tuple[tuple[int, int], ...]:
-    """Put regions side by side on their shelves."""
+    """Top left corners of regions, side by side on their shelves."""
     places = (divmod(index, per_shelf) for index in range(regions))
     return tuple((shelves[shelf][0], shelves[shelf][1] + at * width) for shelf, at in places)
 
@@ -126,7 +126,10 @@ def _corners(
 def _cheapest(
     heights: Sequence[int], counts: Sequence[int], column: int, most_columns: int
 ) -> tuple[int, list[list[int]]]:
-    """Height of the image, and the shelves of each kind (falling heights) in its columns of `column` patches."""
+    """Height of the cheapest image, and the shelves of each kind in each of its columns (`column` patches wide).
+
+    Kinds are sorted by falling height.
+    """
     total = sum(height * count for height, count in zip(heights, counts, strict=True))
     best, best_cost = (total, [list(counts)]), total * (column + _ROW_COST_PATCHES)
     for columns in range(most_columns, 1, -1):  # the wide ones cost least for their area

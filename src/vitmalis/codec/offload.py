@@ -22,7 +22,7 @@ class EncodedFrame:
         jpeg: the payload.
         width, height: of the frame that was packed or compressed, in pixels: smaller than the captured one where
             the decision made the whole frame smaller. Boxes come back in these pixels.
-        downsample_mask: bool (rows, cols); None if no region is low and the JPEG so is the plain frame.
+        downsample_mask: bool (rows, cols); None if no region is low: the JPEG is the plain frame.
     """
 
     jpeg: bytes

@@ -1,4 +1,4 @@
-"""Pixels of a frame of two resolutions, packed into one image and cut out of it again (paper, section III-C).
+"""Packing the pixels of a frame of two resolutions into one image, and unpacking them (paper, section III-C).
 
 All lengths are multiples of the patch, so with patches of 16 px no JPEG block (16 px, chroma at half resolution) sees
 two regions.
@@ -31,7 +31,7 @@ def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
 def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> RgbImage:
     """Pack a frame, the regions of the mask at low resolution (means over `factor` x `factor` pixels).
 
-    Beyond the frame its last row and column are repeated: cheap to compress, never looked at (`MixedLayout.inside`).
+    Beyond the frame its last row and column are repeated: cheap to compress, and never used (`MixedLayout.inside`).
 
     Args:
         image: uint8 (H, W, 3) of the grid's size; the order of its channels stays.
@@ -48,7 +48,7 @@ def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> RgbIma
     check_size(image, (grid.height_px, grid.width_px))
     layout = packed_layout(grid, downsample_mask)
     packed = np.full((layout.rows * grid.patch_px, layout.cols * grid.patch_px, 3), FLAT_GREY, np.uint8)
-    # Of the whole frame, not region by region: measured, a few large calls cost less than many small ones.
+    # The whole frame is resized, not region by region: a few large calls cost less than many small ones (measured).
     low = _smaller(image, grid.factor)
     for group in layout.groups:
         _place(image if group.factor == 1 else low, grid, group, packed)
@@ -72,7 +72,7 @@ def unpack(packed: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> NDA
     """
     check_size(packed, packed_size(grid, downsample_mask))
     layout, side = packed_layout(grid, downsample_mask), grid.patch_px
-    line = np.dtype((np.void, side * 3))  # copied as one element: half the time of doing so by bytes
+    line = np.dtype((np.void, side * 3))  # a patch is copied as one element, in half the time of its bytes
     patches = np.empty((sum(group.tokens for group in layout.groups), side), line)
     lines = np.ascontiguousarray(packed).reshape(layout.rows, side, layout.cols, side * 3).view(line)[..., 0]
     tiles = lines.swapaxes(1, 2)  # (rows, cols, patch)

@@ -20,7 +20,7 @@ from vitmalis.errors import UserError
 def model_config(
     name: str, *, source: Source = "builtin", config: str | Path | None = None, window: int | None = None
 ) -> ModelConfig:
-    """Describe a model without its weights. For another library's, the model is made, once in a process.
+    """Describe a model without its weights. Another library's model is made for that, once in a process.
 
     Args:
         name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
@@ -49,7 +49,7 @@ def _adapted_config(name: str, source: Source, config: str | Path | None, window
 def model_with_weights(
     description: ModelConfig, config: str | Path | None, weights_file: Path | None, window: int | None
 ) -> tuple[DetectionModel, dict[str, object]]:
-    """Make a model with its weights; also returns what their file says about itself.
+    """Make a model with its weights; also returns the metadata of their file.
 
     Args:
         description: from `model_config`.

@@ -165,7 +165,7 @@ class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=
 
 
 class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mean"):
-    """What each configuration cost on average when profiled, whatever the frame.
+    """The mean over profiled frames for each configuration, the same for every frame.
 
     Attributes:
         keys: names of the features that make a configuration.
@@ -245,7 +245,7 @@ def decode_estimator(data: bytes, name: str, target: Target | None = None) -> An
 
 
 class _Header(msgspec.Struct):
-    """Read first, so that a file of another version is called that and not damaged."""
+    """Read first, so that errors name a wrong version as such."""
 
     kind: str
     version: int

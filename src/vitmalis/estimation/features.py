@@ -1,4 +1,4 @@
-"""The configuration space and what the estimators look at for each configuration (paper, section IV-D)."""
+"""The configuration space, and the estimators' features of each configuration (paper, section IV-D)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Candidates:
 
     @classmethod
     def of(cls, configurations: Sequence[Configuration]) -> Candidates:
-        """Columns of a list of configurations."""
+        """The columns of a list of configurations."""
         rows = np.array([(c.tau_d, c.quality, c.restoration_point) for c in configurations], np.int64).reshape(-1, 3)
         return cls(*np.ascontiguousarray(rows.T))
 
@@ -83,7 +83,7 @@ def configuration_space(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateFeatures:
-    """Estimator inputs, one row a candidate.
+    """Inputs of the estimators, one row for each candidate.
 
     Attributes:
         size: float64 (n, 5), columns as in `SIZE_FEATURES`.
@@ -99,7 +99,7 @@ class CandidateFeatures:
 def candidate_features(
     candidates: Candidates, motion: Motion, relevance: FloatArray, region_types: NDArray[np.int8]
 ) -> CandidateFeatures:
-    """Look at one frame once and describe every candidate.
+    """Features of every candidate for one frame.
 
     Args:
         candidates: n configurations.

@@ -54,7 +54,7 @@ class EncodeTable(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_u
         return np.array(self.encode_s, np.float64)
 
     def at(self, downsampled_regions: ArrayLike, quality: ArrayLike) -> FloatArray:
-        """Seconds (n,), interpolated bilinearly; beyond the edges the edge's value."""
+        """Encoding times (n,) in seconds: bilinear interpolation, constant beyond the edges."""
         table = self._table
         rows, row_share = _between(self.downsampled_regions, downsampled_regions)
         cols, col_share = _between(self.qualities, quality)
@@ -102,7 +102,7 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
             restoration_point=restoration_point,
             intercept_s=float(intercept),
             slope_s=float(slope),
-            r2=1 - float((misses**2).sum()) / spread if spread > 1e-18 else 1.0,  # a level line is met to rounding
+            r2=1 - float((misses**2).sum()) / spread if spread > 1e-18 else 1.0,  # equal values fit up to rounding
             residual_s=float(np.sqrt((misses**2).mean())),
             largest_residual_s=float(np.abs(misses).max()),
             samples=len(counts),
@@ -110,7 +110,7 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 
 class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Seconds of a frame that is sent as one plain JPEG after something was done to all of it."""
+    """Durations of a frame that is sent as one plain JPEG after processing as a whole, in seconds."""
 
     encode_s: float
     decode_s: float

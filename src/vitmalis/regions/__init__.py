@@ -1,4 +1,4 @@
-"""Decision regions: their grid over a frame, how much each moves, and what each shows."""
+"""Decision regions: their grid over a frame, the motion in each, and their types."""
 
 from vitmalis.regions.classify import RegionType, classify, downsample_mask, task_relevance
 from vitmalis.regions.grid import ModelGeometry, RegionGrid

@@ -63,10 +63,10 @@ def classify(
     motion_threshold: float = MOTION_THRESHOLD,
     relevance_threshold: float = RELEVANCE_THRESHOLD,
 ) -> NDArray[np.int8]:
-    """Type of each region, in the paper's order: motion is asked first.
+    """Type of each region. As in the paper, motion decides before relevance.
 
-    So a region whose objects and background both stand still is an SBR, and tau_d = 2 downsamples it, objects and
-    all. A moving camera leaves few such regions.
+    A region whose objects and background both stand still is therefore an SBR, which tau_d = 2
+    downsamples with its objects. A moving camera leaves few such regions.
 
     Args:
         region_motion: m_j, (rows, cols).

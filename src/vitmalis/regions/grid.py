@@ -101,10 +101,10 @@ class RegionGrid:
         return np.stack(np.broadcast_arrays(left, top, right, bottom), axis=-1)
 
     def check(self, downsample_mask: BoolMask) -> BoolMask:
-        """Return a mask of this grid as it is.
+        """Check that a mask fits this grid, and return it.
 
         Raises:
-            UserError: it is not bool (rows, cols).
+            UserError: the mask is not bool (rows, cols).
         """
         mask = np.asarray(downsample_mask)
         if mask.dtype != np.bool_ or mask.shape != self.shape:
@@ -128,7 +128,7 @@ class RegionGrid:
 
 
 class ModelGeometry(msgspec.Struct, frozen=True):
-    """What a client has to know of the server's model to lay out regions for it.
+    """The geometry of a model's decision regions, which a client has to know to offload to it.
 
     Attributes:
         window: side of an attention window in tokens.
@@ -152,5 +152,5 @@ class ModelGeometry(msgspec.Struct, frozen=True):
 
 
 def _extents(length: int, side: int) -> Int64Array:
-    """Cut `length` into parts of `side`, the last with what is left."""
+    """Lengths of the parts of `length` cut every `side`; the last may be shorter."""
     return np.diff(np.append(np.arange(0, length, side), length))

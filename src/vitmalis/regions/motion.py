@@ -1,4 +1,7 @@
-"""How much each decision region moves: background subtraction on a reduced frame (paper, section IV-B and Fig. 11)."""
+"""Motion of each decision region: background subtraction on a reduced frame (paper, section IV-B and Fig. 11).
+
+The subtractor is OpenCV's MOG2 (Zivkovic 2004, https://doi.org/10.1109/ICPR.2004.1333992).
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class MotionOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         scale: side of the analysed image over the frame's; a quarter of the side costs a sixteenth.
-        history: analysed frames after which the background has been learned again. Short, as the camera moves: the
-            background of a pixel a second ago says nothing about its background now.
+        history: number of analysed frames that the background is learned from. Few, because the camera moves: what was
+            behind a pixel a second ago says nothing about its background now.
         variance_threshold: squared distance from the background, in variances, from which a pixel is foreground.
     """
 
@@ -39,7 +42,7 @@ class MotionOptions(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """What moved in one frame.
+    """Motion in one frame.
 
     Attributes:
         region_motion: m_j, float32 (rows, cols): the region's share of all foreground pixels; they sum to 1, or are

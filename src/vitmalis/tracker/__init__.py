@@ -1,4 +1,4 @@
-"""The local tracker: carries boxes from the frame a result belongs to, to the frame on screen."""
+"""The local tracker: moves the boxes of a result from its frame to the frame on screen."""
 
 from vitmalis.tracker.optical_flow import OpticalFlowTracker, TrackerOptions
 

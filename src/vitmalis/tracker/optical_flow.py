@@ -59,12 +59,12 @@ class OpticalFlowTracker:
 
     def prepare(self, image: RgbImage) -> GrayImage:
         """Grey copy at the tracker's scale: uint8 (H * scale, W * scale)."""
-        # Reducing first makes the colour conversion cheap, too.
+        # Reduced before the colour conversion, which then costs less, too.
         small = cv2.resize(image, None, fx=self.options.scale, fy=self.options.scale, interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
     def restart(self, image: GrayImage, detections: Detections) -> None:
-        """Forget what was tracked and take over `detections`, which belong to `image`."""
+        """Track `detections`, which belong to `image`, instead of the present objects."""
         self._image = image
         self._boxes = detections
         self._started_with = len(detections)
@@ -82,12 +82,12 @@ class OpticalFlowTracker:
 
     @property
     def boxes(self) -> Detections:
-        """What is tracked, where it was last found."""
+        """The tracked objects, where they were last found."""
         return self._boxes
 
     @property
     def objects(self) -> int:
-        """How many objects are tracked."""
+        """Number of tracked objects."""
         return len(self._boxes)
 
     @property

@@ -63,7 +63,7 @@ def _create(name: str) -> Foreign:
 
 
 def _times_255(values: Any, name: str) -> tuple[float, float, float]:
-    """Bring a mean or standard deviation of RGB from timm's scale 0..1 to 0..255."""
+    """Convert a mean or standard deviation of RGB from timm's scale 0..1 to 0..255."""
     if not isinstance(values, tuple) or len(values) != 3:
         raise UserError(f"model.name={name}: timm does not say how its images are normalised")
     red, green, blue = (255 * float(value) for value in values)
