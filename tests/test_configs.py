@@ -98,7 +98,7 @@ def test_every_job_keeps_the_working_directory_and_one_mlflow_store(job: str) ->
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_no_job_reads_outside_the_project_unless_told_to(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_job_reads_outside_the_project_by_default(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITMALIS_DATA", raising=False)
     assert "../" not in OmegaConf.to_yaml(composed(job=job), resolve=True)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import pkgutil
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,20 @@ def runs(module: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_names_on_a_page_exist(page: Path) -> None:
+    named = {name for text in code(page) for name in re.findall(r"\bvitmalis(?:_jobs)?(?:\.\w+)+", text)}
+    assert not [name for name in sorted(named) if not can_be_imported(name)]
+
+
+def can_be_imported(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_jobs_that_a_page_names_exist(page: Path) -> None:
     named = [JOB.match(text.strip()) for text in code(page)]
     missing = [match[0] for match in named if match and not {match[1], f"{match[1]} {match[2]}"} & set(JOBS)]
@@ -124,6 +140,16 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert other.exists(), target
         if heading:
             assert heading in headings(other), target
+
+
+def test_the_diagram_of_the_architecture_shows_the_layers_that_are_checked() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    diagram = [line.split() for line in page.split("```")[1].splitlines()]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [layer for contract in contracts for layer in contract.get("layers", [])]
+    assert layers
+    for names in (layer.split(" | ") for layer in layers):
+        assert any(set(names) <= set(line) for line in diagram), names
 
 
 def headings(page: Path) -> set[str]:
