@@ -31,10 +31,9 @@ from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run import pipeline
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunDirectory
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.records import read_records
-from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.validation.latency_calibration import at_speed, observed_speed
+from vitmalis_jobs.validation.prepared_run import prepared_run
 
 COMPARED = {
     "rendering_f1": "rendering F1",
@@ -123,10 +122,10 @@ class Runs:
 
     def tables(self, *overrides: str) -> tuple[Path, bool]:
         """Latency tables of a virtual run, and whether its policy uses them, too."""
-        plan = prepare_run(resolve_run(composed([*overrides, *self._common])), self._terminal)
-        if plan.latency_tables is None:
+        prepared = prepared_run([*overrides, *self._common], self._terminal)
+        if prepared.latency_tables is None:
             raise RuntimeError("a virtual run was prepared without latency tables")
-        return plan.latency_tables, "latency_tables" in plan.policy_options
+        return prepared.latency_tables, "latency_tables" in prepared.policy_options
 
 
 def compare_pair(runs: Runs, options: Sequence[str], repeats: int, tables_file: Path) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def compare_pair(runs: Runs, options: Sequence[str], repeats: int, tables_file: 
     """
     real = [
         # Each repeat has its own run index, else the second would be taken for the first.
-        runs.make(*options, "clock=realtime", f"sweep.index={tables_file.parent}/finished/{repeat}")
+        runs.make(*options, "clock=realtime", f"sweep.index={tables_file.parent}/index/{repeat}")
         for repeat in range(repeats)
     ]
     by_tables, measured_dir = runs.make(*options, "clock=virtual")

@@ -32,13 +32,11 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.run import processes
-from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import read_summaries
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.run.supervisor import SupervisedProcess
+from vitmalis_jobs.validation.prepared_run import prepared_run
 
 BARS = {
     "summaries_missing": 0,
@@ -72,8 +70,8 @@ def kill_in_run(
     Raises:
         UserError: the run cannot be made, or has no such process.
     """
-    config = composed(overrides)
-    plan = prepare_run(resolve_run(config), terminal)
+    prepared = prepared_run(overrides, terminal)
+    config = prepared.config
     played, hangs = list[RunRecords](), 0
 
     def progress(done: int) -> None:
@@ -81,7 +79,7 @@ def kill_in_run(
 
     with (
         processes.server(config, folder) as server,
-        processes.relay(config.link, server.address, plan.spec.trace, folder) as link,
+        processes.relay(config.link, server.address, prepared.spec.trace, folder) as link,
     ):
         target_process = (server if target == "server" else link).process
         if target_process is None:
@@ -89,12 +87,12 @@ def kill_in_run(
         with killed_at_random(target_process, kills, random.Random(seed), progress):
             try:
                 while len(target_process.exits) < kills:  # a clip may be too short for all of them
-                    played.append(play(plan, link.address, folder / str(len(played))))
+                    played.append(play(prepared, link.address, folder / str(len(played))))
             except RuntimeError as error:
                 terminal.note(f"the client did not reach the end of the clip: {error}")
                 hangs += 1
         killed = len(target_process.exits)
-    return {"kills": killed, "plays": len(played), "hangs": hangs, **played_result(played, plan.clip.frames)}
+    return {"kills": killed, "plays": len(played), "hangs": hangs, **played_result(played, prepared.clip.frames)}
 
 
 @contextmanager
@@ -123,10 +121,10 @@ def killed_at_random(
         thread.join()
 
 
-def play(plan: PreparedRun, address: str, folder: Path) -> RunRecords:
+def play(prepared: PreparedRun, address: str, folder: Path) -> RunRecords:
     """Play the clip once and return its records."""
     folder.mkdir(parents=True, exist_ok=True)
-    return processes.play(plan.session(address, folder), 1, folder, lambda *_: None)
+    return processes.play(prepared.session(address, folder), 1, folder, lambda *_: None)
 
 
 def played_result(played: Sequence[RunRecords], frames: int) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def start_sweep(folder: Path) -> subprocess.Popen[bytes]:
     """Start the sweep, or continue it; its output is appended to `output.txt`."""
     options = [
         f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts",
-        f"sweep.index={folder}/finished", f"hydra.sweep.dir={folder}/{SWEEP_NAME}", f"sweep.name={SWEEP_NAME}",
+        f"sweep.index={folder}/index", f"hydra.sweep.dir={folder}/{SWEEP_NAME}", f"sweep.name={SWEEP_NAME}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "vitmalis_jobs.evaluation", *SWEEP, *options]
     with (folder / "output.txt").open("ab") as output:

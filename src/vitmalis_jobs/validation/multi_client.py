@@ -52,23 +52,23 @@ def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> l
     config = composed(overrides)
     if config.virtual:
         raise UserError("clock=virtual has one client: leave it out")
-    plans = []
+    prepared_runs = []
     for number in range(clients):
         own = config
         if "index" in config.trace:
             index = (config.trace["index"] + number) % TRACES_EACH
             own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
-        plans.append(prepare_run(resolve_run(own), terminal))
-    return plans
+        prepared_runs.append(prepare_run(resolve_run(own), terminal))
+    return prepared_runs
 
 
 def play_all(
-    plans: Sequence[PreparedRun], max_batch: int, references: list[Detections], folder: Path, step: Step
+    prepared_runs: Sequence[PreparedRun], max_batch: int, references: list[Detections], folder: Path, step: Step
 ) -> list[dict[str, float]]:
     """Let all clients play at the same time against one server; returns the metrics of each.
 
     Args:
-        plans: run of each client.
+        prepared_runs: run of each client.
         max_batch: largest batch of the server.
         references: to score each client with.
         folder: gets a folder for each client.
@@ -77,28 +77,28 @@ def play_all(
     Raises:
         RuntimeError: the server or a client ended too early.
     """
-    config = plans[0].config
+    config = prepared_runs[0].config
     with ExitStack() as stack:
         server = stack.enter_context(processes.server(config, folder, [f"--max-batch={max_batch}"]))
         sessions: list[tuple[ClientSession, Path, PlayProgress]] = []
-        for number, plan in enumerate(plans):
+        for number, prepared in enumerate(prepared_runs):
             own = folder / str(number)
             own.mkdir(parents=True, exist_ok=True)
-            link = stack.enter_context(processes.relay(config.link, server.address, plan.spec.trace, own))
-            session = plan.session(link.address, own)
+            link = stack.enter_context(processes.relay(config.link, server.address, prepared.spec.trace, own))
+            session = prepared.session(link.address, own)
             sessions.append((session, own, (lambda *_: None) if number else lambda done, total, *_: step(done, total)))
 
         def play(client: tuple[ClientSession, Path, PlayProgress]) -> RunRecords:
             session, own, progress = client
             return processes.play(session, config.client.threads, own, progress)
 
-        with ThreadPoolExecutor(len(plans)) as pool:  # each thread only waits for its process
+        with ThreadPoolExecutor(len(prepared_runs)) as pool:  # each thread only waits for its process
             played = list(pool.map(play, sessions))
         if server.exits:
             raise RuntimeError(f"the server ended during the run ({server.exits[-1]}); see {folder / 'logs'}")
     return [
-        summarise(each.frames, each.offloads, references, plan.spec.rule)
-        for plan, each in zip(plans, played, strict=True)
+        summarise(each.frames, each.offloads, references, prepared.spec.rule)
+        for prepared, each in zip(prepared_runs, played, strict=True)
     ]
 
 
@@ -112,8 +112,8 @@ def measure(
     """
     if min(*counts, *batches) < 1:
         raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
-    plans = client_runs(max(counts), overrides, terminal)
-    config, rows = plans[0].config, []
+    prepared_runs = client_runs(max(counts), overrides, terminal)
+    config, rows = prepared_runs[0].config, []
     if not config.server.spawn and list(batches) != [1]:
         raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
     resources = Resources()
@@ -121,15 +121,15 @@ def measure(
     for count in counts:
         for max_batch in batches:
             tags = {"load.clients": str(count), "load.max_batch": str(max_batch), "policy": config.policy_name}
-            tags |= {f"stand_in.{name}": text for name, text in stand_ins(plans[0]).items()}
+            tags |= {f"stand_in.{name}": text for name, text in stand_ins(prepared_runs[0]).items()}
             with store.run(f"load-{count}-clients-batch-{max_batch}", tags) as run:
                 run.log_params(flat(config))
-                references = find_references(plans[0], resources, terminal, run.tag)
+                references = find_references(prepared_runs[0], resources, terminal, run.tag)
                 if references is None:
                     raise UserError("a live source cannot be played to several clients: give a clip")
                 own = folder / f"{count}x{max_batch}"
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
-                    seen = play_all(plans[:count], max_batch, references, own, step)
+                    seen = play_all(prepared_runs[:count], max_batch, references, own, step)
                 rows += log_clients(run, seen, count, max_batch)
     return rows
 

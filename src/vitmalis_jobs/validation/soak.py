@@ -27,12 +27,10 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
-from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
+from vitmalis_jobs.validation.prepared_run import prepared_run
 
 BARS = {"client_growth_mb": 50.0, "server_growth_mb": 50.0, "relay_growth_mb": 10.0, "drift_frames": 1.0}
 """Upper limits; growth counts from a sixth of the time on, when buffers and caches are full."""
@@ -49,29 +47,29 @@ def soak(minutes: float, folder: Path, overrides: Sequence[str], terminal: Termi
     Raises:
         UserError: the run that the overrides describe cannot be made.
     """
-    short = prepare_run(resolve_run(composed([*overrides, "eval.seconds=3600"])), terminal)
+    short = prepared_run([*overrides, "eval.seconds=3600"], terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, 60 * minutes + 5)
     looped = [f"video.path={clip}", f"eval.seconds={60 * minutes}"]
-    plan = prepare_run(resolve_run(composed([*overrides, "video=file", *looped])), terminal)
-    played, rows = play(plan, folder, terminal)
+    prepared = prepared_run([*overrides, "video=file", *looped], terminal)
+    played, rows = play(prepared, folder, terminal)
     write_memory(rows, folder)
     draw_memory(rows, folder / "memory.png")
     terminal.note(f"plot: {folder / 'memory.png'}")
     return {
         "minutes": minutes,
-        **played_result(played, plan.clip.fps),
+        **played_result(played, prepared.clip.fps),
         **memory_result(rows),
         "log_bytes": sum(path.stat().st_size for path in (folder / "logs").glob("*.log")),
     }
 
 
-def play(plan: PreparedRun, folder: Path, terminal: Terminal) -> tuple[RunRecords, list[MemoryRow]]:
+def play(prepared: PreparedRun, folder: Path, terminal: Terminal) -> tuple[RunRecords, list[MemoryRow]]:
     """Play a run in real time; returns its records and the memory of its processes meanwhile."""
-    config = plan.config
+    config = prepared.config
     with (
         processes.server(config, folder) as server,
-        processes.relay(config.link, server.address, plan.spec.trace, folder) as link,
+        processes.relay(config.link, server.address, prepared.spec.trace, folder) as link,
     ):
         started = {"server": server.process, "relay": link.process}
         pids = {name: process.pid for name, process in started.items() if process}
@@ -86,7 +84,7 @@ def play(plan: PreparedRun, folder: Path, terminal: Terminal) -> tuple[RunRecord
             terminal.step(done, total, "frames", f"{offloads} offloads, {lost} lost")
 
         with memory_samples(running) as rows:
-            session = plan.session(link.address, folder)
+            session = prepared.session(link.address, folder)
             played = processes.play(session, config.client.threads, folder, progress)
     return played, rows
 

@@ -38,12 +38,10 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.prepare import prepare_run
-from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
+from vitmalis_jobs.validation.prepared_run import prepared_run
 
 BARS = {"cpu_s": 90.0}
 """Upper limit for `BAR_SECONDS` at 30 FPS; other lengths have none, as every process has the cost of its start."""
@@ -131,7 +129,7 @@ def measure(seconds: float, repeats: int, folder: Path, overrides: Sequence[str]
     Raises:
         UserError: the run that the overrides describe cannot be made, or failed.
     """
-    plan, options = long_run(seconds, folder, overrides, terminal)
+    prepared, options = long_run(seconds, folder, overrides, terminal)
     measured_s = []
     for number, task in enumerate(["filling the caches", *["measuring"] * repeats]):
         terminal.step(number, repeats + 2, f"run {number + 1}", task)
@@ -141,11 +139,11 @@ def measure(seconds: float, repeats: int, folder: Path, overrides: Sequence[str]
     run_cpu_s(options, profile)
     terminal.step(repeats + 2, repeats + 2, f"run {repeats + 2}", "done")
     return {
-        "policy": plan.config.policy_name,
-        "latency": plan.config.latency.name,
-        "frames": plan.clip.frames,
-        "width_px": plan.clip.width,
-        "height_px": plan.clip.height,
+        "policy": prepared.config.policy_name,
+        "latency": prepared.config.latency.name,
+        "frames": prepared.clip.frames,
+        "width_px": prepared.clip.width,
+        "height_px": prepared.clip.height,
         "cpu_s": round(statistics.median(measured_s[1:]), 1),
         "cpu_s_runs": [round(value, 1) for value in measured_s[1:]],
         "cpu_s_with_empty_caches": round(measured_s[0], 1),
@@ -158,15 +156,15 @@ def long_run(
 ) -> tuple[PreparedRun, list[str]]:
     """Make the long video and its references; returns the run and the options of `evaluate.py` that make it."""
     options = ["clock=virtual", "output.figures=false", "output.video_seconds=0", *overrides]
-    short = prepare_run(resolve_run(composed([*options, "eval.seconds=3600"])), terminal)
+    short = prepared_run([*options, "eval.seconds=3600"], terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, FPS * seconds / short.clip.fps + 1)
     options += ["video=file", f"video.path={clip}", f"video.fps={FPS:g}", f"eval.seconds={seconds:g}"]
-    plan = prepare_run(resolve_run(composed(options)), terminal)
+    prepared = prepared_run(options, terminal)
     cv2.setNumThreads(1)
-    detector = CachedDetector(Resources().detector(plan.config.model))
-    compute_references(plan.clip, detector, lambda done, total: terminal.step(done, total, "references"))
-    return plan, options
+    detector = CachedDetector(Resources().detector(prepared.config.model))
+    compute_references(prepared.clip, detector, lambda done, total: terminal.step(done, total, "references"))
+    return prepared, options
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
