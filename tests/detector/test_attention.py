@@ -45,6 +45,22 @@ def test_bfloat16_trains_as_exactly_as_its_digits_allow(tokens: int) -> None:
         torch.testing.assert_close(own.float(), wanted, rtol=0, atol=0.06)
 
 
+@pytest.mark.parametrize("tokens", [25, 70, 1100])
+def test_plain_attention_equals_the_formula(tokens: int) -> None:
+    """Small windows in one product, more tokens head by head, many in chunks of query rows."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, tokens, 8)
+    torch.testing.assert_close(plain_attention(q, k, v), naive(q, k, v))
+
+
+def test_bfloat16_without_amx_is_as_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitmalis.detector.attention.BF16_WITHOUT_AMX", True)
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 70, 8)
+    found = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), None)
+    torch.testing.assert_close(found.float(), naive(q, k, v), rtol=0, atol=0.03)
+
+
 @pytest.mark.parametrize("query_rows", [1, 5, 42, 256])
 def test_chunks_equal_the_whole_bias(qkv: tuple[Tensor, Tensor, Tensor], query_rows: int) -> None:
     q, k, v = qkv

@@ -1,4 +1,7 @@
-"""Softmax attention by PyTorch's fused kernel, with relative positions that never become a tokens x tokens matrix."""
+"""Softmax attention with relative positions that never become a tokens x tokens matrix.
+
+PyTorch's fused kernel computes it, except for two uses in bfloat16 on a CPU where plain products are faster.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from torch import Tensor
 from vitmalis.detector.positions import RelativePositions, joined
 
 SMALL_WINDOW = 64
-"""Most tokens for which two plain products train faster than the fused kernel, in bfloat16 on a CPU."""
+"""Most tokens for which plain products train faster than the fused kernel, in bfloat16 on a CPU."""
+
+PRODUCT_ROWS = 512
+"""Query rows of a plain product where there are more tokens: so many rows of weights stay in the cache."""
 
 QUERY_ROWS = 768
 """Least query rows in a call of the fused kernel, if there are so many: PyTorch's takes 256 at a time where it is given
@@ -36,7 +42,7 @@ def attention(
         (B, heads, T, D).
     """
     if relative is None:
-        return plain_attention(q, k, v) if _trains_slowly(q) else F.scaled_dot_product_attention(q, k, v)
+        return plain_attention(q, k, v) if _fused_is_slow(q) else F.scaled_dot_product_attention(q, k, v)
     relative, merged = relative.merged()
     if merged is not None:
         q, k, v = (part.index_select(2, merged.order) for part in (q, k, v))
@@ -59,12 +65,37 @@ def _biased_attention(q: Tensor, k: Tensor, v: Tensor, relative: RelativePositio
     return joined(attended, 2)
 
 
-def _trains_slowly(q: Tensor) -> bool:
-    """Whether the fused kernel's backward pass is slow: six times as long for windows of 25 tokens (measured)."""
-    return q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] <= SMALL_WINDOW
-
-
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention by two plain products, for training with small windows; shapes as of `attention`."""
-    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, T, T)
-    return weights.to(v.dtype) @ v
+    """Softmax attention by plain products, many tokens head by head; shapes as of `attention`."""
+    q = q * q.shape[-1] ** -0.5
+    if q.shape[2] <= SMALL_WINDOW:
+        return _products(q, k, v)
+    heads = zip(q.split(1, 1), k.split(1, 1), v.split(1, 1), strict=True)
+    return torch.cat([_products(*head) for head in heads], 1)
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Products with scaled queries, `PRODUCT_ROWS` at a time."""
+    keys = k.transpose(-2, -1)
+    return joined([(part @ keys).softmax(dim=-1).to(v.dtype) @ v for part in q.split(PRODUCT_ROWS, 2)], 2)
+
+
+def _cpu_has(feature: str) -> bool:
+    """Whether PyTorch sees an instruction set; false in versions that cannot say."""
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", lambda: False)())
+
+
+BF16_WITHOUT_AMX = _cpu_has("avx512_bf16") and not _cpu_has("amx_tile")
+"""This CPU multiplies bfloat16, but the fused kernel makes use of that with AMX only."""
+
+
+def _fused_is_slow(q: Tensor) -> bool:
+    """Whether plain products are faster than the fused kernel (measured).
+
+    In training, the kernel's backward pass over windows of 25 tokens takes six times as long. In inference on a CPU
+    with bfloat16 but without AMX, it makes a frame of `vitdet_tiny` take 1.2 times as long.
+    """
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu":
+        return False
+    small = q.shape[2] <= SMALL_WINDOW
+    return small if q.requires_grad else BF16_WITHOUT_AMX and not small
