@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from tests.detector.test_adapters import Detectron2ViT, vitdet
 from vitmalis.detector import load_detector, model_config
-from vitmalis.detector.adapters.detectron2_detector import Images, adapted_detector, plain_values
 from vitmalis.detector.checkpoint import load_into
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.detector.detector import Detector
+from vitmalis.detector.detectron2_detector import Images, adapted_detector, plain_values
 from vitmalis.detector.pyramid import pyramid_stage
 from vitmalis.detector.rcnn import BoxHeads, RcnnDetector, select_boxes
 from vitmalis.detector.rpn import Proposals, RegionProposals
@@ -213,7 +213,7 @@ def test_detectron2_itself(tmp_path: Path, image: np.ndarray) -> None:
     pytest.importorskip("detectron2.modeling")
     path = tmp_path / "vitdet.py"
     path.write_text(LAZY_CONFIG)
-    from vitmalis.detector.adapters.detectron2_detector import read_model
+    from vitmalis.detector.detectron2_detector import read_model
 
     _, model = read_model(path)
     torch.save(model.state_dict(), tmp_path / "weights.pth")

@@ -10,8 +10,8 @@ import pytest
 
 from vitmalis.codec.packing import pack, unpack
 from vitmalis.detector import load_detector, model_config, save_checkpoint
-from vitmalis.detector.adapters.timm_detector import timm_detector
 from vitmalis.detector.detector import Detector
+from vitmalis.detector.timm_detector import timm_detector
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import ModelGeometry
 

@@ -8,12 +8,12 @@ from typing import get_args
 
 import torch
 
-from vitmalis.detector.adapters.detectron2_detector import detectron2_detector
-from vitmalis.detector.adapters.timm_detector import timm_detector
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, preset
+from vitmalis.detector.detectron2_detector import detectron2_detector
+from vitmalis.detector.timm_detector import timm_detector
 from vitmalis.errors import UserError
 
 
