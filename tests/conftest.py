@@ -13,7 +13,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The development data beside the checkout; tests that need it skip where it is absent."""
+    """The development data next to the checkout; tests that need it skip where it is absent."""
     if not SHARED.is_dir():
         pytest.skip("the development data (../shared) is not on this machine")
     return SHARED

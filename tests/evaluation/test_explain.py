@@ -90,7 +90,7 @@ OFFLOADS = [
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Folder of a run of two offloads over a clip of 320x160, known to an MLflow store beside it."""
+    """Folder of a run of two offloads over a clip of 320x160, known to an MLflow store next to it."""
     with av.open(str(tmp_path / "clip.mp4"), "w") as out:
         stream = out.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 320, 160, "yuv420p"
@@ -129,9 +129,9 @@ def test_a_run_is_named_by_its_folder_or_its_id_and_keeps_the_picture(
     assert main([str(run), "--no-reference"]) == 0, "one with many region types, which returned"
     assert main([run_id(run), "--offload", "0", "--no-reference", "--tracking-uri", uri]) == 0
     assert capsys.readouterr().out.split() == [str(run / "decision_1.png"), str(run / "decision_0.png")]
-    picture = cv2.imread(str(run / "decision_1.png"))
-    assert picture is not None
-    assert picture.shape[1] > 1000
+    plot = cv2.imread(str(run / "decision_1.png"))
+    assert plot is not None
+    assert plot.shape[1] > 1000
     store = Store(uri, "evaluation", run.parent / "artifacts")
     kept = {artifact.path for artifact in store.client.list_artifacts(run_id(run))}
     assert {"decision_0.png", "decision_1.png"} <= kept

@@ -1,4 +1,4 @@
-"""What is deleted from `runs/`, and that nothing is without being told."""
+"""What is deleted from `runs/`, and that nothing is deleted without `--yes`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is prepared here, played elsewhere by a client that knows neither torch nor MLflow, and judged here."""
+"""A run that is exported here, played by a client that has neither torch nor MLflow, and scored here."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tests.evaluation.tiny_sweep import FRAMES, make_clip
 from vitmalis.network.wire.security import make_keys
 from vitmalis.process import Child
 from vitmalis.records import FRAMES_FILE, RecordsInfo, read_frames, read_info, write_frames
-from vitmalis_jobs.evaluation.device import export as prepare
-from vitmalis_jobs.evaluation.device import score as judge
+from vitmalis_jobs.evaluation.device import export, score
 
 PROJECT = Path(__file__).parents[2]
 TINY = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
-WATCHED_CLIENT = """
+OBSERVED_CLIENT = """
 import runpy, sys
 sys.argv = ["client", *sys.argv[1:]]
 try:
@@ -42,7 +41,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def play_on_device(bundle: Path, keys: Path, address: str) -> str:
     """Run the client as on a device, with nothing but the bundle and its keys; returns what it said."""
-    command = [sys.executable, "-c", WATCHED_CLIENT, "--session=session.json", f"--keys={keys}", f"--address={address}"]
+    command = [
+        sys.executable,
+        "-c",
+        OBSERVED_CLIENT,
+        "--session=session.json",
+        f"--keys={keys}",
+        f"--address={address}",
+    ]
     client = subprocess.run(
         command, cwd=bundle, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
@@ -50,16 +56,16 @@ def play_on_device(bundle: Path, keys: Path, address: str) -> str:
     return client.stdout + client.stderr
 
 
-def test_prepared_played_and_judged(
+def test_a_run_is_exported_played_and_scored(
     folder: Path, vitmalis_options: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_keys(folder / "keys", ["device"])
     bundle = folder / "bundle"
     policy = [f"policy.{name}={value}" for name, value in vitmalis_options.items()]
-    assert prepare.main([str(bundle), *TINY, "policy=vitmalis", *policy]) == 0
+    assert export.main([str(bundle), *TINY, "policy=vitmalis", *policy]) == 0
     assert "python -m evaluation.device.score" in capsys.readouterr().out
-    told = (bundle / "session.json").read_text()
-    assert not any(place in told for place in (str(folder), *vitmalis_options.values()))  # it must work anywhere
+    session = (bundle / "session.json").read_text()
+    assert not any(place in session for place in (str(folder), *vitmalis_options.values()))  # it must work anywhere
     moved = folder / "device"
     bundle.rename(moved)
     server = Child(
@@ -74,7 +80,7 @@ def test_prepared_played_and_judged(
     assert int(heavy[2]) < 400 * 1024  # kB at most at any time
     assert '"done": true' in said
     assert len(read_frames(moved / FRAMES_FILE)) == FRAMES
-    assert judge.main([str(moved)]) == 0
+    assert score.main([str(moved)]) == 0
     summary = json.loads((moved / "summary.json").read_text())
     assert summary["status"] == "FINISHED"
     assert summary["metrics"]["offloads"] >= 1
@@ -82,24 +88,24 @@ def test_prepared_played_and_judged(
     info = read_info(moved / FRAMES_FILE)
     ended = RecordsInfo(info.policy, info.clip, info.trace, ended="interrupted")
     write_frames(moved / FRAMES_FILE, read_frames(moved / FRAMES_FILE), ended)
-    assert judge.main([str(moved)]) == 2
+    assert score.main([str(moved)]) == 2
     assert "interrupted before its end: play it again" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_clear_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge.main([str(folder)]) == 2
+    assert score.main([str(folder)]) == 2
     assert "is no bundle" in capsys.readouterr().err
     (folder / "file").write_text("in the way")
-    assert prepare.main([str(folder / "file" / "b"), *TINY, "policy=back2back"]) == 2
+    assert export.main([str(folder / "file" / "b"), *TINY, "policy=back2back"]) == 2
     assert "cannot be written" in capsys.readouterr().err
-    assert prepare.main([str(folder / "b"), *TINY, "policy=back2back"]) == 0
-    assert judge.main([str(folder / "b")]) == 2
+    assert export.main([str(folder / "b"), *TINY, "policy=back2back"]) == 0
+    assert score.main([str(folder / "b")]) == 2
     assert "frames.parquet" in capsys.readouterr().err
     facts = folder / "b" / "bundle.json"
     facts.rename(folder / "kept.json")  # as in the folder of a run of evaluate.py, which has a config.yaml, too
-    assert judge.main([str(folder / "b")]) == 2
+    assert score.main([str(folder / "b")]) == 2
     assert "is no bundle (bundle.json" in capsys.readouterr().err
     (folder / "kept.json").rename(facts)
     facts.write_text(facts.read_text().replace('"model_id":"', '"model_id":"x'))
-    assert judge.main([str(folder / "b")]) == 2
+    assert score.main([str(folder / "b")]) == 2
     assert "the model is not the one it was made with" in capsys.readouterr().err

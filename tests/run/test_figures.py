@@ -59,17 +59,17 @@ def test_the_film_plays_again(
 ) -> None:
     import av
 
-    film = ComparisonVideo(frames, offloads, references, FPS)
-    film.write(tmp_path / "rendered.mp4", (image(i) for i in range(30)))
+    video = ComparisonVideo(frames, offloads, references, FPS)
+    video.write(tmp_path / "rendered.mp4", (image(i) for i in range(30)))
     with av.open(str(tmp_path / "rendered.mp4")) as container:
         stream = container.streams.video[0]
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         assert stream.codec_context.name == "h264"
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert float(stream.average_rate) == FPS
-    assert len(pictures) == 30
-    assert pictures[0].shape[0] % 2 == pictures[0].shape[1] % 2 == 0
-    assert pictures[0].shape[1] >= 602
+    assert len(images) == 30
+    assert images[0].shape[0] % 2 == images[0].shape[1] % 2 == 0
+    assert images[0].shape[1] >= 602
 
 
 def test_a_shorter_film_takes_the_first_images(
@@ -83,8 +83,8 @@ def test_a_shorter_film_takes_the_first_images(
 
 
 def test_boxes_are_drawn_on_both_sides(frames: list[FrameRecord], references: list[Detections]) -> None:
-    picture = ComparisonVideo(frames, [], references, FPS).draw(10, image(10))
-    left, right = picture[40:, :301], picture[40:, 309:]
+    shown = ComparisonVideo(frames, [], references, FPS).draw(10, image(10))
+    left, right = shown[40:, :301], shown[40:, 309:]
     for side in (left, right):
         assert (side == colour_of(0)).all(axis=-1).any()
         assert (side == colour_of(2)).all(axis=-1).any()
@@ -101,7 +101,7 @@ def test_every_class_has_a_readable_colour() -> None:
         assert max(colour_of(label)) > 180
 
 
-def test_plots_and_still_are_pictures(
+def test_plots_and_still_are_images(
     tmp_path: Path, frames: list[FrameRecord], offloads: list[OffloadRecord], references: list[Detections]
 ) -> None:
     from PIL import Image
@@ -110,8 +110,8 @@ def test_plots_and_still_are_pictures(
     plots.rendering_f1(tmp_path / "f1.png", frames, references, "title")
     save_png(tmp_path / "still.png", ComparisonVideo(frames, offloads, references, FPS).draw(10, image(10)))
     for name in ("latency.png", "f1.png", "still.png"):
-        with Image.open(tmp_path / name) as picture:
-            assert np.asarray(picture.convert("L")).std() > 5
+        with Image.open(tmp_path / name) as shown:
+            assert np.asarray(shown.convert("L")).std() > 5
 
 
 def test_a_run_without_results_has_plots_too(tmp_path: Path, frames: list[FrameRecord]) -> None:

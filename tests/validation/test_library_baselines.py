@@ -71,11 +71,12 @@ def test_the_job_compares_all_and_reports_bars(
         {name: lambda *size: baselines.frozen(Model(*size)) for name in baselines.MODELS},
     )
     monkeypatch.setattr(baselines, "memory_in_child", lambda name, *_: {"ours": 30, "transformers": 40}.get(name, 50))
-    output = tmp_path / "peers.json"
-    baselines.main(["--sizes", "32x48", "16x16", "--repeats", "1", "--output", str(output)])
+    output = tmp_path / "libraries.json"
+    status = baselines.main(["--sizes", "32x48", "16x16", "--repeats", "1", "--output", str(output)])
     result = json.loads(capsys.readouterr().out)
+    assert status == (0 if result["bars_met"] else 1)
     assert result == json.loads(output.read_text())
-    assert [(row["tokens"], row["peer"]) for row in result["rows"]] == [
+    assert [(row["tokens"], row["library"]) for row in result["rows"]] == [
         ("2x3", "transformers"),
         ("2x3", "timm"),
         ("1x1", "transformers"),

@@ -83,6 +83,11 @@ def _help(about: str, config_name: str) -> str:
     return "\n\n".join(part.strip() for part in (about, title, values))
 
 
+def program(job: str) -> str:
+    """The command that started a job, for its usage line: `vitmalis report`, or `python -m evaluation.report`."""
+    return sys.argv[0] if sys.argv[0].startswith("vitmalis ") else f"python -m {job}"
+
+
 def print_error(error: BaseException) -> None:
     """Print a user's mistake as one line on standard error."""
     print(f"error: {error_line(error)}", file=sys.stderr)

@@ -16,22 +16,22 @@ from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
 from vitmalis_jobs.run.records import RunRecords, read_records
 
-TRACKING_URI = "sqlite:///runs/mlflow.db"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.explain", description=__doc__.partition(": `")[0])
+    parser = argparse.ArgumentParser(prog=program("evaluation.explain"), description=__doc__.partition(": `")[0])
     parser.add_argument("run", help="folder of a run, or its MLflow run id")
     parser.add_argument("--offload", type=int, help="number of the offload (default: one with many region types)")
-    parser.add_argument("--tracking-uri", default=TRACKING_URI, help="MLflow store (default: %(default)s)")
+    uri = mlflow_options("evaluation").tracking_uri
+    parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
     parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
     options = parser.parse_args(arguments)
     reference = not options.no_reference

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 
 RUN_PARENTS = ("evaluations", "sweeps")
@@ -103,7 +103,7 @@ def show(runs: Path, found: list[Candidate], console: Console) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prune as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.prune", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("evaluation.prune"), description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="run folders untouched for longer")
     parser.add_argument("--failed", action="store_true", help="run folders without a finished run, a day old or more")

@@ -27,7 +27,7 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
@@ -216,7 +216,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog="python -m profiling.inference", description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("profiling.inference"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
     parser.add_argument("--width", type=int, default=960, help="of the image, pixels")

@@ -31,7 +31,7 @@ from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive, listed
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
@@ -244,7 +244,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
     parser = argparse.ArgumentParser(
-        prog="python -m profiling.restoration_points", description=str(__doc__).splitlines()[0]
+        prog=program("profiling.restoration_points"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--weights", help="file or URL (default: the model's own)")

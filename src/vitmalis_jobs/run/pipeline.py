@@ -134,5 +134,6 @@ def _places(config: EvaluationConfig, directory: Path) -> dict[str, str]:
     video = directory / VIDEO_FILE
     places = {"video": str(video)} if video.exists() else {}
     uri = config.mlflow.tracking_uri
-    places["compare"] = "make ui" if uri == "sqlite:///runs/mlflow.db" else f"mlflow ui --backend-store-uri {uri}"
+    in_checkout = uri == "sqlite:///runs/mlflow.db" and Path("Makefile").is_file()
+    places["compare"] = "make ui" if in_checkout else f"mlflow ui --backend-store-uri {uri}"
     return places | {"records": str(directory)}

@@ -35,7 +35,7 @@ from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis.video.standin import PROFILES, StreetScene
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.timing import timed
@@ -225,7 +225,7 @@ def _host() -> dict[str, Any]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog="python -m validation.benchmark", description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("validation.benchmark"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--repeats", type=int, default=60, help="calls of which the median is reported")
     parser.add_argument("--frames", type=int, default=12, help="consecutive frames to analyse and track")
     parser.add_argument("--scenes", type=int, default=len(PROFILES), help="scenes to encode frames of")

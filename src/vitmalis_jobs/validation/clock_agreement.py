@@ -25,7 +25,7 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run import pipeline
@@ -197,7 +197,7 @@ def _cell(metric: str, real: float, real_runs: Sequence[float], by_tables: float
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
     parser = argparse.ArgumentParser(
-        prog="python -m validation.clock_agreement", description=str(__doc__).splitlines()[0]
+        prog=program("validation.clock_agreement"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--video", default="market1906", help="one or more, with commas (default: %(default)s)")
     parser.add_argument("--trace", default="4g,5g", help="one or more, with commas (default: %(default)s)")

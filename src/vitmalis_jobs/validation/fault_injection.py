@@ -27,7 +27,7 @@ import psutil
 
 from vitmalis.errors import UserError
 from vitmalis.types import OffloadStatus
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
@@ -219,7 +219,7 @@ def start_sweep(folder: Path) -> subprocess.Popen[bytes]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
     parser = argparse.ArgumentParser(
-        prog="python -m validation.fault_injection", description=str(__doc__).splitlines()[0]
+        prog=program("validation.fault_injection"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--target", default=",".join(TARGETS), help="what to kill (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=20, help="of each (default: %(default)s)")

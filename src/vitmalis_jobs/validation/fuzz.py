@@ -31,7 +31,7 @@ from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 
@@ -243,7 +243,7 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the job's command line."""
-    parser = argparse.ArgumentParser(prog="python -m validation.fuzz", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("validation.fuzz"), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--messages", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"), help="default: %(default)s")

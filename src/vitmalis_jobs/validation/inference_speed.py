@@ -20,7 +20,7 @@ from vitmalis.detector import PRESETS, Detector, build_model, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.timing import Pairs, Run, median_ms
 
@@ -75,7 +75,7 @@ def compare_engines(model: DetectionModel, width: int, height: int, repeats: int
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job of the command line and return the exit status of `run_job`."""
-    parser = argparse.ArgumentParser(prog="python -m validation.inference_speed", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("validation.inference_speed"), description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
     parser.add_argument("--height", type=int, default=540, help="of the frame, pixels")

@@ -23,7 +23,7 @@ from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.generate import TRACES_EACH
 from vitmalis.types import Detections
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Run
@@ -199,7 +199,7 @@ def whole_numbers(text: str) -> list[int]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog="python -m validation.multi_client", description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("validation.multi_client"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--clients", default="1,2,4,8", help="numbers of clients (default: %(default)s)")
     parser.add_argument("--max-batch", default="1", help="largest batches, such as 1,4 (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/multi_client"), help="of the records")

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 from vitmalis.metrics import summarise
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
@@ -173,7 +173,7 @@ def draw_memory(rows: Sequence[MemoryRow], path: Path) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog="python -m validation.soak", description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("validation.soak"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--folder", type=Path, default=Path("runs/soak"))
     parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis")

@@ -35,7 +35,7 @@ from vitmalis.video import spec as video_spec
 from vitmalis.virtual.server import VirtualServer
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run.resources import Resources
@@ -169,9 +169,7 @@ def long_run(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(
-        prog="python -m validation.virtual_speed", description=str(__doc__).splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog=program("validation.virtual_speed"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300.0, help="of video at 30 FPS (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="measured runs (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/profiling/virtual_speed"))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.device.bundle import write_bundle
 from vitmalis_jobs.run.config import composed
@@ -24,7 +24,7 @@ from vitmalis_jobs.run.resolve import resolve_run
 def main(arguments: list[str] | None = None) -> int:
     """Export as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation.device.export",
+        prog=program("evaluation.device.export"),
         description="Export a run to a folder that a device plays against a real server over a real network.",
         epilog="The network is the real one (link=none); for an emulated one start python -m vitmalis.network.relay "
         "on the device and give its address to the client.",

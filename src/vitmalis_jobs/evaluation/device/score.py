@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.device.bundle import read_bundle_records, read_config
 from vitmalis_jobs.run.directory import RunDirectory
@@ -40,7 +40,7 @@ def score(folder: Path, terminal: Terminal) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Score a folder; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.device.score", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=program("evaluation.device.score"), description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="brought back from the device, with its records")
     options = parser.parse_args(arguments)
     return run_job(lambda: score(options.folder, Terminal()))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import external_results, figures, tables
 from vitmalis_jobs.evaluation.study.page import Section, write_page
@@ -38,7 +38,7 @@ def _report(arguments: list[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation.report",
+        prog=program("evaluation.report"),
         description="Compare the runs of one or more sweeps: figures (PNG, SVG), tables (CSV) and one HTML page.",
     )
     parser.add_argument("sweep", type=Path, nargs="+", help="folder of a sweep, or its name below runs/sweeps")

@@ -23,7 +23,7 @@ from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
-from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.parity.box_assignment import Boxes, pair
 from vitmalis_jobs.validation.parity.golden import EVERYTHING, Case, GoldenSet, load_golden
@@ -179,7 +179,7 @@ def left_out(case: Case, compared: list[dict[str, Any]]) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the job of the command line and return the exit status of `run_job`."""
     parser = argparse.ArgumentParser(
-        prog="python -m validation.parity",
+        prog=program("validation.parity"),
         description="Compare ours with detectron2's ViTDet on a golden set, stage by stage.",
         epilog=f"Tolerances (absolute): {TOLERANCES}. Exit status: 0 inside, 1 above, 2 for a set that cannot be read.",
     )
