@@ -180,3 +180,18 @@ def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
     assert status(store, run_id) == "FINISHED"
     assert store.finish(run_id)
     assert not store.finish("no such run")
+
+
+def test_a_relative_address_means_the_store_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        store = Store("sqlite:///runs/mlflow.db", "tests", Path("artifacts"))
+        runs[name] = store.create_parent(name, {})
+        assert [run.info.run_id for run in store.client.search_runs([store.experiment_id])] == [runs[name]]
+        assert store.name == "sqlite:///runs/mlflow.db tests"
+    monkeypatch.chdir(tmp_path / "one")
+    assert Store("sqlite:///runs/mlflow.db", "tests", Path("artifacts")).finish(runs["one"])

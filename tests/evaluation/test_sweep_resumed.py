@@ -27,8 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recorded() -> tuple[Run, list[Run]]:
     """The sweep's run in MLflow, and those below it."""
-    # By its whole path: MLflow keeps stores open by address, and here each test has its own.
-    store = Store(f"sqlite:///{Path.cwd()}/runs/mlflow.db", "evaluation", Path("runs/artifacts"))
+    store = Store("sqlite:///runs/mlflow.db", "evaluation", Path("runs/artifacts"))
     runs = store.client.search_runs([store.experiment_id], run_view_type=ViewType.ALL)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if run is not parent]

@@ -49,10 +49,8 @@ class Store:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        database = Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
+        database, uri = resolve_address(tracking_uri)
         lock = _lock_for(database or artifact_dir / "store")
-        # SQLite allows one writer at a time: parallel runs wait for each other instead of failing after 5 s.
-        uri = f"{tracking_uri}?timeout=60" if database and "?" not in tracking_uri else tracking_uri
         try:
             with lock:  # MLflow creates its tables and experiments without one
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -255,6 +253,20 @@ def deferred_signals() -> Iterator[None]:
             signal.signal(blocked, handler)
         for number in pending[:1]:
             signal.raise_signal(number)
+
+
+def resolve_address(tracking_uri: str) -> tuple[Path | None, str]:
+    """The file of a SQLite store (None for a server) and the address to open the store by.
+
+    The file's path is made absolute, because MLflow keeps stores open by their address, and a process may change its
+    working directory. SQLite allows one writer at a time: parallel runs wait for each other instead of failing after
+    5 s.
+    """
+    if not tracking_uri.startswith(_SQLITE):
+        return None, tracking_uri
+    path, _, options = tracking_uri.removeprefix(_SQLITE).partition("?")
+    database = Path(path).absolute()
+    return database, f"{_SQLITE}{database}?{options or 'timeout=60'}"
 
 
 def _lock_for(path: Path) -> FileLock:

@@ -18,6 +18,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
+from vitmalis_jobs.common.mlflow_store import resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png
@@ -113,7 +114,7 @@ def _run_directory(run_id: str, tracking_uri: str) -> Path:
     if tracking_uri.startswith("sqlite:") and not database.exists():
         raise UserError(f"run '{run_id}': no such folder, and there is no MLflow store {database} (--tracking-uri)")
     try:
-        tags = MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
+        tags = MlflowClient(tracking_uri=resolve_address(tracking_uri)[1]).get_run(run_id).data.tags
     except MlflowException as error:
         raise UserError(f"run '{run_id}': neither a folder nor a run id of {tracking_uri}") from error
     directory = Path(tags.get("run_dir", ""))
@@ -137,7 +138,8 @@ def _log(directory: Path, path: Path, config: EvaluationConfig) -> None:
     summary = directory / SUMMARY_FILE
     run_id = json.loads(summary.read_text()).get("run_id") if summary.exists() else None
     if run_id:
-        MlflowClient(tracking_uri=config.mlflow.tracking_uri).log_artifact(run_id, str(path))
+        address = resolve_address(config.mlflow.tracking_uri)[1]
+        MlflowClient(tracking_uri=address).log_artifact(run_id, str(path))
 
 
 def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
