@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_help_begins_with_what_the_job_does_and_shows_its_commented_options(tmp_
     assert done.stdout.startswith("Ends in each way that a job can end.")
     assert "conf/fit_traces.yaml" in done.stdout
     assert "seed: " in done.stdout
+
+
+def test_every_call_in_a_process_starts_with_no_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job_for_two_calls.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(tmp_path)
+    main = importlib.import_module("job_for_two_calls").main
+    statuses = []
+    for seeds in (["--multirun", "seed=2,0"], ["seed=1"], ["seed=0"]):
+        monkeypatch.setattr(sys, "argv", ["job", *seeds, f"hydra.run.dir={tmp_path}", f"hydra.sweep.dir={tmp_path}"])
+        statuses.append(main())
+    assert statuses == [2, 1, 0]
+    assert capsys.readouterr().err == "error: seed=2 is taken:; give another\n"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (True, 0), ({"a": 1}, 0), (0, 0), (False, 1)])

@@ -53,22 +53,21 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
     """
 
     def decorate(job: Callable[[DictConfig], object]) -> Callable[[], int]:
-        statuses: list[int] = []
-
-        @functools.wraps(job)
-        def task(config: DictConfig) -> None:
-            try:
-                statuses.append(1 if job(config) is False else 0)
-            except USER_ERRORS as error:
-                print_error(error)
-                statuses.append(2)
-
         @functools.wraps(job)
         def main() -> int:
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(_help(sys.modules[job.__module__].__doc__ or "", config_name))
                 return 0
-            statuses.clear()
+            statuses: list[int] = []
+
+            @functools.wraps(job)
+            def task(config: DictConfig) -> None:
+                try:
+                    statuses.append(1 if job(config) is False else 0)
+                except USER_ERRORS as error:
+                    print_error(error)
+                    statuses.append(2)
+
             status = run_job(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task))
             return max([status, *statuses])
 
