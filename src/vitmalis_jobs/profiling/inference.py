@@ -29,9 +29,9 @@ from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
+from vitmalis_jobs.profiling.measured_result import report_result
 
 BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
 """At the last restoration point time_ratio is at most BAR_FACTOR x flop_ratio + BAR_OFFSET."""
@@ -242,11 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def profile(options: argparse.Namespace, terminal: Terminal) -> None:
     """Measure, draw, print and store."""
     result = measure(options, terminal)
-    terminal.table(f"{result['model']} {options.width}x{options.height}", result["rows"], COLUMNS)
-    plot = options.output.with_suffix(".png")
-    draw(result, plot)
-    terminal.note(f"plot: {plot}")
-    emit(result, options.output)
+    title = f"{result['model']} {options.width}x{options.height}"
+    report_result(result, options.output, terminal, title=title, columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.clips import available_clips
+from vitmalis_jobs.profiling.measured_result import report_result
 
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 ALL = "all"
@@ -273,11 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def profile(options: argparse.Namespace, terminal: Terminal) -> None:
     """Measure, draw, print and store."""
     result = measure(options, terminal)
-    terminal.table(f"{result['model']} {result['model_id']}", result["rows"], COLUMNS)
-    plot = options.output.with_suffix(".png")
-    draw(result, plot)
-    terminal.note(f"plot: {plot}")
-    emit(result, options.output)
+    title = f"{result['model']} {result['model_id']}"
+    report_result(result, options.output, terminal, title=title, columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":
