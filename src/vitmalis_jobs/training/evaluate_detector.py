@@ -27,7 +27,8 @@ from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
 from vitmalis_jobs.training.detection.detection_scores import score_line
-from vitmalis_jobs.training.detection.labelled_clips import MARKET, LabelledClip
+from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
+from vitmalis_jobs.training.detection.prepared_frames import MARKET
 from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
 from vitmalis_jobs.training.detection.training_data import read_clips, validation_sets
 from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate, evenly_spaced, predict

@@ -6,11 +6,9 @@ validation. A second on each side of `market1906`'s cut belongs to neither, as i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
@@ -18,13 +16,11 @@ from vitmalis.errors import UserError
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.clips import probe, resolve_clip
 from vitmalis.video.manifest import clip_entry
-from vitmalis.video.market1906 import COLUMNS, distinct_frames
-from vitmalis.video.spec import rgb_image
+from vitmalis.video.market1906 import COLUMNS
 from vitmalis_jobs.training.detection.labels import Targets, read_teacher, teacher_targets
+from vitmalis_jobs.training.detection.prepared_frames import HEIGHT_PX, MARKET, prepare_frames
 from vitmalis_jobs.training.detection.temporal_voting import vote_over_time
 
-HEIGHT_PX = 540
-MARKET = "market1906"
 MARKET_GUARD_S = 1
 """Length on each side of `market1906`'s cut that belongs to neither part, s."""
 
@@ -82,7 +78,7 @@ def original_video(name: str, folder: Path, cache: Path) -> Path:
 
 
 def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledClip:
-    """Decode a clip once into `cache/<name>/` and pair its frames with the teacher's labels.
+    """Prepare a clip's frames and pair them with the teacher's labels.
 
     Args:
         name: of the manifest.
@@ -94,16 +90,10 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledC
         UserError: the video or the labels are missing or unreadable.
     """
     teacher = read_teacher(labels)
-    folder = cache / name
-    listing = folder / "frames.txt"
-    if not listing.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = _write_frames(name, video, folder)
-        listing.write_text("\n".join(map(str, kept)))
-    kept = [int(line) for line in listing.read_text().split()]
+    scale = np.float32(HEIGHT_PX / probe(video)[2][1])
+    prepared = prepare_frames(name, video, cache)
     market = name == MARKET
     offset_px = np.array([COLUMNS[0], 0] * 2 if market else [0] * 4, np.float32)
-    scale = np.float32(HEIGHT_PX / probe(video)[2][1])
 
     def scaled(index: int) -> Detections:
         raw = teacher.get(index, Detections.empty())
@@ -111,34 +101,12 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledC
 
     def frames(part: list[int], found: list[Detections]) -> list[LabelledFrame]:
         targets = [teacher_targets(detections, facades=market) for detections in found]
-        return [LabelledFrame(folder / f"{i:05d}.jpg", i, t) for i, t in zip(part, targets, strict=True)]
+        return [LabelledFrame(prepared.path(i), i, t) for i, t in zip(part, targets, strict=True)]
 
-    train, validation = split_frames(name, kept)
+    train, validation = split_frames(name, prepared.indices)
     # Only training labels are corrected over time: scores are taken against the teacher's labels as they are.
     return LabelledClip(
         name,
         frames(train, vote_over_time([scaled(i) for i in train])),
         frames(validation, [scaled(i) for i in validation]),
     )
-
-
-def _decoded(name: str, video: Path) -> Iterator[tuple[int, RgbImage]]:
-    """Distinct frames of a video file with their index in it."""
-    if name == MARKET:
-        yield from ((index, image) for index, _, image in distinct_frames(video))
-        return
-    with av.open(str(video)) as container:
-        for index, frame in enumerate(container.decode(container.streams.video[0])):
-            yield index, rgb_image(frame)
-
-
-def _write_frames(name: str, video: Path, folder: Path) -> list[int]:
-    """Write a video's distinct frames as JPEGs of `HEIGHT_PX` rows; returns their indices in the file."""
-    kept = []
-    for index, image in _decoded(name, video):
-        scale = HEIGHT_PX / image.shape[0]
-        how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-        resized = cv2.resize(image, (round(image.shape[1] * scale), HEIGHT_PX), interpolation=how)
-        cv2.imwrite(str(folder / f"{index:05d}.jpg"), resized[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])
-        kept.append(index)
-    return kept
