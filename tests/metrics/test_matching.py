@@ -64,16 +64,23 @@ def test_ratios_by_hand() -> None:
     assert counts.precision == pytest.approx(0.75)
     assert counts.recall == pytest.approx(0.6)
     assert counts.f1 == pytest.approx(2 * 0.75 * 0.6 / 1.35)
-    assert Counts().f1 == 1.0
-    assert Counts(fn=3).f1 == 0.0
+    assert Counts(fn=3).f1 == Counts(fn=3).f1_or_one == 0.0
     assert Counts(1, 2, 3) + Counts(10, 20, 30) == Counts(11, 22, 33)
+
+
+def test_shares_of_nothing_have_no_value() -> None:
+    nothing, only_false = Counts(), Counts(fp=2)
+    assert nothing.precision is nothing.recall is nothing.f1 is None
+    assert nothing.f1_or_one == 1.0
+    assert (only_false.precision, only_false.recall, only_false.f1, only_false.f1_or_one) == (0.0, None, None, 0.0)
+    assert Counts(fn=2).precision is None
 
 
 @given(detections())
 def test_a_set_matches_itself(boxes: Detections) -> None:
     counts = match(boxes, boxes)
     assert counts == Counts(tp=len(boxes.above(0.5)))
-    assert counts.f1 == 1.0
+    assert counts.f1_or_one == 1.0
 
 
 @given(detections(), detections())
@@ -81,8 +88,10 @@ def test_every_sure_box_is_counted_once(shown: Detections, reference: Detections
     counts = match(shown, reference)
     assert counts.tp + counts.fp == len(shown.above(0.5))
     assert counts.tp + counts.fn == len(reference.above(0.5))
-    assert 0.0 <= counts.f1 <= 1.0
-    assert min(counts.precision, counts.recall) <= counts.f1 + 1e-12 <= max(counts.precision, counts.recall) + 2e-12
+    assert 0.0 <= counts.f1_or_one <= 1.0
+    if counts.precision is not None and counts.recall is not None and counts.f1 is not None:
+        low, high = sorted((counts.precision, counts.recall))
+        assert low <= counts.f1 + 1e-12 <= high + 2e-12
 
 
 @given(detections(), detections())
@@ -92,11 +101,12 @@ def test_without_rivals_the_sides_may_be_swapped(shown: Detections, reference: D
     _, b = np.unique(reference.labels, return_index=True)
     forth, back = match(shown.select(a), reference.select(b)), match(reference.select(b), shown.select(a))
     assert (forth.tp, forth.fp, forth.fn) == (back.tp, back.fn, back.fp)
-    assert forth.f1 == back.f1
+    assert forth.f1_or_one == back.f1_or_one
 
 
 @given(detections(), detections(), st.randoms(use_true_random=False))
 def test_the_order_of_the_references_is_no_matter(shown: Detections, reference: Detections, random: object) -> None:
     order = np.arange(len(reference))
     random.shuffle(order)  # type: ignore[attr-defined]
-    assert match(shown, reference.select(order)).f1 == pytest.approx(match(shown, reference).f1)
+    shuffled = match(shown, reference.select(order))
+    assert shuffled.f1_or_one == pytest.approx(match(shown, reference).f1_or_one)

@@ -70,6 +70,17 @@ def test_what_has_no_value_is_left_out() -> None:
     assert not {"inference_f1", "e2e_latency_s_median", "offload_interval_frames_median"} & set(summary)
 
 
+def test_where_nothing_is_to_be_found_there_is_no_f1() -> None:
+    weak = Detections.of([[0, 0, 10, 10]], [0.4], [0])  # below the score from which a box counts
+    for references in ([NONE, NONE], [weak, NONE]):
+        empty = summarise([frame(0), frame(1)], [offload(0, 0, e2e_latency_s=0.4)], references)
+        assert not [name for name in empty if "f1" in name or "precision" in name or "recall" in name]
+        assert empty["e2e_latency_s_median"] == pytest.approx(0.4)
+    false_boxes = summarise([frame(0, A), frame(1)], [offload(0, 0, A, e2e_latency_s=0.4)], [NONE, NONE])
+    assert false_boxes["rendering_precision"] == 0.0
+    assert not [name for name in false_boxes if "f1" in name or "recall" in name]
+
+
 def test_without_references_there_is_no_f1() -> None:
     summary = summarise([frame(0, A)], [offload(0, 0, A, e2e_latency_s=0.4)], None)
     assert summary["e2e_latency_s_median"] == pytest.approx(0.4)
@@ -94,7 +105,7 @@ def test_f1_over_time_sums_inside_windows() -> None:
     frames = [frame(i, A if i in (0, 4, 5, 6, 7) else NONE) for i in range(12)]  # four frames a second
     time_s, f1 = f1_over_time(frames, references, window_s=1.0)
     np.testing.assert_allclose(time_s, [0, 1, 2])
-    np.testing.assert_allclose(f1, [2 / 5, 1, 1])
+    np.testing.assert_allclose(f1, [2 / 5, 1, np.nan])  # nothing to find in the last window
 
 
 def test_window_borders_do_not_depend_on_rounding() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,16 +94,16 @@ def played(directory: Path) -> RunRecords:
 
 
 @pytest.fixture
-def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[[Callable[[], None]], Any]:
+def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[..., Any]:
     """Make a run with an executor that does `during` while the clip plays; returns the store and the MLflow run."""
 
-    def evaluate(during: Callable[[], None]) -> Any:
+    def evaluate(during: Callable[[], None], reference: Detections = BOX) -> Any:
         def executor(
             run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
         ) -> RunResult:
             tag({"model_id": run.model_id})
             during()
-            return RunResult(played(directory), [BOX] * FRAMES, {"server_exits": 1.0}, trusted=False)
+            return RunResult(played(directory), [reference] * FRAMES, {"server_exits": 1.0}, trusted=False)
 
         console = Console(file=(tmp_path / "said.txt").open("w"), width=120)
         directory = RunDirectory(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
@@ -153,6 +154,15 @@ def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path
     said = (tmp_path / "said.txt").read_text()
     for words in ("rendering F1", "0.857", "rendered.mp4", "stand-in model"):
         assert words in said
+
+
+def test_a_clip_in_which_nothing_is_to_be_found_has_no_f1(run: Callable[..., Any], tmp_path: Path) -> None:
+    _, latest = run(lambda: None, Detections.empty())
+    assert latest.info.status == "FINISHED"
+    assert not [name for name in latest.data.metrics if "f1" in name]
+    said = (tmp_path / "said.txt").read_text()
+    assert "warning: the references of clip hold no box, so that F1 says nothing" in said
+    assert re.search(r"rendering F1 +- *\n", said)
 
 
 @pytest.mark.parametrize(

@@ -42,18 +42,26 @@ class Counts:
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
     @property
-    def precision(self) -> float:
-        """Share of shown boxes that match; 1 when none is shown."""
-        return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
+    def precision(self) -> float | None:
+        """Share of shown boxes that match; None when none is shown."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
 
     @property
-    def recall(self) -> float:
-        """Share of reference boxes that are matched; 1 when there is none."""
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
+    def recall(self) -> float | None:
+        """Share of reference boxes that are matched; None when there is none."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
 
     @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall; 1 when there are no boxes on either side."""
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall; None when there is no reference box, so that nothing can be found."""
+        return self.f1_or_one if self.tp + self.fn else None
+
+    @property
+    def f1_or_one(self) -> float:
+        """F1 where showing nothing when there is nothing to find is right, and counts 1.
+
+        For a frame or a few of them, where policies and estimators compare choices; a clip's F1 is `f1`.
+        """
         boxes = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / boxes if boxes else 1.0
 

@@ -31,10 +31,11 @@ def summarise(
     references: Sequence[Detections] | None,
     rule: MatchRule = DEFAULT_RULE,
 ) -> dict[str, float]:
-    """Compute all metrics of a run, by name; those without a value (no result, no references) are left out.
+    """Compute all metrics of a run, by name; those without a value are left out.
 
-    Rendering F1 counts all frames of the clip, also those before the first result and those lost by the camera, as a
-    user sees them; inference F1 counts the frames whose result was returned.
+    There is no F1 without references, nor where they hold no box. Rendering F1 counts all frames of the clip, also
+    those before the first result and those lost by the camera, as a user sees them; inference F1 counts the frames
+    whose result was returned.
     """
     returned = [offload for offload in offloads if offload.status == OffloadStatus.OK]
     summary = {
@@ -63,7 +64,10 @@ def f1_over_time(
     window_s: float = 1.0,
     rule: MatchRule = DEFAULT_RULE,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute rendering F1 in consecutive windows: starts (s) and F1 of the windows that contain a frame."""
+    """Compute rendering F1 in consecutive windows: starts (s) and F1 of the windows that contain a frame.
+
+    F1 is NaN in windows without a reference box.
+    """
     if not frames:
         return np.empty(0), np.empty(0)
     counts = np.array([(c.tp, c.fp, c.fn) for c in frame_counts(frames, references, rule)])
@@ -72,7 +76,8 @@ def f1_over_time(
     indices, positions = np.unique(windows, return_inverse=True)
     sums = np.zeros((len(indices), 3), int)
     np.add.at(sums, positions, counts)
-    return indices * window_s, np.array([Counts(*map(int, row)).f1 for row in sums])
+    values = [Counts(*map(int, row)).f1 for row in sums]
+    return indices * window_s, np.array([np.nan if value is None else value for value in values])
 
 
 def _total(counts: Iterable[Counts]) -> Counts:
@@ -83,14 +88,14 @@ def _accuracy(
     frames: Sequence[FrameRecord], returned: Sequence[OffloadRecord], references: Sequence[Detections], rule: MatchRule
 ) -> dict[str, float]:
     rendering = _total(frame_counts(frames, references, rule))
+    inference = _total(match(o.detections, references[o.frame_index], rule) for o in returned)
     accuracy = {
         "rendering_f1": rendering.f1,
         "rendering_precision": rendering.precision,
         "rendering_recall": rendering.recall,
+        "inference_f1": inference.f1,
     }
-    if returned:
-        accuracy["inference_f1"] = _total(match(o.detections, references[o.frame_index], rule) for o in returned).f1
-    return accuracy
+    return {name: value for name, value in accuracy.items() if value is not None}
 
 
 def _spread(name: str, values: Iterable[float | None]) -> dict[str, float]:

@@ -86,7 +86,7 @@ class VirtualLookahead:
             counts = Counts(0, 0, 0)
             for index, before, after in zip(shown, counts_before, counts_after, strict=True):
                 counts += after if (index + 1) * state.frame_interval_s >= arrival_s else before
-            results.append(LookaheadResult(counts.f1, arrival_s))
+            results.append(LookaheadResult(counts.f1_or_one, arrival_s))
         return results
 
     def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:

@@ -83,7 +83,7 @@ class Outcome:
             "restoration_point": setting.restoration_point,
             "inference_ms": round(statistics.median(self.ms), 2),
             "time_ratio": round(statistics.median(self.time_ratios), 4),
-            "f1": round(self.counts.f1, 4),
+            "f1": None if self.counts.f1 is None else round(self.counts.f1, 4),
             "downsampled_share": round(statistics.mean(self.downsampled), 4),
             "frames": len(self.ms),
             "tp": self.counts.tp,

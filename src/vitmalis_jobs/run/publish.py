@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from vitmalis.metrics import f1_over_time, summarise
 from vitmalis.types import Detections, RgbImage
@@ -35,8 +36,11 @@ def publish(
     mlflow_run.log_metrics(metrics)
     files = record_files(directory.path)
     if references is not None:
+        if "rendering_f1" not in metrics:
+            terminal.warn(f"the references of {run.clip.name} hold no box, so that F1 says nothing")
         time_s, f1 = f1_over_time(records.frames, references, 1.0, run.spec.rule)
-        mlflow_run.log_curve("rendering_f1_per_s", [round(t) for t in time_s], [float(v) for v in f1])
+        defined = np.isfinite(f1)
+        mlflow_run.log_curve("rendering_f1_per_s", [round(t) for t in time_s[defined]], f1[defined].tolist())
         files += _video(run, records, references, directory.path, terminal)
     if run.config.output.figures:
         files += _plots(run, records, references, directory.path)

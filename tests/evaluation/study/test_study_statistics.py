@@ -33,6 +33,12 @@ def test_only_pairs_that_all_have_are_compared() -> None:
     assert incomplete_pairs(runs({"trackb2b": [0.5, 0.6, 0.7], "vitmalis": [0.6, 0.8]})) == 1
 
 
+def test_pairs_without_a_value_are_left_out() -> None:
+    table = by_pair(runs({"trackb2b": [0.5, math.nan], "vitmalis": [0.6, math.nan]}), "rendering_f1")
+    assert table["vitmalis"].tolist() == [0.6]
+    assert by_pair(runs({"vitmalis": [0.6]}), "inference_f1").empty
+
+
 def test_a_difference_by_hand() -> None:
     table = by_pair(runs({"a": [0.6, 0.7, 0.8, 0.9, 0.5, 0.6], "b": [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]}), "rendering_f1")
     found = difference(table, "a", "b")

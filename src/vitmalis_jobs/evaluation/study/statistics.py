@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 def by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row for each pair of clip and trace that every policy has played, one column for each policy."""
+    if metric not in runs:  # no run has it, as inference F1 where no result came back
+        return pd.DataFrame()
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values=metric, aggfunc="last")
     return table.dropna()
 

@@ -130,7 +130,7 @@ def sample_moment(
             **described,
             "frame_index": moment.frame_index,
             "regions": types.size,
-            "f1": match(trials.result(mask, quality, point), reference, rule).f1,
+            "f1": match(trials.result(mask, quality, point), reference, rule).f1_or_one,
             "payload_bytes": len(trials.payload(mask, quality)),
             "width": width,
             "height": height,

@@ -75,8 +75,9 @@ class ComparisonVideo:
             shown = with_boxes(image, detections.above(self._rule.score_threshold))
             canvas.paste(Image.fromarray(shown), (x, _HEADER_PX))
         f1 = match(record.detections, reference, self._rule).f1
+        score = "nothing to find" if f1 is None else f"F1 {f1:.2f}"
         _header(pen, 0, "rendered", self._caption(record))
-        _header(pen, width + _GAP_PX, "reference", f"frame {record.frame_index}, F1 {f1:.2f}")
+        _header(pen, width + _GAP_PX, "reference", f"frame {record.frame_index}, {score}")
         return np.asarray(canvas)
 
     def write(self, path: Path, images: Iterable[RgbImage]) -> None:
@@ -103,8 +104,8 @@ class ComparisonVideo:
         """Position of a typical frame: no fewer objects than the median frame, and an F1 near that of the whole run."""
         scores = [match(f.detections, self._references[f.frame_index], self._rule) for f in self._frames]
         sizes = np.array([count.tp + count.fn for count in scores])
-        run_f1 = sum(scores[1:], scores[0]).f1
-        distance = np.array([abs(count.f1 - run_f1) for count in scores])
+        run_f1 = sum(scores[1:], scores[0]).f1_or_one
+        distance = np.array([abs(count.f1_or_one - run_f1) for count in scores])
         distance[sizes < np.median(sizes)] = np.inf
         return int(np.argmin(distance))
 
