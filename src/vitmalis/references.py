@@ -111,6 +111,8 @@ class _Chunks:
                 ends = np.cumsum(stored["counts"])[:-1]
                 columns = [np.split(stored[name], ends) for name in ("boxes_xyxy", "scores", "labels")]
                 frames = stored["frames"].tolist()
+                if not (np.isfinite(stored["boxes_xyxy"]).all() and np.isfinite(stored["scores"]).all()):
+                    raise ValueError("values that are not finite")
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"references {path}: the file is damaged ({error}); delete it to compute it again"

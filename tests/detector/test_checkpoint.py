@@ -107,6 +107,14 @@ def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none.pt")
 
 
+def test_weights_that_are_not_finite_are_refused() -> None:
+    model = build_model(SMALL)
+    state = random_state(model)
+    state["backbone.net.pos_embed"].view(-1)[3] = torch.nan
+    with pytest.raises(UserError, match=r"bad\.pt.*1 with values that are not finite \(backbone\.net\.pos_embed\)"):
+        load_into(model, state, "bad.pt")
+
+
 def test_weights_that_do_not_fit_name_the_first_few() -> None:
     model = build_model(SMALL)
     state = random_state(model)

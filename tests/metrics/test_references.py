@@ -133,6 +133,17 @@ def test_parallel_runs_compute_each_frame_once(spec: VideoSpec, tmp_path: Path) 
     assert counts == [0, 0, 30]
 
 
+def test_stored_values_that_are_not_finite_are_refused(spec: VideoSpec, tmp_path: Path) -> None:
+    compute_references(spec, Brightness(), cache=tmp_path)
+    path = sorted(tmp_path.glob("references/*/*.npz"))[0]
+    with np.load(path) as stored:
+        columns = dict(stored)
+    columns["scores"][0] = np.nan
+    np.savez_compressed(path, **columns)
+    with pytest.raises(UserError, match="values that are not finite"):
+        compute_references(spec, Brightness(), cache=tmp_path)
+
+
 def test_a_damaged_file_is_named(spec: VideoSpec, tmp_path: Path) -> None:
     compute_references(spec, Brightness(), cache=tmp_path)
     damaged = sorted(tmp_path.glob("references/*/*.npz"))[0]

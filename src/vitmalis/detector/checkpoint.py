@@ -95,7 +95,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
         skipped: names that begin so are left out on both sides.
 
     Raises:
-        UserError: names are missing or left over, or shapes differ; the first few are named.
+        UserError: names are missing or left over, shapes differ, or weights are not finite; the first few are named.
     """
     state = {name: value for name, value in state.items() if not name.startswith(skipped)}
     own = {name: value for name, value in model.state_dict().items() if not name.startswith(skipped)}
@@ -105,6 +105,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
             ("missing", sorted(own.keys() - state.keys())),
             ("not in the model", sorted(state.keys() - own.keys())),
             ("of another shape", sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)),
+            ("with values that are not finite", sorted(n for n in own.keys() & state.keys() if not _finite(state[n]))),
         )
         if names
     ]
@@ -113,6 +114,10 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
         raise UserError(f"model weights '{source}' do not fit this model: {summary}")
     # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
     model.load_state_dict(state, strict=False, assign=any(value.is_meta for value in own.values()))
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:
