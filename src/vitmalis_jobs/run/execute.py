@@ -26,7 +26,8 @@ class RunResult:
         records: one row per frame and per offload.
         references: reference detections of every played frame; None for a live source.
         metrics: numbers that the records do not hold, such as hits of the inference cache.
-        trusted: whether other sweeps may take this run over; not if its server or relay had to be started again.
+        trusted: whether other sweeps may take this run over; not if its server or relay had to be started again, or
+            other programs kept the machine busy.
     """
 
     records: RunRecords

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
+from vitmalis_jobs.run.machine_load import BUSY_SHARE, ProcessorTimes, busy_warning
 from vitmalis_jobs.run.processes import Endpoint
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
@@ -22,10 +23,14 @@ def play_realtime(run: PreparedRun, directory: Path, resources: Resources, termi
         processes.relay(config.link, server.address, run.spec.trace, directory, config.server.restart) as link,
     ):
         references = find_references(run, resources, terminal, tag)
+        before = ProcessorTimes.now()
         records = _play(run, server, link, directory, terminal, tag)
+        others = ProcessorTimes.now().others_since(before)
+        _report_quality(records, others, terminal, tag)
         exits = {"server_exits": len(server.exits), "relay_exits": len(link.exits)}
-        metrics = {name: float(count) for name, count in exits.items()}
-        return RunResult(records, references, metrics, trusted=not any(exits.values()))
+        metrics = {name: float(count) for name, count in exits.items()} | {"other_load": others}
+        trusted = others < BUSY_SHARE and not any(exits.values())
+        return RunResult(records, references, metrics, trusted)
 
 
 def _play(
@@ -44,10 +49,21 @@ def _play(
     finally:
         for name, endpoint in (("server", server), ("relay", link)):
             _report_exits(name, endpoint, directory, terminal, tag)
+    return records
+
+
+def _report_quality(records: RunRecords, others: float, terminal: Terminal, tag: Tag) -> None:
+    """Report and tag what makes a run worse than its configuration: lost offloads, lost frames, a busy machine."""
     lost = sum(offload.status != "ok" for offload in records.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(records.offloads)} offloads lost; offloads.parquet has the reasons")
-    return records
+    missed = sum(not frame.captured for frame in records.frames)
+    if missed:
+        terminal.warn(f"{missed} of {len(records.frames)} frames lost by the camera: the client was too slow for them")
+    warning = busy_warning(others)
+    if warning:
+        tag({"busy_machine": f"{others:.2f}"})
+        terminal.warn(warning)
 
 
 def _report_exits(name: str, endpoint: Endpoint, directory: Path, terminal: Terminal, tag: Tag) -> None:
