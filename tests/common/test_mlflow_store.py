@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,3 +196,69 @@ def test_a_relative_address_means_the_store_of_the_working_directory(
         assert store.name == "sqlite:///runs/mlflow.db tests"
     monkeypatch.chdir(tmp_path / "one")
     assert Store("sqlite:///runs/mlflow.db", "tests", Path("artifacts")).finish(runs["one"])
+
+
+def _log_note(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, str]:
+    """A run with one artifact, made in a project folder that is the working directory."""
+    monkeypatch.chdir(folder)
+    (folder / "note.txt").write_text("hello")
+    store = Store("sqlite:///runs/mlflow.db", "tests", Path("runs/artifacts"))
+    with store.run("note", {}) as run:
+        run.log_artifact(folder / "note.txt")
+    return store, run.run_id
+
+
+def _notes(folder: Path) -> set[str]:
+    """Ids of the runs whose artifact lies below a project folder."""
+    return {path.parts[-3] for path in folder.glob("runs/artifacts/*/artifacts/note.txt")}
+
+
+def test_a_moved_project_keeps_its_artifacts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    _, first = _log_note(before, monkeypatch)
+    shutil.move(before, after)
+    store, second = _log_note(after, monkeypatch)
+    assert _notes(after) == {first, second}
+    assert not before.exists()
+    assert [[f.path for f in store.client.list_artifacts(run)] for run in (first, second)] == [["note.txt"]] * 2
+
+
+def test_a_copied_project_has_its_own_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one").mkdir()
+    _, first = _log_note(tmp_path / "one", monkeypatch)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    _, second = _log_note(tmp_path / "two", monkeypatch)
+    assert (_notes(tmp_path / "one"), _notes(tmp_path / "two")) == ({first}, {first, second})
+
+
+def test_a_moved_store_with_an_absolute_location_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As earlier versions and plain MLflow leave it: an absolute location in the experiment and in every run."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / "runs").mkdir(parents=True)
+    monkeypatch.chdir(before)
+    client = MlflowClient(f"sqlite:///{before}/runs/mlflow.db")
+    experiment = client.create_experiment("tests", (before / "runs/artifacts").as_uri())
+    first = client.create_run(experiment).info.run_id
+    client.log_text(first, "hello", "note.txt")
+    shutil.move(before, after)
+    store, second = _log_note(after, monkeypatch)
+    assert _notes(after) == {first, second}
+    assert not before.exists()
+    assert store.client.get_run(first).info.artifact_uri == f"runs/artifacts/{first}/artifacts"
+    assert "/" + "before" not in str(store.client.get_experiment(experiment).artifact_location)
+
+
+def test_a_store_opened_from_another_folder_keeps_its_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    (elsewhere / "runs/artifacts").mkdir(parents=True)
+    _, first = _log_note(project, monkeypatch)
+    monkeypatch.chdir(elsewhere)
+    store = Store(f"sqlite:///{project}/runs/mlflow.db", "tests", Path("runs/artifacts"))
+    with store.run("note", {}) as run:
+        run.log_artifact(project / "note.txt")
+    assert _notes(project) == {first, run.run_id}
+    assert _notes(elsewhere) == set()

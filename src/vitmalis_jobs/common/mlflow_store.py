@@ -20,6 +20,7 @@ import psutil
 from filelock import FileLock
 
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.artifact_location import place_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +57,9 @@ class Store:
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
                 location = artifact_dir.resolve().as_uri() if database else None
                 self.experiment_id: str = self._experiment(experiment, location)
+                if database:
+                    relative = not Path(tracking_uri.removeprefix(_SQLITE)).is_absolute()
+                    place_artifacts(database, self.experiment_id, artifact_dir.absolute(), relative)
         except MlflowException as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"mlflow.tracking_uri={tracking_uri}: cannot open the store: {reason}") from error

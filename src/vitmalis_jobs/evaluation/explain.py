@@ -117,10 +117,12 @@ def _run_directory(run_id: str, tracking_uri: str) -> Path:
         tags = MlflowClient(tracking_uri=resolve_address(tracking_uri)[1]).get_run(run_id).data.tags
     except MlflowException as error:
         raise UserError(f"run '{run_id}': neither a folder nor a run id of {tracking_uri}") from error
-    directory = Path(tags.get("run_dir", ""))
-    if "run_dir" not in tags or not directory.is_dir():
-        raise UserError(f"run '{run_id}': its folder '{tags.get('run_dir', '')}' is not on this machine")
-    return directory
+    run_dir = Path(tags.get("run_dir", "unknown"))
+    # A relative folder belongs to the project of the store, which need not be the working directory.
+    for base in (Path(), *database.absolute().parents):
+        if (base / run_dir).is_dir():
+            return base / run_dir
+    raise UserError(f"run '{run_id}': its folder '{run_dir}' is not on this machine")
 
 
 def _config(directory: Path) -> EvaluationConfig:

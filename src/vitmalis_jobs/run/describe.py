@@ -93,7 +93,7 @@ def tags_of(run: PreparedRun, directory: RunDirectory) -> dict[str, str]:
         "host": platform.node(),
         "host.cpu": processor(),
         "host.cores": str(psutil.cpu_count()),
-        "run_dir": str(directory.path),
+        "run_dir": directory.run_dir,
     }
     tags |= {f"stand_in.{key}": value for key, value in stand_ins(run).items()}
     if directory.sweep is not None:
