@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.detector.test_mixed import layout_of, make_vit, padded_noise
+from tests.detector.mixed_resolution import layout_of, make_vit, padded_noise
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import preset

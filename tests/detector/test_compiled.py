@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from tests.detector.test_mixed import TINY, layout_of, make_vit, padded_noise
+from tests.detector.mixed_resolution import TINY, layout_of, make_vit, padded_noise
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.regions.grid import RegionGrid

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.detector.test_adapters import Detectron2ViT, vitdet
+from tests.detector.library_vits import Detectron2ViT, vitdet
 from vitmalis.detector import load_detector, model_config
 from vitmalis.detector.checkpoint import load_into
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig

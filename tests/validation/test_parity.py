@@ -1,4 +1,4 @@
-"""The comparison with upstream: right models pass, wrong ones do not, and broken sets are one clear line."""
+"""The comparison with upstream: equal models pass, different ones fail, and a broken set gives a one-line error."""
 
 import json
 import shutil
@@ -13,7 +13,6 @@ from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, 
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.rcnn import RcnnDetector, select_boxes
 from vitmalis.errors import UserError
-from vitmalis_jobs.validation.parity.box_assignment import Boxes, pair
 from vitmalis_jobs.validation.parity.golden import EVERYTHING, load_golden
 from vitmalis_jobs.validation.parity.job import main
 
@@ -38,7 +37,6 @@ CONFIG = DetectorConfig(
     head=HEAD,
     classes=(0, 1, 2),
 )
-TOLERANCES = {"boxes_px": 1e-2, "scores": 1e-4}
 
 
 @torch.inference_mode()
@@ -98,7 +96,7 @@ def copied(small: Path, folder: Path) -> Path:
     return folder / "copy"
 
 
-def test_the_description_tells_the_whole_model(small: Path) -> None:
+def test_the_description_gives_the_whole_model(small: Path) -> None:
     golden = load_golden(small)
     assert golden.config.vit == VitConfig(
         embed_dim=24, depth=6, num_heads=2, subsets=2, window=5, relative_grid=6, relative_window=5
@@ -184,8 +182,8 @@ def test_another_shape_fails(small: Path, tmp_path: Path, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["largest_error"]["p6"]["error"] > 1e9
 
 
-def test_a_set_may_hold_less(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is absent is not asked for; the features then give the size that entered detectron2."""
+def test_a_set_without_some_arrays_passes(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Absent arrays are not compared; the features then give the size that entered detectron2."""
     prefix = copied(small, tmp_path)
     gone = {f"img0/{name}": None for name in ("given_boxes", "prop_boxes", "all_scores", "p6")}
     rewritten(prefix, gone)
@@ -198,7 +196,9 @@ def test_a_set_may_hold_less(small: Path, tmp_path: Path, capsys: pytest.Capture
     assert result["not_compared"].keys() >= {"img0/given_cls_logits", "img0/prop_logits", "img0/all_boxes"}
 
 
-def test_noise_widens_only_what_it_must(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measured_noise_widens_tolerances_below_it(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prefix = copied(small, tmp_path)
     about = json.loads(Path(f"{prefix}.json").read_text())
     about["fp32_minus_fp64_max_abs"] = {"img0/last_feat": 1e-3, "img0/p6": 1e-6, "img0/raw_scores": 5e-5}
@@ -236,64 +236,10 @@ def test_broken_sets_are_one_line(small: Path, tmp_path: Path, capsys: pytest.Ca
     assert "do not fit this model" in error_of(prefix)
 
 
-def test_a_suffix_is_forgiven(small: Path) -> None:
+def test_a_path_with_a_suffix_is_accepted(small: Path) -> None:
     assert load_golden(Path(f"{small}.json")).config == load_golden(small).config
     with pytest.raises(UserError, match="give the path"):
         load_golden(small.parent)
-
-
-BOXES = np.array([[0, 0, 100, 100], [200, 0, 300, 100], [0, 200, 100, 300]], np.float32)
-SCORES = np.array([0.9, 0.8, 0.7], np.float32)
-CLASSES = np.array([0, 1, 0])
-
-
-def test_order_does_not_matter_but_classes_do() -> None:
-    golden = Boxes(BOXES, SCORES, CLASSES)
-    turned = pair(golden, Boxes(BOXES[::-1], SCORES[::-1], CLASSES[::-1]), TOLERANCES, nms_iou=0.5)
-    assert turned["passed"]
-    assert turned["pairs"] == 3
-    assert turned["error_px"] == 0
-    wrong = pair(golden, Boxes(BOXES, SCORES, np.array([0, 0, 0])), TOLERANCES, nms_iou=0.5)
-    assert not wrong["passed"]
-    assert (wrong["pairs"], wrong["unpaired_golden"], wrong["unpaired_ours"]) == (2, 1, 1)
-
-
-def test_a_box_is_paired_once() -> None:
-    twice = Boxes(BOXES[[0, 0, 2]], SCORES[[0, 0, 2]], CLASSES[[0, 0, 2]])
-    result = pair(twice, Boxes(BOXES, SCORES, CLASSES), TOLERANCES, nms_iou=0.5)
-    assert result["unpaired_golden"] == 1
-    assert not result["passed"]
-
-
-def test_errors_above_the_tolerance_are_reported_and_fail() -> None:
-    moved = BOXES.copy()
-    moved[1, 2] += 0.02
-    result = pair(Boxes(BOXES, SCORES), Boxes(moved, SCORES), TOLERANCES, nms_iou=0.5)
-    assert result["error_px"] == pytest.approx(0.02, rel=1e-3)
-    assert not result["passed"]
-    lesser = pair(Boxes(BOXES, SCORES), Boxes(BOXES, SCORES - np.float32(2e-4)), TOLERANCES, nms_iou=0.5)
-    assert not lesser["passed"]
-    assert lesser["scores_above_plain_tolerance"] == 3
-    noisy = pair(
-        Boxes(BOXES, SCORES), Boxes(BOXES, SCORES - np.float32(2e-4)), TOLERANCES, nms_iou=0.5, score_noise=2e-4
-    )
-    assert noisy["passed"]
-
-
-def test_only_ties_excuse_a_missing_member() -> None:
-    """A box that overlaps another by exactly the threshold, as half its width, may be there or not."""
-    tie = np.array([[0, 0, 50, 100]], np.float32)  # half of the first box
-    with_tie = Boxes(np.concatenate([BOXES, tie]), np.array([0.9, 0.8, 0.7, 0.75], np.float32))
-    tied = pair(with_tie, Boxes(BOXES, SCORES), TOLERANCES, nms_iou=0.5)
-    assert tied["passed"]
-    assert (tied["unpaired_golden"], tied["unpaired_by_ties"]) == (1, 1)
-    assert not pair(with_tie, Boxes(BOXES, SCORES), TOLERANCES, nms_iou=0.6)["passed"]
-
-
-def test_shifted_boxes_do_not_excuse_each_other() -> None:
-    shifted = pair(Boxes(BOXES, SCORES), Boxes(BOXES + 3, SCORES + np.float32(0.01)), TOLERANCES, nms_iou=0.5)
-    assert not shifted["passed"]
-    assert shifted["unpaired_golden"] == 3
 
 
 def test_upstream_set(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
