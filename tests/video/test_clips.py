@@ -13,9 +13,10 @@ import pytest
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
 from vitmalis.video import market1906
-from vitmalis.video.clips import probe, resolve_clip
+from vitmalis.video.clips import resolve_clip
 from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.manifest import ClipEntry, manifest
+from vitmalis.video.probe import probe
 from vitmalis.video.spec import open_video
 from vitmalis.video.standin import PROFILES
 from vitmalis.video.standin import clip as standin_clip
@@ -34,7 +35,8 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_written_clips_read_back(video: Path, tmp_path: Path) -> None:
-    assert probe(video) == (10.0, 25, (64, 36))
+    file = probe(video)
+    assert (file.fps, file.frames, file.size) == (10.0, 25, (64, 36))
     spec = resolve_clip("file", path=str(video), seconds=2.5, cache_dir=tmp_path, max_width=64, max_height=36)
     for i, image in enumerate(open_video(spec)):
         assert abs(float(image.mean()) - 8 * i) < 2

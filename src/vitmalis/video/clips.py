@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import av
 from filelock import FileLock
 
 from vitmalis.errors import UserError
@@ -14,6 +14,7 @@ from vitmalis.paths import data_dir
 from vitmalis.video import market1906
 from vitmalis.video.encode import Progress
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
+from vitmalis.video.probe import playable, probe
 from vitmalis.video.spec import CAMERA_PREFIX, VideoSpec, fit_size
 from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
 from vitmalis.video.standin.clip import render_clip
@@ -23,14 +24,16 @@ Part = Literal["profile", "eval"]
 
 @dataclass(frozen=True, slots=True)
 class _Footage:
-    """A video file and the range of its frames that may be played."""
+    """A video file and the range of its frames that may be played; `ends` says why there are no more, if known."""
 
     path: Path
     fps: float
     first_frame: int
     frames: int
     size: tuple[int, int]
+    stream: int | None = None
     stand_in: str = ""
+    ends: str = ""
 
 
 def resolve_clip(
@@ -63,11 +66,16 @@ def resolve_clip(
     Raises:
         UserError: the name is unknown, the file is missing or another one, or no frames remain to play.
     """
+    _check_numbers(seconds, start_s, fps)
     if name == "camera":
         return _live(path, seconds, fps or 30.0, max_width, max_height)
-    footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder)
+    footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder, fps)
     rate = fps or footage.fps
     start, wanted = round(start_s * rate), round(seconds * rate)
+    if wanted < 1:
+        raise UserError(
+            f"eval.seconds={seconds:g} is less than one frame at {rate:g} FPS: ask for at least {1 / rate:.3f}"
+        )
     frames = min(wanted, footage.frames - start)
     if frames < 1:
         raise UserError(
@@ -84,17 +92,40 @@ def resolve_clip(
         width=width,
         height=height,
         stand_in=footage.stand_in,
-        note="" if frames == wanted else f"the clip ends after {frames / rate:.1f} of {seconds:g} s",
+        note="" if frames == wanted else _short(frames / rate, seconds, footage.ends),
+        stream=footage.stream,
     )
 
 
+def _check_numbers(seconds: float, start_s: float, fps: float | None) -> None:
+    for option, value, valid in (
+        ("eval.seconds", seconds, seconds > 0),
+        ("eval.start_s", start_s, start_s >= 0),
+        ("video.fps", fps or 0, fps is None or fps > 0),
+    ):
+        if not (valid and math.isfinite(value)):
+            least = "0 or more" if option == "eval.start_s" else "more than 0"
+            raise UserError(f"{option}={value:g} must be a number, {least}")
+
+
+def _short(played_s: float, seconds: float, reason: str) -> str:
+    return f"the clip ends after {played_s:.1f} of {seconds:g} s" + (f": {reason}" if reason else "")
+
+
 def _footage(
-    name: str, part: Part, length_s: float, cache_dir: Path, progress: Progress, path: str | None, folder: str | None
+    name: str,
+    part: Part,
+    length_s: float,
+    cache_dir: Path,
+    progress: Progress,
+    path: str | None,
+    folder: str | None,
+    fps: float | None,
 ) -> _Footage:
     if name == "file":
         if path is None:
             raise UserError("video=file needs video.path=<a video file>")
-        return _whole_file(Path(path), f"video '{path}'")
+        return _whole_file(Path(path), f"video '{path}'", length_s, fps)
     entry = clip_entry(name)
     if entry.kind == "package":
         return _part_of(_packaged(name, entry, cache_dir, progress), entry, part)
@@ -102,7 +133,7 @@ def _footage(
         return _part_of(_in_folder(name, entry, folder), entry, part)
     own = (Path(folder) if folder else data_dir() / "videos") / name
     if (own / f"{part}.mp4").is_file():
-        return _whole_file(own / f"{part}.mp4", f"video '{name}'")
+        return _whole_file(own / f"{part}.mp4", f"video '{name}'", length_s, fps)
     return _stand_in(name, entry, part, own, length_s, cache_dir, progress)
 
 
@@ -127,16 +158,20 @@ def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:
 
 
 def _part_of(path: Path, entry: ClipEntry, part: Part) -> _Footage:
-    _, total, size = probe(path)
-    first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, total)
-    return _Footage(path, entry.fps, first, end - first, size)
+    file = probe(path)
+    first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, file.frames)
+    return _Footage(path, entry.fps, first, end - first, file.size, file.stream)
 
 
-def _whole_file(path: Path, what: str) -> _Footage:
+def _whole_file(path: Path, what: str, length_s: float, fps: float | None) -> _Footage:
     if not path.is_file():
         raise UserError(f"{what}: there is no file '{path}'")
-    fps, total, size = probe(path)
-    return _Footage(path, fps, 0, total, size)
+    file = probe(path)
+    rate = fps or file.fps
+    if rate is None:
+        raise UserError(f"{what} does not say its frame rate: give it with video.fps=<frames per second>")
+    content = playable(file, max(1, round(length_s * rate)))
+    return _Footage(path, rate, 0, content.frames, file.size, file.stream, ends=content.reason)
 
 
 def _stand_in(
@@ -145,7 +180,7 @@ def _stand_in(
     frames = round(length_s * entry.fps)
     path = render_clip(name, part, entry.fps, frames, cache_dir / "video" / "standin", progress)
     note = f"rendered street scene for '{entry.title}' (put the real one at {own})"
-    return _Footage(path, entry.fps, 0, frames, STAND_IN_SIZE, note)
+    return _Footage(path, entry.fps, 0, frames, STAND_IN_SIZE, stand_in=note)
 
 
 def _live(path: str | None, seconds: float, fps: float, max_width: int, max_height: int) -> VideoSpec:
@@ -160,23 +195,3 @@ def _live(path: str | None, seconds: float, fps: float, max_width: int, max_heig
         height=max_height,
         live=True,
     )
-
-
-def probe(path: Path) -> tuple[float, int, tuple[int, int]]:
-    """Frames per second, number of frames and (width, height) of a video file.
-
-    Raises:
-        UserError: it cannot be read as a video.
-    """
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
-            # A container that does not state its number of frames has its packets counted.
-            count = stream.frames or sum(packet.pts is not None for packet in container.demux(stream))
-            size = (stream.codec_context.width, stream.codec_context.height)
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"'{path}' cannot be read as a video: {error}") from error
-    if rate <= 0 or count < 1:
-        raise UserError(f"'{path}' does not say its frame rate or has no frames: convert it, for example to mp4")
-    return rate, count, size

@@ -18,7 +18,7 @@ Progress = Callable[[float, float, str], None]
 def write_clip(path: Path, images: Iterable[RgbImage], fps: float, size: tuple[int, int]) -> int:
     """Encode RGB images of `size` (width, height) at a constant rate; return their number. The file appears whole."""
     count = 0
-    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+    with atomic_path(path) as temporary, av.open(str(temporary.absolute()), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"

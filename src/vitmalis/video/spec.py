@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
+from vitmalis.video.decode import decode, open_container, video_stream
 
 CAMERA_PREFIX = "camera:"
 
@@ -29,6 +31,7 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         live: whether it is a device, which is not paced and cannot be played again.
         stand_in: empty for real footage, else a sentence that says which video this one replaces.
         note: anything else that a reader of the results must know, e.g. that the clip was shorter than requested.
+        stream: index of the video stream in the file; None for the first that is no cover image.
     """
 
     name: str
@@ -41,6 +44,7 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     live: bool = False
     stand_in: str = ""
     note: str = ""
+    stream: int | None = None
 
 
 OpenVideo = Callable[[VideoSpec], Iterator[RgbImage]]
@@ -81,18 +85,15 @@ def rgb_image(frame: av.VideoFrame) -> RgbImage:
 def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
     if not Path(spec.path).is_file():
         raise UserError(f"video '{spec.name}': there is no file '{spec.path}'")
+    delivered = 0
     try:
-        with av.open(spec.path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "SLICE"  # frame threads would add latency and save no time at these sizes
-            delivered = 0
-            for index, frame in enumerate(container.decode(stream)):
-                if delivered == spec.frames:
-                    break
-                # Counting from the first frame is exact even if the rate varies; seeking is not.
-                if index >= spec.start_frame:
-                    yield resize(rgb_image(frame), spec.width, spec.height)
-                    delivered += 1
+        with open_container(spec.path) as container:
+            frames = decode(container, video_stream(container, spec.stream))
+            # Counting from the first frame is exact even if the rate varies; seeking is not.
+            # What follows the last frame is not decoded: it may be damaged.
+            for frame in itertools.islice(frames, spec.start_frame, spec.start_frame + spec.frames):
+                yield resize(rgb_image(frame), spec.width, spec.height)
+                delivered += 1
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error})") from error
     if delivered < spec.frames:

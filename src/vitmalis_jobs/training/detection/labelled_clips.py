@@ -14,9 +14,10 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.types import Detections, RgbImage
-from vitmalis.video.clips import probe, resolve_clip
+from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry
 from vitmalis.video.market1906 import COLUMNS
+from vitmalis.video.probe import probe
 from vitmalis_jobs.training.detection.labels import Targets, read_teacher, teacher_targets
 from vitmalis_jobs.training.detection.prepared_frames import HEIGHT_PX, MARKET, prepare_frames
 from vitmalis_jobs.training.detection.temporal_voting import vote_over_time
@@ -90,7 +91,7 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledC
         UserError: the video or the labels are missing or unreadable.
     """
     teacher = read_teacher(labels)
-    scale = np.float32(HEIGHT_PX / probe(video)[2][1])
+    scale = np.float32(HEIGHT_PX / probe(video).size[1])
     prepared = prepare_frames(name, video, cache)
     market = name == MARKET
     offset_px = np.array([COLUMNS[0], 0] * 2 if market else [0] * 4, np.float32)

@@ -1,0 +1,149 @@
+"""Files as users have them: other streams, no times, lengths that headers overstate, damage."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis.types import RgbImage
+from vitmalis.video.clips import resolve_clip
+from vitmalis.video.encode import write_clip
+from vitmalis.video.spec import VideoSpec, open_video
+
+FPS = 10
+FRAMES = 24
+
+
+def grey(level: int, width: int = 64, height: int = 36) -> RgbImage:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def levels(spec: VideoSpec) -> list[int]:
+    """Index of each delivered frame in a file whose frame i has the brightness 10 i."""
+    return [round(float(image.mean()) / 10) for image in open_video(spec)]
+
+
+def resolve(path: Path, seconds: float = 2.4, **options: float) -> VideoSpec:
+    return resolve_clip("file", path=str(path), seconds=seconds, cache_dir=path.parent, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.mp4"
+    write_clip(path, (grey(10 * i) for i in range(FRAMES)), FPS, (64, 36))
+    return path
+
+
+def test_a_cover_image_is_not_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "cover_first.mkv"
+    with av.open(str(path), "w") as out:
+        cover = out.add_stream("mjpeg", rate=25)
+        video = out.add_stream("libx264", rate=FPS)
+        for stream, size in ((cover, (32, 32)), (video, (64, 36))):
+            stream.width, stream.height = size
+        cover.pix_fmt = "yuvj420p"
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(grey(255, 32, 32), format="rgb24")))
+        out.mux(cover.encode())
+        for i in range(FRAMES):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")))
+        out.mux(video.encode())
+    spec = resolve(path)
+    assert (spec.stream, spec.fps, spec.note) == (1, 10.0, "")
+    assert levels(spec) == list(range(FRAMES))
+
+
+def test_a_colon_in_a_relative_name_is_no_address(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plain.parent)
+    plain.rename("2024-05-01T12:30:15.mp4")
+    spec = resolve(Path("2024-05-01T12:30:15.mp4"))
+    assert len(levels(spec)) == FRAMES
+    write_clip(Path("12:30.mp4"), open_video(spec), FPS, (spec.width, spec.height))
+    assert resolve(Path("12:30.mp4")).frames == FRAMES
+
+
+def test_raw_h264_plays_at_the_rate_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w", format="h264") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height = 64, 36
+        for i in range(FRAMES):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")))
+        out.mux(stream.encode())
+    spec = resolve(path, fps=FPS)
+    assert (spec.fps, spec.frames, spec.note) == (FPS, FRAMES, "")
+    assert levels(spec) == list(range(FRAMES))
+    assert resolve(path, seconds=3, fps=FPS).note == "the clip ends after 2.4 of 3 s"
+    with pytest.raises(UserError, match=r"raw\.h264' does not say its frame rate: give it with video\.fps="):
+        resolve(path)
+
+
+def test_a_clip_cut_by_an_edit_list_is_as_long_as_it_decodes(plain: Path) -> None:
+    path = plain.with_name("trimmed.mp4")
+    cut_s = Fraction(FRAMES // 2, FPS)
+    with av.open(str(plain)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None and packet.dts is not None and packet.time_base is not None:
+                shift = int(cut_s / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                out.mux(packet)
+    with av.open(str(path)) as clip:
+        assert clip.streams.video[0].frames == FRAMES  # what the header says
+    spec = resolve(path)
+    assert spec.note == "the clip ends after 1.2 of 2.4 s: its header says 24 frames, 12 decode"
+    assert levels(spec) == list(range(FRAMES // 2, FRAMES))
+    assert resolve(path, seconds=1).note == ""
+
+
+def test_a_damaged_tail_is_played_to_the_damage(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mp4"
+    rng = np.random.default_rng(0)
+    write_clip(path, (rng.integers(0, 256, (36, 64, 3), np.uint8) for _ in range(FRAMES)), FPS, (64, 36))
+    whole = list(open_video(resolve(path)))
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as clip:
+        later = [p.pos for p in clip.demux(video=0) if p.pos is not None and p.pts is not None][FRAMES // 2]
+    content[later : later + 400] = bytes([255] * 400)
+    path.write_bytes(content)
+    spec = resolve(path)
+    assert 0 < spec.frames < FRAMES
+    assert f"the file is damaged after frame {spec.frames - 1} (Invalid data" in spec.note
+    played = list(open_video(spec))
+    assert len(played) == spec.frames
+    assert all(np.array_equal(a, b) for a, b in zip(played, whole, strict=False))
+
+
+def test_a_truncated_file_is_played_to_its_end(plain: Path) -> None:
+    path = plain.with_name("half.mkv")
+    with av.open(str(plain)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    spec = resolve(path)
+    assert 0 < spec.frames < FRAMES
+    assert spec.note.startswith(f"the clip ends after {spec.frames / FPS:.1f} of 2.4 s")
+    assert levels(spec)[:5] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fps": -5}, r"video\.fps=-5 must be a number, more than 0"),
+        ({"fps": 0}, r"video\.fps=0 must be"),
+        ({"fps": float("nan")}, r"video\.fps=nan must be"),
+        ({"seconds": 0.01}, r"eval\.seconds=0\.01 is less than one frame at 10 FPS: ask for at least 0\.100"),
+        ({"seconds": 0}, r"eval\.seconds=0 must be a number, more than 0"),
+        ({"start_s": -1}, r"eval\.start_s=-1 must be a number, 0 or more"),
+    ],
+)
+def test_lengths_and_rates_that_cannot_be(plain: Path, options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(plain, **options)
