@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.output_streams import lasting_streams
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError)
 """Exceptions that a user can mend."""
@@ -31,14 +32,15 @@ def run_job(job: Callable[[], object]) -> int:
         job: does the work; returns False where a bar was missed, anything else where all is well.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
-    try:
-        return 1 if job() is False else 0
-    except USER_ERRORS as error:
-        print_error(error)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with lasting_streams():
+        try:
+            return 1 if job() is False else 0
+        except USER_ERRORS as error:
+            print_error(error)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
 
 def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], int]]:
@@ -56,8 +58,7 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
         @functools.wraps(job)
         def main() -> int:
             if {"-h", "--help"} & set(sys.argv[1:]):
-                print(_help(sys.modules[job.__module__].__doc__ or "", config_name))
-                return 0
+                return run_job(lambda: print(_help(sys.modules[job.__module__].__doc__ or "", config_name)))
             statuses: list[int] = []
 
             @functools.wraps(job)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import USER_ERRORS, print_error
 from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.output_streams import lasting_streams
 from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run what the command line asks for; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
+    with lasting_streams():
+        return _main()
+
+
+def _main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
     install_sigterm_handler()
     command = EvaluateCommand(returns_to_deferred=True)
@@ -86,6 +92,10 @@ class EvaluateCommand:
 
         A user's mistake is reported here and does not reach Hydra, so that a sweep goes on with its next run.
         """
+        with lasting_streams():  # also in a launcher's worker
+            return self._run(config)
+
+    def _run(self, config: DictConfig) -> float | None:
         from vitmalis_jobs.run.config import typed
 
         install_sigterm_handler()
