@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from mlflow import MlflowClient
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common import mlflow_store as module
-from vitmalis_jobs.common.mlflow_store import SILENT_S, Store, deferred_signals
+from vitmalis_jobs.common.mlflow_store import SILENT_S, Store, check_server, deferred_signals
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,33 @@ def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nonsense://here"):
         Store("nonsense://here", "tests", tmp_path)
+
+
+def test_a_tracking_server_that_is_not_there_is_named_without_asking_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # if MLflow were asked, its own message would come
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"mlflow.tracking_uri={address}: no tracking server answers there") as info:
+            Store(address, "tests", tmp_path)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://", "https://no-such-host.invalid"])
+def test_an_address_that_no_server_can_have_is_named(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(UserError, match=f"mlflow.tracking_uri={address}: no tracking server answers there"):
+        Store(address, "tests", tmp_path)
+
+
+def test_a_tracking_server_behind_a_proxy_is_not_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    check_server("http://tracking.invalid")
 
 
 def test_an_experiment_that_another_machine_made_meanwhile_is_used(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import psutil
 from filelock import FileLock
@@ -32,6 +35,8 @@ HEARTBEAT_S = 60.0
 """Time between two heartbeats of a run."""
 SILENT_S = 1800.0
 """A run of another host without a heartbeat for longer is dead; long enough for clocks that differ and slow servers."""
+CONNECT_TIMEOUT_S = 5.0
+"""Longest wait for a connection to a tracking server when the store is opened."""
 
 
 class Store:
@@ -51,6 +56,7 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         database, uri = resolve_address(tracking_uri)
+        check_server(tracking_uri)
         lock = _lock_for(database or artifact_dir / "store")
         try:
             with lock:  # MLflow creates its tables and experiments without one
@@ -271,6 +277,26 @@ def resolve_address(tracking_uri: str) -> tuple[Path | None, str]:
     path, _, options = tracking_uri.removeprefix(_SQLITE).partition("?")
     database = Path(path).absolute()
     return database, f"{_SQLITE}{database}?{options or 'timeout=60'}"
+
+
+def check_server(tracking_uri: str) -> None:
+    """Check that something listens at the address of a tracking server; MLflow itself would retry for minutes.
+
+    Raises:
+        UserError: nothing answers there. Other kinds of addresses, and servers behind a proxy, are not checked.
+    """
+    url = urlsplit(tracking_uri)
+    host = url.hostname or ""
+    if url.scheme not in ("http", "https") or (url.scheme in getproxies() and not proxy_bypass(host)):
+        return
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"mlflow.tracking_uri={tracking_uri}: no tracking server answers there ({error}): start it or correct the "
+            "address; the default, sqlite:///runs/mlflow.db, needs none"
+        ) from error
 
 
 def _lock_for(path: Path) -> FileLock:

@@ -18,7 +18,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.common.mlflow_store import resolve_address
+from vitmalis_jobs.common.mlflow_store import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png
@@ -113,6 +113,7 @@ def _run_directory(run_id: str, tracking_uri: str) -> Path:
     database = Path(tracking_uri.removeprefix("sqlite:///"))
     if tracking_uri.startswith("sqlite:") and not database.exists():
         raise UserError(f"run '{run_id}': no such folder, and there is no MLflow store {database} (--tracking-uri)")
+    check_server(tracking_uri)
     try:
         tags = MlflowClient(tracking_uri=resolve_address(tracking_uri)[1]).get_run(run_id).data.tags
     except MlflowException as error:
