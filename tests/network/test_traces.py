@@ -262,3 +262,37 @@ def test_measured_traces_load(shared: Path) -> None:
             assert len(trace) == trace.duration_s == 300
             carried_mbps = len(trace.delivery_opportunities_ms()) * 1504 * 8e-6 / 300
             assert carried_mbps == pytest.approx(trace.mean_mbps, abs=5e-5)
+
+
+def test_mahimahi_clock_time_is_counted_from_the_first_row(tmp_path: Path) -> None:
+    relative, clock = tmp_path / "relative.up", tmp_path / "clock.up"
+    stamps = [0, 500, 1000, 2500, 4000]
+    relative.write_text("".join(f"{ms}\n" for ms in stamps))
+    clock.write_text("".join(f"{1_700_000_000_000 + ms}\n" for ms in stamps))
+    ours, theirs = load_trace(clock), load_trace(relative)
+    assert ours.duration_s == 4.0
+    assert ours.delivery_opportunities_ms().tolist() == theirs.delivery_opportunities_ms().tolist() == stamps
+    assert ours.uplink_mbps.tolist() == theirs.uplink_mbps.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\n1700000000000\n", "row 2: millisecond 1700000000000 is 19676 days after the start"),
+        ("1700000000000\n", "row 1: the last millisecond is 0"),
+        ("1\n" * 30_000, "has 6e\\+07 packets of 1504 bytes in a period"),
+        ("time_s,uplink_mbps,rtt_ms\n0,100,20\n1000000000,,\n", "has 8.31e\\+12 packets"),
+    ],
+)
+def test_no_computation_follows_a_number_in_a_trace_without_a_bound(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / ("trace.csv" if "," in content else "trace.up")
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_trace(path).delivery_opportunities_ms()
+
+
+def test_no_capacity_scale_exhausts_memory(tmp_path: Path) -> None:
+    (tmp_path / "trace.up").write_text("1\n2000\n")
+    for scale in (1e9, 1e300):
+        with pytest.raises(UserError, match="packets of 1504 bytes in a period"):
+            load_trace(tmp_path / "trace.up").scaled(scale)

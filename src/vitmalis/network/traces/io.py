@@ -15,6 +15,9 @@ from vitmalis.errors import UserError
 from vitmalis.network.traces.generate import TECHNOLOGIES, TRACES_EACH, generate
 from vitmalis.network.traces.trace import COLUMNS, Milliseconds, Trace, check_column, constant_trace, median_step_s
 
+MAX_PERIOD_MS = 7 * 86_400_000
+"""Longest period of a Mahimahi file. A file that starts later holds clock time, such as milliseconds since 1970."""
+
 
 def resolve_trace(
     kind: str,
@@ -79,8 +82,9 @@ def _cellular(technology: str, index: int, source: str, seed: int) -> Trace:
 def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:
     """Read a CSV (`time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file, recognised by suffix and content.
 
-    CSV times may start at any value and are counted from the first row. A last row with a time only ends the period;
-    without it the last row is as long as the median row.
+    CSV times may start at any value and are counted from the first row; so are milliseconds of a Mahimahi file that
+    starts later than a week (clock time). In a CSV, a last row with a time only ends the period; without it the last
+    row is as long as the median row.
 
     Args:
         path: the file, whose stem is the name of the trace.
@@ -161,9 +165,16 @@ def _parse_mahimahi(name: str, lines: list[str]) -> Milliseconds:
         raise UserError(
             f"trace '{name}': row {row}: millisecond {stamps[row - 1]} comes after {stamps[row - 2]}; sort the file"
         )
+    if stamps[0] > MAX_PERIOD_MS:  # clock time, which is counted from the first row as in a CSV
+        stamps -= stamps[0]
     if stamps[-1] == 0:
         raise UserError(
             f"trace '{name}': row {len(lines)}: the last millisecond is 0; it must be above 0, it ends the period"
+        )
+    if stamps[-1] > MAX_PERIOD_MS:
+        raise UserError(
+            f"trace '{name}': row {len(lines)}: millisecond {stamps[-1]} is {stamps[-1] / 86_400_000:.0f} days after "
+            f"the start, more than {MAX_PERIOD_MS // 86_400_000}; correct the row or cut the file"
         )
     return stamps
 

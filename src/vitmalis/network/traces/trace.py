@@ -17,6 +17,8 @@ EDGE_S = 1e-6
 """Times that are closer count as equal, so that cutting a trace leaves no sliver of a row."""
 MAX_UPLINK_MBPS = 2_000.0
 MAX_RTT_MS = 60_000.0
+MAX_OPPORTUNITIES = 50_000_000
+"""Longest list of delivery opportunities: 300 s at the highest rate. Memory must not follow numbers in a file."""
 COLUMNS = ("time_s", "uplink_mbps", "rtt_ms")
 
 Series = NDArray[np.float64]
@@ -105,6 +107,7 @@ class Trace:
                 f"trace '{self.name}' carries {carried[-1]:.0f} bytes in {self.duration_s:g} s, less than one "
                 f"packet of {OPPORTUNITY_BYTES}; raise its uplink_mbps or trace.capacity_scale"
             )
+        check_opportunities(self.name, count)
         targets = np.arange(1, count + 1) * float(OPPORTUNITY_BYTES)
         # The first row that ends at or after the target: never one of rate 0, so the division is safe.
         row = np.minimum(np.searchsorted(carried[1:], targets - 1e-6), len(self) - 1)
@@ -126,7 +129,8 @@ class Trace:
             return replace(self, uplink_mbps=self.uplink_mbps * capacity_scale)
         # Counted back from the last one, which marks the end of the period and must stay.
         total = len(self.opportunities_ms)
-        kept = max(1, int(total * capacity_scale + 1e-9))
+        kept = max(1, int(min(total * capacity_scale, 1e15) + 1e-9))
+        check_opportunities(self.name, kept)
         index = total - 1 - (np.arange(kept)[::-1] / capacity_scale + 1e-9).astype(np.int64)
         return Trace.from_opportunities(self.name, self.opportunities_ms[np.maximum(index, 0)], float(self.rtt_ms[0]))
 
@@ -176,6 +180,7 @@ class Trace:
         period_ms = int(opportunities_ms[-1])
         if period_ms < 2000:
             repeats = -(-2000 // period_ms)
+            check_opportunities(name, repeats * len(opportunities_ms))
             opportunities_ms = (np.arange(repeats)[:, None] * period_ms + opportunities_ms).ravel()
             period_ms *= repeats
         edges_ms = np.linspace(0.0, period_ms, round(period_ms / 1000) + 1)
@@ -210,6 +215,19 @@ def _check_rows(trace: Trace) -> None:
         )
     if not trace.uplink_mbps.any():
         raise UserError(f"trace '{trace.name}': uplink_mbps is 0 in all {len(trace)} rows; nothing could ever be sent")
+
+
+def check_opportunities(name: str, count: int) -> None:
+    """Check that a period's delivery opportunities fit in memory.
+
+    Raises:
+        UserError: there are more than `MAX_OPPORTUNITIES`.
+    """
+    if count > MAX_OPPORTUNITIES:
+        raise UserError(
+            f"trace '{name}' has {count:.3g} packets of {OPPORTUNITY_BYTES} bytes in a period, more than "
+            f"{MAX_OPPORTUNITIES:.3g}: shorten it, or lower its uplink_mbps or trace.capacity_scale"
+        )
 
 
 def check_column(name: str, column: str, values: Series) -> None:
