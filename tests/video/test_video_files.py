@@ -134,6 +134,50 @@ def test_a_truncated_file_is_played_to_its_end(plain: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("degrees", "flipped", "upright"),  # brightness of the quarters: top left, top right, bottom left, bottom right
+    [
+        (0, False, [20, 80, 140, 200]),
+        (90, False, [80, 200, 20, 140]),  # counterclockwise
+        (180, False, [200, 140, 80, 20]),
+        (-90, False, [140, 20, 200, 80]),
+        (0, True, [80, 20, 200, 140]),
+    ],
+)
+def test_images_are_upright(tmp_path: Path, degrees: int, flipped: bool, upright: list[int]) -> None:
+    path = tmp_path / "phone.mp4"
+    image = np.kron([[20, 80], [140, 200]], np.ones((32, 48))).astype(np.uint8)  # 96x64
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height = 96, 64
+        if degrees or flipped:
+            stream.set_display_rotation(degrees, hflip=flipped)
+        for _ in range(3):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.dstack([image] * 3), format="rgb24")))
+        out.mux(stream.encode())
+    spec = resolve(path, seconds=0.3, max_width=96, max_height=96)
+    size = (64, 96) if degrees in (90, -90) else (96, 64)
+    assert (spec.width, spec.height) == size
+    for shown in open_video(spec):
+        assert shown.shape == (size[1], size[0], 3)
+        quarters = [shown[y, x, 0] for y in (8, -8) for x in (8, -8)]
+        assert quarters == pytest.approx(upright, abs=6)
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
+    path = tmp_path / "pal.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height = 72, 54
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for _ in range(3):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(grey(100, 72, 54), format="rgb24")))
+        out.mux(stream.encode())
+    spec = resolve(path, seconds=0.3)
+    assert (spec.width, spec.height) == (960, 540)  # 72 * 4 / 3 = 96 to 54
+    assert next(iter(open_video(spec))).shape == (540, 960, 3)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"fps": -5}, r"video\.fps=-5 must be a number, more than 0"),

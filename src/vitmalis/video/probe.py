@@ -11,19 +11,19 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vitmalis.errors import UserError
-from vitmalis.video.decode import decode, open_container, video_stream, video_streams
+from vitmalis.video.decode import decode, displayed_size, open_container, video_stream, video_streams
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """What the headers and packets of a video file say, without decoding it.
+    """What the headers and packets of a video file say, and its first frame.
 
     Attributes:
         path: the file.
         stream: index of the video stream in the container.
         fps: frames per second; None if the file does not say it (such as raw H.264, whose packets have no times).
         frames: number of frames.
-        size: (width, height) in pixels.
+        size: (width, height) as displayed: upright, in square pixels.
     """
 
     path: Path
@@ -74,11 +74,13 @@ def _probe(path: Path, _mtime_ns: int, _bytes: int) -> VideoFile:
             stream = _chosen_stream(container, packets)
             count, timed = packets.get(stream.index, (0, False))
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-            size = (stream.codec_context.width, stream.codec_context.height)
             index, stated = stream.index, stream.frames
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"'{path}' cannot be read as a video: {error}") from error
-    if count < 1 or not all(size):
+        with open_container(path) as container:
+            stream = video_stream(container, index)
+            size = displayed_size(next(decode(container, stream)), stream)
+    except (av.FFmpegError, IndexError, StopIteration) as error:
+        raise UserError(f"'{path}' cannot be read as a video: {error or 'no frame decodes'}") from error
+    if count < 1:
         raise UserError(f"'{path}' has no frames: is it complete?")
     # Without times in the packets FFmpeg states a rate of its own, 25.
     return VideoFile(path, index, rate if timed and rate > 0 else None, stated or count, size)

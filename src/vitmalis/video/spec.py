@@ -13,7 +13,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
-from vitmalis.video.decode import decode, open_container, video_stream
+from vitmalis.video.decode import decode, open_container, upright_image, video_stream
 
 CAMERA_PREFIX = "camera:"
 
@@ -74,14 +74,6 @@ def resize(image: RgbImage, width: int, height: int) -> RgbImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
-def rgb_image(frame: av.VideoFrame) -> RgbImage:
-    """Convert a decoded frame to RGB uint8 (H, W, 3), identical for any number of threads.
-
-    It uses one thread, as on a busy machine waiting for a second one takes ten times longer than the conversion.
-    """
-    return np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
-
-
 def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
     if not Path(spec.path).is_file():
         raise UserError(f"video '{spec.name}': there is no file '{spec.path}'")
@@ -92,7 +84,7 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
             # Counting from the first frame is exact even if the rate varies; seeking is not.
             # What follows the last frame is not decoded: it may be damaged.
             for frame in itertools.islice(frames, spec.start_frame, spec.start_frame + spec.frames):
-                yield resize(rgb_image(frame), spec.width, spec.height)
+                yield resize(upright_image(frame), spec.width, spec.height)
                 delivered += 1
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error})") from error

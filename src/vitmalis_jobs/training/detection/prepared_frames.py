@@ -12,8 +12,8 @@ import cv2
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.paths import atomic_path, file_sha256
 from vitmalis.types import RgbImage
+from vitmalis.video.decode import rgb_image
 from vitmalis.video.market1906 import distinct_frames
-from vitmalis.video.spec import rgb_image
 
 HEIGHT_PX = 540
 MARKET = "market1906"
