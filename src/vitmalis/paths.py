@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+
+from filelock import FileLock
 
 
 def cache_dir() -> Path:
@@ -27,13 +30,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     It has the same suffix, by which writers choose a format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_lock(path: Path, timeout: float = -1) -> FileLock:
+    """A lock between processes, in a file that everyone who may write its folder can use.
+
+    Args:
+        path: lock file; its folder is created.
+        timeout: longest wait in seconds; negative waits without end.
+    """
+    make_folder(path.parent)
+    # A lock file is opened for writing by all who use it: what a umask of 022 takes away, the folder's mode gives back.
+    shared = _group_write(path.parent)
+    return FileLock(path, timeout=timeout, mode=0o644 | shared if shared else -1)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, writable by the group where the folder that they are made in is."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    share_with_group(path)
+
+
+def share_with_group(path: Path) -> None:
+    """Let the group write a file or folder if it may write the one around it; files of other users stay as they are."""
+    about, shared = path.stat(), _group_write(path.parent)
+    if about.st_uid == os.geteuid() and shared & ~about.st_mode:
+        path.chmod(stat.S_IMODE(about.st_mode) | shared)
+
+
+def _group_write(folder: Path) -> int:
+    return folder.stat().st_mode & stat.S_IWGRP
 
 
 def file_sha256(path: Path) -> str:

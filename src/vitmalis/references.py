@@ -17,11 +17,10 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-from filelock import FileLock
 
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.paths import atomic_path, cache_dir, file_sha256
+from vitmalis.paths import atomic_path, cache_dir, file_lock, file_sha256
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 
@@ -67,7 +66,7 @@ def compute_references(
     if spec.live:
         raise UserError(f"video '{spec.name}': a live source has no references; record it and give the file")
     folder = _folder(spec, detector, cache or cache_dir())
-    with FileLock(folder / "lock"):
+    with file_lock(folder / "lock"):
         return _Chunks(folder).complete(spec, detector, progress, workers)
 
 

@@ -8,14 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 import torch
-from filelock import FileLock
 
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.download import DownloadError, download
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.paths import atomic_path, cache_dir, file_lock
 
 MODEL_ZOO = "https://dl.fbaipublicfiles.com/detectron2/ViTDet/COCO"
 
@@ -61,8 +60,7 @@ def fetched_weights(config: DetectorConfig, url: str) -> Path:
         UserError: no connection, no such file, not this model's weights, or another file than the one checked before.
     """
     path = cache_dir() / "weights" / _file_name(url)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    with file_lock(path.with_name(f"{path.name}.lock")):
         recorded = _recorded(path, url)
         if path.is_file():
             _check(path, path, config, url, recorded)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
 from vitmalis.errors import UserError
-from vitmalis.paths import data_dir
+from vitmalis.paths import data_dir, file_lock
 from vitmalis.video import market1906
 from vitmalis.video.encode import Progress
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
@@ -139,9 +137,8 @@ def _footage(
 
 def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) -> Path:
     folder = cache_dir / "video" / name
-    folder.mkdir(parents=True, exist_ok=True)
     clip = folder / f"{name}.mp4"
-    with FileLock(folder / "lock"):  # runs that start together prepare it once
+    with file_lock(folder / "lock"):  # runs that start together prepare it once
         prepared = clip.is_file() and (folder / market1906.LISTING).is_file()
         return clip if prepared else market1906.prepare(entry, folder, progress)
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
@@ -21,7 +22,7 @@ from vitmalis.errors import UserError
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
 
-USER_ERRORS = (HydraException, OmegaConfBaseException, UserError)
+USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
 """Exceptions that a user can mend."""
 
 
@@ -95,6 +96,8 @@ def print_error(error: BaseException) -> None:
 
 def error_line(error: BaseException) -> str:
     """Say in one line what is wrong and how to put it right."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return _permission_line(Path(os.fsdecode(error.filename)))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name} is unknown: choose one of {', '.join(error.options)}"
@@ -103,3 +106,23 @@ def error_line(error: BaseException) -> str:
     if found:
         return f"there is no option '{found[1]}': --cfg job shows all there are"
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _permission_line(path: Path) -> str:
+    """Say whose file may not be used, and what its owner can do so that a group can share it."""
+    existing = next((p for p in (path, *path.absolute().parents) if _exists(p)), path)
+    try:
+        owner = existing.owner()
+    except KeyError:  # a user without a name on this machine
+        owner = f"user {existing.stat().st_uid}"
+    return (
+        f"'{path}' may not be opened or written: '{existing}' belongs to {owner}. its owner can share the folder with "
+        "the group (chmod -R g+rwX FOLDER, umask 002 for what comes), or use another working directory"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False

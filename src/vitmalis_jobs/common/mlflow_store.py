@@ -6,6 +6,7 @@ marks runs as KILLED whose process on this host is gone, and those of other host
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -20,9 +21,9 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import psutil
-from filelock import FileLock
 
 from vitmalis.errors import UserError
+from vitmalis.paths import file_lock, share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
 
 if TYPE_CHECKING:
@@ -57,13 +58,17 @@ class Store:
 
         database, uri = resolve_address(tracking_uri)
         check_server(tracking_uri)
-        lock = _lock_for(database or artifact_dir / "store")
+        path = database or artifact_dir / "store"
+        lock = file_lock(path.with_name(f"{path.name}.lock"))
+        if database and database.exists() and not os.access(database, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
         try:
             with lock:  # MLflow creates its tables and experiments without one
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
                 location = artifact_dir.resolve().as_uri() if database else None
                 self.experiment_id: str = self._experiment(experiment, location)
                 if database:
+                    share_with_group(database)
                     relative = not Path(tracking_uri.removeprefix(_SQLITE)).is_absolute()
                     place_artifacts(database, self.experiment_id, artifact_dir.absolute(), relative)
         except MlflowException as error:
@@ -297,11 +302,6 @@ def check_server(tracking_uri: str) -> None:
             f"mlflow.tracking_uri={tracking_uri}: no tracking server answers there ({error}): start it or correct the "
             "address; the default, sqlite:///runs/mlflow.db, needs none"
         ) from error
-
-
-def _lock_for(path: Path) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f"{path.name}.lock"))
 
 
 def _process_tags() -> dict[str, str]:

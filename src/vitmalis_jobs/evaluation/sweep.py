@@ -9,13 +9,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConf
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
+from vitmalis.paths import file_lock
 from vitmalis_jobs.run.directory import SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Sweep:
         """
         directory.mkdir(parents=True, exist_ok=True)
         store = _store(mlflow)
-        with FileLock(directory / f"{SWEEP_FILE}.lock"):
+        with file_lock(directory / f"{SWEEP_FILE}.lock"):
             known = read_sweep(directory)
             if known and known["command"] != command:
                 raise UserError(

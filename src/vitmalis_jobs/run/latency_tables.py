@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import FileLock
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import save_latency_tables
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.paths import cache_dir
+from vitmalis.paths import cache_dir, file_lock
 from vitmalis.process import Child
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
@@ -80,8 +79,7 @@ def _own_tables(config: EvaluationConfig, model_id: str, width_px: int, height_p
         compiled=config.model.compile,
     )
     path = key.path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with file_lock(path.with_suffix(".lock")):
         if not path.is_file():
             _measure(config, key, path, terminal)
     return path

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, file_lock
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress, read_summary, write_json
 from vitmalis_jobs.run.records import records_sha256
 
@@ -104,8 +104,7 @@ class RunIndex:
             RunInProgress: another process is making it, and `wait` is false.
         """
         path = self._path(fingerprint).with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=-1 if wait else 0)
+        lock = file_lock(path, timeout=-1 if wait else 0)
         try:
             lock.acquire()
         except Timeout as error:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-from filelock import FileLock
 
 from vitmalis.fingerprint import code_fingerprint, digest
-from vitmalis.paths import file_sha256
+from vitmalis.paths import file_lock, file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.standin.scene import StreetScene
@@ -31,8 +30,7 @@ def render_clip(name: str, part: str, fps: float, frames: int, folder: Path, pro
     The name of the file contains a fingerprint of the renderer, so that a changed renderer makes new files.
     """
     path = folder / f"{name}-{part}-{frames}-{renderer_fingerprint()[:8]}.mp4"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with file_lock(path.with_suffix(".lock")):
         if not path.is_file():
             write_clip(path, _render(name, SEEDS[part], fps, frames, progress), fps, SIZE)
     return path

@@ -1,0 +1,53 @@
+"""Files that several users share."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitmalis.paths import atomic_path, file_lock
+
+
+@pytest.mark.parametrize(("folder_mode", "group_may_write"), [(0o2775, True), (0o755, False)])
+def test_what_is_made_in_a_shared_folder_is_shared(tmp_path: Path, folder_mode: int, group_may_write: bool) -> None:
+    tmp_path.chmod(folder_mode)
+    before = os.umask(0o022)
+    try:
+        with file_lock(tmp_path / "a" / "b" / "run.lock"), atomic_path(tmp_path / "c" / "entry.json") as path:
+            path.write_text("{}")
+        made = [tmp_path / name for name in ("a", "a/b", "a/b/run.lock", "c")]
+        assert [bool(path.stat().st_mode & stat.S_IWGRP) for path in made] == [group_may_write] * len(made)
+    finally:
+        os.umask(before)
+
+
+LOCK = """
+import os, sys
+from pathlib import Path
+from vitmalis.paths import file_lock
+from vitmalis_jobs.common.cli import run_job
+if os.geteuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+def job():
+    with file_lock(Path("run.lock")):
+        pass
+sys.exit(run_job(job))
+"""
+
+
+def test_a_file_of_another_user_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").touch()
+    (tmp_path / "run.lock").chmod(0o444)
+    if os.geteuid() == 0:
+        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            folder.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", LOCK], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: '{tmp_path}/run.lock' may not be opened or written: ")
+    assert f"belongs to {tmp_path.owner()}" in done.stderr
+    assert done.stderr.count("\n") == 1
