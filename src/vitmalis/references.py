@@ -20,9 +20,9 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.paths import atomic_path, cache_dir, file_lock, file_sha256
+from vitmalis.paths import atomic_path, cache_dir, file_lock
 from vitmalis.types import Detections, RgbImage
-from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis.video.spec import VideoSpec, content_digest, open_video
 
 CHUNK_FRAMES = 64
 
@@ -139,7 +139,7 @@ def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
     if not path.is_file():
         raise UserError(f"video '{spec.name}': there is no file '{path}'")
     key = {
-        "video_sha256": file_sha256(path),
+        "video_sha256": content_digest(spec),
         "width": spec.width,
         "height": spec.height,
         "model_id": detector.model_id,

@@ -36,7 +36,7 @@ def video(tmp_path: Path) -> Path:
 
 def test_written_clips_read_back(video: Path, tmp_path: Path) -> None:
     file = probe(video)
-    assert (file.fps, file.frames, file.size) == (10.0, 25, (64, 36))
+    assert (file.rate.fps, file.frames, file.size) == (10.0, 25, (64, 36))
     spec = resolve_clip("file", path=str(video), seconds=2.5, cache_dir=tmp_path, max_width=64, max_height=36)
     for i, image in enumerate(open_video(spec)):
         assert abs(float(image.mean()) - 8 * i) < 2

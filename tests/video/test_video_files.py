@@ -13,7 +13,8 @@ from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.encode import write_clip
-from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis.video.spec import VideoSpec, content_digest, open_video
+from vitmalis.video.timing import FrameRate, frame_rate
 
 FPS = 10
 FRAMES = 24
@@ -129,7 +130,7 @@ def test_a_truncated_file_is_played_to_its_end(plain: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     spec = resolve(path)
     assert 0 < spec.frames < FRAMES
-    assert spec.note.startswith(f"the clip ends after {spec.frames / FPS:.1f} of 2.4 s")
+    assert f"the clip ends after {spec.frames / FPS:.1f} of 2.4 s" in spec.note
     assert levels(spec)[:5] == [0, 1, 2, 3, 4]
 
 
@@ -175,6 +176,51 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
     spec = resolve(path, seconds=0.3)
     assert (spec.width, spec.height) == (960, 540)  # 72 * 4 / 3 = 96 to 54
     assert next(iter(open_video(spec))).shape == (540, 960, 3)
+
+
+def write_at(path: Path, ticks: list[int]) -> None:
+    """Frame i, of brightness 10 i, is shown at ticks[i] / 10 s."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height = 64, 36
+        for i, tick in enumerate(ticks):
+            frame = av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, FPS)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_variable_rate_is_resampled_by_time(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pause.{suffix}"
+    write_at(path, [*range(12), *range(30, 42)])  # 1.9 s without a frame
+    spec = resolve(path, seconds=10)
+    assert (spec.fps, spec.frames, spec.by_time) == (10.0, 42, True)
+    assert spec.note == "its frame rate varies: resampled by time to 10 FPS; the clip ends after 4.2 of 10 s"
+    assert levels(spec) == [*range(11), *[11] * 19, *range(12, 24)]
+    later = resolve(path, seconds=0.4, start_s=2.8)
+    assert levels(later) == [11, 11, 12, 13]
+    assert content_digest(spec) != content_digest(resolve(path, fps=10))
+
+
+def test_a_rate_that_is_given_plays_every_frame_once(tmp_path: Path) -> None:
+    path = tmp_path / "pause.mp4"
+    write_at(path, [*range(12), *range(30, 42)])
+    spec = resolve(path, fps=10)
+    assert (spec.by_time, spec.note) == (False, "")
+    assert levels(spec) == list(range(24))
+
+
+def test_constant_and_variable_rates_by_hand() -> None:
+    even_s = np.arange(100) / 30
+    assert frame_rate(np.round(even_s, 3), 30.0, 30.0) == FrameRate(30.0)  # times in whole milliseconds
+    assert frame_rate(np.delete(even_s, 50), 29.7, 30.0) == FrameRate(29.7)  # one frame lost
+    assert frame_rate(even_s, 25.0, 25.0).fps == pytest.approx(30)  # a wrong header
+    slower_s = np.concatenate([even_s, even_s[-1] + np.arange(1, 31) / 10])
+    assert frame_rate(slower_s, 20.6, 30.0) == FrameRate(30.0, True, 99 + 90 + 1)
+    paused_s = np.concatenate([even_s, even_s + 10])
+    assert frame_rate(paused_s, 15.0, 1000.0).fps == pytest.approx(30)  # a nominal rate that no frame has
+    assert frame_rate(np.zeros(5), 30.0, 30.0) == FrameRate(30.0)
 
 
 @pytest.mark.parametrize(

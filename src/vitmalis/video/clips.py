@@ -32,6 +32,7 @@ class _Footage:
     stream: int | None = None
     stand_in: str = ""
     ends: str = ""
+    by_time: bool = False
 
 
 def resolve_clip(
@@ -80,6 +81,9 @@ def resolve_clip(
             f"video '{name}' has {footage.frames / rate:.1f} s in its {part} part, none from "
             f"eval.start_s={start_s:g} on: start earlier"
         )
+    notes = [f"its frame rate varies: resampled by time to {rate:.4g} FPS"] if footage.by_time else []
+    if frames < wanted:
+        notes.append(_short(frames / rate, seconds, footage.ends))
     width, height = fit_size(*footage.size, max_width, max_height)
     return VideoSpec(
         name=Path(str(path)).stem if name == "file" else name,
@@ -90,8 +94,9 @@ def resolve_clip(
         width=width,
         height=height,
         stand_in=footage.stand_in,
-        note="" if frames == wanted else _short(frames / rate, seconds, footage.ends),
+        note="; ".join(notes),
         stream=footage.stream,
+        by_time=footage.by_time,
     )
 
 
@@ -164,11 +169,12 @@ def _whole_file(path: Path, what: str, length_s: float, fps: float | None) -> _F
     if not path.is_file():
         raise UserError(f"{what}: there is no file '{path}'")
     file = probe(path)
-    rate = fps or file.fps
+    rate = fps or file.rate.fps
     if rate is None:
         raise UserError(f"{what} does not say its frame rate: give it with video.fps=<frames per second>")
-    content = playable(file, max(1, round(length_s * rate)))
-    return _Footage(path, rate, 0, content.frames, file.size, file.stream, ends=content.reason)
+    by_time = file.rate.varies and fps is None
+    content = playable(file, max(1, round(length_s * rate)), by_time)
+    return _Footage(path, rate, 0, content.frames, file.size, file.stream, ends=content.reason, by_time=by_time)
 
 
 def _stand_in(

@@ -12,8 +12,10 @@ import msgspec
 import numpy as np
 
 from vitmalis.errors import UserError
+from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.decode import decode, open_container, upright_image, video_stream
+from vitmalis.video.timing import resample
 
 CAMERA_PREFIX = "camera:"
 
@@ -32,6 +34,7 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stand_in: empty for real footage, else a sentence that says which video this one replaces.
         note: anything else that a reader of the results must know, e.g. that the clip was shorter than requested.
         stream: index of the video stream in the file; None for the first that is no cover image.
+        by_time: whether the file's frame rate varies; `start_frame` and `frames` then count frames resampled to `fps`.
     """
 
     name: str
@@ -45,6 +48,13 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stand_in: str = ""
     note: str = ""
     stream: int | None = None
+    by_time: bool = False
+
+
+def content_digest(spec: VideoSpec) -> str:
+    """Digest of what decides the image of each frame number: the file's bytes and the rate to which it is resampled."""
+    content = file_sha256(Path(spec.path))
+    return f"{content}@{spec.fps!r}" if spec.by_time else content
 
 
 OpenVideo = Callable[[VideoSpec], Iterator[RgbImage]]
@@ -81,6 +91,8 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
     try:
         with open_container(spec.path) as container:
             frames = decode(container, video_stream(container, spec.stream))
+            if spec.by_time:
+                frames = resample(frames, spec.fps)
             # Counting from the first frame is exact even if the rate varies; seeking is not.
             # What follows the last frame is not decoded: it may be damaged.
             for frame in itertools.islice(frames, spec.start_frame, spec.start_frame + spec.frames):

@@ -13,7 +13,7 @@ from vitmalis.estimation.shipped import pair_files
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
-from vitmalis.video.spec import VideoSpec
+from vitmalis.video.spec import VideoSpec, content_digest
 from vitmalis_jobs.common.machine import processor
 from vitmalis_jobs.run.config import config_hash
 from vitmalis_jobs.run.spec import PreparedRun
@@ -76,7 +76,7 @@ def fingerprint_of(run: PreparedRun) -> RunFingerprint | None:
 def clip_digest(clip: VideoSpec) -> str:
     """Digest of a video file's bytes and the played part of it; its name and place do not count."""
     part = clip.fps, clip.start_frame, clip.frames, clip.width, clip.height
-    return digest([file_sha256(Path(clip.path)), part])
+    return digest([content_digest(clip), part])
 
 
 def trace_digest(trace: Trace) -> str:

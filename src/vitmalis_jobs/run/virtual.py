@@ -10,10 +10,10 @@ import cv2
 from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables
-from vitmalis.paths import file_sha256
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
 from vitmalis.types import Detections
+from vitmalis.video.spec import content_digest
 from vitmalis.virtual.client import VirtualClient
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import connect
@@ -37,7 +37,7 @@ def play_virtual(run: PreparedRun, directory: Path, resources: Resources, termin
     cache = resources.inference_cache(options.max_gb) if options.enabled else None
     hits, misses = (cache.hits, cache.misses) if cache else (0, 0)
     detector = resources.detector(run.config.model)
-    server = VirtualServer(detector, run.clip, file_sha256(Path(run.clip.path)), cache)
+    server = VirtualServer(detector, run.clip, content_digest(run.clip), cache)
     records = _play(run, server, references, directory, resources, terminal)
     metrics = {"cpu_s": time.process_time() - started_s}
     if cache:
