@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
+from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
 
@@ -26,18 +28,19 @@ USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionErro
 """Exceptions that a user can mend."""
 
 
-def run_job(job: Callable[[], object]) -> int:
+def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
     """Run a job and return the exit status of its process.
 
     Args:
         job: does the work; returns False where a bar was missed, anything else where all is well.
+        config_name: the configuration in `conf/` that the command line changes; None for jobs without one.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
     with lasting_streams():
         try:
             return 1 if job() is False else 0
         except USER_ERRORS as error:
-            print_error(error)
+            print_error(error, config_name)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -65,12 +68,14 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
             @functools.wraps(job)
             def task(config: DictConfig) -> None:
                 try:
+                    refuse_chdir()
                     statuses.append(1 if job(config) is False else 0)
                 except USER_ERRORS as error:
                     print_error(error)
                     statuses.append(2)
 
-            status = run_job(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task))
+            command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)
+            status = run_job(command, config_name)
             return max([status, *statuses])
 
         return main
@@ -89,22 +94,34 @@ def program(job: str) -> str:
     return sys.argv[0] if sys.argv[0].startswith("vitmalis ") else f"python -m {job}"
 
 
-def print_error(error: BaseException) -> None:
-    """Print a user's mistake as one line on standard error."""
-    print(f"error: {error_line(error)}", file=sys.stderr)
+def print_error(error: BaseException, config_name: str | None = None) -> None:
+    """Print a user's mistake as one line on standard error; see `error_line`."""
+    print(f"error: {error_line(error, config_name)}", file=sys.stderr)
 
 
-def error_line(error: BaseException) -> str:
-    """Say in one line what is wrong and how to put it right."""
+def refuse_chdir() -> None:
+    """Raise `UserError` where Hydra has changed the working directory, in which relative paths mean other files."""
+    if HydraConfig.get().job.chdir:
+        raise UserError("hydra.job.chdir=true: relative paths would mean other files; leave it out")
+
+
+def error_line(error: BaseException, config_name: str | None = None) -> str:
+    """Say in one line what is wrong and how to put it right.
+
+    Args:
+        config_name: the configuration in `conf/` whose options may be meant; None where they are not known.
+    """
     if isinstance(error, PermissionError) and error.filename is not None:
         return _permission_line(Path(os.fsdecode(error.filename)))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name} is unknown: choose one of {', '.join(error.options)}"
+        return mistakes.unknown_choice(error.missing_cfg_file, error.options)
+    unreadable = mistakes.unreadable_value(error)
+    if unreadable:
+        return unreadable
     text = re.sub(r"\n\s*(full_key|object_type|See https|Config search path).*", "", str(error), flags=re.DOTALL)
     found = re.match(r"Could not override '([^']+)'", text)
     if found:
-        return f"there is no option '{found[1]}': --cfg job shows all there are"
+        return mistakes.unknown_option(found[1], config_name, sys.argv[1:])
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import USER_ERRORS, print_error
+from vitmalis_jobs.common.cli import USER_ERRORS, print_error, refuse_chdir
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
 from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
@@ -100,6 +100,13 @@ class EvaluateCommand:
 
         install_sigterm_handler()
         hydra_config = HydraConfig.get()
+        try:
+            refuse_chdir()
+        except UserError as error:
+            if not self._returns_to_deferred:
+                raise  # what a launcher's worker reports would not reach the sweep
+            self.report(error)
+            return None
         check_working_directory(Path(hydra_config.runtime.cwd))
         directory = run_directory(hydra_config)
         try:
@@ -124,7 +131,7 @@ class EvaluateCommand:
     def report(self, error: BaseException) -> None:
         """Print a user's mistake, and remember that there was one."""
         self.failed = True
-        print_error(error)
+        print_error(error, "evaluate")
 
     def _evaluate(self, options: EvaluationConfig, directory: RunDirectory, wait: bool) -> float | None:
         from vitmalis_jobs.run.pipeline import run_evaluation
