@@ -42,6 +42,48 @@ def prepared(config: EvaluationConfig) -> PreparedRun:
     return prepare_run(resolve_run(config), Terminal())
 
 
+@pytest.mark.parametrize(
+    ("choice", "option", "text"),
+    [
+        ("video=file", "video.path=20240501", "20240501"),
+        ("trace=file", "trace.path=12", "12"),
+        ("trace=4g", "trace.source=5", "5"),
+        ("policy=vitmalis", "policy.estimators=2.5", "2.5"),
+    ],
+)
+def test_a_number_where_a_path_is_meant_is_text(choice: str, option: str, text: str) -> None:
+    section, key = option.partition("=")[0].split(".")
+    assert getattr(composed([choice, option]), section)[key] == text
+
+
+def test_numbers_as_text_in_typed_sections() -> None:
+    config = composed(["sweep.name=2024", "model.weights=12"])
+    assert (config.sweep.name, config.model.weights) == ("2024", "12")
+
+
+def test_a_trace_file_of_digits_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "12").write_text("".join(f"{ms}\n" for ms in range(1, 1001)))
+    monkeypatch.chdir(tmp_path)
+    assert resolve_run(composed(["trace=file", "trace.path=12"])).trace.name == "12"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["video=file", "video.path=true"], "video.path=True: expected `str | null`, got `bool`"),
+        (["video=file", "video.path=a.mp4", "video.fps=fast"], "video.fps=fast: expected `float | null`, got `str`"),
+        (["trace=constant", "trace.mbps=slow"], "trace.mbps=slow: expected `float`, got `str`"),
+        (["link.queue_bytes=no"], "link.queue_bytes=no: expected `int`, got `str`"),
+        (["+video.x=1"], "video: object contains unknown field `x`"),
+        (["policy.name=[a]"], "policy.name=['a']: expected `str`, got `array`"),
+    ],
+)
+def test_sections_that_depend_on_a_choice_are_typed(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        composed(overrides)
+    assert str(caught.value) == message
+
+
 def test_missing_estimators_are_reported_before_tables_are_measured(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from hydra.core.config_store import ConfigStore
@@ -99,8 +99,15 @@ _offer_clips()
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 
 
-def checked(config: DictConfig, kind: type[_Config]) -> _Config:
+def checked(config: DictConfig, kind: type[_Config], choices: type[msgspec.Struct] | None = None) -> _Config:
     """Convert a composed configuration to its type; `paths` is left out, as it serves the other sections.
+
+    A number where text is meant, such as a file called `20240501`, is taken as text.
+
+    Args:
+        config: composed by Hydra.
+        kind: type of the whole configuration.
+        choices: types of sections that `kind` leaves open; their values are checked, and stay dictionaries.
 
     Raises:
         UserError: a value is missing, of the wrong kind or out of range; the message names the key.
@@ -111,6 +118,10 @@ def checked(config: DictConfig, kind: type[_Config]) -> _Config:
     try:
         values = plain(config)
         values.pop("paths", None)
+        values = _numbers_as_text(values, kind)
+        if choices is not None:
+            values = _numbers_as_text(values, choices)
+            msgspec.convert({name: values[name] for name in choices.__struct_fields__}, choices)
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
@@ -119,6 +130,18 @@ def checked(config: DictConfig, kind: type[_Config]) -> _Config:
         value = OmegaConf.select(config, key) if selectable else None
         shown = f"{key}={value}" if selectable and not OmegaConf.is_dict(value) else key
         raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
+
+
+def _numbers_as_text(values: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The values with text for numbers in the fields of a struct, and of those in it, that hold text alone."""
+    values = dict(values)
+    for field in msgspec.structs.fields(kind):
+        value, kinds = values.get(field.name), get_args(field.type) or (field.type,)
+        if isinstance(value, dict) and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            values[field.name] = _numbers_as_text(value, field.type)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and {str} <= {*kinds} <= {str, type(None)}:
+            values[field.name] = str(value)
+    return values
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

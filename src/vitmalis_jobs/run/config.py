@@ -104,6 +104,58 @@ class SweepOptions(Section, frozen=True):
     index: str
 
 
+class VideoOptions(Section, frozen=True):
+    """`video`: a clip of the manifest, a file or a camera."""
+
+    name: str
+    path: str | None = None
+    folder: str | None = None
+    fps: float | None = None
+
+
+class TraceOptions(Section, frozen=True):
+    """`trace`: the keyword arguments of `resolve_trace`."""
+
+    kind: str
+    technology: str = ""
+    index: int = 0
+    source: str = ""
+    seed: int = 0
+    path: str = ""
+    mbps: float = 0.0
+    rtt_ms: float = 0.0
+    capacity_scale: float = 1.0
+    start_s: float = 0.0
+
+
+class LinkOptions(Section, frozen=True):
+    """`link`: what lies between client and server."""
+
+    name: str
+    transport: str = ""
+    queue_bytes: int = 0
+
+
+class PolicyOptions(Section, frozen=True, forbid_unknown_fields=False):
+    """`policy`: its names and files; the policy checks its other options itself."""
+
+    name: str
+    kind: str = ""
+    model: str = ""
+    estimator: str = ""
+    estimators: str | None = None
+    latency_tables: str | None = None
+
+
+class ChosenOptions(Section, frozen=True):
+    """Types of the sections whose keys depend on their choice. They are kept as dictionaries of the keys that exist."""
+
+    video: VideoOptions
+    trace: TraceOptions
+    link: LinkOptions
+    policy: PolicyOptions
+
+
 class EvaluationConfig(Section, frozen=True):
     """The configuration of `evaluate.py`. The keys of `video`, `trace`, `link` and `policy` depend on their choice."""
 
@@ -146,7 +198,7 @@ class EvaluationConfig(Section, frozen=True):
 
 def typed(config: DictConfig) -> EvaluationConfig:
     """Convert a composed configuration to its type; raises `UserError` as `checked` does."""
-    return checked(config, EvaluationConfig)
+    return checked(config, EvaluationConfig, ChosenOptions)
 
 
 def composed(overrides: Sequence[str]) -> EvaluationConfig:
