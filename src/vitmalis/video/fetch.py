@@ -22,6 +22,7 @@ from rich.progress import Progress
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
+from vitmalis.video.decode import open_container, video_stream
 from vitmalis.video.encode import write_clip
 from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
 from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
@@ -65,8 +66,8 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
         UserError: the video cannot be read, or ends too early.
     """
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
+        with open_container(path) as container:
+            stream = video_stream(container)
             stream.thread_type = "AUTO"
             origin = stream.start_time or 0
             if stream.time_base is not None:
@@ -137,8 +138,8 @@ def cut(
 def _size_of(source: Path) -> tuple[int, int]:
     """Width and height of the parts: those of the video, reduced to at most `SIZE`."""
     try:
-        with av.open(str(source)) as container:
-            stream = container.streams.video[0]
+        with open_container(source) as container:
+            stream = video_stream(container)
             own = stream.width, stream.height
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"video '{source}' cannot be read: {error}") from error
