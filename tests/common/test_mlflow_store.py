@@ -17,7 +17,9 @@ from mlflow import MlflowClient
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common import mlflow_store as module
-from vitmalis_jobs.common.mlflow_store import SILENT_S, Store, check_server, deferred_signals
+from vitmalis_jobs.common.mlflow_store import SILENT_S, Store
+from vitmalis_jobs.common.signals import deferred_signals
+from vitmalis_jobs.common.tracking_address import check_server
 
 
 @pytest.fixture(scope="module")

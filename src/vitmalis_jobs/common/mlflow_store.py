@@ -9,22 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import psutil
 
 from vitmalis.errors import UserError
 from vitmalis.paths import file_lock, share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
+from vitmalis_jobs.common.signals import deferred_signals
+from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,8 +34,6 @@ HEARTBEAT_S = 60.0
 """Time between two heartbeats of a run."""
 SILENT_S = 1800.0
 """A run of another host without a heartbeat for longer is dead; long enough for clocks that differ and slow servers."""
-CONNECT_TIMEOUT_S = 5.0
-"""Longest wait for a connection to a tracking server when the store is opened."""
 
 
 class Store:
@@ -251,57 +247,6 @@ class Run:
         metrics = [Metric(key, value, now_ms, step) for key, value, step in entries]
         for start in range(0, len(metrics), 10 * _BATCH):
             self._client.log_batch(self.run_id, metrics=metrics[start : start + 10 * _BATCH])
-
-
-@contextmanager
-def deferred_signals() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM inside the block and deliver them at its end; no effect outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[int] = []
-    old = {s: signal.signal(s, lambda number, _: pending.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for blocked, handler in old.items():
-            signal.signal(blocked, handler)
-        for number in pending[:1]:
-            signal.raise_signal(number)
-
-
-def resolve_address(tracking_uri: str) -> tuple[Path | None, str]:
-    """The file of a SQLite store (None for a server) and the address to open the store by.
-
-    The file's path is made absolute, because MLflow keeps stores open by their address, and a process may change its
-    working directory. SQLite allows one writer at a time: parallel runs wait for each other instead of failing after
-    5 s.
-    """
-    if not tracking_uri.startswith(_SQLITE):
-        return None, tracking_uri
-    path, _, options = tracking_uri.removeprefix(_SQLITE).partition("?")
-    database = Path(path).absolute()
-    return database, f"{_SQLITE}{database}?{options or 'timeout=60'}"
-
-
-def check_server(tracking_uri: str) -> None:
-    """Check that something listens at the address of a tracking server; MLflow itself would retry for minutes.
-
-    Raises:
-        UserError: nothing answers there. Other kinds of addresses, and servers behind a proxy, are not checked.
-    """
-    url = urlsplit(tracking_uri)
-    host = url.hostname or ""
-    if url.scheme not in ("http", "https") or (url.scheme in getproxies() and not proxy_bypass(host)):
-        return
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"mlflow.tracking_uri={tracking_uri}: no tracking server answers there ({error}): start it or correct the "
-            "address; the default, sqlite:///runs/mlflow.db, needs none"
-        ) from error
 
 
 def _process_tags() -> dict[str, str]:

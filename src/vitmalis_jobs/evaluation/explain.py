@@ -18,7 +18,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.common.mlflow_store import check_server, resolve_address
+from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.figures.comparison_video import save_png

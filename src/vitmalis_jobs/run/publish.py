@@ -12,7 +12,8 @@ from vitmalis.metrics import f1_over_time, summarise
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Step, Terminal
-from vitmalis_jobs.common.mlflow_store import Run, deferred_signals
+from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.run.describe import stand_ins
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult
