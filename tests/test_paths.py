@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vitmalis.paths import atomic_path, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import atomic_path
 
 
 @pytest.mark.parametrize(("folder_mode", "group_may_write"), [(0o2775, True), (0o755, False)])
@@ -29,7 +30,7 @@ def test_what_is_made_in_a_shared_folder_is_shared(tmp_path: Path, folder_mode: 
 LOCK = """
 import os, sys
 from pathlib import Path
-from vitmalis.paths import file_lock
+from vitmalis.locks import file_lock
 from vitmalis_jobs.common.cli import run_job
 if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)

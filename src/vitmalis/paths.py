@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
-
 
 def cache_dir() -> Path:
     """Folder of files that can be made again: `$VITMALIS_CACHE`, else `runs/cache` in the working directory."""
@@ -39,19 +37,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def file_lock(path: Path, timeout: float = -1) -> FileLock:
-    """A lock between processes, in a file that everyone who may write its folder can use.
-
-    Args:
-        path: lock file; its folder is created.
-        timeout: longest wait in seconds; negative waits without end.
-    """
-    make_folder(path.parent)
-    # A lock file is opened for writing by all who use it: what a umask of 022 takes away, the folder's mode gives back.
-    shared = _group_write(path.parent)
-    return FileLock(path, timeout=timeout, mode=0o644 | shared if shared else -1)
-
-
 def make_folder(path: Path) -> None:
     """Create a folder and those above it, writable by the group where the folder that they are made in is."""
     if path.is_dir():
@@ -63,12 +48,13 @@ def make_folder(path: Path) -> None:
 
 def share_with_group(path: Path) -> None:
     """Let the group write a file or folder if it may write the one around it; files of other users stay as they are."""
-    about, shared = path.stat(), _group_write(path.parent)
+    about, shared = path.stat(), group_write(path.parent)
     if about.st_uid == os.geteuid() and shared & ~about.st_mode:
         path.chmod(stat.S_IMODE(about.st_mode) | shared)
 
 
-def _group_write(folder: Path) -> int:
+def group_write(folder: Path) -> int:
+    """The mode bit by which the group may write a folder; 0 if it may not."""
     return folder.stat().st_mode & stat.S_IWGRP
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.paths import atomic_path, cache_dir, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import atomic_path, cache_dir
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
 

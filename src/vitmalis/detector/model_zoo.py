@@ -14,7 +14,8 @@ from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.download import DownloadError, download
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path, cache_dir, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import atomic_path, cache_dir
 
 MODEL_ZOO = "https://dl.fbaipublicfiles.com/detectron2/ViTDet/COCO"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from vitmalis.errors import UserError
-from vitmalis.paths import data_dir, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import data_dir
 from vitmalis.video import market1906
 from vitmalis.video.encode import Progress
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry

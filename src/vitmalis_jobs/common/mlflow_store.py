@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from vitmalis.errors import UserError
-from vitmalis.paths import file_lock, share_with_group
+from vitmalis.locks import file_lock
+from vitmalis.paths import share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis.paths import file_lock
+from vitmalis.locks import file_lock
 from vitmalis_jobs.run.directory import SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:

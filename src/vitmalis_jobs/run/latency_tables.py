@@ -12,7 +12,8 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import save_latency_tables
 from vitmalis.fingerprint import code_fingerprint
-from vitmalis.paths import cache_dir, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import cache_dir
 from vitmalis.process import Child
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal

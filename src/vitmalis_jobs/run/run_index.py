@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import msgspec
 from filelock import Timeout
 
-from vitmalis.paths import atomic_path, file_lock
+from vitmalis.locks import file_lock
+from vitmalis.paths import atomic_path
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress, read_summary, write_json
 from vitmalis_jobs.run.records import records_sha256
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 
 from vitmalis.fingerprint import code_fingerprint, digest
-from vitmalis.paths import file_lock, file_sha256
+from vitmalis.locks import file_lock
+from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.standin.scene import StreetScene
