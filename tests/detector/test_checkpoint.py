@@ -135,3 +135,11 @@ def test_loading_keeps_the_parameters_an_optimiser_holds() -> None:
     before = dict(model.named_parameters())
     load_into(model, random_state(model), "random")
     assert all(before[name] is value for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize(("prefix", "wrapper"), [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")])
+def test_weights_saved_from_a_wrapper_say_so(prefix: str, wrapper: str) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    wrapped = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    with pytest.raises(UserError, match=f"every name begins with '{prefix}', as {wrapper} adds it"):
+        load_into(model, wrapped, "w.pt")

@@ -111,9 +111,17 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
     ]
     if problems:
         summary = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
-        raise UserError(f"model weights '{source}' do not fit this model: {summary}")
+        raise UserError(f"model weights '{source}' do not fit this model: {summary}{_wrapper_hint(state)}")
     # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
     model.load_state_dict(state, strict=False, assign=any(value.is_meta for value in own.values()))
+
+
+def _wrapper_hint(state: dict[str, Tensor]) -> str:
+    """A hint for weights that were saved from a wrapper around the model, whose name then begins every name."""
+    for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
+        if state and all(name.startswith(prefix) for name in state):
+            return f"; every name begins with '{prefix}', as {wrapper} adds it: save the model inside, without it"
+    return ""
 
 
 def _finite(tensor: Tensor) -> bool:
