@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ def test_a_file_of_another_user_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.lock").touch()
     (tmp_path / "run.lock").chmod(0o444)
     if os.geteuid() == 0:
-        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(0o755)
+        for folder in (tmp_path, *tmp_path.parents):  # pytest's folders are closed to other users
+            if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+                folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", LOCK], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: '{tmp_path}/run.lock' may not be opened or written: ")

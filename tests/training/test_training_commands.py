@@ -31,7 +31,7 @@ def test_a_mistake_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "override", "status", "error"),
     [
-        (detector, "model=vitdet_x", 2, "error: model=vitdet_x is unknown: choose one of "),
+        (detector, "model=vitdet_x", 2, "error: model=vitdet_x is unknown: did you mean vitdet_l? Else choose one of "),
         (detector, "train.batch=3", 2, "error: there is no option 'train.batch': --cfg job shows all there are"),
         (evaluate_detector, "export.path=none.pt", 2, "none.pt"),
         (estimators, "samples.folder=none", 2, "error: none has no samples (*.parquet); make them with"),

@@ -22,7 +22,8 @@ def test_two_clients_share_a_server(
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads(Path("runs/multi_client.json").read_text())
     assert [(row["clients"], row["client"]) for row in result["clients"]] == [(1, 0), (2, 0), (2, 1)]
-    assert all(row["offloads"] >= 1 and 0 <= row["rendering_f1"] <= 1 for row in result["clients"])
+    assert all(row["offloads"] >= 1 for row in result["clients"])
+    assert all(row["rendering_f1"] is None for row in result["summary"])  # nothing is to be found in this clip
     assert [row["clients"] for row in result["summary"]] == [1, 2]
     assert result["summary"][0]["e2e_ratio"] == 1.0
     assert Path("runs/multi_client.png").stat().st_size > 1000

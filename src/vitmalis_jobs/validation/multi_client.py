@@ -141,8 +141,16 @@ def log_clients(run: Run, seen: Sequence[dict[str, float]], clients: int, max_ba
         run.log_metrics({f"client_{number}.{name}": value for name, value in metrics.items()})
         shown = {name: metrics[name] for name in METRICS if name in metrics}
         rows.append({"clients": clients, "max_batch": max_batch, "client": number, **shown})
-    run.log_metrics({"e2e_ratio": ratio(rows), "rendering_f1": statistics.mean(row["rendering_f1"] for row in rows)})
+    run.log_metrics({"e2e_ratio": ratio(rows)})
+    if (f1 := median_f1(rows)) is not None:
+        run.log_metrics({"rendering_f1": f1})
     return rows
+
+
+def median_f1(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Median rendering F1 of clients; None where the references hold no box, so that there is none."""
+    known = [row["rendering_f1"] for row in rows if "rendering_f1" in row]
+    return statistics.median(known) if known else None
 
 
 def ratio(rows: Sequence[dict[str, Any]]) -> float:
@@ -160,7 +168,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "clients": clients,
             "max_batch": max_batch,
-            "rendering_f1": statistics.median(row["rendering_f1"] for row in group),
+            "rendering_f1": median_f1(group),
             "e2e_ms": 1e3 * statistics.median(row["e2e_latency_s_median"] for row in group),
             "e2e_ratio": ratio(group),
             "offloads": sum(row["offloads"] for row in group),
@@ -177,9 +185,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     plots = (("e2e_latency_s_median", 1e3, "median E2E latency, ms"), ("rendering_f1", 1.0, "rendering F1"))
     for axes, (name, scale, label) in zip(panels, plots, strict=True):
         for position, max_batch in enumerate(batches):
-            points = [(row["clients"], scale * row[name]) for row in rows if row["max_batch"] == max_batch]
-            series = f"batches of at most {max_batch}"
-            axes.plot(*zip(*points, strict=True), "o", color=colour(position), alpha=0.6, label=series)
+            shown = [row for row in rows if row["max_batch"] == max_batch and name in row]
+            counts, values = [row["clients"] for row in shown], [scale * row[name] for row in shown]
+            axes.plot(counts, values, "o", color=colour(position), alpha=0.6, label=f"batches of at most {max_batch}")
         axes.set(xlabel="clients", ylabel=label, ylim=(0, None))
         axes.legend()
     save_figure(figure, path)
