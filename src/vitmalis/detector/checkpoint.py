@@ -125,7 +125,7 @@ def _wrapper_hint(state: dict[str, Tensor]) -> str:
 
 
 def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())  # a meta tensor has no values
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:
