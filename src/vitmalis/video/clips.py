@@ -78,10 +78,8 @@ def resolve_clip(
         )
     frames = min(wanted, footage.frames - start)
     if frames < 1:
-        raise UserError(
-            f"video '{name}' has {footage.frames / rate:.1f} s in its {part} part, none from "
-            f"eval.start_s={start_s:g} on: start earlier"
-        )
+        length = f"video '{name}' has {footage.frames / rate:.1f} s in its {part} part"
+        raise UserError(f"{length}, none from eval.start_s={start_s:g} on: start earlier")
     notes = [f"its frame rate varies: resampled by time to {rate:.4g} FPS"] if footage.by_time else []
     if frames < wanted:
         notes.append(_short(frames / rate, seconds, footage.ends))
