@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitmalis.codec.jpeg import jpeg_size
+from vitmalis.codec.jpeg_structure import jpeg_size
 from vitmalis.codec.packing import packed_size
 from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
@@ -16,7 +16,7 @@ def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_p
 
     Args:
         offload: header of the offload.
-        jpeg: its payload, of which only the JPEG header is read.
+        jpeg: its payload, of which only the structure is read.
         geometry: geometry of the served model.
         max_pixels: larger frames are refused.
     """
