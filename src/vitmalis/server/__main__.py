@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server; return the exit status, 0 after an orderly end and 2 for a user's mistake."""
+    """Run the server; return the exit status: 0 after an orderly end, 1 if inference broke, 2 for a user's mistake."""
     args = build_parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -104,14 +104,18 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
-    """Warm up, print the address and `facts` as JSON on standard output, serve until a signal; return 0."""
+    """Warm up, print the address and `facts` as JSON on standard output, and serve until a signal.
+
+    Returns:
+        Exit status: 0, or 1 if the model no longer works.
+    """
     service.warm_up()
     signal.set_wakeup_fd(endpoint.waker.writer_fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     _log.info("serving %s at %s", facts.get("model", ""), endpoint.address)
     announce_ready(endpoint.address, **facts)
-    service.run()
+    status = 0 if service.run() else 1
     signal.set_wakeup_fd(-1)
     if endpoint.refused_handshakes:
         service.counts["unknown"] = endpoint.refused_handshakes
@@ -119,8 +123,8 @@ def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
     if not service.close():
         # Shutting the interpreter down under a thread inside torch may crash it, so skip that; nothing is left to save.
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _MAX_SESSIONS = 1024
 _LOGGED_REFUSALS = 20
 _POLL_S = 0.25
+_MAX_UPLOAD_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -63,14 +64,19 @@ class Service:
         self._worker.start()
         self._memory.set_baseline()
 
-    def run(self) -> None:
-        """Serve clients until `stop` is called."""
+    def run(self) -> bool:
+        """Serve clients until `stop` is called; False if the inference thread ended before."""
         while not self._stopping:
             for received in self._endpoint.poll(_POLL_S):
                 self._handle(received)
+            worker_alive = self._worker.alive  # asked first, so that its last answers are sent
             self._send_answers()
+            if not worker_alive:
+                _log.error("the inference thread has ended, so nothing can be served any more")
+                return False
             if self._memory.exceeded():
                 self._close_connections()
+        return True
 
     def stop(self) -> None:
         """End `run`; safe from any thread and in a signal handler."""
@@ -138,22 +144,26 @@ class Service:
     def _admit(self, session: Session, offload: m.Offload, received: Received) -> None:
         """Queue an offload, or refuse it with the reason."""
         peer, seq = received.peer, offload.seq
-        reason = self._refusal_reason(session, offload, received.payload)
+        transfer_s = received.received_s - session.announced_s
+        reason = self._refusal_reason(session, offload, received.payload, transfer_s)
         session.last_seq = max(session.last_seq, seq)
         if reason is not None:
             self._refuse(peer, seq, reason, "refused")
             return
-        transfer_s = received.received_s - session.announced_s
         full = self._worker.submit(Request(peer, offload, received.payload, transfer_s, received.received_s))
         if full is not None:
             self._refuse(peer, seq, f"busy: {full}", "busy")
 
-    def _refusal_reason(self, session: Session, offload: m.Offload, jpeg: bytes) -> str | None:
+    def _refusal_reason(self, session: Session, offload: m.Offload, jpeg: bytes, transfer_s: float) -> str | None:
         """Why an offload is refused, or None; cheap, and checked before anything is decoded."""
         if offload.seq <= session.last_seq:
             return f"sequence number {offload.seq} was used before (last {session.last_seq})"
         if offload.seq != session.announced_seq:
             return f"offload {offload.seq} was not announced"
+        if transfer_s > _MAX_UPLOAD_S:
+            return (
+                f"offload {offload.seq} was announced {transfer_s:.0f} s ago, at most {_MAX_UPLOAD_S:.0f} s are taken"
+            )
         return refusal_reason(offload, jpeg, self._welcome.geometry, self._limits.max_pixels)
 
     def _refuse(self, peer: bytes, seq: int, reason: str, kind: str) -> None:

@@ -79,6 +79,11 @@ class InferenceWorker:
         self._warm = threading.Event()
         self._warm_up_error: Exception | None = None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still serves; it ends by itself only if the model no longer works."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread and wait for its first inference; raise what that raises."""
         self._thread.start()
@@ -98,16 +103,37 @@ class InferenceWorker:
 
     def _run(self) -> None:
         try:
-            # In this thread, since libraries cache per thread, and so that no offload waits for lazy initialisation.
-            self._detector.detect(np.zeros(_WARM_UP_SHAPE, np.uint8))
+            self._infer_blank()
         except Exception as error:
             self._warm_up_error = error
             return
         finally:
             self._warm.set()
-        while requests := self._requests.take(self._max_batch, self._alike):
+        try:
+            while requests := self._requests.take(self._max_batch, self._alike):
+                self._answer(requests)
+        except Exception:
+            _log.exception("the inference thread ended")
+
+    def _infer_blank(self) -> None:
+        """Infer a blank frame.
+
+        At first in the thread that serves, since libraries cache per thread, so that no offload waits for lazy
+        initialisation. After a failure, it shows whether the model still works: a CUDA context may be lost for good.
+        """
+        self._detector.detect(np.zeros(_WARM_UP_SHAPE, np.uint8))
+
+    def _answer(self, requests: Sequence[Request]) -> None:
+        """Report exactly one answer per request, also if serving raises; raise only if the model no longer works."""
+        unanswered = {id(request): request for request in requests}
+        try:
             for answer in self._serve(requests):
+                unanswered.pop(id(answer.request))
                 self._on_answer(answer)
+        except Exception as error:
+            for request in unanswered.values():
+                self._on_answer(_failure(request, "serving", error))
+            self._infer_blank()
 
     def _alike(self, first: Request, other: Request) -> bool:
         geometry = self._detector.geometry
@@ -141,6 +167,7 @@ class InferenceWorker:
         except Exception as error:
             for request, _, _ in decoded:
                 yield _failure(request, "inference", error)
+            self._infer_blank()
             return
         inference_s = time.monotonic() - start_s
         for (request, _, result), detections in zip(decoded, found, strict=True):
