@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces import Trace, constant_trace, load_trace, resolve_trace, save_mahimahi, save_trace
+from vitmalis.network.traces import (
+    Trace,
+    constant_trace,
+    load_trace,
+    resolve_trace,
+    save_mahimahi,
+    save_trace,
+    typical_index,
+)
 
 HEADER = "time_s,uplink_mbps,rtt_ms\n"
 
@@ -93,7 +101,7 @@ def test_rows_hold_until_the_next_and_wrap() -> None:
     assert trace.duration_s == 4.5  # steps of 1 and 2: the last row lasts 1.5
     assert [trace.uplink_mbps_at(t) for t in (0, 0.99, 1, 2.9, 3, 4.4, 4.5, 5.5, 9.0)] == [1, 1, 2, 2, 3, 3, 1, 2, 1]
     assert trace.rtt_ms_at(7.5) == 30
-    assert trace.mean_mbps == pytest.approx((1 * 1 + 2 * 2 + 3 * 1.5) / 4.5)
+    assert trace.mean_mbps() == pytest.approx((1 * 1 + 2 * 2 + 3 * 1.5) / 4.5)
 
 
 def test_twelve_mbps_gives_an_opportunity_every_1_0027_ms() -> None:
@@ -157,7 +165,7 @@ def test_starting_later_rotates_and_cuts_the_row() -> None:
 def test_a_moved_trace_is_the_same_link_later(mbps: np.ndarray, start_s: float, moment_s: float) -> None:
     trace = trace_of(*mbps)
     moved = trace.starting_at(start_s)
-    assert moved.mean_mbps == pytest.approx(trace.mean_mbps)
+    assert moved.mean_mbps() == pytest.approx(trace.mean_mbps())
     edge_s = (start_s + moment_s) % 1.0
     if 1e-5 < edge_s < 1 - 1e-5:  # at a row's edge rounding decides
         assert moved.uplink_mbps_at(moment_s) == trace.uplink_mbps_at(start_s + moment_s)
@@ -188,7 +196,7 @@ def test_mahimahi_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, 
     assert again.delivery_opportunities_ms().tolist() == stamps
     assert first.period_ms == again.period_ms == stamps[-1]
     assert first.rtt_ms_at(3) == 25
-    assert first.mean_mbps == pytest.approx(len(stamps) * 1504 * 8e-3 / stamps[-1])
+    assert first.mean_mbps() == pytest.approx(len(stamps) * 1504 * 8e-3 / stamps[-1])
 
 
 def test_mahimahi_export_keeps_the_period(tmp_path: Path) -> None:
@@ -226,6 +234,10 @@ def test_arrays_cannot_be_changed_behind_the_checks() -> None:
         ({"kind": "cellular", "technology": "6g"}, "trace.technology is '6g'; choose one of 4g, 5g"),
         ({"kind": "cellular", "index": 30}, "trace.index is 30; there are 30 4g traces, 0 to 29"),
         ({"kind": "cellular", "index": -1}, "trace.index is -1"),
+        (
+            {"kind": "cellular", "index": "median"},
+            "trace.index is median; there are 30 4g traces, 0 to 29, or",
+        ),
         ({"kind": "cellular", "source": "no/such"}, "trace.source 'no/such' is not a folder"),
         ({"kind": "constant", "mbps": 0}, "uplink_mbps is 0 in all 1 rows"),
         ({"kind": "constant", "mbps": -1}, "uplink_mbps is negative (-1)"),
@@ -248,9 +260,28 @@ def test_choices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"5g_28\.csv cannot be read"):
         resolve_trace("cellular", technology="5g", index=28, source=str(tmp_path))
     fixed = resolve_trace("constant", mbps=8, rtt_ms=30)
-    assert (fixed.mean_mbps, fixed.rtt_ms_at(5)) == (8, 30)
+    assert (fixed.mean_mbps(), fixed.rtt_ms_at(5)) == (8, 30)
     own = resolve_trace("file", path=write(tmp_path, "500\n4000\n", "up.trace"), rtt_ms=33)
     assert own.rtt_ms_at(0) == 33
+
+
+def test_the_typical_trace_is_that_of_the_median_mean(tmp_path: Path) -> None:
+    (tmp_path / "4g").mkdir()
+    for index, mbps in ((3, 40), (7, 10), (12, 25), (20, 30)):  # means; the median, 27.5, lies between 25 and 30
+        write(tmp_path / "4g", f"{HEADER}0,{mbps - 5},20\n1,{mbps + 5},20\n", f"4g_{index:02d}.csv")
+    assert resolve_trace("cellular", technology="4g", source=str(tmp_path)).name == "4g_12"
+    write(tmp_path / "4g", HEADER + "0,60,20\n", "4g_00.csv")
+    assert typical_index("4g", str(tmp_path)) == 20
+    with pytest.raises(UserError, match=r"holds no 5g trace, such as .*5g_00\.csv"):
+        typical_index("5g", str(tmp_path))
+
+
+def test_means_of_the_first_seconds() -> None:
+    trace = Trace("t", np.array([0.0, 1.0, 3.0]), np.array([10.0, 20.0, 40.0]), np.array([30.0, 60.0, 90.0]), None, 4.0)
+    assert trace.mean_mbps(2) == pytest.approx((10 + 20) / 2)
+    assert trace.mean_rtt_ms(2.5) == pytest.approx((30 + 1.5 * 60) / 2.5)
+    assert trace.mean_mbps() == trace.mean_mbps(4) == trace.mean_mbps(8) == pytest.approx((10 + 2 * 20 + 40) / 4)
+    assert trace.mean_mbps(9) == pytest.approx((2 * 90 + 10) / 9), "it repeats after its end"
 
 
 def test_measured_traces_load(shared: Path) -> None:
@@ -261,7 +292,7 @@ def test_measured_traces_load(shared: Path) -> None:
             )
             assert len(trace) == trace.duration_s == 300
             carried_mbps = len(trace.delivery_opportunities_ms()) * 1504 * 8e-6 / 300
-            assert carried_mbps == pytest.approx(trace.mean_mbps, abs=5e-5)
+            assert carried_mbps == pytest.approx(trace.mean_mbps(), abs=5e-5)
 
 
 def test_mahimahi_clock_time_is_counted_from_the_first_row(tmp_path: Path) -> None:

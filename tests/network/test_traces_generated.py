@@ -40,6 +40,17 @@ def switching(**changes: list) -> SwitchingModel:
     return SwitchingModel(**{**calm, **changes})
 
 
+def test_the_typical_traces_of_both_technologies_are_two_links(sixty: dict[str, list[Trace]]) -> None:
+    typical = {technology: resolve_trace("cellular", technology=technology) for technology in sixty}
+    assert [trace.name for trace in typical.values()] == ["4g_18", "5g_10"]
+    for technology, traces in sixty.items():
+        means = [trace.mean_mbps() for trace in traces]
+        distances = np.abs(means - np.median(means))
+        assert abs(typical[technology].mean_mbps() - np.median(means)) == pytest.approx(distances.min())
+    assert typical["4g"].mean_mbps() == pytest.approx(22.85, abs=0.01)
+    assert typical["5g"].mean_mbps() == pytest.approx(38.57, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("technology", "index", "uplink_mbps", "rtt_ms", "mean_mbps", "mean_rtt_ms"),
     [
@@ -81,7 +92,7 @@ def test_rows_are_what_a_link_can_have(sixty: dict[str, list[Trace]]) -> None:
 @pytest.mark.parametrize("technology", ["4g", "5g"])
 def test_means_cover_the_fitted_range(sixty: dict[str, list[Trace]], technology: str) -> None:
     groups = fitted_model().technologies[technology]
-    means = sorted(trace.mean_mbps for trace in sixty[technology])
+    means = sorted(trace.mean_mbps() for trace in sixty[technology])
     assert means[0] == pytest.approx(min(group.mean_mbps[0] for group in groups), rel=0.02)
     # A trace whose highest seconds are held at the ceiling falls a little short.
     assert means[-1] == pytest.approx(max(group.mean_mbps[-1] for group in groups), rel=0.05)

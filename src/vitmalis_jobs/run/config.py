@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.network.traces import TYPICAL
 from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis_jobs.common.config import (
@@ -118,7 +119,7 @@ class TraceOptions(Section, frozen=True):
 
     kind: str
     technology: str = ""
-    index: int = 0
+    index: int | str = TYPICAL
     source: str = ""
     seed: int = 0
     path: str = ""

@@ -46,7 +46,7 @@ def shell(trace: Trace, directory: Path) -> tuple[str, ...]:
     up, down = directory / "up.mahimahi", directory / "down.mahimahi"
     save_mahimahi(trace, up)
     down.write_text("1\n" * DOWNLINK_PER_MS)
-    delay_ms = round(float(trace.rtt_ms.mean()) / 2)
+    delay_ms = round(trace.mean_rtt_ms() / 2)
     return "mm-delay", str(delay_ms), "mm-link", str(up), str(down), "--"
 
 

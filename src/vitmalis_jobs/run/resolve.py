@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from vitmalis.detector.sources import model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
-from vitmalis.network.traces.io import resolve_trace
+from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import Policy, build_policy
 from vitmalis.video.manifest import clip_entry
 from vitmalis_jobs.run import mahimahi
@@ -20,9 +22,12 @@ from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
 def resolve_run(config: EvaluationConfig) -> RunSpec:
     """Look up what the configuration names and check its options against each other.
 
+    The configuration of the result names what was chosen where the given one leaves a choice open, see `chosen`.
+
     Raises:
         UserError: something is unknown, missing, broken or does not go together.
     """
+    config = chosen(config)
     _check_clock(config)
     _check_keys(config)
     if config.link["name"] == "mahimahi":
@@ -37,6 +42,19 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
         model=ResolvedModel(config.model, model_config(config.model.name, **config.model.architecture)),
         policy_needs_tables=policy is None,
     )
+
+
+def chosen(config: EvaluationConfig) -> EvaluationConfig:
+    """The configuration with a number in the place of `trace.index=typical`, so that records say what was played.
+
+    Raises:
+        UserError: there are no such traces.
+    """
+    trace = config.trace
+    if trace.get("index") != TYPICAL:
+        return config
+    index = typical_index(trace["technology"], trace["source"], trace["seed"])
+    return msgspec.structs.replace(config, trace=trace | {"index": index})
 
 
 def _clip_name(video: dict[str, Any]) -> str:

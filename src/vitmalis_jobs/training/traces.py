@@ -94,7 +94,7 @@ def trace_groups(pairs: list[tuple[str, Trace]], split_from: int) -> Iterator[tu
     A mobility with at least `split_from` traces is split at the median of their means into weak and strong coverage.
     """
     for mobility in sorted({mobility for mobility, _ in pairs}):
-        traces = sorted((trace for own, trace in pairs if own == mobility), key=lambda trace: trace.mean_mbps)
+        traces = sorted((trace for own, trace in pairs if own == mobility), key=lambda trace: trace.mean_mbps())
         half = len(traces) // 2
         if len(traces) >= split_from:
             yield mobility, "weak", traces[:half]
@@ -119,7 +119,7 @@ def fit_group(mobility: str, coverage: str, traces: list[Trace], config: TraceFi
     rtt_model, _ = fit(rtt, regimes=config.few_regimes if few else config.rtt_regimes)
     return Group(
         mobility, coverage, len(traces),
-        np.percentile([trace.mean_mbps for trace in traces], FIVE_NUMBERS).round(3).tolist(),
+        np.percentile([trace.mean_mbps() for trace in traces], FIVE_NUMBERS).round(3).tolist(),
         np.percentile(rtt.mean(axis=1), FIVE_NUMBERS).round(3).tolist(),
         uplink_model, rtt_model,
     )  # fmt: skip

@@ -132,7 +132,7 @@ def measure_case(
     excess_ms = [1e3 * (received - due) for received, due in zip(receiver.received_s, predicted_s, strict=True)]
     return {
         "transport": transport,
-        "mean_mbps": round(trace.mean_mbps, 2),
+        "mean_mbps": round(trace.mean_mbps(), 2),
         "uploads": len(uploads_s),
         "upload_median_ms": median_by_size(sizes_bytes, [1e3 * value for value in uploads_s]),
         "excess_ms": percentiles(excess_ms),

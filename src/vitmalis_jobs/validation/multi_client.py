@@ -35,7 +35,7 @@ from vitmalis_jobs.run.execute import find_references
 from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.processes import PlayProgress
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resolve import chosen, resolve_run
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 
@@ -49,7 +49,7 @@ def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> l
     Raises:
         UserError: the configuration is not one of several clients in real time.
     """
-    config = composed(overrides)
+    config = chosen(composed(overrides))
     if config.virtual:
         raise UserError("clock=virtual has one client: leave it out")
     prepared_runs = []

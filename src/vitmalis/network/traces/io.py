@@ -1,4 +1,4 @@
-"""Trace files, and resolving a trace by its options: generated, measured, a user's file, or a constant link.
+"""Trace files.
 
 A file is either a rate series (CSV with the columns `time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file
 (one whole millisecond a line: at that moment 1504 bytes can leave).
@@ -12,71 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces.generate import TECHNOLOGIES, TRACES_EACH, generate
-from vitmalis.network.traces.trace import COLUMNS, Milliseconds, Trace, check_column, constant_trace, median_step_s
+from vitmalis.network.traces.trace import COLUMNS, Milliseconds, Trace, check_column, median_step_s
 
 MAX_PERIOD_MS = 7 * 86_400_000
 """Longest period of a Mahimahi file. A file that starts later holds clock time, such as milliseconds since 1970."""
-
-
-def resolve_trace(
-    kind: str,
-    *,
-    technology: str = "4g",
-    index: int = 0,
-    source: str = "generated",
-    seed: int = 0,
-    path: str | Path = "",
-    mbps: float = 12.0,
-    rtt_ms: float = 40.0,
-    capacity_scale: float = 1.0,
-    start_s: float = 0.0,
-) -> Trace:
-    """Resolve the trace that a configuration describes; the arguments are its keys.
-
-    Args:
-        kind: `cellular` (technology, index, source, seed), `constant` (mbps, rtt_ms) or `file` (path, rtt_ms).
-        technology: `4g` or `5g`.
-        index: number of the trace, 0..29.
-        source: `generated`, or a folder that holds `4g/4g_00.csv` .. `5g/5g_29.csv`.
-        seed: seed of the generated set; `docs/traces.md` describes the set of seed 0.
-        path: CSV or Mahimahi file.
-        mbps: rate of a constant link.
-        rtt_ms: round-trip time of a constant link or of a Mahimahi file, which contains none.
-        capacity_scale: factor on the rate.
-        start_s: time on the trace's clock at which the run begins.
-
-    Raises:
-        UserError: an unknown choice, an index out of range, a missing or broken file, or a value that no link can have.
-    """
-    if kind == "constant":
-        trace = constant_trace(mbps, rtt_ms)
-    elif kind == "file":
-        trace = load_trace(path, rtt_ms=rtt_ms)
-    elif kind == "cellular":
-        trace = _cellular(technology, index, source, seed)
-    else:
-        raise UserError(f"trace.kind is '{kind}'; choose cellular, constant or file")
-    return trace.scaled(capacity_scale).starting_at(start_s)
-
-
-def _cellular(technology: str, index: int, source: str, seed: int) -> Trace:
-    if technology not in TECHNOLOGIES:
-        raise UserError(f"trace.technology is '{technology}'; choose one of {', '.join(TECHNOLOGIES)}")
-    if not 0 <= index < TRACES_EACH:
-        raise UserError(f"trace.index is {index}; there are {TRACES_EACH} {technology} traces, 0 to {TRACES_EACH - 1}")
-    if seed < 0:
-        raise UserError(f"trace.seed is {seed}; give a whole number from 0 on")
-    name = f"{technology}_{index:02d}"
-    if source == "generated":
-        series = generate(technology, index, seed=seed)
-        time_s = np.arange(len(series.uplink_mbps), dtype=np.float64)
-        return Trace(name, time_s, series.uplink_mbps, series.rtt_ms)
-    if not Path(source).is_dir():
-        raise UserError(
-            f"trace.source '{source}' is not a folder; give one that holds {technology}/{name}.csv, or 'generated'"
-        )
-    return load_trace(Path(source) / technology / f"{name}.csv")
 
 
 def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:

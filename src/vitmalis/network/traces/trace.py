@@ -70,10 +70,13 @@ class Trace:
         """Length of one period in whole milliseconds, by which each repetition is shifted."""
         return max(1, round(self.duration_s * 1000))
 
-    @property
-    def mean_mbps(self) -> float:
-        """Rate averaged over one period, Mbps."""
-        return float(np.average(self.uplink_mbps, weights=self._row_lengths_s()))
+    def mean_mbps(self, seconds: float | None = None) -> float:
+        """Rate averaged over the first seconds, Mbps; None for one period."""
+        return float(np.average(self.uplink_mbps, weights=self._seconds_of_rows(seconds)))
+
+    def mean_rtt_ms(self, seconds: float | None = None) -> float:
+        """Round-trip time averaged over the first seconds, ms; None for one period."""
+        return float(np.average(self.rtt_ms, weights=self._seconds_of_rows(seconds)))
 
     def row_at(self, time_s: float) -> int:
         """Index of the row that holds at `time_s` seconds on the trace's clock (any time >= 0; wraps)."""
@@ -191,6 +194,12 @@ class Trace:
 
     def _row_lengths_s(self) -> Series:
         return np.diff(self.time_s, append=self.duration_s)
+
+    def _seconds_of_rows(self, seconds: float | None) -> Series:
+        """For how long each row holds during the first seconds, s; None for one period."""
+        lengths_s = self._row_lengths_s()
+        periods, rest_s = divmod(self.duration_s if seconds is None else seconds, self.duration_s)
+        return periods * lengths_s + np.clip(rest_s - self.time_s, 0.0, lengths_s)
 
 
 def constant_trace(mbps: float, rtt_ms: float) -> Trace:

@@ -103,7 +103,7 @@ def _draw_technology(panels: Sequence[Axes], technology: str, measured: list[Tra
 
 def _draw_examples(axes: Axes, technology: str, traces: list[Trace]) -> None:
     """Draw the traces at the 10th, 50th and 90th percentile of the means."""
-    ranked = sorted(traces, key=lambda trace: trace.mean_mbps)
+    ranked = sorted(traces, key=lambda trace: trace.mean_mbps())
     for place, colour in ((0.1, VERMILION), (0.5, ORANGE), (0.9, GREEN)):
         trace = ranked[round(place * (len(ranked) - 1))]
         axes.step(trace.time_s, trace.uplink_mbps, where="post", color=colour, linewidth=0.8, label=trace.name)
