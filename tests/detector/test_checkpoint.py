@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,99 @@ def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / name)
     with pytest.raises(UserError, match=r"none\.pt' do not exist.*model\.weights="):
         load_checkpoint(tmp_path / "none.pt")
+
+
+def rewritten(path: Path, entries: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    """Write a PyTorch file again with other content in its entries."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, entries(name, data))
+
+
+def test_a_pytorch_file_that_unfolds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    torch.save({"a": torch.zeros(1_000_000)}, path)
+    rewritten(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match=r"bomb\.pt' are refused"):
+        load_checkpoint(path)
+
+
+def test_a_storage_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lies.pt"
+    torch.save({"a": torch.zeros(77)}, path)
+
+    def longer(name: str, data: bytes) -> bytes:
+        return data.replace(b"K\x4d", b"M\xff\xff") if name.endswith("data.pkl") else data
+
+    rewritten(path, longer)
+    with pytest.raises(UserError, match=r"lies\.pt' are refused"):
+        load_checkpoint(path)
+
+
+def test_tensors_far_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    one = torch.zeros(1, dtype=torch.float16)
+    for name, state in {
+        "expanded.pt": {"a": one.expand(10**12)},
+        "shared.pt": {str(number): one.expand(100_000) for number in range(100)},
+    }.items():
+        torch.save(state, tmp_path / name)
+        with pytest.raises(UserError, match="far larger than the file"):
+            load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, device="meta"),
+        {"b": torch.zeros(2)},
+        None,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path: Path, value: object) -> None:
+    torch.save({"a": value}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w\.pt.*('a' is no tensor of numbers| refused)"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"a": torch.zeros(2), None: torch.zeros(2)}])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="is no name of a tensor"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]", "[" * 100_000, "7"])
+def test_damaged_metadata_are_a_user_error(tmp_path: Path, metadata: str) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "metadata": metadata}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w\.pt' are damaged: their metadata are no JSON object"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_safetensors_file_is_refused_whatever_its_header_says(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}'
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(UserError, match=r"w\.safetensors' are refused: not a PyTorch file"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damage_anywhere_in_a_pytorch_file_is_a_user_error(tmp_path: Path) -> None:
+    path, random = tmp_path / "w.pt", np.random.default_rng(0)
+    save_checkpoint(nn.Linear(4, 4), path, {"seed": 7})
+    whole = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] = random.integers(0, 256)
+        path.write_bytes(damaged[: random.integers(1, len(whole) + 1)] if random.random() < 0.3 else damaged)
+        with suppress(UserError):
+            load_checkpoint(path)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

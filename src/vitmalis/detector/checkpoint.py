@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections import OrderedDict
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitmalis.detector.array_pickle import PickledArray, read_array_pickle
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 
@@ -42,7 +41,8 @@ def save_checkpoint(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights: `.pkl` as detectron2 publishes them, anything else as PyTorch writes it.
 
-    Nothing in the file can run code: PyTorch files are read with `weights_only`, pickles by `read_array_pickle`.
+    Nothing in the file can run code or take more memory than a few times its size: pickles are read by
+    `read_array_pickle`, PyTorch files by `read_torch_file`.
 
     Returns:
         The state dict in float32, and the metadata (empty where there is none).
@@ -52,20 +52,48 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
-    if path.suffix == ".pkl":
+    content = read_array_pickle(path) if path.suffix == ".pkl" else read_torch_file(path)
+    return _state_dict(content, path), _metadata(content, path)
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read what `torch.save` wrote, tensors and plain containers alone, into the CPU's memory.
+
+    Raises:
+        UserError: the file cannot be read, or holds anything else.
+    """
+    try:
         with path.open("rb") as file:
-            content = read_array_pickle(file, str(path))
-    else:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # what torch raises for a file that is not its own depends on the first bytes
-            raise UserError(f"model weights '{path}' are refused: not a PyTorch file of plain tensors") from error
-    return _state_dict(content, path), _metadata(content)
+            archived = file.read(4) == b"PK\3\4"  # by which torch.load, too, knows an archive
+        if archived:
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch raises for a file that is not its own depends on the first bytes
+        raise UserError(f"model weights '{path}' are refused: not a PyTorch file of plain tensors") from error
 
 
-def _metadata(content: Any) -> dict[str, Any]:
+def _check_archive(path: Path) -> None:
+    """Refuse an archive with compressed entries, which `torch.save` never writes: they can unfold to any size."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("compressed entries")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("entries larger than the file")
+
+
+def _metadata(content: Any, path: Path) -> dict[str, Any]:
     text = content.get("metadata") if isinstance(content, Mapping) else None
-    return json.loads(text) if isinstance(text, str) else {}
+    if not isinstance(text, str):
+        return {}
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"model weights '{path}' are damaged: their metadata are no JSON object ({error})") from error
+
+
+SHARING = 4
+"""How many times its file's size a state dict may take: tied tensors are stored once and counted each time."""
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -74,11 +102,22 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"model weights '{path}' hold no state dict but a {type(content).__name__}")
-    for name, value in content.items():
-        if not isinstance(value, Tensor) and not (isinstance(value, np.ndarray) and value.dtype.kind in "fiub"):
-            raise UserError(f"model weights '{path}': '{name}' is no tensor of numbers but {type(value).__name__}")
-    tensors = {name: torch.as_tensor(value) for name, value in content.items()}
+    tensors = {name: _tensor(name, value, path) for name, value in content.items()}
+    if sum(value.numel() * value.element_size() for value in tensors.values()) > SHARING * path.stat().st_size:
+        raise UserError(f"model weights '{path}' are refused: their tensors are far larger than the file")
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def _tensor(name: object, value: Any, path: Path) -> Tensor:
+    """A value of a state dict as a tensor; refuses all but numbers in the memory of the CPU."""
+    if not isinstance(name, str):
+        raise UserError(f"model weights '{path}': {name!r:.80} is no name of a tensor")
+    if isinstance(value, PickledArray) and value.values is not None:
+        return torch.as_tensor(value.values)
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    if not plain or value.is_quantized or value.is_complex():
+        raise UserError(f"model weights '{path}': '{name}' is no tensor of numbers but {type(value).__name__}")
+    return value.detach()
 
 
 SKIPPED = (MASK_HEAD, *BUFFERS)
@@ -131,51 +170,3 @@ def _finite(tensor: Tensor) -> bool:
 def _some(names: Iterable[str], count: int = 3) -> str:
     names = list(names)
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
-
-
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What pickles of protocol 2 call to hold bytes; the only encoding they use is latin1."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-_RECONSTRUCT: Any = np.ndarray([0]).__reduce__()[0]  # what an array's pickle calls, whatever numpy's private path
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _latin1_bytes,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, strings and numpy arrays; any other name is refused before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Look up a global of the pickle among the admitted ones."""
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
-
-
-def read_array_pickle(file: BinaryIO, source: str) -> Any:
-    """Unpickle nested containers of numpy arrays and nothing else.
-
-    Args:
-        file: the pickle, open for reading.
-        source: name of the file in errors.
-
-    Raises:
-        UserError: the pickle is broken, or asks for anything that is no numeric array.
-    """
-    try:
-        return _ArrayUnpickler(file, encoding="latin1").load()
-    except Exception as error:  # a hostile or broken pickle can raise anything
-        raise UserError(
-            f"model weights '{source}' are refused: a pickle may hold numpy arrays only ({error})"
-        ) from error
