@@ -1,17 +1,35 @@
-"""Fair queueing: the clients that wait are served in turn, one item each, however many one of them sends."""
+"""Fair queueing: owners share the thread that serves them by the cost of their items, not by their number.
+
+With turns by number, the sender of large frames would get many times as much as the sender of small ones, who would
+wait for all of it. Here virtual time measures how much each waiting owner would have received if all were served at
+once at equal rates. An item is eligible once its service would have begun in that order, and of the eligible items the
+one whose service would end first is next (worst-case fair weighted fair queueing; Bennett and Zhang, 1996).
+"""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item]):
+    """An item with the virtual times at which equal rates would begin and end its service, and a number for ties."""
+
+    item: Item
+    start: float
+    end: float
+    number: int
+
+
 class FairQueue(Generic[Item]):
-    """A bounded queue in which the owners of items take turns; any thread may put items, one thread takes them.
+    """A bounded queue in which owners share by cost; any thread may put items, one thread takes them.
 
     Args:
         capacity: most items that may wait in total.
@@ -20,12 +38,15 @@ class FairQueue(Generic[Item]):
 
     def __init__(self, capacity: int, per_owner: int) -> None:
         self._capacity, self._per_owner = capacity, per_owner
-        self._waiting: OrderedDict[bytes, deque[Item]] = OrderedDict()  # the owner served longest ago comes first
+        self._waiting: dict[bytes, deque[_Waiting[Item]]] = {}
+        self._now = 0.0  # virtual time, in units of cost
+        self._ends: dict[bytes, float] = {}  # of the last item of each owner that is ahead of virtual time
+        self._numbers = itertools.count()
         self._count = 0
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, owner: bytes, item: Item) -> str | None:
+    def put(self, owner: bytes, item: Item, cost: float = 1.0) -> str | None:
         """Queue an item and return None, or return why it cannot wait, as a message to its owner."""
         with self._changed:
             own = self._waiting.get(owner, ())
@@ -33,7 +54,10 @@ class FairQueue(Generic[Item]):
                 return f"{len(own)} offloads of this client wait already"
             if self._count >= self._capacity:
                 return f"{self._count} offloads of {len(self._waiting)} clients wait already"
-            self._waiting.setdefault(owner, deque()).append(item)
+            start = max(self._now, self._ends.get(owner, 0.0))
+            self._ends[owner] = start + cost
+            waiting = _Waiting(item, start, start + cost, next(self._numbers))
+            self._waiting.setdefault(owner, deque()).append(waiting)
             self._count += 1
             self._changed.notify()
             return None
@@ -49,17 +73,21 @@ class FairQueue(Generic[Item]):
             Items in the order of turns; an empty list once the queue is closed.
         """
         with self._changed:
+            if not self._count:
+                self._ends.clear()  # whoever was ahead took it from no one
             self._changed.wait_for(lambda: self._count or self._closed)
-            taken: list[Item] = []
-            for owner in list(self._waiting):
+            taken: list[_Waiting[Item]] = []
+            active = len(self._waiting)
+            for owner in self._in_turn():
                 own = self._waiting[owner]
-                if len(taken) < limit and (not taken or alike(taken[0], own[0])):
+                if len(taken) < limit and (not taken or alike(taken[0].item, own[0].item)):
                     taken.append(own.popleft())
-                    del self._waiting[owner]
-                    if own:
-                        self._waiting[owner] = own  # its next turn comes after those of all others
+                    if not own:
+                        del self._waiting[owner]
             self._count -= len(taken)
-            return taken
+            if taken:
+                self._advance(sum(each.end - each.start for each in taken) / active)
+            return [each.item for each in taken]
 
     def close(self) -> None:
         """Drop all waiting items and have `take` return an empty list from now on."""
@@ -68,3 +96,19 @@ class FairQueue(Generic[Item]):
             self._waiting.clear()
             self._count = 0
             self._changed.notify_all()
+
+    def _in_turn(self) -> list[bytes]:
+        """Owners that wait, the next one first."""
+        if self._waiting:
+            self._now = max(self._now, min(own[0].start for own in self._waiting.values()))
+
+        def turn(owner: bytes) -> tuple[bool, float, int]:
+            first = self._waiting[owner][0]
+            return first.start > self._now, first.end, first.number
+
+        return sorted(self._waiting, key=turn)
+
+    def _advance(self, received: float) -> None:
+        """Advance virtual time by the cost that each owner has received at equal rates."""
+        self._now += received
+        self._ends = {owner: end for owner, end in self._ends.items() if owner in self._waiting or end > self._now}

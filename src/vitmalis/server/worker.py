@@ -14,6 +14,7 @@ import numpy as np
 from vitmalis.network.wire.messages import Failure, Offload, Result
 from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.admission import MAX_PIXELS
+from vitmalis.server.cost import estimated_cost
 from vitmalis.server.decoding import DecodedFrame, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
 from vitmalis.types import Detections
@@ -62,7 +63,7 @@ class Answer:
 
 
 class InferenceWorker:
-    """Serves requests from a bounded queue, the clients in turn.
+    """Serves requests from a bounded queue; clients share it by the estimated cost of what they offload.
 
     Args:
         detector: the served model.
@@ -93,7 +94,7 @@ class InferenceWorker:
 
     def submit(self, request: Request) -> str | None:
         """Queue a request and return None, or return why it cannot wait."""
-        return self._requests.put(request.peer, request)
+        return self._requests.put(request.peer, request, estimated_cost(request.offload, self._detector.geometry))
 
     def stop(self, timeout_s: float) -> bool:
         """Drop waiting requests and end after the running batch; False when that takes longer than `timeout_s`."""
