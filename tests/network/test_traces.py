@@ -54,6 +54,11 @@ def write(folder: Path, text: str, name: str = "4g_07.csv") -> Path:
         (HEADER + "0,1,1e6\n", "row 1: rtt_ms is above 60000 (1e+06); check the unit, it must be ms"),
         (HEADER + "0,0,20\n1,0,20\n", "uplink_mbps is 0 in all 2 rows"),
         (HEADER + "0,1,20\n1,1,20\n0.5,,\n", "duration_s is 0.5 but its last row starts at 1"),
+        (HEADER + "0,8,5,20\n1,9,5,20\n", "row 1 has more values than the header names; use points in numbers, as 8.5"),
+        (HEADER + "0,1_0,20\n", "row 1: uplink_mbps is not a number (1_0)"),
+        ("uplink_mbps," + HEADER + "9,0,1,20\n", "column uplink_mbps is there more than once"),
+        (HEADER + "1700000000000,1,20\n", "row 1: time_s is 1.7e+12; check the unit, it must be s"),
+        (HEADER + "0," + "8" * 200_000 + ",20\n", "it is not a CSV (field larger than field limit"),
     ],
 )
 def test_broken_csv_says_where(tmp_path: Path, text: str, message: str) -> None:

@@ -56,7 +56,7 @@ def test_a_clip_that_ends_early_is_played_to_its_end_and_says_so(video: Path, tm
     spec = resolve_clip("file", path=str(video), seconds=300, start_s=1.0, cache_dir=tmp_path)
     assert spec.frames == 15
     assert spec.note == "the clip ends after 1.5 of 300 s"
-    with pytest.raises(UserError, match=r"has 2\.5 s in its eval part, none from eval\.start_s=3"):
+    with pytest.raises(UserError, match=r"has 2\.5 s, none from eval\.start_s=3"):
         resolve_clip("file", path=str(video), seconds=1, start_s=3, cache_dir=tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,24 @@ def test_both_parts_are_cut_once_and_checked(source: Path, tmp_path: Path) -> No
     assert main(arguments) == 0  # only the damaged part is cut again
     assert (folder / "eval.mp4").stat().st_mtime_ns == stamps["eval.mp4"]
     check_sha256(folder / "profile.mp4", facts["parts"]["profile"]["sha256"], "profile")
+
+
+def test_parts_of_a_phone_video_are_upright_with_square_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height = 72, 54
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)  # 96x54 in square pixels
+        stream.set_display_rotation(-90)
+        image = np.vstack([np.full((27, 72, 3), level, np.uint8) for level in (40, 200)])
+        for _ in range(FRAMES):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(stream.encode())
+    assert main(["walkS", "--source", str(path), "--output", str(tmp_path), *ARGUMENTS]) == 0
+    with av.open(str(tmp_path / "walkS" / "eval.mp4")) as clip:
+        shown = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    assert shown.shape == (96, 54, 3)
+    assert [shown[48, 5, 0], shown[48, -5, 0]] == pytest.approx([200, 40], abs=4)  # turned clockwise
 
 
 def test_a_cut_clip_is_found_by_its_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
@@ -81,6 +82,76 @@ def test_raw_h264_plays_at_the_rate_that_is_given(tmp_path: Path) -> None:
     assert resolve(path, seconds=3, fps=FPS).note == "the clip ends after 2.4 of 3 s"
     with pytest.raises(UserError, match=r"raw\.h264' does not say its frame rate: give it with video\.fps="):
         resolve(path)
+
+
+def test_raw_mjpeg_has_no_rate_either(tmp_path: Path) -> None:
+    path = tmp_path / "raw.mjpeg"
+    with av.open(str(path), "w", format="mjpeg") as out:
+        stream = out.add_stream("mjpeg", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 36, "yuvj420p"
+        for i in range(3):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")))
+    with pytest.raises(UserError, match=r"does not say its frame rate"):
+        resolve(path)
+    assert resolve(path, seconds=0.3, fps=FPS).frames == 3
+
+
+def write_audio(path: Path, cover: bool) -> None:
+    with av.open(str(path), "w") as out:
+        audio = out.add_stream("mp3", rate=44100)
+        if cover:
+            image = out.add_stream("png", rate=1)
+            image.width, image.height, image.pix_fmt = 32, 32, "rgb24"
+            image.disposition = Disposition.attached_pic
+            out.mux(image.encode(av.VideoFrame.from_ndarray(grey(255, 32, 32), format="rgb24")))
+            out.mux(image.encode())
+        sound = av.AudioFrame.from_ndarray(np.zeros((2, 1152), np.float32), format="fltp", layout="stereo")
+        sound.rate = 44100
+        out.mux(audio.encode(sound))
+        out.mux(audio.encode())
+
+
+@pytest.mark.parametrize(("cover", "held"), [(False, "audio"), (True, "a cover image and audio")])
+def test_sound_with_or_without_a_cover_image_is_no_video(tmp_path: Path, cover: bool, held: str) -> None:
+    path = tmp_path / "song.mp3"
+    write_audio(path, cover)
+    with pytest.raises(UserError, match=f"song.mp3' has no video, only {held}$"):
+        resolve(path)
+
+
+def test_a_file_with_several_videos_says_which_is_played(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream("libx264", rate=FPS) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height = 64, 36
+        for i in range(FRAMES):
+            for stream in streams:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")))
+        for stream in streams:
+            out.mux(stream.encode())
+    spec = resolve(path)
+    assert spec.note == f"stream {spec.stream} is played, one of 2 video streams of the file"
+
+
+def test_hdr_colours_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "hdr.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.codec_context.color_trc = 64, 36, 16
+        for i in range(3):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(grey(10 * i), format="rgb24")))
+        out.mux(stream.encode())
+    assert resolve(path, seconds=0.3).note.startswith("its colours are HDR (PQ)")
+
+
+def test_images_without_room_for_a_patch_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "strip.mp4"
+    write_clip(path, (grey(100, 1000, 8) for _ in range(3)), FPS, (1000, 8))
+    with pytest.raises(UserError, match=r"images of 1000x8 pixels become 960x8 .* no side may be below 16"):
+        resolve(path, seconds=0.3)
+    with pytest.raises(UserError, match=r"model\.max_width=12"):
+        resolve(path, seconds=0.3, max_width=12)
 
 
 def test_a_clip_cut_by_an_edit_list_is_as_long_as_it_decodes(plain: Path) -> None:

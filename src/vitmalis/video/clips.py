@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +20,20 @@ from vitmalis.video.standin.clip import render_clip
 
 Part = Literal["profile", "eval"]
 
+MIN_SIDE = 16
+"""Shortest side of a delivered image, pixels: one patch of the detector."""
+MAX_RENDERED_S = 3600.0
+"""Longest stand-in that is rendered; the paper plays 300 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Footage:
-    """A video file and the range of its frames that may be played; `ends` says why there are no more, if known."""
+    """A video file and the range of its frames that may be played; `ends` says why there are no more, if known.
 
+    `what` names it in errors, `notes` hold what a reader of results must know about it.
+    """
+
+    what: str
     path: Path
     fps: float
     first_frame: int
@@ -34,6 +43,7 @@ class _Footage:
     stand_in: str = ""
     ends: str = ""
     by_time: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def resolve_clip(
@@ -70,30 +80,19 @@ def resolve_clip(
     if name == "camera":
         return _live(path, seconds, fps or 30.0, max_width, max_height)
     footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder, fps)
-    rate = fps or footage.fps
-    start, wanted = round(start_s * rate), round(seconds * rate)
-    if wanted < 1:
-        raise UserError(
-            f"eval.seconds={seconds:g} is less than one frame at {rate:g} FPS: ask for at least {1 / rate:.3f}"
-        )
-    frames = min(wanted, footage.frames - start)
-    if frames < 1:
-        length = f"video '{name}' has {footage.frames / rate:.1f} s in its {part} part"
-        raise UserError(f"{length}, none from eval.start_s={start_s:g} on: start earlier")
-    notes = [f"its frame rate varies: resampled by time to {rate:.4g} FPS"] if footage.by_time else []
-    if frames < wanted:
-        notes.append(_short(frames / rate, seconds, footage.ends))
-    width, height = fit_size(*footage.size, max_width, max_height)
+    footage = replace(footage, fps=fps or footage.fps)
+    played, ends = _played(footage, seconds, start_s)
+    width, height = _delivered_size(footage, max_width, max_height)
     return VideoSpec(
         name=Path(str(path)).stem if name == "file" else name,
         path=str(footage.path),
-        fps=rate,
-        start_frame=footage.first_frame + start,
-        frames=frames,
+        fps=footage.fps,
+        start_frame=played.start,
+        frames=len(played),
         width=width,
         height=height,
         stand_in=footage.stand_in,
-        note="; ".join(notes),
+        note="; ".join([*footage.notes, *ends]),
         stream=footage.stream,
         by_time=footage.by_time,
     )
@@ -110,8 +109,34 @@ def _check_numbers(seconds: float, start_s: float, fps: float | None) -> None:
             raise UserError(f"{option}={value:g} must be a number, {least}")
 
 
-def _short(played_s: float, seconds: float, reason: str) -> str:
-    return f"the clip ends after {played_s:.1f} of {seconds:g} s" + (f": {reason}" if reason else "")
+def _played(footage: _Footage, seconds: float, start_s: float) -> tuple[range, list[str]]:
+    """The frames of the file that are played, and a note if there are fewer than wanted."""
+    start, wanted = round(start_s * footage.fps), round(seconds * footage.fps)
+    if wanted < 1:
+        least_s = 1 / footage.fps
+        raise UserError(
+            f"eval.seconds={seconds:g} is less than one frame at {footage.fps:g} FPS: ask for at least {least_s:.3f}"
+        )
+    frames = min(wanted, footage.frames - start)
+    if frames < 1:
+        length = f"{footage.what} has {footage.frames / footage.fps:.1f} s"
+        raise UserError(f"{length}, none from eval.start_s={start_s:g} on: start earlier")
+    first = footage.first_frame + start
+    played = range(first, first + frames)
+    if frames == wanted:
+        return played, []
+    end = f"the clip ends after {frames / footage.fps:.1f} of {seconds:g} s"
+    return played, [f"{end}: {footage.ends}" if footage.ends else end]
+
+
+def _delivered_size(footage: _Footage, max_width: int, max_height: int) -> tuple[int, int]:
+    width, height = fit_size(*footage.size, max_width, max_height)
+    if min(width, height) < MIN_SIDE:
+        raise UserError(
+            f"{footage.what}: its images of {'x'.join(map(str, footage.size))} pixels become {width}x{height} within "
+            f"model.max_width={max_width}, model.max_height={max_height}; no side may be below {MIN_SIDE}"
+        )
+    return width, height
 
 
 def _footage(
@@ -128,14 +153,14 @@ def _footage(
         if path is None:
             raise UserError("video=file needs video.path=<a video file>")
         return _whole_file(Path(path), f"video '{path}'", length_s, fps)
-    entry = clip_entry(name)
+    entry, what = clip_entry(name), f"video '{name}'"
     if entry.kind == "package":
-        return _part_of(_packaged(name, entry, cache_dir, progress), entry, part)
+        return _part_of(_packaged(name, entry, cache_dir, progress), what, entry, part)
     if entry.kind == "folder":
-        return _part_of(_in_folder(name, entry, folder), entry, part)
+        return _part_of(_in_folder(what, entry, folder), what, entry, part)
     own = (Path(folder) if folder else data_dir() / "videos") / name
     if (own / f"{part}.mp4").is_file():
-        return _whole_file(own / f"{part}.mp4", f"video '{name}'", length_s, fps)
+        return _whole_file(own / f"{part}.mp4", what, length_s, fps)
     return _stand_in(name, entry, part, own, length_s, cache_dir, progress)
 
 
@@ -147,21 +172,21 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
         return clip if prepared else market1906.prepare(entry, folder, progress)
 
 
-def _in_folder(name: str, entry: ClipEntry, folder: str | None) -> Path:
+def _in_folder(what: str, entry: ClipEntry, folder: str | None) -> Path:
     path = (Path(folder) if folder else data_dir() / "clips") / entry.file
     if not path.is_file():
         raise UserError(
-            f"video '{name}': there is no file '{path}': get {entry.source} ({entry.licence}), "
+            f"{what}: there is no file '{path}': get {entry.source} ({entry.licence}), "
             "put it there under that name or set video.folder"
         )
-    check_sha256(path, entry.sha256, f"video '{name}'")
+    check_sha256(path, entry.sha256, what)
     return path
 
 
-def _part_of(path: Path, entry: ClipEntry, part: Part) -> _Footage:
+def _part_of(path: Path, what: str, entry: ClipEntry, part: Part) -> _Footage:
     file = probe(path)
     first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, file.frames)
-    return _Footage(path, entry.fps, first, end - first, file.size, file.stream)
+    return _Footage(f"the {part} part of {what}", path, entry.fps, first, end - first, file.size, file.stream)
 
 
 def _whole_file(path: Path, what: str, length_s: float, fps: float | None) -> _Footage:
@@ -173,16 +198,25 @@ def _whole_file(path: Path, what: str, length_s: float, fps: float | None) -> _F
         raise UserError(f"{what} does not say its frame rate: give it with video.fps=<frames per second>")
     by_time = file.rate.varies and fps is None
     content = playable(file, max(1, round(length_s * rate)), by_time)
-    return _Footage(path, rate, 0, content.frames, file.size, file.stream, ends=content.reason, by_time=by_time)
+    resampled = [f"its frame rate varies: resampled by time to {rate:.4g} FPS"] if by_time else []
+    return _Footage(
+        what, path, rate, 0, content.frames, file.size, file.stream,
+        ends=content.reason, by_time=by_time, notes=(*file.notes, *resampled),
+    )  # fmt: skip
 
 
 def _stand_in(
     name: str, entry: ClipEntry, part: Part, own: Path, length_s: float, cache_dir: Path, progress: Progress
 ) -> _Footage:
+    if length_s > MAX_RENDERED_S:
+        raise UserError(
+            f"video '{name}': a rendered stand-in of {length_s:g} s would be too long, the limit is {MAX_RENDERED_S:g} "
+            f"s: ask for less, or put the real one at {own}"
+        )
     frames = round(length_s * entry.fps)
     path = render_clip(name, part, entry.fps, frames, cache_dir / "video" / "standin", progress)
     note = f"rendered street scene for '{entry.title}' (put the real one at {own})"
-    return _Footage(path, entry.fps, 0, frames, STAND_IN_SIZE, stand_in=note)
+    return _Footage(f"video '{name}'", path, entry.fps, 0, frames, STAND_IN_SIZE, stand_in=note)
 
 
 def _live(path: str | None, seconds: float, fps: float, max_width: int, max_height: int) -> VideoSpec:

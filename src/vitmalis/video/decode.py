@@ -13,6 +13,7 @@ from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
 
 
@@ -25,12 +26,14 @@ def video_stream(container: InputContainer, index: int | None = None) -> VideoSt
     """The video stream with this index in the container, by default the first that is no cover image.
 
     Raises:
-        IndexError: there is none.
+        UserError: there is none, as in an audio file.
     """
-    streams = container.streams.video
     if index is not None:
-        return next(stream for stream in streams if stream.index == index)
-    return (video_streams(container) or streams)[0]
+        return next(stream for stream in container.streams.video if stream.index == index)
+    if streams := video_streams(container):
+        return streams[0]
+    held = sorted({"a cover image" if stream.type == "video" else stream.type for stream in container.streams})
+    raise UserError(f"'{container.name}' has no video, only {' and '.join(held) or 'headers'}")
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:

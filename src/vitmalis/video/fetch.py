@@ -15,18 +15,18 @@ from pathlib import Path
 
 import av
 import msgspec
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
-from vitmalis.video.decode import open_container, video_stream
+from vitmalis.video.decode import open_container, upright_image, video_stream
 from vitmalis.video.encode import write_clip
 from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
 from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
-from vitmalis.video.spec import fit_size
+from vitmalis.video.probe import probe
+from vitmalis.video.spec import fit_size, resize
 
 SIZE = (1920, MAX_HEIGHT)
 """Largest width and height of a part; a smaller video is not enlarged."""
@@ -65,9 +65,10 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
     Raises:
         UserError: the video cannot be read, or ends too early.
     """
+    file = probe(path)
     try:
         with open_container(path) as container:
-            stream = video_stream(container)
+            stream = video_stream(container, file.stream)
             stream.thread_type = "AUTO"
             origin = stream.start_time or 0
             if stream.time_base is not None:
@@ -78,24 +79,20 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
                     raise UserError(f"video '{path}' does not say when its frames are shown: remux it into an mp4 file")
                 time_s = float((frame.pts - origin) * frame.time_base)
                 while shown is not None and done < count and start_s + done / fps < time_s - 1e-6:
-                    yield _image(shown, size)
+                    yield resize(upright_image(shown), *size)
                     done += 1
                 if done == count:
                     return
                 shown = frame
             if shown is not None and done == count - 1:  # the last frame has no successor that ends it
-                yield _image(shown, size)
+                yield resize(upright_image(shown), *size)
                 done += 1
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"video '{path}' cannot be read: {error}") from error
+    except av.FFmpegError as error:
+        raise UserError(f"video '{path}' cannot be decoded: {error.strerror}") from error
     if done < count:
         raise UserError(
             f"video '{path}' ends {(count - done) / fps:.1f} s too early for {count / fps:g} s from {start_s:g} s"
         )
-
-
-def _image(frame: av.VideoFrame, size: tuple[int, int]) -> RgbImage:
-    return np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
 
 
 def cut(
@@ -136,13 +133,8 @@ def cut(
 
 
 def _size_of(source: Path) -> tuple[int, int]:
-    """Width and height of the parts: those of the video, reduced to at most `SIZE`."""
-    try:
-        with open_container(source) as container:
-            stream = video_stream(container)
-            own = stream.width, stream.height
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"video '{source}' cannot be read: {error}") from error
+    """Width and height of the parts: those of the video as displayed, reduced to at most `SIZE`."""
+    own = probe(source).size
     return fit_size(*own, min(own[0], SIZE[0]), min(own[1], SIZE[1]))
 
 

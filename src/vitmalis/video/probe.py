@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.video.stream import VideoStream
 
 from vitmalis.errors import UserError
 from vitmalis.video.decode import decode, displayed_size, open_container, video_stream, video_streams
 from vitmalis.video.timing import FrameRate, frame_rate, slots
+
+_HDR_CURVES = {16: "PQ", 18: "HLG"}
+"""Transfer curves of HDR video, by their number in ITU-T H.273."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class VideoFile:
         rate: its frame rate; unknown for files such as raw H.264, whose packets have no times.
         frames: number of frames.
         size: (width, height) as displayed: upright, in square pixels.
+        notes: what a reader of results must know about the file.
     """
 
     path: Path
@@ -33,6 +39,7 @@ class VideoFile:
     rate: FrameRate
     frames: int
     size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ def probe(path: Path) -> VideoFile:
     Raises:
         UserError: it cannot be read as a video.
     """
+    if not path.is_file():
+        raise UserError(f"'{path}' cannot be read as a video: there is no such file")
     stat = path.stat()
     return _probe(path.absolute(), stat.st_mtime_ns, stat.st_size)
 
@@ -72,10 +81,9 @@ def playable(file: VideoFile, limit: int, by_time: bool = False) -> Playable:
 
 @dataclass(slots=True)
 class _Packets:
-    """Packets of one stream: their number, whether any has a time, and their presentation times in its time base."""
+    """Packets of one stream: their number, and their presentation times in its time base."""
 
     count: int = 0
-    timed: bool = False
     times: list[int] = field(default_factory=list)
 
 
@@ -84,22 +92,25 @@ def _probe(path: Path, _mtime_ns: int, _bytes: int) -> VideoFile:
     try:
         with open_container(path) as container:
             packets = _read_packets(container)
-            stream = _chosen_stream(container, packets)
+            stream, others = _chosen_stream(container, packets)
             found = packets.get(stream.index, _Packets())
-            rate = _rate(found, stream)
+            rate = _rate(found, stream, container.format.flags)
             index, stated = stream.index, stream.frames
+            notes = _notes(stream, others)
         with open_container(path) as container:
             stream = video_stream(container, index)
             size = displayed_size(next(decode(container, stream)), stream)
-    except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise UserError(f"'{path}' cannot be read as a video: {error or 'no frame decodes'}") from error
+    except av.FFmpegError as error:
+        raise UserError(f"'{path}' cannot be read as a video ({error.strerror}): is it complete?") from error
+    except StopIteration as error:
+        raise UserError(f"'{path}' cannot be read as a video: no frame decodes") from error
     if found.count < 1:
         raise UserError(f"'{path}' has no frames: is it complete?")
-    return VideoFile(path, index, rate, stated or found.count, size)
+    return VideoFile(path, index, rate, stated or found.count, size, notes)
 
 
-def _rate(packets: _Packets, stream: VideoStream) -> FrameRate:
-    if not packets.timed:  # FFmpeg then states a rate of its own, 25
+def _rate(packets: _Packets, stream: VideoStream, format_flags: int) -> FrameRate:
+    if format_flags & cast("int", Flags.no_timestamps.value):  # FFmpeg then states a rate of its own, 25
         return FrameRate(None)
     stated_fps = float(stream.average_rate or stream.guessed_rate or 0) or None
     if len(packets.times) < packets.count or stream.time_base is None:
@@ -116,7 +127,6 @@ def _read_packets(container: InputContainer) -> dict[int, _Packets]:
             if packet.size and not packet.is_discard:
                 packets = found.setdefault(packet.stream.index, _Packets())
                 packets.count += 1
-                packets.timed |= packet.pts is not None or packet.dts is not None
                 if packet.pts is not None:
                     packets.times.append(packet.pts)
     except av.FFmpegError:  # a truncated file: decoding it will say where it ends
@@ -125,10 +135,24 @@ def _read_packets(container: InputContainer) -> dict[int, _Packets]:
     return found
 
 
-def _chosen_stream(container: InputContainer, packets: dict[int, _Packets]) -> VideoStream:
-    """The first video stream that moves; a stream of one frame next to it is a cover image."""
+def _chosen_stream(container: InputContainer, packets: dict[int, _Packets]) -> tuple[VideoStream, int]:
+    """The video stream that FFmpeg's players show, and the number of others that move.
+
+    A stream of one frame next to one that moves is a cover image.
+    """
     moving = [stream for stream in video_streams(container) if packets.get(stream.index, _Packets()).count > 1]
-    return moving[0] if moving else video_stream(container)
+    best = container.streams.best("video")
+    stream = next((stream for stream in moving if stream is best), moving[0] if moving else video_stream(container))
+    return stream, len(moving) - 1
+
+
+def _notes(stream: VideoStream, others: int) -> tuple[str, ...]:
+    notes = []
+    if others > 0:
+        notes.append(f"stream {stream.index} is played, one of {others + 1} video streams of the file")
+    if curve := _HDR_CURVES.get(stream.codec_context.color_trc):
+        notes.append(f"its colours are HDR ({curve}) and are not mapped to an ordinary screen's")
+    return tuple(notes)
 
 
 @lru_cache(maxsize=64)

@@ -98,8 +98,8 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
             for frame in itertools.islice(frames, spec.start_frame, spec.start_frame + spec.frames):
                 yield resize(upright_image(frame), spec.width, spec.height)
                 delivered += 1
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error})") from error
+    except av.FFmpegError as error:
+        raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error.strerror})") from error
     if delivered < spec.frames:
         raise UserError(
             f"video '{spec.name}': '{spec.path}' ends after {delivered} of {spec.frames} frames "

@@ -17,6 +17,9 @@ from vitmalis.network.traces.trace import COLUMNS, Milliseconds, Trace, check_co
 MAX_PERIOD_MS = 7 * 86_400_000
 """Longest period of a Mahimahi file. A file that starts later holds clock time, such as milliseconds since 1970."""
 
+MAX_CLOCK_S = 1e11
+"""Latest time of a CSV's first row, some three thousand years after 1970. A later one counts milliseconds or less."""
+
 
 def load_trace(path: str | Path, *, rtt_ms: float = 40.0) -> Trace:
     """Read a CSV (`time_s,uplink_mbps,rtt_ms`) or a Mahimahi packet-delivery file, recognised by suffix and content.
@@ -69,12 +72,7 @@ def save_mahimahi(trace: Trace, path: Path) -> None:
 
 
 def _parse_csv(name: str, lines: list[str]) -> Trace:
-    reader = csv.DictReader(lines, skipinitialspace=True)
-    for column in COLUMNS:
-        if column not in (reader.fieldnames or ()):
-            found = ",".join(reader.fieldnames or ())
-            raise UserError(f"trace '{name}': column {column} is missing (found {found}); expected {','.join(COLUMNS)}")
-    rows = list(reader)
+    rows = _csv_rows(name, lines)
     duration_s = 0.0
     if len(rows) > 1 and not any((rows[-1][c] or "").strip() for c in COLUMNS[1:]):
         duration_s = _number(name, len(rows), "time_s", rows.pop()["time_s"])
@@ -82,11 +80,33 @@ def _parse_csv(name: str, lines: list[str]) -> Trace:
     if not rows:
         raise UserError(f"trace '{name}': the file has a header but no rows; give at least one row")
     origin_s = values["time_s"][0]
+    if origin_s > MAX_CLOCK_S:
+        raise UserError(f"trace '{name}': row 1: time_s is {origin_s:g}; check the unit, it must be s")
     check_column(name, "time_s", values["time_s"])
     return Trace(
         name, values["time_s"] - origin_s, values["uplink_mbps"], values["rtt_ms"],
         duration_s=duration_s and duration_s - origin_s,
     )  # fmt: skip
+
+
+def _csv_rows(name: str, lines: list[str]) -> list[dict[str, str]]:
+    """The rows of a CSV by the names in its header."""
+    try:
+        reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
+        header, rows = list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise UserError(f"trace '{name}': it is not a CSV ({error}); expected {','.join(COLUMNS)}") from error
+    for column in COLUMNS:
+        if header.count(column) != 1:
+            what = "there more than once" if column in header else "missing"
+            found = ",".join(header)
+            raise UserError(f"trace '{name}': column {column} is {what} (found {found}); expected {','.join(COLUMNS)}")
+    for number, row in enumerate(rows, 1):
+        if any(text.strip() for text in row.get(None, ())):
+            raise UserError(
+                f"trace '{name}': row {number} has more values than the header names; use points in numbers, as 8.5"
+            )
+    return rows
 
 
 def _parse_mahimahi(name: str, lines: list[str]) -> Milliseconds:
@@ -120,6 +140,8 @@ def _parse_mahimahi(name: str, lines: list[str]) -> Milliseconds:
 
 def _number(name: str, row: int, column: str, text: str | None) -> float:
     try:
+        if "_" in (text or ""):  # which Python's `float` skips
+            raise ValueError
         return float(text or "")
     except ValueError:
         raise UserError(

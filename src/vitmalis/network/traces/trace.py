@@ -248,7 +248,11 @@ def check_column(name: str, column: str, values: Series) -> None:
     checks = [(~np.isfinite(values), "is not a finite number", "correct or remove the row")]
     if column == "time_s":
         checks.append(
-            (np.diff(values, prepend=-np.inf) <= 0, "does not come after the row before", "sort the rows by time")
+            (
+                np.diff(values, prepend=-np.inf) <= 0,
+                "does not come after the row before",
+                "sort the rows, one for each time",
+            )
         )
     else:
         limit = MAX_UPLINK_MBPS if column == "uplink_mbps" else MAX_RTT_MS
