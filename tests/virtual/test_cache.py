@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-import diskcache
 import msgspec
 import numpy as np
 import pytest
@@ -86,32 +87,132 @@ def test_processes_share_the_cache_while_one_is_killed(tmp_path: Path) -> None:
         process.stdout.close()
 
 
-def test_a_damaged_entry_is_a_miss_and_is_written_again(tmp_path: Path) -> None:
+def stored(**changes: object) -> bytes:
+    """What the store holds for an answer with two boxes, with some of it changed."""
+    values: dict[str, object] = {
+        "payload_bytes": 1,
+        "boxes_xyxy": np.zeros((2, 4), "<f4").tobytes(),
+        "scores": np.ones(2, "<f4").tobytes(),
+        "labels": np.zeros(2, "<i8").tobytes(),
+    }
+    return msgspec.msgpack.encode(values | changes)
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+POISON: dict[str, object] = {
+    "no answer": b"\x00garbage",
+    "a text": "text",
+    "a number": 7,
+    "empty": b"",
+    "part of an answer": msgspec.msgpack.encode({"payload_bytes": 1}),
+    "a size that is no number": stored(payload_bytes="1"),
+    "a negative size": stored(payload_bytes=-1),
+    "boxes of three numbers": stored(boxes_xyxy=bytes(12)),
+    "half a number": stored(boxes_xyxy=bytes(33)),
+    "more boxes than scores": stored(scores=bytes(4)),
+    "more labels than scores": stored(labels=bytes(24)),
+    "a box that is not finite": stored(boxes_xyxy=np.full((2, 4), np.nan, "<f4").tobytes()),
+    "a score that is not a number": stored(scores=np.full(2, np.nan, "<f4").tobytes()),
+    "a score above 1": stored(scores=np.full(2, 1.5, "<f4").tobytes()),
+    "a label of no class": stored(labels=np.full(2, 80, "<i8").tobytes()),
+    "a negative label": stored(labels=np.full(2, -1, "<i8").tobytes()),
+}
+
+
+def write_raw(folder: Path, value: object) -> None:
+    """Write a value of any type into the store of a cache."""
+    with sqlite3.connect(folder / "answers.sqlite") as database:
+        database.execute("REPLACE INTO entries VALUES (?, ?, 1)", (KEY.digest(), value))
+    database.close()
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisoned_entry_is_a_miss_and_is_replaced(tmp_path: Path, poison: str) -> None:
     cache = InferenceCache(tmp_path, 10**7)
-    for damaged in (b"\x00garbage", "text", msgspec.msgpack.encode({"payload_bytes": 1})):
-        with diskcache.Cache(str(tmp_path)) as raw:
-            raw.set(KEY.digest(), damaged)
-        assert cache.get(KEY) is None
+    write_raw(tmp_path, POISON[poison])
+    assert cache.get(KEY) is None
     cache.put(KEY, ANSWER)
     assert cache.get(KEY) is not None
 
 
+def test_a_pickle_in_the_cache_is_not_run(tmp_path: Path) -> None:
+    cache = InferenceCache(tmp_path, 10**7)
+    write_raw(tmp_path, pickle.dumps(Touch(tmp_path / "proof")))
+    assert cache.get(KEY) is None
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER UPDATE ON entries BEGIN DELETE FROM entries; END",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TABLE Settings (key TEXT, value)",
+        "ALTER TABLE entries ADD COLUMN filename TEXT",
+        "DROP INDEX entries_by_use",
+    ],
+)
+def test_a_database_with_anything_else_in_it_is_refused(tmp_path: Path, statement: str) -> None:
+    InferenceCache(tmp_path, 10**7).close()
+    with sqlite3.connect(tmp_path / "answers.sqlite") as database:
+        database.execute(statement)
+    database.close()
+    with pytest.raises(UserError, match=r"of another kind or version.*delete the folder"):
+        InferenceCache(tmp_path, 10**7)
+
+
+def test_a_store_of_an_earlier_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sqlite3.connect(tmp_path / "cache.db") as earlier:
+        earlier.execute("CREATE TABLE Settings (key TEXT, value)")
+    earlier.close()
+    before = (tmp_path / "cache.db").read_bytes()
+    cache = InferenceCache(tmp_path, 10**7)
+    cache.put(KEY, ANSWER)
+    assert cache.get(KEY) is not None
+    assert (tmp_path / "cache.db").read_bytes() == before
+    assert "cache.db is of an earlier version: delete it" in caplog.text
+
+
 def test_a_broken_store_is_an_error_and_a_full_one_costs_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "cache.db").write_bytes(b"no database" * 100)
+    (tmp_path / "broken" / "answers.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(UserError, match=r"delete the folder|enabled=false"):
         InferenceCache(tmp_path / "broken", 10**7)
     cache = InferenceCache(tmp_path / "full", 10**7)
-
-    def full(*_: object, **__: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(cache._store, "set", full)
-    cache.put(KEY, ANSWER)
+    cache._store._database.execute("PRAGMA max_page_count = 1")  # as small as it is now
+    boxes = np.zeros((5000, 4))
+    cache.put(KEY, CachedAnswer(1, Detections.of(boxes, np.zeros(5000), np.zeros(5000))))
     assert "disk is full" in caplog.text
     assert cache.get(KEY) is None
+
+
+def test_damage_anywhere_in_the_database_is_an_error_or_a_miss(tmp_path: Path) -> None:
+    cache = InferenceCache(tmp_path, 10**7)
+    for frame in range(50):
+        cache.put(msgspec.structs.replace(KEY, frame=frame), ANSWER)
+    cache.close()
+    path, random = tmp_path / "answers.sqlite", np.random.default_rng(0)
+    whole = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 10):
+            damaged[place] = random.integers(0, 256)
+        path.write_bytes(damaged)
+        with suppress(UserError):
+            cache = InferenceCache(tmp_path, 10**7)
+            for frame in range(50):
+                cache.get(msgspec.structs.replace(KEY, frame=frame))
+            cache.put(KEY, ANSWER)
+            cache.close()
 
 
 def test_a_full_cache_drops_the_least_recently_used_answers(tmp_path: Path) -> None:

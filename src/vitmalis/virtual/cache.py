@@ -6,16 +6,20 @@ import hashlib
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Annotated
 
-import diskcache
 import msgspec
 import numpy as np
 
 from vitmalis.errors import UserError
-from vitmalis.types import Detections
+from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis.virtual.byte_store import ByteStore
 
 _log = logging.getLogger(__name__)
-_STORE_ERRORS = (OSError, sqlite3.DatabaseError)
+_STORE_ERRORS = (OSError, sqlite3.Error, ValueError)  # the last for a damaged text in the schema
+_FILE = "answers.sqlite"
+_EARLIER_FILE = "cache.db"
+"""Database of earlier versions. It is not opened, as its library unpickles what it finds there."""
 _VERSION = 1
 """Version of the stored form; part of every key, so that entries of another version are not found."""
 
@@ -64,7 +68,7 @@ class CachedAnswer(msgspec.Struct, frozen=True):
 class _Stored(msgspec.Struct, frozen=True):
     """An answer as it is stored: arrays as little-endian bytes."""
 
-    payload_bytes: int
+    payload_bytes: Annotated[int, msgspec.Meta(ge=0)]
     boxes_xyxy: bytes
     scores: bytes
     labels: bytes
@@ -86,22 +90,23 @@ class InferenceCache:
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         try:
-            self._store = diskcache.Cache(
-                str(directory), size_limit=max_bytes, eviction_policy="least-recently-used", timeout=60
-            )
+            self._store = ByteStore(directory / _FILE, max_bytes)
         except _STORE_ERRORS as error:
             raise UserError(
                 f"inference cache '{directory}' cannot be opened ({error}): delete the folder, or say "
                 "inference_cache.enabled=false"
             ) from error
+        if (directory / _EARLIER_FILE).exists():
+            _log.warning("inference cache '%s': %s is of an earlier version: delete it", directory, _EARLIER_FILE)
+        self._directory = directory
         self.hits = 0
         self.misses = 0
 
     def get(self, key: AnswerKey) -> CachedAnswer | None:
         """Look an answer up; None if it is not stored, was dropped, or is damaged."""
         try:
-            answer = _decoded(self._store.get(key.digest(), retry=True))
-        except (msgspec.MsgspecError, ValueError, TypeError, *_STORE_ERRORS):
+            answer = _decoded(self._store.get(key.digest()))
+        except (msgspec.MsgspecError, *_STORE_ERRORS):
             answer = None
         self.hits += answer is not None
         self.misses += answer is None
@@ -117,17 +122,18 @@ class InferenceCache:
             found.labels.astype("<i8").tobytes(),
         )
         try:
-            self._store.set(key.digest(), msgspec.msgpack.encode(stored), retry=True)
+            self._store.put(key.digest(), msgspec.msgpack.encode(stored))
         except _STORE_ERRORS as error:
-            _log.warning("inference cache '%s' did not take an answer: %s", self._store.directory, error)
+            _log.warning("inference cache '%s' did not take an answer: %s", self._directory, error)
 
     def close(self) -> None:
         """Close the files of the store."""
         self._store.close()
 
 
-def _decoded(value: object) -> CachedAnswer | None:
-    if not isinstance(value, bytes):
+def _decoded(value: bytes | None) -> CachedAnswer | None:
+    """The answer in stored bytes; raises `ValueError` or `MsgspecError` where they hold none."""
+    if value is None:
         return None
     stored = msgspec.msgpack.decode(value, type=_Stored)
     detections = Detections.of(
@@ -135,4 +141,9 @@ def _decoded(value: object) -> CachedAnswer | None:
         np.frombuffer(stored.scores, "<f4"),
         np.frombuffer(stored.labels, "<i8"),
     )
+    scores, labels = detections.scores, detections.labels
+    if not (np.isfinite(detections.boxes_xyxy).all() and ((scores >= 0) & (scores <= 1)).all()):
+        raise ValueError("boxes or scores that no detector returns")
+    if not ((labels >= 0) & (labels < len(COCO_CLASSES))).all():
+        raise ValueError("labels of no class")
     return CachedAnswer(stored.payload_bytes, detections)
