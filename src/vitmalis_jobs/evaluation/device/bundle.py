@@ -1,26 +1,32 @@
 """Bundles: a folder with all that a device needs to play a run, and in which its records come back.
 
-The device needs the extra `client` only: neither torch nor MLflow nor Hydra.
+The device needs the extra `client` only: neither torch nor MLflow nor Hydra. What the run is (its configuration,
+session, clip and model) stays here, in `runs/bundles`, under a name that the bundle carries. A folder that comes back
+may have been changed, so its records are taken from it and nothing else: it chooses no weights, no address and no place
+to write to.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 import shutil
 from pathlib import Path
 
 import msgspec
 
-from vitmalis.client.session import SESSION_FILE, ClientSession, read_session, write_session
+from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, make_folder
 from vitmalis.records import FRAMES_FILE, read_info
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.config import read_config as read_run_config
 from vitmalis_jobs.run.fingerprint import clip_digest
-from vitmalis_jobs.run.records import RunRecords, read_records
+from vitmalis_jobs.run.records import RunRecords, read_records, record_files
 from vitmalis_jobs.run.spec import PreparedRun
 
-CONFIG_FILE, FACTS_FILE = "config.yaml", "bundle.json"
+KEPT_BUNDLES = Path("runs") / "bundles"
+CONFIG_FILE, FACTS_FILE, BUNDLE_FILE = "config.yaml", "facts.json", "bundle.json"
 TABLES_FILE, ESTIMATORS_FOLDER = "latency_tables.json", "estimators"
 
 
@@ -29,6 +35,12 @@ class BundleFacts(msgspec.Struct, frozen=True):
 
     clip: str
     model_id: str
+
+
+class BundleLabel(msgspec.Struct, frozen=True):
+    """What a bundle says about itself: the name of the folder in `runs/bundles` that belongs to it."""
+
+    bundle: str
 
 
 def write_bundle(run: PreparedRun, folder: Path) -> ClientSession:
@@ -41,10 +53,27 @@ def write_bundle(run: PreparedRun, folder: Path) -> ClientSession:
         raise UserError(f"video '{run.clip.name}' is live: a device needs no bundle to play its own camera")
     if (folder / FRAMES_FILE).exists():
         raise UserError(f"'{folder}' holds records of a run: score it, or give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    clip = Path(run.clip.path)
-    facts = BundleFacts(clip_digest(run.clip), run.model_id)
+    make_folder(folder)
     session = run.session(run.config.server.address, Path())
+    label = BundleLabel(secrets.token_hex(8))
+    _keep(run, session, KEPT_BUNDLES / label.bundle)
+    session = _with_files(session, folder)
+    with atomic_path(folder / BUNDLE_FILE) as temporary:
+        temporary.write_bytes(msgspec.json.encode(label))
+    write_session(session, folder / SESSION_FILE)
+    return session
+
+
+def _keep(run: PreparedRun, session: ClientSession, kept: Path) -> None:
+    """Write what the run is into the folder in which it is scored."""
+    make_folder(kept)
+    (kept / CONFIG_FILE).write_bytes(msgspec.yaml.encode(run.config))
+    (kept / FACTS_FILE).write_bytes(msgspec.json.encode(BundleFacts(clip_digest(run.clip), run.model_id)))
+    write_session(session, kept / SESSION_FILE)
+
+
+def _with_files(session: ClientSession, folder: Path) -> ClientSession:
+    """Copy the files that a session names into a folder; returns the session that names the copies."""
     options = dict(session.policy_options)
     if options.get("latency_tables"):
         shutil.copyfile(options["latency_tables"], folder / TABLES_FILE)
@@ -52,41 +81,45 @@ def write_bundle(run: PreparedRun, folder: Path) -> ClientSession:
     if options.get("estimators"):
         shutil.copytree(options["estimators"], folder / ESTIMATORS_FOLDER, dirs_exist_ok=True)
         options["estimators"] = ESTIMATORS_FOLDER
+    clip = Path(session.video.path)
     shutil.copyfile(clip, folder / f"clip{clip.suffix}")
     video = msgspec.structs.replace(session.video, path=f"clip{clip.suffix}")
-    session = msgspec.structs.replace(session, video=video, policy_options=options)
-    (folder / CONFIG_FILE).write_bytes(msgspec.yaml.encode(run.config))
-    with atomic_path(folder / FACTS_FILE) as temporary:
-        temporary.write_bytes(msgspec.json.encode(facts))
-    write_session(session, folder / SESSION_FILE)
-    return session
+    return msgspec.structs.replace(session, video=video, policy_options=options)
 
 
-def read_config(folder: Path) -> EvaluationConfig:
-    """The configuration that a bundle was exported from; raises `UserError` where there is none."""
-    path = folder / CONFIG_FILE
+def kept_folder(folder: Path) -> Path:
+    """The folder in `runs/bundles` that belongs to a bundle; raises `UserError` where there is none."""
+    try:
+        name = msgspec.json.decode((folder / BUNDLE_FILE).read_bytes(), type=BundleLabel).bundle
+    except (OSError, msgspec.MsgspecError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"'{folder}' is no bundle ({BUNDLE_FILE}: {reason}): python -m evaluation.device.export makes one"
+        ) from error
+    if not re.fullmatch("[0-9a-f]{16}", name) or not (KEPT_BUNDLES / name / FACTS_FILE).is_file():
+        raise UserError(
+            f"'{folder}' was not exported here (its {BUNDLE_FILE} belongs to nothing in {KEPT_BUNDLES.absolute()}): "
+            "score it in the project that exported it, or export and play it again"
+        )
+    return KEPT_BUNDLES / name
+
+
+def read_config(kept: Path) -> EvaluationConfig:
+    """The configuration that was exported; raises `UserError` if this version cannot read it."""
+    path = kept / CONFIG_FILE
     try:
         return read_run_config(path)
-    except OSError as error:
-        raise UserError(
-            f"'{folder}' is no bundle ({path.name}: {error.strerror}): python -m evaluation.device.export makes one"
-        ) from error
-    except msgspec.MsgspecError as error:
+    except (OSError, msgspec.MsgspecError) as error:
         raise UserError(f"'{path}' was made by another version ({error}): export the bundle again") from error
 
 
-def read_bundle_records(folder: Path, run: PreparedRun) -> RunRecords:
-    """The records of what the device played, checked against the bundle that it was given.
+def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
+    """Check the records of what the device played, and copy their files into the kept folder.
 
     Raises:
-        UserError: this is no bundle, there are no records, they end early, or clip or model have changed since.
+        UserError: there are no records, they end early or are not of this run, or clip or model have changed since.
     """
-    try:
-        facts = msgspec.json.decode((folder / FACTS_FILE).read_bytes(), type=BundleFacts)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(
-            f"'{folder}' is no bundle ({FACTS_FILE}: {error}): python -m evaluation.device.export makes one"
-        ) from error
+    facts = msgspec.json.decode((kept / FACTS_FILE).read_bytes(), type=BundleFacts)
     for name, then, now in (
         ("clip", facts.clip, clip_digest(run.clip)),
         ("model", facts.model_id, run.model_id),
@@ -94,9 +127,24 @@ def read_bundle_records(folder: Path, run: PreparedRun) -> RunRecords:
         if then != now:
             raise UserError(f"'{folder}': the {name} is not the one it was made with: export and play it again")
     info = read_info(folder / FRAMES_FILE)
-    session = read_session(folder / SESSION_FILE)
-    if (info.clip, info.policy) != (session.video.name, session.policy):
+    if (info.clip, info.policy) != (run.clip.name, run.config.policy_name):
         raise UserError(f"'{folder}' holds records of {info.policy} on {info.clip}, not of {run.spec.title}")
     if info.ended != "complete":
         raise UserError(f"'{folder}': the run on the device was {info.ended} before its end: play it again")
-    return read_records(folder)
+    records = read_records(folder)
+    _check_frames(folder, records, run.clip.frames)
+    for path in record_files(folder):
+        with atomic_path(kept / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    return records
+
+
+def _check_frames(folder: Path, records: RunRecords, frames: int) -> None:
+    """Refuse records of frames that the clip does not have, which no reference belongs to."""
+    played = [row.frame_index for row in records.frames]
+    known = range(-1, frames)  # -1 stands for none
+    mentioned = [index for row in records.frames for index in (row.result_frame_index, row.shown_frame_index)]
+    mentioned += [offload.frame_index for offload in records.offloads]
+    mentioned += [decision.frame_index for decision in records.decisions]
+    if played != list(range(frames)) or not all(index in known for index in mentioned):
+        raise UserError(f"'{folder}': the records are not of the {frames} frames of the clip: play it again")

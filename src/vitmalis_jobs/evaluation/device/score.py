@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.evaluation.device.bundle import read_bundle_records, read_config
+from vitmalis_jobs.evaluation.device.bundle import kept_folder, read_config, take_records
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
 from vitmalis_jobs.run.pipeline import make_run
@@ -19,21 +19,22 @@ from vitmalis_jobs.run.spec import PreparedRun
 
 
 def score(folder: Path, terminal: Terminal) -> dict[str, float]:
-    """Make the MLflow run of a device's records; returns its metrics by name.
+    """Make the MLflow run of a device's records, in the folder that was kept of it; returns its metrics by name.
 
     Raises:
-        UserError: see `vitmalis_jobs.evaluation.device.bundle.read_bundle_records`.
+        UserError: see `kept_folder`, `read_config` and `take_records` in `vitmalis_jobs.evaluation.device.bundle`.
     """
-    run = prepare_run(resolve_run(read_config(folder)), terminal)
-    records = read_bundle_records(folder, run)
+    kept = kept_folder(folder)
+    run = prepare_run(resolve_run(read_config(kept)), terminal)
+    records = take_records(folder, kept, run)
 
     def played_on_device(
         run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
     ) -> RunResult:
-        tag({"played_on": "a device", "bundle": str(directory)})
+        tag({"played_on": "a device", "bundle": str(folder)})
         return RunResult(records, find_references(run, resources, terminal, tag))
 
-    directory = RunDirectory(folder)
+    directory = RunDirectory(kept)
     with directory.summary_on_failure():
         return make_run(run, directory, played_on_device, Resources(), terminal)
 
