@@ -7,8 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from vitmalis.detector.config import PRESETS
 from vitmalis.network.traces import resolve_trace
 from vitmalis.policy import POLICIES, build_policy
+from vitmalis.server.admission import default_max_pixels
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.manifest import manifest
 from vitmalis_jobs.run.config import config_hash, flat, typed
@@ -44,6 +46,12 @@ def test_every_group_has_options() -> None:
 
 def test_the_trackers_defaults_are_those_of_the_library() -> None:
     assert typed(composed()).client.tracker == TrackerOptions()
+
+
+@pytest.mark.parametrize("model", sorted(PRESETS))
+def test_a_server_by_default_takes_the_frames_that_cameras_deliver_to_its_model(model: str) -> None:
+    options = typed(composed(f"model={model}")).model
+    assert default_max_pixels(model) == options.max_width * options.max_height
 
 
 def test_every_policy_has_a_config_that_builds_it() -> None:

@@ -22,6 +22,7 @@ from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.process import Child
+from vitmalis.server.__main__ import build_parser, max_pixels
 
 
 @pytest.fixture
@@ -145,6 +146,15 @@ def test_serves_a_vitdet_exactly_as_it_detects_here(tmp_path: Path, client: Clie
     np.testing.assert_allclose(event.detections.scores, here.scores, atol=1e-5)
     np.testing.assert_array_equal(event.detections.labels, here.labels)
     assert event.result.inference_s > event.result.decode_s
+
+
+def test_the_largest_frame_is_that_of_the_model_or_the_one_that_is_asked_for() -> None:
+    assert max_pixels("vitdet_tiny", None) == 960 * 540
+    assert max_pixels("vitdet_l", None) == max_pixels("vit_small_patch16_224", None) == 1920 * 1080
+    assert max_pixels("vitdet_tiny", 2.0736) == 1920 * 1080
+    for wrong in ("0", "-1", "nan", "inf", "many"):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["--max-megapixels", wrong])
 
 
 def test_missing_weights_are_one_clear_line(tmp_path: Path) -> None:

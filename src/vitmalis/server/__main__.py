@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to
+from vitmalis.server.admission import default_max_pixels
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
@@ -24,6 +26,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def _positive_decimal(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
 
 
@@ -50,7 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
     add("--threads", type=_positive, default=1, help="torch threads")
     add("--max-message-mb", type=_positive, default=16, help="largest accepted compressed frame, in 2**20 bytes")
-    add("--max-megapixels", type=_positive, default=9, help="largest accepted frame, in 10**6 pixels")
+    add(
+        "--max-megapixels",
+        type=_positive_decimal,
+        default=None,
+        help="of a frame; default: the model's",
+    )
     add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next one is answered 'busy'")
     add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
     add("--max-batch", type=_positive, default=1, help="most frames of different clients in one batch")
@@ -95,12 +109,17 @@ def _serve(args: argparse.Namespace) -> int:
         limits = Limits(
             queue_capacity=args.max_queue,
             queue_per_client=args.max_queue_per_client,
-            max_pixels=args.max_megapixels * 1_000_000,
+            max_pixels=max_pixels(args.model, args.max_megapixels),
             max_batch=args.max_batch,
             max_growth_bytes=args.max_growth_mb * 2**20,
         )
         service = Service(endpoint, detector, limits)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id)
+
+
+def max_pixels(model: str, megapixels: float | None) -> int:
+    """Pixels of the largest frame that is served: as the command line says, else the largest that the model is for."""
+    return default_max_pixels(model) if megapixels is None else round(megapixels * 1e6)
 
 
 def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:

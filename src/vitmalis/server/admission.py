@@ -7,8 +7,14 @@ from vitmalis.codec.packing import packed_size
 from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
 
-MAX_PIXELS = 9_000_000
-"""Larger frames are refused unless a server has another limit; a 4K frame has 8.3 million pixels."""
+MAX_PIXELS = 1920 * 1080
+"""Larger frames are refused unless a server has another limit."""
+_SMALL_FRAMES = {"vitdet_tiny": 960 * 540}
+
+
+def default_max_pixels(model: str) -> int:
+    """Pixels of the largest frame that a model is meant for: what its file in `conf/model` has cameras deliver."""
+    return _SMALL_FRAMES.get(model, MAX_PIXELS)
 
 
 def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_pixels: int) -> str | None:
@@ -28,7 +34,8 @@ def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_p
     if offload.restoration_point > geometry.restoration_points:
         return f"restoration point {offload.restoration_point}, this model has 0 to {geometry.restoration_points}"
     if offload.width * offload.height > max_pixels:
-        return f"frame of {offload.width}x{offload.height}, at most {max_pixels} pixels are served"
+        frame = f"frame of {offload.width}x{offload.height}"
+        return f"{frame}, at most {max_pixels} pixels are served (--max-megapixels of the server)"
     mask = offload.downsample_mask
     if mask is not None and offload.tau_d == 0:
         return f"tau_d 0 downsamples nothing, the mask {int(mask.sum())} regions"

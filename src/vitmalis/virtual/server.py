@@ -12,7 +12,7 @@ from vitmalis.fingerprint import code_fingerprint
 from vitmalis.network.wire import messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
-from vitmalis.server.admission import MAX_PIXELS, refusal_reason
+from vitmalis.server.admission import refusal_reason
 from vitmalis.server.decoding import DetectorLike, decode_offload, infer
 from vitmalis.types import BoolMask, Detections, Frame
 from vitmalis.video.spec import VideoSpec
@@ -71,10 +71,11 @@ class VirtualServer:
         known = self._cache.get(key) if self._cache else None
         if known is None:
             height, width = frame.image.shape[:2]
+            pixels = height * width  # as a server that a run starts, whose limit is the size of its frames
             jpeg = encode_offload(frame.image, decision, self.geometry.grid(width, height)).jpeg
-            if refusal := refusal_reason(header, jpeg, self.geometry, MAX_PIXELS):
+            if refusal := refusal_reason(header, jpeg, self.geometry, pixels):
                 return AnsweredOffload(header, len(jpeg), Detections.empty(), refusal)
-            (found,) = infer(self._detector, [decode_offload(self.geometry, header, jpeg, MAX_PIXELS)])
+            (found,) = infer(self._detector, [decode_offload(self.geometry, header, jpeg, pixels)])
             known = CachedAnswer(len(jpeg), in_captured_pixels(found, header, frame.image))
             if self._cache:
                 self._cache.put(key, known)
