@@ -22,6 +22,7 @@ from vitmalis.columns import column
 from vitmalis.errors import UserError
 from vitmalis.explanation import REGION_COLUMNS, DecisionExplanation
 from vitmalis.paths import atomic_path
+from vitmalis.table_journal import journal_path, read_batches, read_schema
 from vitmalis.types import BoxSource, Detections, OffloadStatus
 
 SCHEMA_VERSION = 2
@@ -115,6 +116,12 @@ class RecordsInfo:
 
 
 Record = FrameRecord | OffloadRecord | DecisionRecord
+RECORD_FILES: dict[type[Record], str] = {
+    OffloadRecord: OFFLOADS_FILE,
+    DecisionRecord: DECISIONS_FILE,
+    FrameRecord: FRAMES_FILE,
+}
+"""The file of each record type, in the order they are written: a run with frames has its other records, too."""
 
 
 def schema_of(row_type: type[Record]) -> pa.Schema:
@@ -232,18 +239,38 @@ def _decision(values: dict[str, Any]) -> DecisionRecord:
     return DecisionRecord(**own, explanation=DecisionExplanation(**values, tracked=tracked))
 
 
-def _write(path: Path, row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> None:
+def record_schema(row_type: type[Record], info: RecordsInfo) -> pa.Schema:
+    """The schema of a record type with the metadata of a run."""
     metadata = {f"vitmalis.{key}": str(value) for key, value in dataclasses.asdict(info).items()}
-    schema = schema_of(row_type).with_metadata(metadata)
-    table = pa.Table.from_pylist([_values(row) for row in rows], schema=schema)
+    return schema_of(row_type).with_metadata(metadata)
+
+
+def record_table(row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> pa.Table:
+    """Records as an Arrow table, with the metadata of their run."""
+    return pa.Table.from_pylist([_values(row) for row in rows], schema=record_schema(row_type, info))
+
+
+def _write(path: Path, row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> None:
+    table = record_table(row_type, rows, info)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
+def has_records(path: Path) -> bool:
+    """Whether a record file, or the journal that a killed client has left in its place, can be read."""
+    return path.is_file() or journal_path(path).is_file()
+
+
+def _read_journal(path: Path) -> pa.Table:
+    return pa.Table.from_batches(read_batches(path), schema=read_schema(path))
+
+
 def _read_table(path: Path) -> pa.Table:
-    if not path.is_file():
+    if not has_records(path):
         raise UserError(f"records {path}: no such file; did the run finish?")
     try:
+        if not path.is_file():
+            return _read_journal(journal_path(path))
         with pq.ParquetFile(path) as file:  # not read_table, which takes columns from folders named `key=value`
             return file.read()
     except pa.ArrowInvalid as error:

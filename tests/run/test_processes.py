@@ -11,7 +11,9 @@ from pathlib import Path
 
 import av
 import cv2
+import msgspec
 import numpy as np
+import psutil
 import pytest
 
 from tests.server.blob_server import GEOMETRY
@@ -19,9 +21,11 @@ from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace, load_trace
+from vitmalis.records import FRAMES_FILE, read_info
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import processes
-from vitmalis_jobs.run.records import RunRecords
+from vitmalis_jobs.run.processes import ClientFailed
+from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 
 FPS, FRAMES = 20.0, 60
@@ -112,6 +116,28 @@ def test_a_client_that_cannot_start_says_why(video: VideoSpec, tmp_path: Path) -
     session = ClientSession(video, "tcp://127.0.0.1:9", str(tmp_path), GEOMETRY, connect_timeout_s=0.2)
     with pytest.raises(UserError, match=r"the client did not start .*127\.0\.0\.1:9 did not answer"):
         processes.play(session, 1, tmp_path, lambda *_: None)
+
+
+def test_a_killed_client_is_one_line_and_leaves_its_records(video: VideoSpec, tmp_path: Path) -> None:
+    slow = msgspec.structs.replace(video, fps=5.0)
+    reached: list[int] = []
+
+    def progress(done: int, *_: int) -> None:
+        reached.append(done)
+        if done == 20:
+            (client,) = (each for each in psutil.Process().children() if "vitmalis.client" in each.cmdline())
+            client.kill()
+
+    with SupervisedProcess(lambda _: blob_server(tmp_path), restart=False) as server:
+        session = session_at(server.facts["ready"], slow, tmp_path)
+        with pytest.raises(ClientFailed, match="the client was killed by SIGKILL; its records end early") as error:
+            processes.play(session, 1, tmp_path, progress)
+    assert isinstance(error.value, UserError)
+    records = read_records(tmp_path)
+    assert [frame.frame_index for frame in records.frames] == list(range(len(records.frames)))
+    assert len(records.frames) >= reached[-1] - 2 * slow.fps
+    assert records.offloads[0].status == "ok"
+    assert read_info(tmp_path / FRAMES_FILE).ended == "failed"
 
 
 def test_a_trace_is_written_in_the_form_that_loses_nothing(tmp_path: Path) -> None:

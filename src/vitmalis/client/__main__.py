@@ -12,7 +12,7 @@ import cv2
 import msgspec
 
 from vitmalis.client.realtime import RealtimeClient
-from vitmalis.client.record_files import check_output, write_records
+from vitmalis.client.record_files import RecordSaver, check_output
 from vitmalis.client.session import ClientSession, read_session
 from vitmalis.errors import UserError
 from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_to
@@ -55,26 +55,28 @@ def main() -> int:
 
 
 def play(session: ClientSession, interrupts: Interrupts) -> int:
-    """Play a session and write its records, which say how it ended; return the exit status, 0 or 130.
+    """Play a session and save its records, which say how it ended; return the exit status, 0 or 130.
 
     Progress goes to standard output, one JSON object a line.
     """
 
     def progress(frames: int, offloads: int, lost: int) -> None:
         print_json({"progress": frames, "frames": session.video.frames, "offloads": offloads, "lost": lost})
+        saver.save()
 
     check_output(Path(session.output_dir))
     client = RealtimeClient(session, progress, on_connected=lambda: announce_ready(session.server_address))
+    saver = RecordSaver(client.recorder, session)
     ended = "failed"
     try:
-        with interrupts.raised():
+        with saver, interrupts.raised():
             client.play()
         ended = "complete"
     except KeyboardInterrupt:
         ended = "interrupted"
     finally:
         if client.recorder.frame_count:
-            write_records(client.recorder, session, ended)
+            saver.finish(ended)
     print_json({"done": ended == "complete"})
     return 0 if ended == "complete" else 130
 

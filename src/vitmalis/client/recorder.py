@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOffload
+from vitmalis.client.recent_rows import KEPT_ROWS, RecentRows
+from vitmalis.client.record_journal import RecordRows
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
 from vitmalis.regions import ModelGeometry
@@ -29,27 +30,43 @@ class Recorder:
         self._geometry = geometry
         self._capture_times_s: dict[int, float] = {}
         self._tracking_s: dict[int, float] = {}
-        self._rendered: list[tuple[Render, float]] = []
-        self._offloads: dict[int, OffloadRecord] = {}
-        self._decisions: list[DecisionRecord] = []
+        self._frames = RecentRows[FrameRecord]()
+        self._offloads = RecentRows[OffloadRecord]()
+        self._decisions = RecentRows[DecisionRecord]()
         self._motion_s: float | None = None
         self._lost = 0
 
     def captured(self, frame_index: int, capture_time_s: float) -> None:
-        """Note that a frame was taken out of the camera buffer."""
+        """Note that a frame was taken out of the camera buffer, before it is rendered or, by a slow client, after."""
         self._capture_times_s[frame_index] = capture_time_s
+        self._frames.update(frame_index, capture_time_s=capture_time_s, captured=True)
 
     def tracked(self, frame_index: int, tracking_s: float) -> None:
         """Note how long a tracker job took that ended at this frame."""
-        self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
+        total_s = self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
+        self._frames.update(frame_index, tracking_s=total_s)
 
     def analysed(self, motion_s: float) -> None:
         """Note how long a motion analysis took; decisions from now on know its result."""
         self._motion_s = motion_s
 
     def rendered(self, render: Render, now_s: float) -> None:
-        """Note the boxes that were rendered on a frame, and when."""
-        self._rendered.append((render, now_s))
+        """Note the boxes that were rendered on a frame, and when; a frame lost by the camera was never captured."""
+        index = render.frame_index
+        self._frames.add(
+            index,
+            FrameRecord(
+                frame_index=index,
+                capture_time_s=self._capture_times_s.get(index, index * self._frame_interval_s),
+                render_time_s=now_s,
+                captured=index in self._capture_times_s,
+                source=render.source,
+                result_frame_index=render.result_frame_index,
+                shown_frame_index=render.shown_frame_index,
+                detections=render.detections,
+                tracking_s=self._tracking_s.get(index),
+            ),
+        )
 
     def offload_started(self, start: StartOffload, now_s: float, decision_s: float) -> None:
         """Open the row of an offload that was decided on, and that of its explanation."""
@@ -57,7 +74,7 @@ class Recorder:
         configuration, explanation = decision.configuration, decision.explanation
         height, width = start.frame.image.shape[:2]
         rows, cols = self._geometry.grid(width, height).shape
-        self._offloads[start.offload_id] = OffloadRecord(
+        offload = OffloadRecord(
             offload_id=start.offload_id,
             frame_index=start.frame.index,
             status=OffloadStatus.LOST,
@@ -76,19 +93,19 @@ class Recorder:
             optimization_s=decision.optimization_s,
             **({} if explanation is None else _expected(explanation)),
         )
+        self._offloads.add(start.offload_id, offload)
         if explanation is not None:
-            self._decisions.append(
-                DecisionRecord(offload_id=start.offload_id, frame_index=start.frame.index, explanation=explanation)
-            )
+            row = DecisionRecord(offload_id=start.offload_id, frame_index=start.frame.index, explanation=explanation)
+            self._decisions.add(start.offload_id, row)
 
     def encoded(self, offload_id: int, start_time_s: float, encode_s: float, payload_bytes: int) -> None:
         """Note when and how fast the offload's frame was compressed, and to what size."""
-        self._update(offload_id, start_time_s=start_time_s, encode_s=encode_s, payload_bytes=payload_bytes)
+        self._offloads.update(offload_id, start_time_s=start_time_s, encode_s=encode_s, payload_bytes=payload_bytes)
 
     def answered(self, result: ResultArrived) -> None:
         """Note what an offload cost that has a result; each direction gets half of the round trip."""
         outcome = result.outcome
-        self._update(
+        self._offloads.update(
             result.offload_id,
             transfer_s=outcome.transfer_s,
             uplink_s=outcome.transfer_s + outcome.rtt_s / 2,
@@ -106,10 +123,7 @@ class Recorder:
     def offload_ended(self, end: EndOffload) -> None:
         """Note how an offload ended."""
         self._lost += end.status is not OffloadStatus.OK
-        self._update(end.offload_id, status=end.status, reason=end.reason)
-
-    def _update(self, offload_id: int, **values: object) -> None:
-        self._offloads[offload_id] = replace(self._offloads[offload_id], **values)  # type: ignore[arg-type]
+        self._offloads.update(end.offload_id, status=end.status, reason=end.reason)
 
     @property
     def lost_offloads(self) -> int:
@@ -119,39 +133,43 @@ class Recorder:
     @property
     def frame_count(self) -> int:
         """Number of frames that have been rendered."""
-        return len(self._rendered)
+        return self._frames.added
 
     @property
     def offload_count(self) -> int:
         """Number of offloads that have been started."""
-        return len(self._offloads)
+        return self._offloads.added
 
     def offloads(self) -> list[OffloadRecord]:
         """Return one row per offload, in the order of their start."""
-        return list(self._offloads.values())
+        return self._offloads.rows()
 
     def decisions(self) -> list[DecisionRecord]:
         """Return one row per explained decision."""
-        return list(self._decisions)
+        return self._decisions.rows()
 
     def frames(self) -> list[FrameRecord]:
-        """Return one row per rendered frame; a frame lost in the camera buffer is rendered but was never captured."""
-        return [
-            FrameRecord(
-                frame_index=render.frame_index,
-                capture_time_s=self._capture_times_s.get(
-                    render.frame_index, render.frame_index * self._frame_interval_s
-                ),
-                render_time_s=now_s,
-                captured=render.frame_index in self._capture_times_s,
-                source=render.source,
-                result_frame_index=render.result_frame_index,
-                shown_frame_index=render.shown_frame_index,
-                detections=render.detections,
-                tracking_s=self._tracking_s.get(render.frame_index),
-            )
-            for render, now_s in self._rendered
-        ]
+        """Return one row per rendered frame."""
+        return self._frames.rows()
+
+    def recent(self) -> RecordRows:
+        """The rows that are in memory: all of them, or the recent ones of a run that is saved as it plays."""
+        return {FrameRecord: self.frames(), OffloadRecord: self.offloads(), DecisionRecord: self.decisions()}
+
+    def take_changed(self) -> RecordRows:
+        """The rows from the first one on that has changed since the last call; older ones are then forgotten.
+
+        The last `KEPT_ROWS` of each kind stay, as reports about a frame or offload may come late.
+        """
+        oldest = next(reversed(self._capture_times_s), 0) - KEPT_ROWS
+        for times_s in (self._capture_times_s, self._tracking_s):
+            for index in [index for index in times_s if index < oldest]:
+                del times_s[index]
+        return {
+            FrameRecord: self._frames.take_changed(),
+            OffloadRecord: self._offloads.take_changed(),
+            DecisionRecord: self._decisions.take_changed(),
+        }
 
 
 def _expected(explanation: DecisionExplanation) -> dict[str, Any]:

@@ -45,8 +45,7 @@ class Executor(Protocol):
         """Play the run to its end.
 
         Raises:
-            UserError: it cannot be played, for a reason that a user can mend.
-            RuntimeError: a process of the run crashed or fell silent.
+            UserError: it cannot be played, for a reason that a user can mend, or its client crashed.
         """
 
 

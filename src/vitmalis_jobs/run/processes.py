@@ -6,11 +6,13 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
+from vitmalis.client.record_journal import recover_records
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
@@ -18,10 +20,15 @@ from vitmalis.process import Child
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.records import RunRecords, read_records
-from vitmalis_jobs.run.supervisor import Facts, SupervisedProcess
+from vitmalis_jobs.run.supervisor import Facts, SupervisedProcess, exit_cause
 
 STALL_S = 60.0
 """A client that reports no progress for longer is stopped."""
+
+
+class ClientFailed(UserError):
+    """A client crashed, was killed, or fell silent."""
+
 
 PlayProgress = Callable[[int, int, int, int], None]
 """Called with frames rendered, frames in all, offloads started, offloads lost."""
@@ -111,26 +118,40 @@ def play(
 ) -> RunRecords:
     """Run a client, in a `shell` command if there is one, to the end of its clip and read its records.
 
+    Records of a client that fails are in its folder, too, up to its last second.
+
     Raises:
-        UserError: it could not start, or ended on a user's mistake.
-        RuntimeError: it crashed, or reported nothing for a minute.
+        UserError: it could not start, ended on a user's mistake, or (`ClientFailed`) crashed or fell silent.
     """
     path = directory / SESSION_FILE
     write_session(session, path)
     arguments = [f"--session={path}", f"--threads={threads}"]
-    with Child(
-        "client", "vitmalis.client", arguments, directory / "logs" / "client.log", _environment(threads), shell
-    ) as child:
-        child.wait_ready()
-        for report in _reports(child):
-            if "progress" in report:
-                progress(report["progress"], report["frames"], report["offloads"], report["lost"])
-        code = child.wait(STALL_S)
-        if code == 2:
-            raise UserError(f"the client gave up: {child.last_log_line()}")
-        if code != 0:
-            raise RuntimeError(f"the client ended with status {code}: {child.last_log_line()} (see {child.log})")
+    log = directory / "logs" / "client.log"
+    try:
+        with Child("client", "vitmalis.client", arguments, log, _environment(threads), shell) as child:
+            child.wait_ready()
+            for report in _reports(child):
+                if "progress" in report:
+                    progress(report["progress"], report["frames"], report["offloads"], report["lost"])
+            _check_exit(child)
+    finally:
+        with suppress(OSError, UserError):  # it is the client's failure that is reported
+            recover_records(Path(session.output_dir))
     return read_records(Path(session.output_dir))
+
+
+def _check_exit(client: Child) -> None:
+    """Wait for the end of a client that reports no more, and raise `UserError` where it failed."""
+    try:
+        code = client.wait(STALL_S)
+    except TimeoutExpired:
+        raise ClientFailed(f"the client did not end within {STALL_S:g} s (see {client.log})") from None
+    if code == 2:
+        raise UserError(f"the client gave up: {client.last_log_line()}")
+    if code < 0:
+        raise ClientFailed(f"the client was {exit_cause(code)}; its records end early (see {client.log})")
+    if code > 0:
+        raise ClientFailed(f"the client ended with status {code}: {client.last_log_line()} (see {client.log})")
 
 
 def _reports(child: Child) -> Iterator[dict[str, Any]]:
@@ -147,7 +168,7 @@ def _reports(child: Child) -> Iterator[dict[str, Any]]:
         try:
             line = lines.get(timeout=STALL_S)
         except queue.Empty:
-            raise RuntimeError(f"the {child.name} reported nothing for {STALL_S:g} s (see {child.log})") from None
+            raise ClientFailed(f"the {child.name} reported nothing for {STALL_S:g} s (see {child.log})") from None
         if line is None:
             return
         if line.startswith("{"):

@@ -13,6 +13,7 @@ from vitmalis.records import (
     DecisionRecord,
     FrameRecord,
     OffloadRecord,
+    has_records,
     read_decisions,
     read_frames,
     read_offloads,
@@ -31,6 +32,8 @@ class RunRecords:
 def read_records(directory: Path) -> RunRecords:
     """Read the records in a run's folder.
 
+    A client that was killed has left journals, which are read up to its last second.
+
     Raises:
         UserError: there are none, or they are damaged.
     """
@@ -38,7 +41,7 @@ def read_records(directory: Path) -> RunRecords:
     return RunRecords(
         read_frames(directory / FRAMES_FILE),
         read_offloads(directory / OFFLOADS_FILE),
-        read_decisions(decisions) if decisions.exists() else [],
+        read_decisions(decisions) if has_records(decisions) else [],
     )
 
 

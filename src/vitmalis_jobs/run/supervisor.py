@@ -96,7 +96,7 @@ class SupervisedProcess:
             for line in self._child.stdout:  # until the process exits
                 if line.startswith("{"):
                     self.facts |= json.loads(line)
-            cause = _exit_cause(self._child.wait())
+            cause = exit_cause(self._child.wait())
             if self._stopping.is_set():
                 return
             self.exits.append(cause)
@@ -126,5 +126,6 @@ class SupervisedProcess:
         return False
 
 
-def _exit_cause(code: int) -> str:
+def exit_cause(code: int) -> str:
+    """How a process exited, by its exit status: `killed by SIGKILL`, `exit status 1`."""
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

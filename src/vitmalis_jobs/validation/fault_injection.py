@@ -88,7 +88,7 @@ def kill_in_run(
             try:
                 while len(target_process.exits) < kills:  # a clip may be too short for all of them
                     played.append(play(prepared, link.address, folder / str(len(played))))
-            except RuntimeError as error:
+            except processes.ClientFailed as error:
                 terminal.note(f"the client did not reach the end of the clip: {error}")
                 hangs += 1
         killed = len(target_process.exits)

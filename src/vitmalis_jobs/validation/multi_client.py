@@ -75,7 +75,7 @@ def play_all(
         step: called with the progress of the first client.
 
     Raises:
-        RuntimeError: the server or a client ended too early.
+        UserError: the server or a client ended too early.
     """
     config = prepared_runs[0].config
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def play_all(
         with ThreadPoolExecutor(len(prepared_runs)) as pool:  # each thread only waits for its process
             played = list(pool.map(play, sessions))
         if server.exits:
-            raise RuntimeError(f"the server ended during the run ({server.exits[-1]}); see {folder / 'logs'}")
+            raise UserError(f"the server ended during the run ({server.exits[-1]}); see {folder / 'logs'}")
     return [
         summarise(each.frames, each.offloads, references, prepared.spec.rule)
         for prepared, each in zip(prepared_runs, played, strict=True)
