@@ -50,6 +50,11 @@ def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
         (["seed=2"], 2, "error: seed=2 is taken:; give another\n"),
         (["seed=3"], 130, "interrupted\n"),
         (["sed=1"], 2, "error: there is no option 'sed': did you mean seed? --cfg job shows all there are\n"),
+        (
+            ["paths=null"],
+            2,
+            "error: paths=null: a group takes the name of one of its choices; leave it out for its default\n",
+        ),
         (["nope=1"], 2, "error: there is no option 'nope': --cfg job shows all there are\n"),
         (
             ["seed=0", "hydra.job.chdir=true"],

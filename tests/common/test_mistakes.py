@@ -25,7 +25,7 @@ def refusal(*overrides: str) -> str:
 def test_the_quoting_that_is_shown_works(name: str) -> None:
     line = refusal(f"video.path={name}")
     assert line.startswith(f"video.path={name}: ")
-    shell = ["sh", "-c", f"printf %s {line.partition(' for Hydra: ')[2]}"]
+    shell = ["sh", "-c", f"printf %s {line.partition(' shell and Hydra: ')[2]}"]
     option = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     assert compose("evaluate", ["video=file", option]).video.path == name
 

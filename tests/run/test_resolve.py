@@ -75,6 +75,13 @@ def test_a_trace_file_of_digits_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["trace=constant", "trace.mbps=slow"], "trace.mbps=slow: expected `float`, got `str`"),
         (["link.queue_bytes=no"], "link.queue_bytes=no: expected `int`, got `str`"),
         (["+video.x=1"], "video: object contains unknown field `x`"),
+        (["link.transport=udp"], "link.transport=udp: choose one of ideal, tcp"),
+        (["clock.name=fast"], "clock.name=fast: choose one of realtime, virtual"),
+        (["eval.seconds=inf"], "eval.seconds=inf: expected `float` <= 1000000000.0"),
+        (["model.max_width=1000000"], "model.max_width=1000000: expected `int` <= 8192"),
+        (["references.workers=100000"], "references.workers=100000: expected `int` <= 1024"),
+        (["~policy"], "configuration: object missing required field `policy`"),
+        (["trace=null"], "trace=null: a group takes the name of one of its choices; leave it out for its default"),
         (["policy.name=[a]"], "policy.name=['a']: expected `str`, got `array`"),
     ],
 )
@@ -82,6 +89,19 @@ def test_sections_that_depend_on_a_choice_are_typed(overrides: list[str], messag
     with pytest.raises(UserError) as caught:
         composed(overrides)
     assert str(caught.value) == message
+
+
+def test_a_mistyped_policy_option_is_found_without_latency_tables() -> None:
+    with pytest.raises(UserError, match=r"policy 'vitmalis': restoration_points=\[1\.5\]: Expected `int`"):
+        resolve_run(composed(["policy=vitmalis", "policy.restoration_points=[1.5]"]))
+    with pytest.raises(UserError, match="policy 'trackb2b': quality=True: Expected `int`, got `bool`"):
+        resolve_run(composed(["policy.quality=true"]))
+
+
+def test_the_home_folder_may_be_written_as_a_tilde() -> None:
+    config = composed(["video=file", "video.path='~/a.mp4'", "client.keys='~/keys'"])
+    assert config.video["path"] == str(Path.home() / "a.mp4")
+    assert config.client.keys == str(Path.home() / "keys")
 
 
 def test_missing_estimators_are_reported_before_tables_are_measured(

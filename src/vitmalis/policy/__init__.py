@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from vitmalis.errors import UserError
+from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.oracle import Oracle
@@ -46,12 +47,15 @@ def build_policy(name: str, **options: Any) -> Policy:
         inspect.signature(policy).bind(**options)
     except TypeError as error:
         raise UserError(f"policy '{name}' does not take these options ({options}): {error}") from error
+    mistyped = _mistyped(policy, options)
     try:
-        return policy(**options)
-    except TypeError as error:
-        if mistyped := _mistyped(policy, options):
-            raise UserError(f"policy '{name}': {mistyped}") from error
-        raise  # a bug in the policy
+        built = policy(**options)
+    except (TypeError, LatencyTablesMissing):
+        if not mistyped:
+            raise  # a TypeError then is a bug in the policy
+    if mistyped:
+        raise UserError(f"policy '{name}': {mistyped}")
+    return built
 
 
 def _mistyped(policy: type[Policy], options: dict[str, Any]) -> str:

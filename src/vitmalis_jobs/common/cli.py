@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common import mistakes
-from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
@@ -38,7 +38,8 @@ def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
     with lasting_streams():
         try:
-            return 1 if job() is False else 0
+            with choices_named(sys.argv[1:]):
+                return 1 if job() is False else 0
         except USER_ERRORS as error:
             print_error(error, config_name)
             return 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from hydra.core.config_store import ConfigStore
@@ -13,9 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from vitmalis.errors import UserError
 from vitmalis.video.manifest import manifest
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+MOST = 1e9
+"""Largest number that an option takes: infinity is no length of time and no size."""
+Positive = Annotated[float, msgspec.Meta(gt=0, le=MOST)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Side = Annotated[int, msgspec.Meta(ge=16, le=8192)]
+"""Width or height of images, pixels."""
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -42,8 +48,8 @@ class ModelOptions(Section, frozen=True):
     precision: str
     compile: bool
     window: Count | None
-    max_width: Count
-    max_height: Count
+    max_width: Side
+    max_height: Side
     capacity_scale: Positive
 
     @property
@@ -78,12 +84,29 @@ def compose(job: str, overrides: Sequence[str] = ()) -> DictConfig:
         overrides: options such as `policy=vitmalis`.
 
     Raises:
-        HydraException: an option is unknown or malformed.
+        HydraException, UserError: an option is unknown or malformed.
     """
     import hydra
 
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with choices_named(overrides), hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return hydra.compose(job, overrides=list(overrides))
+
+
+@contextmanager
+def choices_named(arguments: Sequence[str]) -> Iterator[None]:
+    """Raise `UserError` where Hydra, in this block, finds a group without the name of a choice, as in `policy=null`.
+
+    Hydra itself raises a `ValueError` that does not say which group it is.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):
+            raise
+        groups = [argument for argument in arguments if (conf_dir() / argument.partition("=")[0].lstrip("+")).is_dir()]
+        raise UserError(
+            f"{', '.join(groups)}: a group takes the name of one of its choices; leave it out for its default"
+        ) from error
 
 
 def _offer_clips() -> None:
@@ -115,21 +138,49 @@ def checked(config: DictConfig, kind: type[_Config], choices: type[msgspec.Struc
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
+    values = plain(config)
+    values.pop("paths", None)
+    values = _numbers_as_text(_with_home(values), kind)
+    if choices is not None:
+        values = _numbers_as_text(values, choices)
+        _converted({name: values[name] for name in choices.__struct_fields__ if name in values}, choices)
+    return _converted(values, kind)
+
+
+def _converted(values: dict[str, Any], kind: type[_Config]) -> _Config:
     try:
-        values = plain(config)
-        values.pop("paths", None)
-        values = _numbers_as_text(values, kind)
-        if choices is not None:
-            values = _numbers_as_text(values, choices)
-            msgspec.convert({name: values[name] for name in choices.__struct_fields__}, choices)
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`") or "configuration"
-        selectable = where and "[...]" not in key  # msgspec does not name the key of a dictionary's value
-        value = OmegaConf.select(config, key) if selectable else None
-        shown = f"{key}={value}" if selectable and not OmegaConf.is_dict(value) else key
+        key = where.rstrip("`")
+        if not key or "[...]" in key:  # msgspec does not name the key of a dictionary's value
+            raise UserError(f"{key or 'configuration'}: {problem[:1].lower()}{problem[1:]}") from error
+        value, declared = _field(values, kind, key)
+        if get_origin(declared) is Literal:
+            problem = f"choose one of {', '.join(get_args(declared))}"
+        shown = key if isinstance(value, dict) else f"{key}={value}"
         raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
+
+
+def _field(values: dict[str, Any], kind: Any, key: str) -> tuple[Any, Any]:
+    """The value of a field, and its type; the type is None below a field that holds no struct."""
+    value: Any = values
+    for name in key.split("."):
+        fields = msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
+        value, kind = value[name], next((field.type for field in fields if field.name == name), None)
+    return value, kind
+
+
+def _with_home(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the home folder for `~/` at the beginning of a text, which only paths have."""
+    return {
+        key: _with_home(value)
+        if isinstance(value, dict)
+        else str(Path(value).expanduser())
+        if isinstance(value, str) and value.startswith("~/")
+        else value
+        for key, value in values.items()
+    }
 
 
 def _numbers_as_text(values: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -29,15 +29,13 @@ def unreadable_value(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         override, reason = str(error.override), "Hydra cannot read this value"
     elif ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):
-        override, reason = ambiguous[1], "a comma separates the runs of a sweep (-m)"
+        override, reason = ambiguous[1], "a comma separates the runs of a sweep: add -m to make them"
     else:
         return None
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: options are written as key=value"
-    return (
-        f"{override}: {reason}; a name with such characters is quoted for the shell and for Hydra: {quoted(key, value)}"
-    )
+    return f"{override}: {reason}; a name with such characters is quoted for the shell and Hydra: {quoted(key, value)}"
 
 
 def quoted(key: str, value: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.network.emulation.path import Transport
+from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES
 from vitmalis.network.traces import TYPICAL
 from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
@@ -21,6 +23,7 @@ from vitmalis_jobs.common.config import (
     Positive,
     Section,
     Share,
+    Threads,
     checked,
     compose,
     flatten,
@@ -46,7 +49,7 @@ class ClientOptions(Section, frozen=True):
     connect_timeout_s: Positive
     drain_s: NotNegative
     keys: str | None
-    threads: Count
+    threads: Threads
     tracker: TrackerOptions
     motion: MotionOptions = MotionOptions()  # absent in older records
 
@@ -59,7 +62,7 @@ class ServerOptions(Section, frozen=True):
     keys: str | None
     insecure: bool
     restart: bool
-    threads: Count
+    threads: Threads
 
 
 class ClockOptions(Section, frozen=True):
@@ -87,7 +90,7 @@ class InferenceCacheOptions(Section, frozen=True):
 class ReferenceOptions(Section, frozen=True):
     """`references`: how many frames are computed in parallel."""
 
-    workers: Count
+    workers: Threads
 
 
 class OutputOptions(Section, frozen=True):
@@ -132,9 +135,9 @@ class TraceOptions(Section, frozen=True):
 class LinkOptions(Section, frozen=True):
     """`link`: what lies between client and server."""
 
-    name: str
-    transport: str = ""
-    queue_bytes: int = 0
+    name: Literal["emulated", "mahimahi", "none"]
+    transport: Transport = "ideal"
+    queue_bytes: Annotated[int, msgspec.Meta(ge=MIN_QUEUE_BYTES)] = QUEUE_BYTES
 
 
 class PolicyOptions(Section, frozen=True, forbid_unknown_fields=False):

@@ -20,14 +20,12 @@ from typing import Any, NoReturn, get_args
 
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.path import EmulatedPath, Transport
-from vitmalis.network.emulation.relay import QUEUE_BYTES, Relay, Upstream
+from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES, Relay, Upstream
 from vitmalis.network.traces import load_trace
 from vitmalis.process import announce_ready, exit_on_stdin_eof
 
 RECEIVE_BUFFER_BYTES = 64 * 1024
 """Small, so that a sender feels the link instead of filling a buffer in front of it."""
-
-MIN_QUEUE_BYTES = 16 * 1024
 
 
 def resolve_address(address: str) -> Upstream:

@@ -20,6 +20,7 @@ from vitmalis.network.emulation.delay_queue import DelayQueue, RelayedConnection
 from vitmalis.network.emulation.link import Departure
 from vitmalis.network.emulation.path import EmulatedPath
 
+MIN_QUEUE_BYTES = 16 * 1024
 QUEUE_BYTES = 256 * 1024
 """Default of `Relay.queue_bytes`."""
 
