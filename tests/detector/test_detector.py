@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitmalis.detector import Detector, load_detector
+from vitmalis.detector import Detector, checked_device, chosen_device, load_detector
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import save_checkpoint
 from vitmalis.detector.config import PRESETS, DetectorConfig, VitConfig, preset
@@ -74,12 +74,43 @@ def test_bf16_runs(weights: Path, image: np.ndarray) -> None:
 def test_wrong_names_are_refused(weights: Path) -> None:
     with pytest.raises(UserError, match="'yolo' is unknown; choose one of vitdet_tiny, vitdet_b, vitdet_l, vitdet_h"):
         load_detector("yolo")
-    with pytest.raises(UserError, match="device 'warp' is not available"):
+    with pytest.raises(UserError, match=r"model\.device=warp is not available here .*: choose cpu, or auto"):
         load_detector("vitdet_tiny", weights=weights, device="warp")
     with pytest.raises(UserError, match="precision 'fp8' is unknown; choose one of fp32, bf16, fp16"):
         load_detector("vitdet_tiny", weights=weights, precision="fp8")
     with pytest.raises(UserError, match=r"random\.pt' do not fit"):
         load_detector("vitdet_b", weights=weights)
+
+
+def test_random_weights_are_the_same_in_every_process(image: np.ndarray) -> None:
+    torch.manual_seed(1906)
+    state = torch.get_rng_state()
+    first = load_detector("vitdet_tiny", weights="random")
+    assert torch.equal(torch.get_rng_state(), state), "they leave the generator of others alone"
+    torch.rand(5)
+    second = load_detector("vitdet_tiny", weights="random")
+    assert first.model_id == second.model_id != load_detector("vitdet_tiny").model_id
+    boxes, again = first.detect(image), second.detect(image)
+    assert np.array_equal(boxes.boxes_xyxy, again.boxes_xyxy)
+    assert np.array_equal(boxes.scores, again.scores)
+
+
+def test_a_large_model_needs_no_download_with_random_weights() -> None:
+    assert weights_path(preset("vitdet_l"), "random") is None
+
+
+def test_auto_is_a_device_of_this_machine(weights: Path) -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert chosen_device("auto") == expected
+    assert load_detector("vitdet_tiny", weights=weights, device="auto").device.type == expected
+    assert chosen_device("cuda:7") == "cuda:7"
+
+
+@pytest.mark.parametrize("name", ["meta", "vulkan", "cuda:99"])
+def test_devices_that_cannot_compute_here_are_refused_in_a_line(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^model\.device={name} is not available here \(.*: choose cpu") as caught:
+        checked_device(name)
+    assert len(str(caught.value)) < 300
 
 
 def test_another_window(detector: Detector, weights: Path, image: np.ndarray) -> None:

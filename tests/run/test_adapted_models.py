@@ -37,6 +37,11 @@ def test_a_run_on_a_timm_model(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"random weights of {NAME}" in done.stdout + done.stderr
+    assert "random weights find nothing that means anything: references and F1 are left out" in done.stdout
+    (summary,) = (tmp_path / "run").rglob("summary.json")
+    metrics = json.loads(summary.read_text())["metrics"]
+    assert "e2e_latency_s_median" in metrics
+    assert not [name for name in metrics if "f1" in name], "of boxes that mean nothing"
     (offloads,) = (tmp_path / "run").rglob("offloads.parquet")
     assert any(offload.status == "ok" for offload in read_offloads(offloads))
 

@@ -4,6 +4,7 @@ from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkpoint
 from vitmalis.detector.config import PRESETS, DetectorConfig, ModelConfig, preset
 from vitmalis.detector.detector import Detector, load_detector
+from vitmalis.detector.devices import checked_device, chosen_device
 from vitmalis.detector.fcos import FcosDetector, HeadOutputs, fcos_loss
 from vitmalis.detector.sources import model_config
 
@@ -15,6 +16,8 @@ __all__ = [
     "HeadOutputs",
     "ModelConfig",
     "build_model",
+    "checked_device",
+    "chosen_device",
     "fcos_loss",
     "load_checkpoint",
     "load_detector",

@@ -14,6 +14,10 @@ Source = Literal["builtin", "timm", "detectron2"]
 """Where a model comes from: this package, or another library through an adapter."""
 
 
+RANDOM = "random"
+"""In the place of a weights file: random weights."""
+
+
 class VitConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"embed_dim": "width", "num_heads": "heads"}):
     """A plain vision transformer with window attention and a few global blocks.
 

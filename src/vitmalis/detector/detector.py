@@ -17,7 +17,8 @@ from torch import Tensor
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
-from vitmalis.detector.config import AdaptedConfig, ModelConfig, Source
+from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig, Source
+from vitmalis.detector.devices import checked_device
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.detector.sources import model_config, model_with_weights
@@ -46,6 +47,7 @@ class Detector:
         config: description of the model.
         metadata: facts from its weights file.
         classes: names of the classes that it detects.
+        device: where it runs.
     """
 
     def __init__(
@@ -66,9 +68,9 @@ class Detector:
         self.metadata = metadata or {}
         self.classes = tuple(COCO_CLASSES[index] for index in model.config.classes)
         self.model_id = model_id(model.config, weights_sha256, precision)
-        self._device = checked_device(device)
+        self.device = checked_device(device)
         self._dtype = PRECISIONS[precision]
-        self._model = model.to(self._device).eval().requires_grad_(False)
+        self._model = model.to(self.device).eval().requires_grad_(False)
         if compiled:
             if not isinstance(model.backbone.net, ViT):
                 raise UserError(f"model '{self.name}' is another library's and cannot be compiled; use compile=false")
@@ -92,15 +94,15 @@ class Detector:
         Raises:
             UserError: the image is of another kind, or the mask or restoration point does not fit.
         """
-        pixels = image_tensor(image, self._device)
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        pixels = image_tensor(image, self.device)
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
     @torch.inference_mode()
     def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
         """Detect objects in several images of one size as one batch, at full resolution."""
-        pixels = torch.cat([image_tensor(image, self._device) for image in images])
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        pixels = torch.cat([image_tensor(image, self.device) for image in images])
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model.predict(pixels)
 
     def detect_patches(
@@ -143,15 +145,15 @@ class Detector:
             UserError: as `detect_patches`, or the masks leave different numbers of patches.
         """
         grid = self.config.region_grid(*image_size)
-        layouts = [mixed_layout(grid, mask, self._device) for mask in downsample_masks]
+        layouts = [mixed_layout(grid, mask, self.device) for mask in downsample_masks]
         side = self.geometry.patch_px
         for own, layout in zip(patches, layouts, strict=True):
             if own.dtype != np.uint8 or own.shape != (layout.tokens, side, side, 3):
                 expected = (layout.tokens, side, side, 3)
                 raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {own.shape}")
         common = layouts[0] if len(layouts) == 1 else MixedBatch.of(layouts)
-        pixels = torch.from_numpy(np.stack(patches)).to(self._device).float()
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        pixels = torch.from_numpy(np.stack(patches)).to(self.device).float()
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model.predict_patches(pixels, common, restoration_point)
 
 
@@ -167,22 +169,6 @@ def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float()
 
 
-def checked_device(device: str) -> torch.device:
-    """Look up a device by name.
-
-    Raises:
-        UserError: this machine has no such device.
-    """
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"model device '{device}' is not available here ({str(error).splitlines()[0]}); use model.device=cpu"
-        ) from error
-    return chosen
-
-
 def model_id(config: ModelConfig, weights_sha256: str, precision: str) -> str:
     """Twelve hexadecimal digits that change with anything that a model's boxes depend on."""
     facts = msgspec.json.encode([config, weights_sha256, precision, PREPROCESSING_VERSION])
@@ -193,11 +179,13 @@ def weights_path(config: ModelConfig, weights: str | Path | None) -> Path | None
     """The file with the weights of a model: as given, else inside the package, else downloaded from its publisher.
 
     Returns:
-        None for random weights, which another library's model has unless a file is given.
+        None for random weights, which another library's model also has unless a file is given.
 
     Raises:
         UserError: they have to be downloaded and cannot be, or are not what they were.
     """
+    if weights == RANDOM:
+        return None
     if isinstance(config, AdaptedConfig):
         if weights is not None and is_url(weights):
             raise UserError(f"model.weights={weights}: give a file for models of {config.source}, not a URL")
@@ -211,7 +199,7 @@ def weights_path(config: ModelConfig, weights: str | Path | None) -> Path | None
 def weights_digest(path: Path | None) -> str:
     """SHA-256 of a weights file, hexadecimal; a name for random weights, which are the same in every process."""
     if path is None:
-        return "random"
+        return RANDOM
     if not path.is_file():
         raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
     with path.open("rb") as file:
@@ -235,9 +223,9 @@ def load_detector(
         name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
         source: "builtin"; "timm" for our head on a transformer of timm; "detectron2" for its model as it is.
         config: LazyConfig file of a detectron2 model.
-        weights: file or URL; None for those that come with the package or are published, downloaded once. Another
-            library's model takes a file, or None for random weights.
-        device: as PyTorch names it.
+        weights: file or URL; "random" for random ones, the same in every process; None for those that come with the
+            package or are published, downloaded once. Another library's model takes no URL, and None means "random".
+        device: as PyTorch names it, or "auto", see `chosen_device`.
         precision: "fp32", or "bf16" or "fp16" for autocast.
         window: side of attention windows in tokens; None for the model's own.
         compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.

@@ -54,7 +54,7 @@ def model_with_weights(
     Args:
         description: from `model_config`.
         config, window: as given there.
-        weights_file: None leaves another library's model with random weights.
+        weights_file: None for random weights, the same in every process.
 
     Raises:
         UserError: the file is not readable as weights, or they are another model's.
@@ -62,7 +62,9 @@ def model_with_weights(
     if not isinstance(description, DetectorConfig):
         return _adapted(description.name, description.source, config, weights_file, window), {}
     if weights_file is None:
-        raise ValueError(f"{description.name} needs weights")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return build_model(description), {}
     state, metadata = load_checkpoint(weights_file)
     with torch.device("meta"):
         model = build_model(description)

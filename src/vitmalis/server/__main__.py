@@ -52,8 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model", default="vitdet_tiny", help="detector preset, or name of a timm model")
     add("--source", default="builtin", choices=("builtin", "timm", "detectron2"), help="where the model comes from")
     add("--config", default=None, metavar="FILE", help="LazyConfig file of a detectron2 model")
-    add("--weights", default=None, metavar="PATH", help="checkpoint; without one, the weights that ship with the model")
-    add("--device", default="cpu", help="torch device, such as cpu or cuda:0")
+    add(
+        "--weights",
+        default=None,
+        metavar="PATH",
+        help="checkpoint, or random; default: the model's own",
+    )
+    add("--device", default="auto", help="torch device, such as cpu or cuda:0; auto: cuda where there is one")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
     add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
@@ -114,7 +119,7 @@ def _serve(args: argparse.Namespace) -> int:
             max_growth_bytes=args.max_growth_mb * 2**20,
         )
         service = Service(endpoint, detector, limits)
-        return serve(service, endpoint, model=detector.name, model_id=detector.model_id)
+        return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
 
 
 def max_pixels(model: str, megapixels: float | None) -> int:

@@ -23,6 +23,7 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model, model_id: the detector.
         width_px, height_px: of the frames.
+        device: that the model runs on, as PyTorch names it.
         client_threads, server_threads: of OpenCV and PyTorch.
         compiled: whether the server compiles the model.
     """
@@ -31,6 +32,7 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
     model_id: str
     width_px: int
     height_px: int
+    device: str
     client_threads: int
     server_threads: int
     compiled: bool

@@ -159,11 +159,12 @@ def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
 def _reference(session: ClientSession, config: EvaluationConfig, frame_index: int) -> Detections | None:
     from vitmalis.detector.detector import load_detector
     from vitmalis.references import compute_references
+    from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
 
-    if session.video.live:
+    if session.video.live or has_random_weights(config.model):
         return None
     detector = load_detector(config.model.name, **config.model.detector_options)
-    return compute_references(one_frame(session.video, frame_index), detector)[0]
+    return compute_references(one_frame(session.video, frame_index), detector, cache=boxes_cache(config.model))[0]
 
 
 if __name__ == "__main__":

@@ -22,20 +22,25 @@ def describe(run: PreparedRun) -> dict[str, str]:
     config, clip = run.config, run.clip
     length = "live" if clip.live else f"{clip.frames} frames"
     options = ", ".join(f"{key} {value}" for key, value in _notable_options(config).items())
-    model = config.model
-    where = f"{config.server.threads} thread(s)" if config.server.spawn else f"at {config.server.address}"
     facts = {
         "clip": f"{clip.name}: {length} at {clip.fps:g} FPS, {clip.width}x{clip.height}",
         "trace": _trace(run),
         "link": _link(config),
         "policy": f"{config.policy_name} ({options})" if options else config.policy_name,
-        "model": f"{model.name} on {model.device}, {where}",
+        "model": _model(config),
     }
     if config.virtual:
         facts["clock"] = f"virtual, durations {config.latency.name}"
     if not run.spec.emulated:
         del facts["trace"]
     return facts | ({"note": clip.note} if clip.note else {})
+
+
+def _model(config: EvaluationConfig) -> str:
+    name, device, server = config.model.name, config.model.device, config.server
+    if not server.spawn:
+        return f"{name} at {server.address}, references on {device} here"
+    return f"{name} on {device}, {server.threads} thread(s)"
 
 
 def _trace(run: PreparedRun) -> str:

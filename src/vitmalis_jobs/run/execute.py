@@ -10,6 +10,7 @@ from typing import Protocol
 from vitmalis.references import compute_references
 from vitmalis.types import Detections
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
@@ -24,7 +25,7 @@ class RunResult:
 
     Attributes:
         records: one row per frame and per offload.
-        references: reference detections of every played frame; None for a live source.
+        references: reference detections of every played frame; None where there are none, see `find_references`.
         metrics: numbers that the records do not hold, such as hits of the inference cache.
         trusted: whether other sweeps may take this run over; not if its server or relay had to be started again, or
             other programs kept the machine busy.
@@ -52,11 +53,19 @@ class Executor(Protocol):
 def find_references(
     run: PreparedRun, resources: Resources, terminal: Terminal, tag: Tag = lambda _: None
 ) -> list[Detections] | None:
-    """Reference detections of the played frames, computed where they are not cached; None for a live source."""
+    """Reference detections of the played frames, computed where they are not cached.
+
+    Returns:
+        None where there are none that F1 could be measured against: for a live source, and for random weights.
+    """
+    model = run.config.model
     if run.clip.live:
         terminal.warn("a live source has no references: F1 is left out")
         return None
-    detector = resources.detector(run.config.model)
-    tag({"model_id": detector.model_id})
+    tag({"model_id": run.model_id})
+    if has_random_weights(model):
+        terminal.warn("random weights find nothing that means anything: references and F1 are left out")
+        return None
+    detector, cache = resources.detector(model), boxes_cache(model)
     with terminal.progress("references (full resolution, kept for later runs)") as step:
-        return compute_references(run.clip, detector, step, workers=run.config.references.workers)
+        return compute_references(run.clip, detector, step, cache, run.config.references.workers)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from vitmalis.detector import chosen_device
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import save_latency_tables
 from vitmalis.fingerprint import code_fingerprint
@@ -75,6 +76,7 @@ def _own_tables(config: EvaluationConfig, model_id: str, width_px: int, height_p
         model_id=model_id,
         width_px=width_px,
         height_px=height_px,
+        device=chosen_device(config.model.device),
         client_threads=config.client.threads,
         server_threads=config.server.threads,
         compiled=config.model.compile,

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from vitmalis.detector.sources import model_config
+from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import Policy, build_policy
 from vitmalis.video.manifest import clip_entry
+from vitmalis_jobs.common.detectors import has_random_weights
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
@@ -45,16 +46,16 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
 
 
 def chosen(config: EvaluationConfig) -> EvaluationConfig:
-    """The configuration with a number in the place of `trace.index=typical`, so that records say what was played.
+    """The configuration with what `trace.index=typical` and `model.device=auto` mean here, so that records say it.
 
     Raises:
         UserError: there are no such traces.
     """
     trace = config.trace
-    if trace.get("index") != TYPICAL:
-        return config
-    index = typical_index(trace["technology"], trace["source"], trace["seed"])
-    return msgspec.structs.replace(config, trace=trace | {"index": index})
+    if trace.get("index") == TYPICAL:
+        trace = trace | {"index": typical_index(trace["technology"], trace["source"], trace["seed"])}
+    model = msgspec.structs.replace(config.model, device=chosen_device(config.model.device))
+    return msgspec.structs.replace(config, trace=trace, model=model)
 
 
 def _clip_name(video: dict[str, Any]) -> str:
@@ -84,6 +85,8 @@ def _check_clock(config: EvaluationConfig) -> None:
 
 
 def _check_virtual(config: EvaluationConfig) -> None:
+    if config.policy_kind == "oracle" and has_random_weights(config.model):
+        raise UserError("policy=oracle compares with references, which random weights have not: give model.weights=...")
     if config.video["name"] == "camera":
         raise UserError("video 'camera': a live source plays in real time only; record it and give the file")
     if not config.server.spawn:

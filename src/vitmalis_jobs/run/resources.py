@@ -7,10 +7,11 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitmalis.paths import cache_dir, file_sha256
+from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.config import MlflowOptions, ModelOptions
+from vitmalis_jobs.common.detectors import boxes_cache
 
 if TYPE_CHECKING:
     from vitmalis.detector import Detector
@@ -43,9 +44,9 @@ class Resources:
         """The detector of these options, for one torch thread; raises `UserError` if it cannot be loaded."""
         return self._detector(model)
 
-    def inference_cache(self, max_gb: float) -> InferenceCache:
-        """The inference cache of this project, at most so many gigabytes large."""
-        return self._inference_cache(max_gb, cache_dir() / "inference")
+    def inference_cache(self, model: ModelOptions, max_gb: float) -> InferenceCache:
+        """The inference cache of this project for a model's device, at most so many gigabytes large."""
+        return self._inference_cache(max_gb, boxes_cache(model) / "inference")
 
     def images(self, clip: VideoSpec) -> Iterator[RgbImage]:
         """Frames of a clip, RGB uint8 (H, W, 3), read-only; decoded once for runs that play the same one."""

@@ -32,9 +32,9 @@ def play_virtual(run: PreparedRun, directory: Path, resources: Resources, termin
         UserError: the latency tables do not fit the clip or the clock.
     """
     started_s = time.process_time()
-    references = find_references(run, resources, terminal, tag) or []
+    references = find_references(run, resources, terminal, tag)
     options = run.config.inference_cache
-    cache = resources.inference_cache(options.max_gb) if options.enabled else None
+    cache = resources.inference_cache(run.config.model, options.max_gb) if options.enabled else None
     hits, misses = (cache.hits, cache.misses) if cache else (0, 0)
     detector = resources.detector(run.config.model)
     server = VirtualServer(detector, run.clip, content_digest(run.clip), cache)
@@ -48,7 +48,7 @@ def play_virtual(run: PreparedRun, directory: Path, resources: Resources, termin
 def _play(
     run: PreparedRun,
     server: VirtualServer,
-    references: list[Detections],
+    references: list[Detections] | None,
     directory: Path,
     resources: Resources,
     terminal: Terminal,
@@ -67,7 +67,8 @@ def _play(
             lambda done, offloads, lost: step(done, run.clip.frames, f"{offloads} offloads, {lost} lost"),
             resources.images,
         )
-        client.attach_lookahead(references, run.spec.rule)
+        if references is not None:
+            client.attach_lookahead(references, run.spec.rule)
         client.play()
     recorder = client.recorder
     records = RunRecords(recorder.frames(), recorder.offloads(), recorder.decisions())

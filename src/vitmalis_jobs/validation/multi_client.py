@@ -108,7 +108,7 @@ def measure(
     """Play with each number of clients and each largest batch; returns a row for each client.
 
     Raises:
-        UserError: a number is below 1, the configuration is not one of several clients, or the clip is live.
+        UserError: a number is below 1, the configuration is not one of several clients, or there are no references.
     """
     if min(*counts, *batches) < 1:
         raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
@@ -126,7 +126,9 @@ def measure(
                 run.log_params(flat(config))
                 references = find_references(prepared_runs[0], resources, terminal, run.tag)
                 if references is None:
-                    raise UserError("a live source cannot be played to several clients: give a clip")
+                    raise UserError(
+                        "clients are compared by F1: give a clip, not a live source, and weights, not random ones"
+                    )
                 own = folder / f"{count}x{max_batch}"
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
                     seen = play_all(prepared_runs[:count], max_batch, references, own, step)

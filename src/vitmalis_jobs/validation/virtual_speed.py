@@ -37,6 +37,7 @@ from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
@@ -163,7 +164,8 @@ def long_run(
     prepared = prepared_run(options, terminal)
     cv2.setNumThreads(1)
     detector = CachedDetector(Resources().detector(prepared.config.model))
-    compute_references(prepared.clip, detector, lambda done, total: terminal.step(done, total, "references"))
+    cache = boxes_cache(prepared.config.model)
+    compute_references(prepared.clip, detector, lambda done, total: terminal.step(done, total, "references"), cache)
     return prepared, options
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.detector import chosen_device
 from vitmalis.estimation.latency import InferenceFit, LatencyTables, save_latency_tables
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
@@ -59,6 +60,7 @@ def tables_path(config: LatencyConfig, tables: LatencyTables) -> Path:
         model_id=tables.model_id,
         width_px=tables.width_px,
         height_px=tables.height_px,
+        device=chosen_device(config.model.device),
         client_threads=config.client_threads,
         server_threads=config.server_threads,
         compiled=config.model.compile,

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 
-from vitmalis.detector import Detector, load_detector
+from vitmalis.detector import Detector, chosen_device, load_detector
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, load_latency_tables
 from vitmalis.paths import cache_dir
@@ -148,7 +148,7 @@ def host_facts(config: LatencyConfig) -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "client_threads": config.client_threads,
         "server_threads": config.server_threads,
-        "model_device": config.model.device,
+        "model_device": chosen_device(config.model.device),
         "precision": config.model.precision,
         "compiled": config.model.compile,
         "torch": str(torch.__version__),
