@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.link import (
@@ -20,8 +21,13 @@ from vitmalis.network.emulation.link import (
     wire_bytes,
 )
 from vitmalis.network.traces import Trace, constant_trace
+from vitmalis.network.traces.opportunities import ListedOpportunities
 
 FULL = OPPORTUNITY_BYTES
+
+
+def listed_link(opportunities_ms: ArrayLike, period_ms: int | None = None) -> TraceLink:
+    return TraceLink(ListedOpportunities(opportunities_ms), period_ms)
 
 
 def departures(link: TraceLink, packets: list[tuple[int, int]]) -> list[int]:
@@ -29,49 +35,49 @@ def departures(link: TraceLink, packets: list[tuple[int, int]]) -> list[int]:
 
 
 def test_a_full_packet_takes_one_opportunity() -> None:
-    assert departures(TraceLink([10, 20, 30]), [(0, FULL)] * 3) == [10, 20, 30]
+    assert departures(listed_link([10, 20, 30]), [(0, FULL)] * 3) == [10, 20, 30]
 
 
 def test_an_arrival_uses_only_later_milliseconds() -> None:
-    link = TraceLink([10, 20, 30])
+    link = listed_link([10, 20, 30])
     assert link.depart(10, 1) == 20
-    assert TraceLink([10, 20, 30]).depart(9.99, 1) == 10
+    assert listed_link([10, 20, 30]).depart(9.99, 1) == 10
 
 
 def test_a_packet_departs_with_its_last_byte() -> None:
-    assert departures(TraceLink([10, 20, 30]), [(0, FULL + 1), (0, FULL - 1)]) == [20, 20]
+    assert departures(listed_link([10, 20, 30]), [(0, FULL + 1), (0, FULL - 1)]) == [20, 20]
 
 
 def test_the_rest_of_an_opportunity_serves_a_queued_packet() -> None:
-    assert departures(TraceLink([10, 20]), [(0, 500), (9, 500), (9, 600)]) == [10, 10, 20]
+    assert departures(listed_link([10, 20]), [(0, 500), (9, 500), (9, 600)]) == [10, 10, 20]
 
 
 def test_the_rest_of_an_opportunity_is_lost_without_a_queued_packet() -> None:
-    assert departures(TraceLink([10, 20]), [(0, 500), (10, 500)]) == [10, 20]
+    assert departures(listed_link([10, 20]), [(0, 500), (10, 500)]) == [10, 20]
 
 
 def test_unused_opportunities_are_lost() -> None:
-    assert departures(TraceLink([1, 2, 3, 4, 50]), [(4, FULL), (4, FULL)]) == [50, 51]
+    assert departures(listed_link([1, 2, 3, 4, 50]), [(4, FULL), (4, FULL)]) == [50, 51]
 
 
 def test_several_opportunities_share_a_millisecond() -> None:
-    assert departures(TraceLink([5, 5, 5, 9]), [(0, FULL)] * 4) == [5, 5, 5, 9]
+    assert departures(listed_link([5, 5, 5, 9]), [(0, FULL)] * 4) == [5, 5, 5, 9]
 
 
 def test_the_trace_wraps_shifted_by_its_last_timestamp() -> None:
-    assert departures(TraceLink([3, 7]), [(0, FULL)] * 5) == [3, 7, 10, 14, 17]
+    assert departures(listed_link([3, 7]), [(0, FULL)] * 5) == [3, 7, 10, 14, 17]
 
 
 def test_an_opportunity_at_zero_counts_from_the_second_lap() -> None:
-    assert departures(TraceLink([0, 4]), [(0, FULL)] * 3) == [4, 4, 8]
+    assert departures(listed_link([0, 4]), [(0, FULL)] * 3) == [4, 4, 8]
 
 
 def test_a_period_may_end_after_the_last_opportunity() -> None:
-    assert departures(TraceLink([3, 7], period_ms=10), [(0, FULL)] * 3 + [(8, 1)]) == [3, 7, 13, 17]
+    assert departures(listed_link([3, 7], period_ms=10), [(0, FULL)] * 3 + [(8, 1)]) == [3, 7, 13, 17]
 
 
 def test_long_idle_gaps_cost_nothing() -> None:
-    link = TraceLink([1])
+    link = listed_link([1])
     assert link.depart(0, FULL) == 1
     assert link.depart(10**12, FULL) == 10**12 + 1
 
@@ -101,7 +107,7 @@ def test_of_keeps_the_period_of_the_trace() -> None:
 )
 def test_impossible_opportunities_are_refused(opportunities: list[int], period: int | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        TraceLink(opportunities, period)
+        listed_link(opportunities, period)
 
 
 def mahimahi(opportunities: list[int], packets: list[tuple[int, int]]) -> list[int]:
@@ -140,12 +146,16 @@ packet_lists = st.lists(
 
 @given(opportunity_lists, packet_lists)
 def test_arithmetic_equals_mahimahis_loop(opportunities: list[int], packets: list[tuple[int, int]]) -> None:
-    assert departures(TraceLink(opportunities), packets) == mahimahi(opportunities, packets)
+    assert departures(listed_link(opportunities), packets) == mahimahi(opportunities, packets)
 
 
 @given(opportunity_lists, st.lists(st.tuples(st.integers(0, 200), st.integers(1, 20_000)), min_size=1, max_size=8))
 def test_a_message_takes_as_long_as_its_packets(opportunities: list[int], messages: list[tuple[int, int]]) -> None:
-    whole, single, stream = TraceLink(opportunities), TraceLink(opportunities), SegmentStream(TraceLink(opportunities))
+    whole, single, stream = (
+        listed_link(opportunities),
+        listed_link(opportunities),
+        SegmentStream(listed_link(opportunities)),
+    )
     for arrival_ms, payload in sorted(messages):
         sizes = [SEGMENT_BYTES + HEADER_BYTES] * (payload // SEGMENT_BYTES)
         sizes += [payload % SEGMENT_BYTES + HEADER_BYTES] if payload % SEGMENT_BYTES else []
@@ -159,8 +169,8 @@ def test_small_pieces_of_a_message_cost_no_more_headers(
     opportunities: list[int], payload: int, cuts: list[int]
 ) -> None:
     """Pieces that arrive together leave as the whole message does, whatever their sizes."""
-    whole = SegmentStream(TraceLink(opportunities)).send(0, payload)
-    stream = SegmentStream(TraceLink(opportunities))
+    whole = SegmentStream(listed_link(opportunities)).send(0, payload)
+    stream = SegmentStream(listed_link(opportunities))
     pieces, left = [], payload
     for cut in cuts:
         pieces.append(min(cut, left - 1))
@@ -174,7 +184,7 @@ def test_small_pieces_of_a_message_cost_no_more_headers(
 
 
 def test_a_segment_that_has_left_takes_no_more_bytes() -> None:
-    stream = SegmentStream(TraceLink([10, 20, 20, 30]))
+    stream = SegmentStream(listed_link([10, 20, 20, 30]))
     assert stream.send(0, 100) == [(10, 100, 1)]
     assert stream.send(10, SEGMENT_BYTES + 1) == [(20, SEGMENT_BYTES + 1, 2)]  # 1504 + 57 bytes: both at 20
     assert stream.send(10, SEGMENT_BYTES) == [(20, SEGMENT_BYTES - 1, 0), (30, 1, 1)]  # the second still waited
@@ -186,5 +196,5 @@ def test_equals_every_departure_that_mahimahi_logged(shared: Path, log: str, tra
     opportunities = np.loadtxt(folder / "traces" / f"{trace}.trace", dtype=np.int64, ndmin=1)
     packets = np.loadtxt(folder / f"golden_packets_{log}.csv", dtype=np.int64, delimiter=",", skiprows=2)
     assert len(packets) > 2000
-    got = departures(TraceLink(opportunities), packets[:, :2].tolist())
+    got = departures(listed_link(opportunities), packets[:, :2].tolist())
     assert got == packets[:, 2].tolist()

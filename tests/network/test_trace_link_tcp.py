@@ -11,14 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.link import SEGMENT_BYTES, TraceLink
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.emulation.tcp import ACK_HANDLING_MS, INITIAL_WINDOW, TcpStream
 from vitmalis.network.traces import Trace, constant_trace
+from vitmalis.network.traces.opportunities import ListedOpportunities
 
 ONE_A_MS = constant_trace(12.032, 40.0)
+
+
+def listed_link(opportunities_ms: ArrayLike) -> TraceLink:
+    return TraceLink(ListedOpportunities(opportunities_ms))
 
 
 def connect(trace: Trace, transport: str) -> EmulatedConnection:
@@ -39,7 +45,7 @@ def test_one_more_segment_waits_for_the_first_acknowledgement() -> None:
 
 
 def test_slow_start_doubles_the_window_each_round_trip() -> None:
-    stream = TcpStream(TraceLink([1] * 100), lambda _: 50.0)  # 100 segments a ms: no queue
+    stream = TcpStream(listed_link([1] * 100), lambda _: 50.0)  # 100 segments a ms: no queue
     stream.send(0.0, 10_000 * SEGMENT_BYTES)
     windows = [stream.window]
     for _ in range(4):
@@ -49,7 +55,7 @@ def test_slow_start_doubles_the_window_each_round_trip() -> None:
 
 
 def test_hystart_leaves_slow_start_when_a_queue_builds_up() -> None:
-    stream = TcpStream(TraceLink([1]), lambda _: 20.0)
+    stream = TcpStream(listed_link([1]), lambda _: 20.0)
     stream.send(0.0, 1_000_000)
     while stream.unsent_bytes:
         stream.advance(stream.next_event_ms)
@@ -57,7 +63,7 @@ def test_hystart_leaves_slow_start_when_a_queue_builds_up() -> None:
 
 
 def test_idling_halves_the_window_and_slow_start_leads_back() -> None:
-    stream = TcpStream(TraceLink([1] * 20), lambda _: 20.0)
+    stream = TcpStream(listed_link([1] * 20), lambda _: 20.0)
     stream.send(0.0, 500_000)
     while stream.unsent_bytes:
         stream.advance(stream.next_event_ms)
@@ -71,7 +77,7 @@ def test_idling_halves_the_window_and_slow_start_leads_back() -> None:
 
 
 def test_an_unused_window_does_not_grow() -> None:
-    stream = TcpStream(TraceLink([1]), lambda _: 20.0)
+    stream = TcpStream(listed_link([1]), lambda _: 20.0)
     for at_ms in range(0, 1000, 100):
         stream.send(float(at_ms), 2 * SEGMENT_BYTES)
     stream.advance(2000.0)
@@ -130,7 +136,7 @@ def test_new_connections_agree_with_mahimahi(shared: Path) -> None:
     errors = []
     for (name, size), values in measured_ms.items():
         if size >= 50_000:
-            link = TraceLink(np.loadtxt(folder / "traces" / name, dtype=np.int64, ndmin=1))
+            link = listed_link(np.loadtxt(folder / "traces" / name, dtype=np.int64, ndmin=1))
             stream = TcpStream(link, lambda _: 20.0)
             departures = stream.send(0.5, size)
             while stream.unsent_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.network.traces import (
     Trace,
     constant_trace,
+    io,
     load_trace,
     resolve_trace,
     save_mahimahi,
@@ -58,7 +60,12 @@ def write(folder: Path, text: str, name: str = "4g_07.csv") -> Path:
         (HEADER + "0,1_0,20\n", "row 1: uplink_mbps is not a number (1_0)"),
         ("uplink_mbps," + HEADER + "9,0,1,20\n", "column uplink_mbps is there more than once"),
         (HEADER + "1700000000000,1,20\n", "row 1: time_s is 1.7e+12; check the unit, it must be s"),
-        (HEADER + "0," + "8" * 200_000 + ",20\n", "it is not a CSV (field larger than field limit"),
+        (HEADER + '0,1,20\n"1,1,20\n', "it is not a CSV (unexpected end of data)"),
+        (HEADER + "0,1,20\n1,,\n2,1,20\n", "row 2: uplink_mbps is not a number (empty)"),
+        (HEADER + "0,1,20\n,,\n", "row 2: time_s is not a number (empty)"),
+        (HEADER + "0,5,40\n1e12,,\n", "lasts 1.16e+07 days, more than 7; cut the file"),
+        (HEADER + "0,5,40\n1e300,5,40\n", "lasts 2.31e+295 days, more than 7; cut the file"),
+        (HEADER + "0," + "8" * 200_000 + ",20\n", "line 2 has more than 1000 characters; this is no trace"),
     ],
 )
 def test_broken_csv_says_where(tmp_path: Path, text: str, message: str) -> None:
@@ -317,7 +324,10 @@ def test_mahimahi_clock_time_is_counted_from_the_first_row(tmp_path: Path) -> No
         ("1\n1700000000000\n", "row 2: millisecond 1700000000000 is 19676 days after the start"),
         ("1700000000000\n", "row 1: the last millisecond is 0"),
         ("1\n" * 30_000, "has 6e\\+07 packets of 1504 bytes in a period"),
-        ("time_s,uplink_mbps,rtt_ms\n0,100,20\n1000000000,,\n", "has 8.31e\\+12 packets"),
+        ("1\n1000000000000000\n", "row 2: '1000000000000000' is not a whole millisecond"),
+        ("1\n999999999999999\n", "row 2: millisecond 999999999999999 is 11574074 days after the start"),
+        ("time_s,uplink_mbps,rtt_ms\n0,100,20\n1000000000,,\n", "lasts 1.16e\\+04 days, more than 7"),
+        ("time_s,uplink_mbps,rtt_ms\n0,1000,20\n86400,,\n", "has 7.18e\\+09 packets"),  # as a list, for Mahimahi
     ],
 )
 def test_no_computation_follows_a_number_in_a_trace_without_a_bound(tmp_path: Path, content: str, message: str) -> None:
@@ -332,3 +342,50 @@ def test_no_capacity_scale_exhausts_memory(tmp_path: Path) -> None:
     for scale in (1e9, 1e300):
         with pytest.raises(UserError, match="packets of 1504 bytes in a period"):
             load_trace(tmp_path / "trace.up").scaled(scale)
+
+
+def test_a_day_at_1_gbps_takes_no_memory() -> None:
+    day = Trace("day", np.zeros(1), np.array([1000.0]), np.zeros(1), duration_s=86_400)
+    tracemalloc.start()
+    opportunities = day.opportunities()
+    assert len(opportunities) == 86_400_000 * 125_000 // 1504
+    assert opportunities.time_ms(0) == 1
+    assert opportunities.time_ms(len(opportunities) - 1) == 86_400_000
+    assert opportunities.passed(43_200_000) == 43_200_000 * 125_000 // 1504
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    mbps=hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 200) | st.just(0.0)).filter(
+        lambda a: a.sum() > 0.1
+    ),
+    duration_s=st.sampled_from([0.0, 8.0004, 9.7]),
+)
+def test_computed_opportunities_are_those_of_the_list(mbps: np.ndarray, duration_s: float) -> None:
+    trace = trace_of(*mbps, duration_s=duration_s)
+    computed, listed = trace.opportunities(), trace.delivery_opportunities_ms()
+    some = range(0, len(listed), 1 + len(listed) // 200)
+    assert [computed.time_ms(number) for number in some] == listed[some].tolist()
+    times = range(0, trace.period_ms, 37)
+    assert [computed.passed(ms) for ms in times] == np.searchsorted(listed, times, "right").tolist()
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="line 1 has more than 1000 characters"):
+        load_trace("/dev/zero")
+    monkeypatch.setattr(io, "MAX_OPPORTUNITIES", 100)
+    for line in ("\n", "5\n"):
+        with pytest.raises(UserError, match="has more than 100 lines; cut the file"):
+            load_trace(write(tmp_path, line * 101, "up.trace"))
+    monkeypatch.setattr(io, "MAX_ROWS", 10)
+    with pytest.raises(UserError, match="has more than 10 rows; cut the file"):
+        load_trace(write(tmp_path, HEADER + "".join(f"{second},1,20\n" for second in range(11))))
+
+
+def test_a_remainder_in_an_outage_is_no_opportunity() -> None:
+    # Bytes that are short of a packet by rounding only, at the start of an outage that lasts to the end.
+    trace = Trace("t", np.array([0.0, 1.0]), np.array([1.504 * 8 - 1e-9, 0.0]), np.zeros(2))
+    assert trace.delivery_opportunities_ms()[-1] == trace.opportunities().time_ms(999) == 1000
+    assert len(trace.opportunities()) == 1000

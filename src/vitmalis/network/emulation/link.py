@@ -8,7 +8,7 @@ again, shifted by its last timestamp.
 
 On a byte axis where opportunity k owns bytes [1504 k, 1504 (k + 1)), all of this is one rule: a packet starts at the
 end of the previous one or at the first opportunity after its arrival, whichever is later. So a packet, or a message of
-any number of packets, takes one binary search, however long the link was idle.
+any number of packets, takes one binary search or two, however long the link was idle.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.network.traces import OPPORTUNITY_BYTES, Trace
+from vitmalis.network.traces.opportunities import Opportunities
 
 SEGMENT_BYTES = 1448
 """TCP payload of a full segment: 1500 bytes of IP packet less 20 of IP and 32 of TCP header with timestamps."""
@@ -41,31 +42,25 @@ class TraceLink:
     Packets are served in the order of the calls, so callers that share a link call in the order of arrival.
 
     Args:
-        opportunities_ms: non-decreasing integers (N,), milliseconds from the origin of the trace, N >= 1, the last > 0.
+        opportunities: delivery opportunities of one period.
         period_ms: length of the trace, at least the last opportunity; by default just that, as in Mahimahi.
 
     Raises:
-        UserError: the opportunities are empty, negative, decreasing, all at 0, or later than the period.
+        UserError: the last opportunity is later than the period.
     """
 
-    def __init__(self, opportunities_ms: ArrayLike, period_ms: int | None = None) -> None:
-        times = np.ascontiguousarray(opportunities_ms, np.int64)
-        if times.ndim != 1 or times.size == 0:
-            raise UserError("the trace has no delivery opportunity: give the link a rate above 0 somewhere")
-        if times[0] < 0 or np.any(np.diff(times) < 0):
-            raise UserError("delivery opportunities must be non-decreasing milliseconds from 0: sort the trace")
-        if times[-1] == 0:
-            raise UserError("the last delivery opportunity is at 0 ms: it must be later, it is the length of the trace")
-        self._times = times
-        self._period_ms = int(times[-1]) if period_ms is None else period_ms
-        if self._period_ms < times[-1]:
-            raise UserError(f"the trace lasts {period_ms} ms but has an opportunity at {times[-1]} ms: lengthen it")
+    def __init__(self, opportunities: Opportunities, period_ms: int | None = None) -> None:
+        self._opportunities = opportunities
+        last_ms = opportunities.time_ms(len(opportunities) - 1)
+        self._period_ms = last_ms if period_ms is None else period_ms
+        if self._period_ms < last_ms:
+            raise UserError(f"the trace lasts {period_ms} ms but has an opportunity at {last_ms} ms: lengthen it")
         self._end = 0  # byte position at which the last packet ended
 
     @classmethod
     def of(cls, trace: Trace) -> TraceLink:
         """The uplink of a trace, without its round-trip times."""
-        return cls(trace.delivery_opportunities_ms(), trace.period_ms)
+        return cls(trace.opportunities(), trace.period_ms)
 
     def __deepcopy__(self, _: object) -> TraceLink:
         """A link in the same state, which shares the opportunities, since they never change."""
@@ -90,8 +85,8 @@ class TraceLink:
         """Queue packets (N,) that arrive together; return the milliseconds (N,) in which each leaves."""
         ends = self._start(arrival_ms) + np.cumsum(sizes_bytes)
         self._end = int(ends[-1])
-        laps, index = np.divmod((ends - 1) // OPPORTUNITY_BYTES, len(self._times))
-        return laps * self._period_ms + self._times[index]
+        laps, numbers = np.divmod((ends - 1) // OPPORTUNITY_BYTES, len(self._opportunities))
+        return laps * self._period_ms + self._opportunities.times_ms(numbers)
 
     def upload(self, arrival_s: float, payload_bytes: int) -> float:
         """Queue a whole message, cut into TCP segments that all arrive together (an open window).
@@ -111,12 +106,12 @@ class TraceLink:
         if self._time_ms(self._end // OPPORTUNITY_BYTES) > arrival:
             return self._end  # busy, or the current opportunity is still to come
         laps, rest = divmod(arrival, self._period_ms)
-        passed = laps * len(self._times) + int(self._times.searchsorted(rest, "right"))
+        passed = laps * len(self._opportunities) + self._opportunities.passed(rest)
         return max(self._end, passed * OPPORTUNITY_BYTES)
 
     def _time_ms(self, opportunity: int) -> int:
-        laps, index = divmod(opportunity, len(self._times))
-        return laps * self._period_ms + int(self._times[index])
+        laps, number = divmod(opportunity, len(self._opportunities))
+        return laps * self._period_ms + self._opportunities.time_ms(number)
 
 
 class Departure(NamedTuple):

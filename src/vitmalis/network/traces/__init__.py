@@ -1,8 +1,9 @@
 """Uplink traces: what the network can carry at each moment, where traces come from, and the files they are kept in."""
 
 from vitmalis.network.traces.io import load_trace, save_mahimahi, save_trace
+from vitmalis.network.traces.opportunities import OPPORTUNITY_BYTES
 from vitmalis.network.traces.resolve import GENERATED, TYPICAL, TraceIndex, resolve_trace, typical_index
-from vitmalis.network.traces.trace import OPPORTUNITY_BYTES, Trace, constant_trace
+from vitmalis.network.traces.trace import Trace, constant_trace
 
 __all__ = [
     "GENERATED",

@@ -8,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.network.traces.opportunities import (
+    OPPORTUNITY_BYTES,
+    ListedOpportunities,
+    Milliseconds,
+    Opportunities,
+    RateOpportunities,
+    check_opportunities,
+)
 
-OPPORTUNITY_BYTES = 1504
-"""Mahimahi's delivery opportunity: a full Ethernet packet and its 4-byte TUN header."""
 CONSTANT_PERIOD_S = 12.032
 """Period of a constant trace, with a whole number of opportunities for every rate in steps of 0.001 Mbps."""
 EDGE_S = 1e-6
 """Times that are closer count as equal, so that cutting a trace leaves no sliver of a row."""
 MAX_UPLINK_MBPS = 2_000.0
 MAX_RTT_MS = 60_000.0
-MAX_OPPORTUNITIES = 50_000_000
-"""Longest list of delivery opportunities: 300 s at the highest rate. Memory must not follow numbers in a file."""
+MAX_DURATION_S = 7 * 86_400
+"""Longest period."""
 COLUMNS = ("time_s", "uplink_mbps", "rtt_ms")
 
 Series = NDArray[np.float64]
-Milliseconds = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,11 @@ class Trace:
                 f"trace '{self.name}': duration_s is {self.duration_s:g} but its last row starts at "
                 f"{self.time_s[-1]:g}; the end must come after the last row"
             )
+        if self.duration_s > MAX_DURATION_S:
+            raise UserError(
+                f"trace '{self.name}' lasts {self.duration_s / 86_400:.3g} days, more than "
+                f"{MAX_DURATION_S // 86_400}; cut the file, or correct the time of its last row"
+            )
         if self.opportunities_ms is not None:
             _freeze(self, "opportunities_ms", np.array(self.opportunities_ms, np.int64))
 
@@ -90,33 +100,33 @@ class Trace:
         """Round-trip time at `time_s` seconds on the trace's clock, ms."""
         return float(self.rtt_ms[self.row_at(time_s)])
 
-    def delivery_opportunities_ms(self) -> Milliseconds:
-        """Delivery opportunities of one period, 1504 bytes each: int64 (K,), non-decreasing milliseconds 1..period_ms.
-
-        Opportunity k is at the first millisecond at which the bytes that the rate could have carried reach k * 1504.
-        The remainder at the end of the period is lost.
+    def opportunities(self) -> Opportunities:
+        """Delivery opportunities of one period, 1504 bytes each, none earlier than millisecond 1 of a rate.
 
         Raises:
             UserError: the rate is too low for a single opportunity in the whole period.
         """
         if self.opportunities_ms is not None:
-            return self.opportunities_ms
+            return ListedOpportunities(self.opportunities_ms)
         bytes_per_ms = self.uplink_mbps * 125.0
-        starts_ms = self.time_s * 1000.0
         carried = np.concatenate([[0.0], np.cumsum(bytes_per_ms * self._row_lengths_s() * 1000.0)])
-        count = int(carried[-1] / OPPORTUNITY_BYTES + 1e-6)
-        if count == 0:
+        computed = RateOpportunities(self.time_s * 1000.0, bytes_per_ms, carried, self.period_ms)
+        if not len(computed):
             raise UserError(
                 f"trace '{self.name}' carries {carried[-1]:.0f} bytes in {self.duration_s:g} s, less than one "
                 f"packet of {OPPORTUNITY_BYTES}; raise its uplink_mbps or trace.capacity_scale"
             )
-        check_opportunities(self.name, count)
-        targets = np.arange(1, count + 1) * float(OPPORTUNITY_BYTES)
-        # The first row that ends at or after the target: never one of rate 0, so the division is safe.
-        row = np.minimum(np.searchsorted(carried[1:], targets - 1e-6), len(self) - 1)
-        reached_ms = starts_ms[row] + (targets - carried[row]) / bytes_per_ms[row]
-        # Rounding must not shift a target that is reached exactly on a millisecond to the next one.
-        return np.clip(np.ceil(reached_ms - 1e-6).astype(np.int64), 1, self.period_ms)
+        return computed
+
+    def delivery_opportunities_ms(self) -> Milliseconds:
+        """List of the delivery opportunities of one period: int64 (K,), non-decreasing milliseconds 1..period_ms.
+
+        Raises:
+            UserError: there is none, or there are too many for a list.
+        """
+        opportunities = self.opportunities()
+        check_opportunities(self.name, len(opportunities))
+        return opportunities.times_ms(np.arange(len(opportunities)))
 
     def scaled(self, capacity_scale: float) -> Trace:
         """The trace with its capacity multiplied by a factor and unchanged round-trip times.
@@ -224,19 +234,6 @@ def _check_rows(trace: Trace) -> None:
         )
     if not trace.uplink_mbps.any():
         raise UserError(f"trace '{trace.name}': uplink_mbps is 0 in all {len(trace)} rows; nothing could ever be sent")
-
-
-def check_opportunities(name: str, count: int) -> None:
-    """Check that a period's delivery opportunities fit in memory.
-
-    Raises:
-        UserError: there are more than `MAX_OPPORTUNITIES`.
-    """
-    if count > MAX_OPPORTUNITIES:
-        raise UserError(
-            f"trace '{name}' has {count:.3g} packets of {OPPORTUNITY_BYTES} bytes in a period, more than "
-            f"{MAX_OPPORTUNITIES:.3g}: shorten it, or lower its uplink_mbps or trace.capacity_scale"
-        )
 
 
 def check_column(name: str, column: str, values: Series) -> None:
