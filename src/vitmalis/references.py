@@ -21,7 +21,7 @@ import numpy as np
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
-from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.paths import atomic_path, cache_dir, make_folder
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
 
@@ -148,7 +148,7 @@ def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
     }
     text = json.dumps(key, indent=2)
     folder = cache / "references" / hashlib.sha256(text.encode()).hexdigest()[:20]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     about = folder / "about.json"
     if not about.exists():
         with atomic_path(about) as temporary:

@@ -15,7 +15,7 @@ def test_tables_by_hand() -> None:
     ]
     text = markdown(rows)
     assert "| MLP | Size (KiB) | 2.00 | 4.00 | 10.0 | 0.900 |" in text
-    assert "| Offline mean | Accuracy (F1) | 0.1000 | 0.2000 | nan | 0.500 |" in text
+    assert "| Offline mean | Accuracy (F1) | 0.1000 | 0.2000 | - | 0.500 |" in text
     assert "50 samples of size, 70 samples of accuracy (4 with a truth of 0, not in MAPE)." in text
     named = mlflow_metrics(rows)
     assert named["held_out_parts/size_mlp_mae_kib"] == 2

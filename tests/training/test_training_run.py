@@ -13,7 +13,7 @@ from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, Stage, TrainOptions
-from vitmalis_jobs.training.detection.detection_scores import score
+from vitmalis_jobs.training.detection.detection_scores import score, score_line
 from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
 from vitmalis_jobs.training.detection.labels import Targets
 from vitmalis_jobs.training.detection.rendered_source import RenderedSource
@@ -166,6 +166,15 @@ def test_scores_by_hand() -> None:
     assert result.best_f1 == pytest.approx(2 / 3)
     assert result.best_score > 0.8
     assert result.ap50 == pytest.approx(0.5)
+
+
+def test_without_objects_there_are_no_scores() -> None:
+    result = score([Detections.empty()], [Targets.of([], [])])
+    assert (result.f1, result.precision, result.recall, result.ap50, result.best_f1) == (None,) * 5
+    assert (result.f1_curve, result.objects) == ((), 0)
+    assert score_line(result) == "F1 - (P - R -)  AP50 -  best F1 - at -  0 objects in 1 frames"
+    wrong = score([Detections.of([[0, 0, 9, 9]], [0.9], [0])], [Targets.of([], [])])
+    assert (wrong.f1, wrong.precision) == (None, 0.0)
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else() -> None:

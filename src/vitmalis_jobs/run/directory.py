@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.job_output import json_text
 
 SUMMARY_FILE = "summary.json"
 SWEEP_FILE = "sweep.json"
@@ -101,4 +102,4 @@ def read_summaries(sweep: Path) -> list[dict[str, Any]]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a small JSON file, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json_text(content) + "\n")

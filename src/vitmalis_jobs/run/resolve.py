@@ -10,7 +10,7 @@ import msgspec
 
 from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
-from vitmalis.estimation import LatencyTablesMissing
+from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import Policy, build_policy
 from vitmalis.video.manifest import clip_entry
@@ -91,6 +91,8 @@ def _check_virtual(config: EvaluationConfig) -> None:
         raise UserError("video 'camera': a live source plays in real time only; record it and give the file")
     if not config.server.spawn:
         raise UserError(f"server.address={config.server.address}: clock=virtual has no server elsewhere to wait for")
+    if config.latency.tables is not None:
+        load_latency_tables(Path(config.latency.tables))
     if config.link["name"] not in ("emulated", "none"):
         raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
 

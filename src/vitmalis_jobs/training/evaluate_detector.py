@@ -26,7 +26,7 @@ from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
-from vitmalis_jobs.training.detection.detection_scores import score_line
+from vitmalis_jobs.training.detection.detection_scores import score_line, shown
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
 from vitmalis_jobs.training.detection.prepared_frames import MARKET
 from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
@@ -55,7 +55,7 @@ def exported_model(model: str, weights: Path, window: int | None) -> FcosDetecto
     return built.eval()
 
 
-def clip_stability(model: FcosDetector, clip: LabelledClip, frames: int) -> tuple[float, float]:
+def clip_stability(model: FcosDetector, clip: LabelledClip, frames: int) -> tuple[float | None, float | None]:
     """Persistence and temporal stability over `frames` consecutive frames in the middle of a clip's validation part."""
     start = max(0, (len(clip.validation) - frames) // 2)
     images = [frame.image() for frame in clip.validation[start : start + frames]]
@@ -105,7 +105,7 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     for name, set_scores in scores.items():
         log.info("%-18s %s", name, score_line(set_scores))
     for name, (kept, stable) in stability.items():
-        log.info("%-18s stability %.3f, without optical flow %.3f", name, stable, kept)
+        log.info("%-18s stability %s, without optical flow %s", name, shown(stable), shown(kept))
     result = {
         "scores": {name: dataclasses.asdict(set_scores) for name, set_scores in scores.items()},
         "persistence": {name: kept for name, (kept, _) in stability.items()},

@@ -74,13 +74,13 @@ def compare_metrics(
         virtual: metrics of the virtual run with tables at the speed of the real-time runs.
 
     Raises:
-        UserError: a run lacks a metric, as none of its offloads was answered.
+        UserError: a run lacks a metric, as none of its offloads was answered or its clip shows nothing to detect.
     """
     for metric in COMPARED:
         if any(metric not in metrics for metrics in (*real, by_tables, virtual)):
-            raise UserError(
-                f"a run has no {metric}: too few of its offloads were answered; play more (eval.seconds=...)"
-            )
+            f1 = metric == "rendering_f1"
+            why = "nothing is to be found in the clip" if f1 else "too few of its offloads were answered"
+            raise UserError(f"a run has no {metric}: {why}; play more (eval.seconds=...) or another clip")
     rows = {metric: [run[metric] for run in real] for metric in COMPARED}
     return {
         metric: {

@@ -143,22 +143,21 @@ def log_clients(run: Run, seen: Sequence[dict[str, float]], clients: int, max_ba
         run.log_metrics({f"client_{number}.{name}": value for name, value in metrics.items()})
         shown = {name: metrics[name] for name in METRICS if name in metrics}
         rows.append({"clients": clients, "max_batch": max_batch, "client": number, **shown})
-    run.log_metrics({"e2e_ratio": ratio(rows)})
-    if (f1 := median_f1(rows)) is not None:
-        run.log_metrics({"rendering_f1": f1})
+    overall = {"e2e_ratio": ratio(rows), "rendering_f1": median(rows, "rendering_f1")}
+    run.log_metrics({name: value for name, value in overall.items() if value is not None})
     return rows
 
 
-def median_f1(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Median rendering F1 of clients; None where the references hold no box, so that there is none."""
-    known = [row["rendering_f1"] for row in rows if "rendering_f1" in row]
-    return statistics.median(known) if known else None
+def median(rows: Sequence[dict[str, Any]], name: str, factor: float = 1.0) -> float | None:
+    """Median of a metric over the clients that have it; None where none has, as F1 where nothing is to be found."""
+    known = [row[name] for row in rows if name in row]
+    return factor * statistics.median(known) if known else None
 
 
-def ratio(rows: Sequence[dict[str, Any]]) -> float:
-    """Largest median E2E latency over the smallest."""
-    medians = [row["e2e_latency_s_median"] for row in rows]
-    return max(medians) / min(medians)
+def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Largest median E2E latency over the smallest; None where no client got an answer."""
+    medians = [row["e2e_latency_s_median"] for row in rows if "e2e_latency_s_median" in row]
+    return max(medians) / min(medians) if medians else None
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -170,8 +169,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "clients": clients,
             "max_batch": max_batch,
-            "rendering_f1": median_f1(group),
-            "e2e_ms": 1e3 * statistics.median(row["e2e_latency_s_median"] for row in group),
+            "rendering_f1": median(group, "rendering_f1"),
+            "e2e_ms": median(group, "e2e_latency_s_median", 1e3),
             "e2e_ratio": ratio(group),
             "offloads": sum(row["offloads"] for row in group),
             "lost": sum(row["lost_offloads"] for row in group),

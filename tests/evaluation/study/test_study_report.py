@@ -18,6 +18,7 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
+from vitmalis.types import Detections
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
@@ -119,6 +120,26 @@ def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> Non
     write_run(tmp_path, 1, "trackb2b", "clip", 0.5)
     assert main([str(tmp_path), "--no-mlflow"]) == 0
     assert "1 pair(s) are too few for an interval" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_runs_in_which_nothing_is_to_be_found_have_no_f1(tmp_path: Path) -> None:
+    """Earlier versions gave them F1 1, or 0 with recall 1; a perfect run shows boxes."""
+    for number, (clip, f1) in enumerate((("street", 0.5), ("black", 1.0), ("dark", 0.0), ("perfect", 1.0))):
+        write_run(tmp_path, number, "trackb2b", clip, f1)
+        path = tmp_path / str(number) / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"]["rendering_recall"] = 0.5 if clip == "street" else 1.0
+        path.write_text(json.dumps(summary))
+    box = Detections.of([[0, 0, 9, 9]], [0.9], [0])
+    frame = FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.1, detections=box)
+    info = RecordsInfo(policy="trackb2b", clip="perfect", trace="4g_00", clock="virtual")
+    write_frames(tmp_path / "3" / FRAMES_FILE, [frame], info)
+    runs = read_study([tmp_path]).runs.set_index("clip")
+    assert runs["rendering_f1"].dropna().to_dict() == {"street": 0.5, "perfect": 1.0}
+    assert runs["inference_f1"].dropna().index.tolist() == ["street", "perfect"]
+    assert main([str(tmp_path), "--no-mlflow"]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "2 pair(s) have no F1, as nothing is to be found in their clips" in page
 
 
 def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> None:

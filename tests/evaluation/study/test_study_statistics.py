@@ -15,6 +15,7 @@ from vitmalis_jobs.evaluation.study.statistics import (
     incomplete_pairs,
     mean_interval,
     median_reduction,
+    undefined_pairs,
 )
 
 
@@ -36,7 +37,9 @@ def test_only_pairs_that_all_have_are_compared() -> None:
 def test_pairs_without_a_value_are_left_out() -> None:
     table = by_pair(runs({"trackb2b": [0.5, math.nan], "vitmalis": [0.6, math.nan]}), "rendering_f1")
     assert table["vitmalis"].tolist() == [0.6]
-    assert by_pair(runs({"vitmalis": [0.6]}), "inference_f1").empty
+    none = by_pair(runs({"vitmalis": [0.6]}), "inference_f1")
+    assert (none.empty, list(none), math.isnan(none["vitmalis"].median())) == (True, ["vitmalis"], True)
+    assert undefined_pairs(runs({"trackb2b": [0.5, math.nan], "vitmalis": [0.6, math.nan]})) == 1
 
 
 def test_a_difference_by_hand() -> None:

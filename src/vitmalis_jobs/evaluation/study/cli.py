@@ -17,7 +17,7 @@ from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import external_results, figures, tables
 from vitmalis_jobs.evaluation.study.page import Section, write_page
 from vitmalis_jobs.evaluation.study.runs import Study, offload_table, read_study, sweep_folder
-from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs
+from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, undefined_pairs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     """
     runs, policies = study.runs, study.policies
     if by_pair(runs, "rendering_f1").empty:
-        raise UserError(f"study {name}: no pair of clip and trace was played by all of {', '.join(policies)}")
+        raise UserError(f"study {name}: no pair of clip and trace has a rendering F1 of all of {', '.join(policies)}")
     sections = [
         *_sections(runs, policies, folder),
         *external_results.sections(runs, folder),
@@ -104,6 +104,8 @@ def _facts(study: Study) -> list[str]:
     left_out = incomplete_pairs(runs)
     if left_out:
         facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")
+    if undefined := undefined_pairs(runs):
+        facts.append(f"{undefined} pair(s) have no F1, as nothing is to be found in their clips, and are left out, too")
     return [*facts, *_costs(runs), *(f"stand-in {what}" for what in study.stand_ins)]
 
 

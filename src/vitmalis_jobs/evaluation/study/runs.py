@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vitmalis.errors import UserError
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_info, read_offloads
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_frames, read_info, read_offloads
 from vitmalis_jobs.run.directory import read_summaries
 
 SWEEPS = Path("runs") / "sweeps"
@@ -111,7 +111,23 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
-    return {**facts, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **summary["metrics"]}
+    metrics = _defined(summary["metrics"], run_dir)
+    return {**facts, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
+
+
+def _defined(metrics: dict[str, float], run_dir: Path) -> dict[str, float]:
+    """The metrics of a run without an F1 that means nothing.
+
+    Runs of earlier versions have F1 and recall 1 where nothing was to be found, or F1 0 where something was shown.
+    """
+    f1, recall = metrics.get("rendering_f1"), metrics.get("rendering_recall")
+    if not ((f1 == 0 and recall == 1) or (f1 == 1 and not _shows_boxes(run_dir))):
+        return metrics
+    return {name: value for name, value in metrics.items() if name not in ("rendering_f1", "inference_f1")}
+
+
+def _shows_boxes(run_dir: Path) -> bool:
+    return any(len(frame.detections) for frame in read_frames(run_dir / FRAMES_FILE))
 
 
 def _found(run_dir: Path, sweep: Path) -> Path:

@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 
 
 def by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row for each pair of clip and trace that every policy has played, one column for each policy."""
+    """One row for each pair of clip and trace for which every policy has the metric, one column for each policy."""
     if metric not in runs:  # no run has it, as inference F1 where no result came back
-        return pd.DataFrame()
+        return pd.DataFrame(columns=runs["policy"].unique(), dtype=float)
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values=metric, aggfunc="last")
     return table.dropna()
 
@@ -31,6 +31,12 @@ def incomplete_pairs(runs: pd.DataFrame) -> int:
     """Number of pairs of clip and trace that at least one policy lacks, and that comparisons leave out."""
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values="frames", aggfunc="last")
     return int(table.isna().any(axis=1).sum())
+
+
+def undefined_pairs(runs: pd.DataFrame) -> int:
+    """Number of pairs that a policy has played without a rendering F1, as their clips show nothing to be found."""
+    undefined = runs[runs["rendering_f1"].isna()] if "rendering_f1" in runs else runs
+    return len(undefined[["clip", "trace"]].drop_duplicates())
 
 
 @dataclass(frozen=True, slots=True)

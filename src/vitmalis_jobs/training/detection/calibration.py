@@ -20,8 +20,8 @@ MAX_SHIFT = 2.0
 
 
 def best_threshold(scores: Iterable[DetectionScores]) -> float:
-    """Score threshold at which the mean F1 over the sets is highest."""
-    mean = np.mean([set_scores.f1_curve for set_scores in scores], axis=0)
+    """Score threshold at which the mean F1 over the sets that hold objects is highest."""
+    mean = np.mean([set_scores.f1_curve for set_scores in scores if set_scores.f1_curve], axis=0)
     return float(THRESHOLDS[int(mean.argmax())])
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
-from vitmalis.metrics.matching import iou_matrix
+from vitmalis.metrics.matching import Counts, iou_matrix
 from vitmalis.types import Detections
 from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
 
@@ -25,23 +25,23 @@ THRESHOLDS = np.arange(0.1, 0.9, 0.01)
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """Scores of a detector on one validation set.
+    """Scores of a detector on one validation set; None where there is no object, or for precision no detection.
 
     Attributes:
         f1, precision, recall: at score 0.5, IoU 0.5, same class; detections on an ignored box do not count.
         ap50: average precision at IoU 0.5, mean over the classes that occur; ignored boxes are crowds.
         best_f1, best_score: the best F1 over score thresholds, and the threshold.
         recall_by_class: recall at score 0.5 of each class that occurs.
-        f1_curve: F1 at each of `THRESHOLDS`.
+        f1_curve: F1 at each of `THRESHOLDS`; empty without an object.
         frames, objects: size of the validation set.
     """
 
-    f1: float
-    precision: float
-    recall: float
-    ap50: float
-    best_f1: float
-    best_score: float
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    ap50: float | None
+    best_f1: float | None
+    best_score: float | None
     recall_by_class: dict[int, float]
     f1_curve: tuple[float, ...]
     frames: int
@@ -51,9 +51,15 @@ class DetectionScores:
 def score_line(scores: DetectionScores) -> str:
     """Format scores as one line of a log."""
     return (
-        f"F1 {scores.f1:.3f} (P {scores.precision:.3f} R {scores.recall:.3f})  AP50 {scores.ap50:.3f}  "
-        f"best F1 {scores.best_f1:.3f} at {scores.best_score:.2f}  {scores.objects} objects in {scores.frames} frames"
+        f"F1 {shown(scores.f1)} (P {shown(scores.precision)} R {shown(scores.recall)})  AP50 {shown(scores.ap50)}  "
+        f"best F1 {shown(scores.best_f1)} at {shown(scores.best_score, 2)}  "
+        f"{scores.objects} objects in {scores.frames} frames"
     )
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """A number as text, `-` where it is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def score(found: Sequence[Detections], truth: Sequence[Targets]) -> DetectionScores:
@@ -71,7 +77,7 @@ def score(found: Sequence[Detections], truth: Sequence[Targets]) -> DetectionSco
         for label in targets.objects().labels:
             objects[int(label)] += 1
         average_precision.update(*_for_torchmetrics(kept, targets))
-    ap50 = float(average_precision.compute()["map_50"]) if sum(objects.values()) else float("nan")
+    ap50 = float(average_precision.compute()["map_50"]) if sum(objects.values()) else None
     pooled = np.concatenate(hits), np.concatenate(scores), np.concatenate(labels)
     return _pooled_scores(*pooled, objects, frames=len(truth), ap50=ap50)
 
@@ -83,32 +89,33 @@ def _pooled_scores(
     objects: dict[int, int],
     *,
     frames: int,
-    ap50: float,
+    ap50: float | None,
 ) -> DetectionScores:
     """Scores of the detections (N,) of all frames together; `objects` has the number of objects of each class."""
     total = sum(objects.values())
-    curve = np.array([f1(int(hits[scores >= t].sum()), int((scores >= t).sum()), total) for t in THRESHOLDS])
-    shown = scores >= SHOWN_SCORE
-    true_positives, detections = int(hits[shown].sum()), int(shown.sum())
+    curve = [value for t in THRESHOLDS if (value := _counts(hits[scores >= t], total).f1) is not None]
+    kept = scores >= SHOWN_SCORE
+    counts = _counts(hits[kept], total)
     return DetectionScores(
-        f1=f1(true_positives, detections, total),
-        precision=true_positives / max(detections, 1),
-        recall=true_positives / max(total, 1),
+        f1=counts.f1,
+        precision=counts.precision,
+        recall=counts.recall,
         ap50=ap50,
-        best_f1=float(curve.max()),
-        best_score=float(THRESHOLDS[curve.argmax()]),
+        best_f1=max(curve, default=None),
+        best_score=float(THRESHOLDS[np.argmax(curve)]) if curve else None,
         recall_by_class={
-            label: float(hits[shown & (labels == label)].sum() / count) for label, count in objects.items() if count
+            label: float(hits[kept & (labels == label)].sum() / count) for label, count in objects.items() if count
         },
-        f1_curve=tuple(curve.tolist()),
+        f1_curve=tuple(curve),
         frames=frames,
         objects=total,
     )
 
 
-def f1(true_positives: int, found: int, objects: int) -> float:
-    """F1 from counts; 1 if there were no objects and no detections."""
-    return 2 * true_positives / (found + objects) if found + objects else 1.0
+def _counts(hits: NDArray[np.bool_], objects: int) -> Counts:
+    """Counts of detections, of which some hit one of so many objects."""
+    found = int(hits.sum())
+    return Counts(found, len(hits) - found, objects - found)
 
 
 def match_to_targets(found: Detections, truth: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
-import numpy as np
 import torch
 
 from vitmalis.detector import save_checkpoint
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.errors import UserError
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.training.detection.calibration import best_threshold, calibrated
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
@@ -87,14 +87,23 @@ class TrainingMonitor:
         self._saved_s = time.monotonic()
 
     def evaluate(self) -> dict[str, DetectionScores]:
-        """Score the moving average on every validation set; export it if it is the best so far."""
+        """Score the moving average on every validation set; export it if it is the best so far.
+
+        Raises:
+            UserError: no validation set holds an object, so that none can be called the best.
+        """
         assert isinstance(self.state.ema, FcosDetector)
         sheets = self.folder / "contact_sheets" / f"{self.state.step:07d}"
         threads = torch.get_num_threads()
         scores = evaluate(self.state.ema, self.sets, sheets)
         torch.set_num_threads(threads)
         self._log_scores(scores, sheets)
-        mean = float(np.mean([s.best_f1 for s in scores.values()]))
+        known = [s.best_f1 for s in scores.values() if s.best_f1 is not None]
+        if not known:
+            raise UserError(
+                f"no validation set holds an object ({', '.join(scores) or 'there is none'}): add one that does"
+            )
+        mean = fmean(known)
         self.run.log_curve("held_out/best_f1", [self.state.step], [mean])
         log.info("validation mean best F1 %.3f (best so far %.3f)", mean, self.state.best)
         if mean >= self.state.best:
@@ -108,8 +117,8 @@ class TrainingMonitor:
         for name, set_scores in scores.items():
             log.info("validation %-18s %s", name, score_line(set_scores))
             for key in _LOGGED_SCORES:
-                value = float(getattr(set_scores, key))
-                if math.isfinite(value):
+                value = getattr(set_scores, key)
+                if value is not None:
                     self.run.log_curve(f"{name}/{key}", [self.state.step], [value])
         for path in sorted(sheets.glob("*.jpg")):
             self.run.log_artifact(path, f"held_out/{self.state.step:07d}")

@@ -13,7 +13,7 @@ from vitmalis.tracker.optical_flow import GrayImage, track_boxes
 from vitmalis.types import Detections, RgbImage
 
 
-def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float:
+def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float | None:
     """Share of boxes that the next frame has again after optical flow has moved them there.
 
     Args:
@@ -21,7 +21,7 @@ def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: Matc
         rule: which boxes count (score >= 0.5) and which are the same (label, IoU >= 0.5), each matched once.
 
     Returns:
-        0..1; NaN if no frame but the last has a box.
+        0..1; None if no frame but the last has a box.
     """
     tracker = OpticalFlowTracker()
     kept = total = 0
@@ -29,7 +29,7 @@ def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: Matc
     for (image, now), (next_image, following) in itertools.pairwise(sure):
         kept += match(moved(tracker, image, next_image, now), following, rule).tp
         total += len(now)
-    return kept / total if total else float("nan")
+    return kept / total if total else None
 
 
 def moved(tracker: OpticalFlowTracker, image: GrayImage, next_image: GrayImage, found: Detections) -> Detections:
@@ -44,7 +44,7 @@ def moved(tracker: OpticalFlowTracker, image: GrayImage, next_image: GrayImage, 
     return Detections(np.where(tracked[:, None], boxes / scale, found.boxes_xyxy), found.scores, found.labels)
 
 
-def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> float:
+def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> float | None:
     """Share of boxes that the next frame has again at their place: the same class, overlap and score as `rule` asks.
 
     Unlike in `temporal_stability`, boxes are not moved, so that those of fast objects count as lost.
@@ -54,7 +54,7 @@ def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> 
         rule: which boxes count (score >= 0.5) and which are the same (label, IoU >= 0.5).
 
     Returns:
-        0..1; NaN if no frame but the last has a box.
+        0..1; None if no frame but the last has a box.
     """
     kept = total = 0
     sure = [detections.above(rule.score_threshold) for detections in found]
@@ -63,4 +63,4 @@ def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> 
         same = now.labels[:, None] == following.labels[None]
         overlap = iou_matrix(now.boxes_xyxy, following.boxes_xyxy)
         kept += int(((overlap >= rule.iou_threshold) & same).any(1).sum())
-    return kept / total if total else float("nan")
+    return kept / total if total else None

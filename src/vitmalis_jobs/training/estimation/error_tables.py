@@ -75,11 +75,15 @@ def _section(title: str, rows: list[TableRow]) -> str:
     lines = ["| Method | Metric | MAE | RMSE | MAPE (%) | R2 |", "|---|---|---|---|---|---|"]
     for row in rows:
         label, _, digits = UNITS[row.target]
-        v = row.converted
-        numbers = f"{v['mae']:.{digits}f} | {v['rmse']:.{digits}f} | {v['mape']:.1f} | {v['r2']:.3f}"
-        lines.append(f"| {KIND_TITLES[row.kind]} | {label} | {numbers} |")
+        places = {"mae": digits, "rmse": digits, "mape": 1, "r2": 3}
+        numbers = [_number(row.converted[name], count) for name, count in places.items()]
+        lines.append(f"| {' | '.join([KIND_TITLES[row.kind], label, *numbers])} |")
     counts = {SHORT[row.target]: _count(row) for row in rows}
     return f"### {title}\n\n" + "\n".join(lines) + f"\n\n{', '.join(counts.values())}."
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _count(row: TableRow) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vitmalis.errors import UserError
+from vitmalis.locks import file_lock
+from vitmalis.paths import share_with_group
 from vitmalis_jobs.training.estimation.baselines import check_covered, fit_mean
 from vitmalis_jobs.training.estimation.config import SearchOptions
 from vitmalis_jobs.training.estimation.mlp import LOSSES, MlpHyperparameters, fit_mlp
@@ -51,11 +53,10 @@ def search_mlp(
     for mask in time_folds(rows, options.folds):
         check_covered(rows.select(~mask), rows.select(mask))
     folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "study.lock", timeout=0)
     try:
-        with lock:
+        with file_lock(folder / "study.lock", timeout=0):
             study = _open_study(rows, options)
+            share_with_group(folder / "study.db")
             left = options.trials - finished(study)
             after_trial(study)
             if left > 0:
