@@ -6,6 +6,7 @@ import json
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,6 +57,20 @@ def log_to(path: str | None) -> None:
     except OSError as error:
         raise UserError(f"log file '{path}' cannot be written to: {error.strerror}") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
+
+
+def descriptor_limit() -> int:
+    """Most files and sockets that this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process as many open files and sockets as the system lets it, up to 65,536."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if wanted > soft:
+        with suppress(OSError, ValueError):  # some systems have a limit below the hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Interrupts:

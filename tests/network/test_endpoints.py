@@ -26,7 +26,7 @@ from vitmalis.network.wire.events import (
     VersionMismatch,
 )
 from vitmalis.network.wire.payloads import pack_detections
-from vitmalis.server.endpoint import Received, ServerEndpoint
+from vitmalis.server.endpoint import Closed, Received, ServerEndpoint
 from vitmalis.types import Configuration, Detections
 
 FOUND = Detections.of([[1, 2, 3, 4]], [0.5], [2])
@@ -62,6 +62,8 @@ def serving(
     def run() -> None:
         while not stop.is_set():
             for received in server.poll(5.0):
+                if isinstance(received, Closed):
+                    continue
                 if received_messages is not None:
                     received_messages.append(received)
                 handle(server, received)
@@ -142,7 +144,8 @@ def test_an_offload_of_a_dead_connection_never_reaches_the_next_server(client: C
     def greet_then_sleep(server: ServerEndpoint, received: Received) -> None:
         if isinstance(received.content, m.Hello):
             answer(server, received)
-        release.wait(PATIENCE_S)
+        else:
+            release.wait(PATIENCE_S)
 
     with serving(handle=greet_then_sleep) as address:
         client.connect(address)
@@ -218,7 +221,7 @@ def test_another_protocol_version_is_reported_on_both_sides(
     received_messages: list[Received] = []
 
     def newer_version(server: ServerEndpoint, received: Received) -> None:
-        server._router.send_multipart([received.peer, b"VM\x03whatever"])
+        server._connections[received.peer].send([b"VM\x03whatever"])
 
     with serving(handle=newer_version, received_messages=received_messages) as address:
         client.connect(address)

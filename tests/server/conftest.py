@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,10 @@ def next_events(client: ClientEndpoint, count: int) -> list[Event]:
     return events
 
 
-def blob_server(folder: Path, address: str = "tcp://127.0.0.1:0") -> Child:
-    return Child("blob server", "tests.server.blob_server", [address], folder / "server.log", {"PYTHONPATH": str(ROOT)})
+def blob_server(folder: Path, address: str = "tcp://127.0.0.1:0", shell: Sequence[str] = ()) -> Child:
+    """A server process, of this checkout even where another one is installed."""
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))}
+    return Child("blob server", "tests.server.blob_server", [address], folder / "server.log", environment, shell)
 
 
 def free_address() -> str:

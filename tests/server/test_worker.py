@@ -84,9 +84,6 @@ def test_a_model_that_no_longer_works_ends_the_service(client: ClientEndpoint) -
         next_event(client, Connected)
         detector.broken = True
         assert client.send_offload(offload(1), jpeg())
-        failure = next_event(client, FailureReceived)
-        assert isinstance(failure, FailureReceived)
-        assert failure.reason == "inference failed: RuntimeError: the device is lost"
         assert ended.get(timeout=PATIENCE_S) is False
         thread.join()
         assert service.close(PATIENCE_S)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_server_keys
-from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to
+from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to, raise_descriptor_limit
 from vitmalis.server.admission import default_max_pixels
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
@@ -73,7 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next one is answered 'busy'")
     add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
     add("--max-batch", type=_positive, default=1, help="most frames of different clients in one batch")
-    add("--max-growth-mb", type=_positive, default=4096, help="growth of memory at which all connections are closed")
+    add("--max-growth-mb", type=_positive, default=None, help="growth of memory at which connections are closed, in "
+        "2**20 bytes; default: half of what machine and cgroup have left after the first inference")  # fmt: skip
     return parser
 
 
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     exit_on_stdin_eof()
+    raise_descriptor_limit()
     try:
         log_to(args.log)
         return _serve(args)
@@ -116,7 +118,7 @@ def _serve(args: argparse.Namespace) -> int:
             queue_per_client=args.max_queue_per_client,
             max_pixels=max_pixels(args.model, args.max_megapixels),
             max_batch=args.max_batch,
-            max_growth_bytes=args.max_growth_mb * 2**20,
+            max_growth_bytes=None if args.max_growth_mb is None else args.max_growth_mb * 2**20,
         )
         service = Service(endpoint, detector, limits)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
@@ -141,6 +143,7 @@ def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
     announce_ready(endpoint.address, **facts)
     status = 0 if service.run() else 1
     signal.set_wakeup_fd(-1)
+    service.counts.update(endpoint.closed)
     if endpoint.refused_handshakes:
         service.counts["unknown"] = endpoint.refused_handshakes
     _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")

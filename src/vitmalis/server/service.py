@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
 
 from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.peer_log import LogLimit, quoted
 from vitmalis.server.admission import refusal_reason
-from vitmalis.server.endpoint import Received, ServerEndpoint
+from vitmalis.server.endpoint import Closed, Received, ServerEndpoint
 from vitmalis.server.memory import MemoryGuard
 from vitmalis.server.worker import Answer, DetectorLike, InferenceWorker, Limits, Request
 
 _log = logging.getLogger(__name__)
-_MAX_SESSIONS = 1024
-_LOGGED_REFUSALS = 20
 _POLL_S = 0.25
+_MEMORY_CHECKS = 10  # that may find too much, a second apart, before the service ends
 _MAX_UPLOAD_S = 3600.0
 
 
 @dataclass(slots=True)
 class Session:
-    """State of one connection, which ZeroMQ identifies by `peer`; a client that reconnects gets a new session."""
+    """State of one connection, from its `Hello` to its end; a client that reconnects gets a new session."""
 
     client_id: str
     last_seq: int = m.NO_SEQ
@@ -45,7 +45,7 @@ class Service:
         ValueError: the geometry of the model is outside the bounds of the wire protocol.
 
     Attributes:
-        counts: number of events by kind (served, failed, refused, malformed, busy, unreachable, flooded).
+        counts: number of events by kind (served, failed, refused, malformed, busy, unreachable, flooded, errors).
     """
 
     def __init__(self, endpoint: ServerEndpoint, detector: DetectorLike, limits: Limits = Limits()) -> None:  # noqa: B008
@@ -56,27 +56,47 @@ class Service:
         self._worker = InferenceWorker(detector, self._enqueue_answer, limits)
         self._limits = limits
         self._memory = MemoryGuard(limits.max_growth_bytes)
-        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._memory_checks = 0
+        self._sessions: dict[bytes, Session] = {}
+        self._log_limit = LogLimit()
         self._stopping = False
 
     def warm_up(self) -> None:
         """Start the worker and have it infer once, so that the first offload is not slower than others."""
         self._worker.start()
-        self._memory.set_baseline()
+        self._memory.set_zero()
 
     def run(self) -> bool:
-        """Serve clients until `stop` is called; False if the inference thread ended before."""
+        """Serve clients until `stop` is called.
+
+        Returns:
+            False if it cannot go on: the inference thread has ended, or memory does not fall.
+        """
         while not self._stopping:
-            for received in self._endpoint.poll(_POLL_S):
-                self._handle(received)
+            for event in self._endpoint.poll(_POLL_S):
+                self._on_event(event)
             worker_alive = self._worker.alive  # asked first, so that its last answers are sent
             self._send_answers()
             if not worker_alive:
                 _log.error("the inference thread has ended, so nothing can be served any more")
                 return False
-            if self._memory.exceeded():
-                self._close_connections()
+            if not self._memory_kept():
+                _log.error("memory does not fall although all connections are closed")
+                return False
         return True
+
+    def _on_event(self, event: Received | Closed) -> None:
+        """Handle one event; an error here ends its connection and nothing else."""
+        if isinstance(event, Closed):
+            self._sessions.pop(event.peer, None)
+            return
+        try:
+            self._handle(event)
+        except Exception:
+            self.counts["errors"] += 1
+            if self._log_limit.allows("errors"):
+                _log.exception("a message could not be handled")
+            self._endpoint.disconnect(event.peer)
 
     def stop(self) -> None:
         """End `run`; safe from any thread and in a signal handler."""
@@ -85,6 +105,7 @@ class Service:
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """Stop the worker; False when its running inference did not end in time."""
+        self._memory.close()
         return self._worker.stop(timeout_s)
 
     def _enqueue_answer(self, answer: Answer) -> None:
@@ -102,13 +123,21 @@ class Service:
             else:
                 self._refuse(answer.request.peer, message.seq, message.reason, "failed")
 
-    def _close_connections(self) -> None:
-        """Close all connections to free the memory they hold; honest clients connect again."""
-        self.counts["flooded"] += 1
-        _log.warning("memory grew beyond its limit: all %d connections are closed", len(self._sessions))
-        self._endpoint.reset()
-        self._sessions.clear()
-        self._memory.set_baseline()
+    def _memory_kept(self) -> bool:
+        """Close connections if there is too much memory, the one that holds most first; False if that does not help.
+
+        Honest clients connect again.
+        """
+        exceeded = self._memory.exceeded()
+        if exceeded is None:
+            return True
+        self._memory_checks = self._memory_checks + 1 if exceeded else 0
+        if exceeded:
+            self.counts["flooded"] += 1
+            if self._memory_checks > 1 or not self._endpoint.close_largest():
+                _log.warning("memory grew beyond its limit: all %d connections are closed", len(self._sessions))
+                self._endpoint.reset()
+        return self._memory_checks <= _MEMORY_CHECKS
 
     def _handle(self, received: Received) -> None:
         """Answer one message, or pass it to the worker."""
@@ -122,9 +151,8 @@ class Service:
         session = self._sessions.get(peer)
         if session is None:
             seq = content.seq if isinstance(content, m.Offload) else m.NO_SEQ
-            self._refuse(peer, seq, "the first message of a connection must be Hello", "refused")
+            self._refuse(peer, seq, m.NO_SESSION, "refused")
             return
-        self._sessions.move_to_end(peer)
         if isinstance(content, m.Ping):
             self._send(peer, m.Pong(content.nonce))
         elif isinstance(content, m.Announce):
@@ -133,12 +161,10 @@ class Service:
             self._admit(session, content, received)
 
     def _open_session(self, peer: bytes, hello: m.Hello) -> None:
-        """Open a session, and close the one that has been silent longest where there are too many."""
         if peer not in self._sessions:
-            _log.info("client %r connected", hello.client_id)
             self._sessions[peer] = Session(hello.client_id)
-            if len(self._sessions) > _MAX_SESSIONS:
-                self._sessions.popitem(last=False)
+            if self._log_limit.allows("connected"):
+                _log.info("client %s connected", quoted(hello.client_id))
         self._send(peer, self._welcome)
 
     def _admit(self, session: Session, offload: m.Offload, received: Received) -> None:
@@ -167,11 +193,12 @@ class Service:
         return refusal_reason(offload, jpeg, self._welcome.geometry, self._limits.max_pixels)
 
     def _refuse(self, peer: bytes, seq: int, reason: str, kind: str) -> None:
-        """Answer with the reason, count it, and log the first ones, so that a hostile client cannot fill the disk."""
+        """Answer with the reason, count it, and log it within limits."""
         self.counts[kind] += 1
-        level = logging.WARNING if self.counts[kind] <= _LOGGED_REFUSALS else logging.DEBUG
-        session = self._sessions.get(peer)
-        _log.log(level, "%s, client %r, offload %d: %s", kind, session and session.client_id, seq, reason)
+        if self._log_limit.allows(kind):
+            session = self._sessions.get(peer)
+            client = quoted(session.client_id) if session else "without a name"
+            _log.warning("%s, client %s, offload %d: %s", kind, client, seq, quoted(reason))
         self._send(peer, m.Failure.of(seq, reason))
 
     def _send(self, peer: bytes, message: m.ServerMessage, payload: bytes = b"") -> None:

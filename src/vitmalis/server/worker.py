@@ -32,14 +32,15 @@ class Limits:
         queue_per_client: most offloads of one client that may wait; the next one is answered that the server is busy.
         max_pixels: larger frames are refused before decoding.
         max_batch: most frames that are inferred as one batch, each of another client; 1: one by one.
-        max_growth_bytes: memory that may be added after the first inference; beyond it all connections are closed.
+        max_growth_bytes: memory that may be added after the first inference; beyond it connections are closed, the one
+            that holds most first. None: half of what machine and cgroup have left then.
     """
 
     queue_capacity: int = 32
     queue_per_client: int = 2
     max_pixels: int = MAX_PIXELS
     max_batch: int = 1
-    max_growth_bytes: int = 4 * 2**30
+    max_growth_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ MAX_REASON_CHARS = 500
 NO_SEQ = -1
 """Sequence number of a failure that concerns no offload."""
 
+NO_SESSION = "no session: the first message of a connection must be Hello"
+"""Reason of a failure on which a client connects again: the server does not know its connection (any more)."""
+
 DETECTION_BYTES = 4 * 4 + 4 + 2
 """Size of a packed detection: box, score and label."""
 _MAX_DURATION_S = 86_400.0
@@ -274,7 +277,8 @@ def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
 def _decode(decoder: msgspec.msgpack.Decoder, frames: Sequence[bytes]) -> tuple[Any, bytes]:
     """Decode header and payload, with the checks that both directions share."""
     if not 1 <= len(frames) <= 2:
-        raise ProtocolError(f"message of {len(frames)} frames, 1 or 2 are expected")
+        number = "more than 2" if frames else "no"
+        raise ProtocolError(f"message of {number} frames, 1 or 2 are expected")
     header = frames[0]
     if len(header) > MAX_HEADER_BYTES:
         raise ProtocolError(f"header of {len(header)} bytes, at most {MAX_HEADER_BYTES} are taken")

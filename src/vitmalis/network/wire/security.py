@@ -18,9 +18,10 @@ from pathlib import Path
 
 import zmq
 from zmq.auth import create_certificates, load_certificate
-from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
 from vitmalis.errors import UserError
+from vitmalis.network.wire.peer_log import LogLimit
 
 SERVER = "server"
 """Name of the server's folder and of its key pair."""
@@ -28,7 +29,6 @@ OWN = "own"
 """Name of a client's key pair in its folder."""
 CLIENTS = "clients"
 """Subfolder of the server's folder with the public keys of the clients that it serves."""
-_LOGGED_REFUSALS = 20
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +57,8 @@ class ClientKeys:
 class ClientAuthenticator:
     """Accepts the handshakes of known clients on the sockets of a context, and refuses and counts all others.
 
+    ZeroMQ asks over a socket of the same context (ZAP, RFC 27), which is answered in the thread that calls `answer`.
+
     Attributes:
         refused: number of refused handshakes so far.
     """
@@ -64,28 +66,42 @@ class ClientAuthenticator:
     def __init__(self, context: zmq.Context, keys: ServerKeys) -> None:
         self.refused = 0
         self._keys = keys
-        self._authenticator = ThreadAuthenticator(context)
-        self._authenticator.start()
-        self._authenticator.configure_curve_callback("*", self)
+        self._log_limit = LogLimit()
+        self._requests = context.socket(zmq.REP)
+        self._requests.setsockopt(zmq.LINGER, 0)
+        self._requests.bind("inproc://zeromq.zap.01")
 
     def secure(self, sock: zmq.Socket) -> None:
         """Have a socket, not bound yet, accept known clients only."""
         sock.curve_publickey, sock.curve_secretkey, sock.curve_server = self._keys.public, self._keys.secret, True
 
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Whether the owner of this public key is accepted; pyzmq calls this method by its name, in its own thread."""
+    def fileno(self) -> int:
+        """File descriptor that is readable once `answer` has something to do."""
+        return int(self._requests.getsockopt(zmq.FD))
+
+    def answer(self) -> None:
+        """Answer all requests that have arrived."""
+        while True:
+            try:
+                version, request, *_, mechanism, credentials = self._requests.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            name = self._client_name(z85.encode(credentials)) if mechanism == b"CURVE" else None
+            status = (b"400", b"unknown key", b"") if name is None else (b"200", b"OK", name.encode())
+            self._requests.send_multipart([version, request, *status, b""])
+
+    def _client_name(self, key: bytes) -> str | None:
         name = self._keys.clients.get(key)
-        if name is None:
-            self.refused += 1
-            level = logging.WARNING if self.refused <= _LOGGED_REFUSALS else logging.DEBUG
-            _log.log(level, "a client with the unknown key %s was refused", key.decode())
-            return False
-        _log.info("the key of client %r was accepted", name)
-        return True
+        kind = "refused" if name is None else "accepted"
+        self.refused += name is None
+        if self._log_limit.allows(kind):
+            shown = key.decode() if name is None else name
+            _log.log(logging.WARNING if name is None else logging.INFO, "the key of client %r was %s", shown, kind)
+        return name
 
     def close(self) -> None:
-        """Stop the thread that pyzmq authenticates in."""
-        self._authenticator.stop()
+        """Close the socket that ZeroMQ asks over."""
+        self._requests.close(0)
 
 
 def make_keys(folder: Path, clients: list[str]) -> list[Path]:

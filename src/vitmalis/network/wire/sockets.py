@@ -7,6 +7,11 @@ from contextlib import suppress
 
 import zmq
 
+from vitmalis.network.wire.messages import ProtocolError
+
+_KEPT_FRAMES = 3
+"""One more than any message has, so that its receiver sees that there are too many."""
+_MAX_DROPPED_FRAMES = 1000
 HANDSHAKE_TIMEOUT_S = 60.0
 # A cellular uplink can be silent for half a minute, and a heartbeat waits behind the payload being sent; the end of the
 # TCP connection reveals a process that exited long before.
@@ -54,3 +59,28 @@ def configure_socket(sock: zmq.Socket) -> None:
     sock.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_INTERVAL_MS)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
     sock.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_TIMEOUT_S * 1e3))
+
+
+def receive_message(sock: zmq.Socket) -> list[bytes] | None:
+    """Receive the next message without waiting.
+
+    Returns:
+        Its frames, of which those after the third are dropped; None when no message has arrived.
+
+    Raises:
+        ProtocolError: it has so many frames that the connection should be closed instead of reading them all.
+    """
+    try:
+        frames = [sock.recv(zmq.NOBLOCK)]
+    except zmq.Again:
+        return None
+    dropped = 0
+    while sock.getsockopt(zmq.RCVMORE):
+        frame = sock.recv(zmq.NOBLOCK)  # there, since ZeroMQ delivers whole messages
+        if len(frames) < _KEPT_FRAMES:
+            frames.append(frame)
+            continue
+        dropped += 1
+        if dropped > _MAX_DROPPED_FRAMES:
+            raise ProtocolError(f"a message of more than {dropped} frames, 1 or 2 are expected")
+    return frames
