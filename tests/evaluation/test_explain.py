@@ -126,8 +126,9 @@ def test_a_run_is_named_by_its_folder_or_its_id_and_keeps_the_picture(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"sqlite:///{run.parent}/mlflow.db"
-    assert main([str(run), "--no-reference"]) == 0, "one with many region types, which returned"
-    assert main([run_id(run), "--offload", "0", "--no-reference", "--tracking-uri", uri]) == 0
+    arguments = ["--no-reference", "--tracking-uri", uri]
+    assert main([str(run), *arguments]) == 0, "one with many region types, which returned"
+    assert main([run_id(run), "--offload", "0", *arguments]) == 0
     assert capsys.readouterr().out.split() == [str(run / "decision_1.png"), str(run / "decision_0.png")]
     plot = cv2.imread(str(run / "decision_1.png"))
     assert plot is not None
@@ -168,6 +169,51 @@ def test_a_study_shows_a_decision_of_a_run_that_explains_itself(run: Path, tmp_p
     (tmp_path / "clip.mp4").unlink()
     lost, *_ = external_results.sections(runs, tmp_path / "report")
     assert "could not be drawn: video 'clip': there is no file" in lost.words[0]
+
+
+def change_config(run: Path, **model: object) -> None:
+    """Change the model in a run's configuration, as someone may have who had its folder."""
+    config = msgspec.yaml.decode((run / "config.yaml").read_bytes())
+    config["model"] |= model
+    (run / "config.yaml").write_bytes(msgspec.yaml.encode(config))
+
+
+def test_the_folder_of_a_run_chooses_no_store(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert main([str(run), "--no-reference"]) == 0
+    store = Store(f"sqlite:///{run.parent}/mlflow.db", "evaluation", run.parent / "artifacts")
+    assert not store.client.list_artifacts(run_id(run))  # the store that its configuration names
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"source": "detectron2", "config": "evil.py", "weights": "w.pkl"},
+        {"source": "detectron2", "config": "evil.yaml", "weights": "w.pkl"},
+        {"weights": "https://example.org/w.pkl"},
+    ],
+)
+def test_the_folder_of_a_run_runs_no_program_and_chooses_no_address(
+    run: Path, model: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    for name, text in (("evil.py", "open('proof', 'w')"), ("evil.yaml", "model: {_target_: os.mkdir, path: proof}")):
+        Path(name).write_text(text)
+    change_config(run, **model)
+    assert main([str(run)]) == 2
+    assert "--trust-model uses it" in capsys.readouterr().err
+    assert main([str(run), "--no-reference"]) == 0
+    assert not Path("proof").exists()
+
+
+def test_a_live_source_that_a_folder_names_is_not_opened(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = json.loads((run / SESSION_FILE).read_text())
+    session["video"]["live"] = True
+    session["video"]["path"] = f"videotestsrc ! filesink location={run}/proof ! appsink"
+    (run / SESSION_FILE).write_text(json.dumps(session))
+    assert main([str(run), "--no-reference"]) == 2
+    assert "was live" in capsys.readouterr().err
+    assert not (run / "proof").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, read_session
+from vitmalis.detector.model_zoo import is_url
 from vitmalis.errors import UserError
 from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
@@ -20,7 +22,7 @@ from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig, read_config
-from vitmalis_jobs.run.directory import SUMMARY_FILE
+from vitmalis_jobs.run.directory import read_summary
 from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
 from vitmalis_jobs.run.records import RunRecords, read_records
@@ -34,19 +36,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uri = mlflow_options("evaluation").tracking_uri
     parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
     parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
+    parser.add_argument(
+        "--trust-model",
+        action="store_true",
+        help="also use a model that is a program or comes from an address",
+    )
     options = parser.parse_args(arguments)
-    reference = not options.no_reference
-    return run_job(lambda: print(explain(options.run, options.offload, options.tracking_uri, with_reference=reference)))
+    choice = ReferenceChoice(not options.no_reference, options.trust_model)
+    return run_job(lambda: print(explain(options.run, options.offload, options.tracking_uri, choice)))
 
 
-def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_reference: bool = True) -> Path:
+@dataclass(frozen=True, slots=True)
+class ReferenceChoice:
+    """Whether the frame's reference is computed, and with which models.
+
+    Attributes:
+        wanted: compute it where it is not cached, for the actual F1.
+        trust_model: also where the run's folder, which may come from another machine, names a program or an address.
+    """
+
+    wanted: bool = True
+    trust_model: bool = False
+
+
+def explain(
+    run: str, offload_id: int | None, tracking_uri: str, reference: ReferenceChoice = ReferenceChoice()
+) -> Path:
     """Draw a decision of a run into the run's folder and, where the run is known to MLflow, its artifacts.
 
     Args:
         run: its folder, or its MLflow run id.
         offload_id: number of the offload; None for one with many region types.
-        tracking_uri: MLflow store.
-        with_reference: compute the frame's reference where it is not cached, for the actual F1.
+        tracking_uri: MLflow store, whatever the run's own folder says.
+        reference: whether the frame's reference is computed.
 
     Returns:
         File of the plot.
@@ -58,8 +80,8 @@ def explain(run: str, offload_id: int | None, tracking_uri: str, *, with_referen
     records = read_records(directory)
     decision = _decision(records, offload_id)
     path = directory / f"decision_{decision.offload_id}.png"
-    config = _draw(directory, records, decision, path, with_reference=with_reference)
-    _log(directory, path, config)
+    _draw(directory, records, decision, path, reference=reference)
+    _log(directory, path, tracking_uri)
     return path
 
 
@@ -71,7 +93,7 @@ def draw_typical(directory: Path, regions: Path, decision: Path) -> None:
     """
     records = read_records(directory)
     shown = _decision(records, None)
-    _draw(directory, records, shown, decision, regions, with_reference=False)
+    _draw(directory, records, shown, decision, regions, reference=ReferenceChoice(wanted=False))
 
 
 def _draw(
@@ -81,18 +103,19 @@ def _draw(
     decision: Path,
     regions: Path | None = None,
     *,
-    with_reference: bool,
-) -> EvaluationConfig:
+    reference: ReferenceChoice,
+) -> None:
     session, config = read_session(directory / SESSION_FILE), _config(directory)
+    if session.video.live:
+        raise UserError(f"'{directory}': video '{session.video.name}' was live, so that its frames are gone")
     grid = session.geometry.grid(session.video.width, session.video.height)
     offload = next(o for o in records.offloads if o.offload_id == shown.offload_id)
-    reference = _reference(session, config, shown.frame_index) if with_reference else None
+    boxes = _reference(session, config, shown.frame_index, reference.trust_model) if reference.wanted else None
     rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
     image = frame_image(session.video, shown.frame_index)
-    draw_decision(decision, image, grid, shown, offload, reference, rule)
+    draw_decision(decision, image, grid, shown, offload, boxes, rule)
     if regions is not None:
         save_png(regions, draw_regions(image, grid, shown))
-    return config
 
 
 def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:
@@ -134,15 +157,18 @@ def _config(directory: Path) -> EvaluationConfig:
         raise UserError(f"'{path}' is no configuration of an evaluation: {error}") from error
 
 
-def _log(directory: Path, path: Path, config: EvaluationConfig) -> None:
-    """Add the plot to the artifacts of the run, if MLflow has it."""
+def _log(directory: Path, path: Path, tracking_uri: str) -> None:
+    """Add the plot to the artifacts of the run, if this MLflow store has it."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    summary = directory / SUMMARY_FILE
-    run_id = json.loads(summary.read_text()).get("run_id") if summary.exists() else None
-    if run_id:
-        address = resolve_address(config.mlflow.tracking_uri)[1]
-        MlflowClient(tracking_uri=address).log_artifact(run_id, str(path))
+    run_id = (read_summary(directory) or {}).get("run_id")
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    if not run_id or (tracking_uri.startswith("sqlite:") and not database.exists()):
+        return
+    check_server(tracking_uri)
+    with suppress(MlflowException):  # it is a run of another store
+        MlflowClient(tracking_uri=resolve_address(tracking_uri)[1]).log_artifact(str(run_id), str(path))
 
 
 def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
@@ -156,13 +182,21 @@ def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
     return by_id[offload_id]
 
 
-def _reference(session: ClientSession, config: EvaluationConfig, frame_index: int) -> Detections | None:
+def _reference(
+    session: ClientSession, config: EvaluationConfig, frame_index: int, trust_model: bool
+) -> Detections | None:
     from vitmalis.detector.detector import load_detector
     from vitmalis.references import compute_references
     from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
 
-    if session.video.live or has_random_weights(config.model):
+    if has_random_weights(config.model):
         return None
+    origin = config.model.config or config.model.weights or ""
+    if not trust_model and (config.model.config or is_url(origin)):
+        raise UserError(
+            f"the run's folder names '{origin}' as its model, a program or an address: --trust-model uses it, "
+            "--no-reference leaves the actual F1 out"
+        )
     detector = load_detector(config.model.name, **config.model.detector_options)
     return compute_references(one_frame(session.video, frame_index), detector, cache=boxes_cache(config.model))[0]
 
