@@ -17,6 +17,7 @@ from vitmalis.server.admission import MAX_PIXELS
 from vitmalis.server.cost import estimated_cost
 from vitmalis.server.decoding import DecodedFrame, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
+from vitmalis.server.heap import HeapTrimmer
 from vitmalis.types import Detections
 
 _log = logging.getLogger(__name__)
@@ -111,9 +112,11 @@ class InferenceWorker:
             return
         finally:
             self._warm.set()
+        heap = HeapTrimmer()
         try:
             while requests := self._requests.take(self._max_batch, self._alike):
                 self._answer(requests)
+                heap.trim()
         except Exception:
             _log.exception("the inference thread ended")
 

@@ -32,7 +32,7 @@ from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
 from vitmalis_jobs.validation.prepared_run import prepared_run
 
-BARS = {"client_growth_mb": 50.0, "server_growth_mb": 50.0, "relay_growth_mb": 10.0, "drift_frames": 1.0}
+BARS = {"client_growth_mb": 20.0, "server_growth_mb": 20.0, "relay_growth_mb": 10.0, "drift_frames": 1.0}
 """Upper limits; growth counts from a sixth of the time on, when buffers and caches are full."""
 SAMPLE_S = 5.0
 PROCESSES = ("client", "relay", "server")
