@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.evaluation.cli import check_working_directory
-from vitmalis_jobs.evaluation.sweep import Sweep, print_comparison
-from vitmalis_jobs.run.directory import RunDirectory, RunInProgress, read_summaries, read_sweep
+from vitmalis_jobs.evaluation.sweep import Sweep, check_name, print_comparison
+from vitmalis_jobs.run.directory import RUN_FILE, RunDirectory, RunInProgress, read_summaries, read_sweep
 
 
 def mlflow(folder: Path) -> object:
@@ -124,3 +124,31 @@ def test_a_worker_in_another_folder_is_refused(tmp_path: Path, monkeypatch: pyte
     check_working_directory(tmp_path)
     with pytest.raises(UserError, match="start workers there"):
         check_working_directory(tmp_path.parent)
+
+
+@pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a/../../b", "..", ".", "logs", "mine/logs", ".hydra"])
+def test_a_sweep_stays_below_its_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"sweep\.name="):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["mine", "2026-11-27/10-00-00-1", "fig8.again", "..mine"])
+def test_other_names_of_sweeps_are_fine(name: str) -> None:
+    check_name(name)
+
+
+def test_a_sweep_does_not_lie_in_the_folder_of_a_run(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "mine" / "0").in_use(wait=True):
+        pass
+    assert (tmp_path / "mine" / "0" / RUN_FILE).exists()
+    with pytest.raises(UserError, match="would lie in the folder of a run"):
+        opened(tmp_path / "mine" / "0" / "inner", [], mlflow(tmp_path))
+
+
+def test_a_run_that_another_process_makes_is_waited_for_or_left(tmp_path: Path) -> None:
+    with (
+        RunDirectory(tmp_path).in_use(wait=True),
+        pytest.raises(RunInProgress),
+        RunDirectory(tmp_path).in_use(wait=False),
+    ):
+        pass

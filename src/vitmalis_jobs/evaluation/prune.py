@@ -1,16 +1,14 @@
 """Show or delete old runs and caches in `runs/`: `python -m evaluation.prune`.
 
-Without `--yes` it only shows what it would delete. The MLflow store keeps its runs and their artifacts (records, plots,
-logs); delete those in its UI, then `mlflow gc` frees their space.
+Without `--yes` it only shows what it would delete. Run folders are those that hold `.vitmalis-run`, which every run
+writes; one that is being made, or holds another run, is never deleted, and nothing behind a link is. The MLflow store
+keeps its runs and their artifacts (records, plots, logs); delete those in its UI, then `mlflow gc` frees their space.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,16 @@ from rich.table import Table
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import program, run_job
-from vitmalis_jobs.run.directory import SUMMARY_FILE
+from vitmalis_jobs.evaluation.run_folders import (
+    RUN_PARENTS,
+    contents_of,
+    delete,
+    lock_problem,
+    run_folders,
+    status_of,
+    untouched_days,
+)
 
-RUN_PARENTS = ("evaluations", "sweeps")
 CACHES = {
     "inference": "answers of virtual runs; inferred again",
     "references": "references that runs are scored with; computed again",
@@ -33,30 +38,19 @@ CACHES = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A folder that may be deleted, with the reason and its size in bytes."""
+    """A folder that was chosen for deletion.
+
+    Attributes:
+        path: the folder.
+        why: the reason.
+        size_bytes: its size.
+        kept: why it is not deleted after all; empty if it is.
+    """
 
     path: Path
     why: str
     size_bytes: int
-
-
-def size_of(path: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file() and not each.is_symlink())
-
-
-def run_folders(runs: Path) -> Iterator[tuple[Path, str]]:
-    """Folders of single runs with their status; `unfinished` for those without a summary."""
-    for parent in RUN_PARENTS:
-        for logs in sorted((runs / parent).rglob("logs")):  # every run has one from its first moment
-            folder = logs.parent
-            try:
-                status = str(json.loads((folder / SUMMARY_FILE).read_text())["status"])
-            except FileNotFoundError:
-                status = "unfinished"
-            except (json.JSONDecodeError, KeyError):
-                status = "damaged"
-            yield folder, status
+    kept: str = ""
 
 
 def candidates(runs: Path, *, older_than_days: float | None, failed: bool, caches: list[str]) -> list[Candidate]:
@@ -76,17 +70,38 @@ def candidates(runs: Path, *, older_than_days: float | None, failed: bool, cache
     unknown = sorted(set(caches) - set(CACHES))
     if unknown:
         raise UserError(f"cache '{unknown[0]}' is unknown: choose from {', '.join(CACHES)}")
-    found, now_s = [], time.time()
-    for folder, status in run_folders(runs):
-        days = (now_s - max(each.stat().st_mtime for each in [folder, *folder.rglob("*")])) / 86400
+    chosen_runs = _runs(runs, older_than_days, failed) if failed or older_than_days is not None else ()
+    return [*chosen_runs, *_caches(runs, caches)]
+
+
+def _runs(runs: Path, older_than_days: float | None, failed: bool) -> Iterator[Candidate]:
+    for parent in (runs / name for name in RUN_PARENTS):
+        if parent.is_symlink():
+            yield Candidate(parent, "runs", 0, "is a link")
+    for folder in run_folders(runs):
+        contents, status = contents_of(folder), status_of(folder)
+        days = untouched_days(contents)
         if older_than_days is not None and days > older_than_days:
-            found.append(Candidate(folder, f"untouched for {days:.0f} days", size_of(folder)))
-        elif (
-            failed and status != "FINISHED" and days > 1
-        ):  # younger ones may be running: a run writes little before its end
-            found.append(Candidate(folder, status.lower(), size_of(folder)))
-    kept = {name: runs / "cache" / name for name in caches}
-    return found + [Candidate(path, CACHES[name], size_of(path)) for name, path in kept.items() if path.is_dir()]
+            why = f"untouched for {days:.0f} days"
+        elif failed and status != "FINISHED" and days > 1:
+            why = status.lower()
+        else:
+            continue
+        kept = contents.problem or ("holds other runs" if contents.run_files else "") or lock_problem(folder)
+        yield Candidate(folder, why, contents.size_bytes, kept)
+
+
+def _caches(runs: Path, names: list[str]) -> Iterator[Candidate]:
+    busy = next((folder for folder in run_folders(runs) if lock_problem(folder)), None) if names else None
+    for name in names:
+        path = runs / "cache" / name
+        link = next((each for each in (path, path.parent) if each.is_symlink()), None)
+        if link is not None:
+            yield Candidate(path, CACHES[name], 0, "is a link" if link == path else f"lies behind the link {link}")
+        elif path.is_dir():
+            contents = contents_of(path)
+            kept = contents.problem or (f"the run in {busy} may use it" if busy else "")
+            yield Candidate(path, CACHES[name], contents.size_bytes, kept)
 
 
 def show(runs: Path, found: list[Candidate], console: Console) -> None:
@@ -95,14 +110,17 @@ def show(runs: Path, found: list[Candidate], console: Console) -> None:
     table.add_column("folder")
     table.add_column("MB", justify="right")
     for folder in sorted(each for each in [*runs.iterdir(), *(runs / "cache").glob("*")] if each.is_dir()):
-        table.add_row(str(folder.relative_to(runs)), f"{size_of(folder) / 1e6:.1f}")
+        size = "a link" if folder.is_symlink() else f"{contents_of(folder).size_bytes / 1e6:.1f}"
+        table.add_row(str(folder.relative_to(runs)), size)
     console.print(table)
     for candidate in found:
-        console.print(f"{candidate.path}: {candidate.size_bytes / 1e6:.1f} MB, {candidate.why}", highlight=False)
+        kept = f"; kept: {candidate.kept}" if candidate.kept else ""
+        facts = f"{candidate.path}: {candidate.size_bytes / 1e6:.1f} MB, {candidate.why}{kept}"
+        console.print(facts, highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prune as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
+    """Prune as the command line says; returns the exit status: 0, 1 where something could not be deleted, or 2."""
     parser = argparse.ArgumentParser(prog=program("evaluation.prune"), description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="run folders untouched for longer")
@@ -114,16 +132,26 @@ def main(arguments: list[str] | None = None) -> int:
     return run_job(lambda: prune(options, caches, console))
 
 
-def prune(options: argparse.Namespace, caches: list[str], console: Console) -> None:
-    """Show the chosen folders, and delete them with `--yes`; raises `UserError` as `candidates` does."""
+def prune(options: argparse.Namespace, caches: list[str], console: Console) -> bool:
+    """Show the chosen folders, and delete them with `--yes`; returns whether all that was to go is gone.
+
+    Raises:
+        UserError: as `candidates` does.
+    """
     found = candidates(options.runs, older_than_days=options.older_than, failed=options.failed, caches=caches)
     show(options.runs, found, console)
+    chosen, left = [candidate for candidate in found if not candidate.kept], list[str]()
+    freed = sum(candidate.size_bytes for candidate in chosen)
     if options.yes:
-        for candidate in found:
-            shutil.rmtree(candidate.path, ignore_errors=True)
-    freed = sum(candidate.size_bytes for candidate in found) / 1e6
+        for candidate in chosen:
+            if failures := delete(candidate.path):
+                left += failures
+                freed -= contents_of(candidate.path).size_bytes
+    for failure in left:
+        console.print(f"not deleted: {failure}", highlight=False, markup=False, soft_wrap=True)
     done = "deleted" if options.yes else "to be deleted with --yes"
-    console.print(f"{len(found)} folders, {freed:.1f} MB {done}" if found else "nothing chosen (see --help)")
+    console.print(f"{len(chosen)} folders, {freed / 1e6:.1f} MB {done}" if found else "nothing chosen (see --help)")
+    return not left
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
-from vitmalis_jobs.run.directory import SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
+from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:
     from vitmalis_jobs.common.mlflow_store import Store
@@ -49,8 +49,10 @@ class Sweep:
             mlflow: section `mlflow` of the configuration.
 
         Raises:
-            UserError: the folder holds the runs of another command; the store cannot be opened.
+            UserError: the folder is no place for a sweep, or holds the runs of another command; the store cannot be
+                opened.
         """
+        check_place(directory)
         directory.mkdir(parents=True, exist_ok=True)
         store = _store(mlflow)
         with file_lock(directory / f"{SWEEP_FILE}.lock"):
@@ -114,6 +116,7 @@ class SweepCallback(Callback):
             SweepRefused: the folder belongs to another sweep, or the MLflow store cannot be opened.
         """
         try:
+            check_name(str(config.sweep.name))
             _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
         except UserError as error:
             raise SweepRefused(error) from error
@@ -141,6 +144,24 @@ def print_comparison(sweep: Path) -> bool:
         else:
             Terminal().tally(summaries, sweep)
     return any(summary["status"] == "FAILED" for summary in summaries)
+
+
+def check_name(name: str) -> None:
+    """Raise `UserError` for a sweep.name that leads out of the folder of sweeps or means another folder there."""
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or not parts:
+        raise UserError(f"sweep.name={name}: must be the name of a folder below runs/sweeps, without '..'")
+    if taken := {"logs", ".hydra"} & set(parts):
+        raise UserError(f"sweep.name={name}: '{taken.pop()}' is a folder inside of runs: choose another name")
+
+
+def check_place(directory: Path) -> None:
+    """Raise `UserError` for a folder inside that of a run."""
+    for folder in (directory, *directory.absolute().parents):
+        if (folder / RUN_FILE).exists():
+            raise UserError(
+                f"sweep '{directory}' would lie in the folder of a run, '{folder}': choose another sweep.name"
+            )
 
 
 def _command(config: DictConfig) -> list[str]:

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
+from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.job_output import json_text
 
+RUN_FILE = ".vitmalis-run"
+"""Lies in the folder of every run from its first moment; locked while the run is made."""
 SUMMARY_FILE = "summary.json"
 SWEEP_FILE = "sweep.json"
 
@@ -46,6 +51,26 @@ class RunDirectory:
         """The run's folder, relative to the working directory if it lies in there."""
         directory, here = self.path.resolve(), Path.cwd()
         return str(directory.relative_to(here) if directory.is_relative_to(here) else directory)
+
+    @contextmanager
+    def in_use(self, wait: bool) -> Iterator[None]:
+        """Mark the folder as that of a run, and keep other processes from making or deleting the run meanwhile.
+
+        Args:
+            wait: whether to wait for another process that is making it.
+
+        Raises:
+            RunInProgress: another process is making it, and `wait` is false.
+        """
+        lock = file_lock(self.path / RUN_FILE, timeout=-1 if wait else 0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunInProgress(f"another process is making the run in {self.path}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def summary(self, status: str, metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
         """The summary that comparisons and reports read: status, options, metrics and further facts."""

@@ -47,7 +47,13 @@ def run_evaluation(
             and as KILLED on KeyboardInterrupt.
         RunInProgress: another process is making this run, and `wait` is false.
     """
-    resources, terminal = resources or Resources(), terminal or Terminal()
+    with directory.in_use(wait):
+        return _run_evaluation(config, directory, resources or Resources(), terminal or Terminal(), wait)
+
+
+def _run_evaluation(
+    config: EvaluationConfig, directory: RunDirectory, resources: Resources, terminal: Terminal, wait: bool
+) -> dict[str, float]:
     (directory.path / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
     run = prepare_run(resolve_run(config), terminal)
     fingerprint = fingerprint_of(run)
