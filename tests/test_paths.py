@@ -28,6 +28,34 @@ def test_what_is_made_in_a_shared_folder_is_shared(tmp_path: Path, folder_mode: 
         os.umask(before)
 
 
+HYDRA_AND_MLFLOW = """
+import sys
+from pathlib import Path
+from vitmalis_jobs.common.cli import hydra_job
+from vitmalis_jobs.common.mlflow_store import Store
+@hydra_job("fit_traces")
+def main(config):
+    with Store("sqlite:///runs/mlflow.db", "tests", Path("runs/artifacts")).run("note", {}) as run:
+        run.log_artifact(Path(__file__))
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("folder_mode", "group_may_write"), [(0o2775, True), (0o755, False)])
+def test_what_hydra_and_mlflow_make_is_shared(tmp_path: Path, folder_mode: int, group_may_write: bool) -> None:
+    (tmp_path / "job.py").write_text(HYDRA_AND_MLFLOW)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs").chmod(folder_mode)
+    before = os.umask(0o022)
+    try:
+        subprocess.run([sys.executable, "job.py", "hydra.run.dir=runs/jobs/day/one"], cwd=tmp_path, check=True)
+    finally:
+        os.umask(before)
+    made = {path: bool(path.stat().st_mode & stat.S_IWGRP) for path in (tmp_path / "runs").rglob("*")}
+    assert {tmp_path / "runs/jobs/day/one", tmp_path / "runs/mlflow.db"} <= set(made)
+    assert [path for path, shared in made.items() if shared != group_may_write and path.suffix != ".py"] == []
+
+
 LOCK = """
 import os, sys
 from pathlib import Path

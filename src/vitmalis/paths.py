@@ -53,6 +53,21 @@ def share_with_group(path: Path) -> None:
         path.chmod(stat.S_IMODE(about.st_mode) | shared)
 
 
+@contextmanager
+def group_umask(folder: Path) -> Iterator[None]:
+    """Let the group write what is made in this block, also by libraries and child processes, if it may write `folder`.
+
+    A folder that does not exist yet counts as the first one above it.
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    before = os.umask(0o777)
+    os.umask(before & ~group_write(existing))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def group_write(folder: Path) -> int:
     """The mode bit by which the group may write a folder; 0 if it may not."""
     return folder.stat().st_mode & stat.S_IWGRP

@@ -279,6 +279,23 @@ def test_a_moved_store_with_an_absolute_location_is_mended(tmp_path: Path, monke
     assert "/" + "before" not in str(store.client.get_experiment(experiment).artifact_location)
 
 
+def test_a_copied_store_with_an_absolute_location_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one/runs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "one")
+    client = MlflowClient(f"sqlite:///{tmp_path}/one/runs/mlflow.db")
+    experiment = client.create_experiment("tests", (tmp_path / "one/runs/artifacts").as_uri())
+    first = client.create_run(experiment).info.run_id
+    client.log_text(first, "hello", "note.txt")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    _, second = _log_note(tmp_path / "two", monkeypatch)
+    assert (_notes(tmp_path / "one"), _notes(tmp_path / "two")) == ({first}, {first, second})
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"'{tmp_path}' is a folder: name a file"):
+        Store(f"sqlite:///{tmp_path}", "tests", tmp_path)
+
+
 def test_a_store_opened_from_another_folder_keeps_its_artifacts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,8 @@ from urllib.parse import quote
 def place_artifacts(database: Path, experiment_id: str, artifact_dir: Path, relative: bool) -> None:
     """Mend the artifact location of an experiment and of its runs, if it is not where the artifacts are.
 
-    A location that still exists is kept. One that does not (the project was moved) becomes `artifact_dir`.
+    A location that still exists is kept. One that does not (the project was moved), or that is the same folder of
+    another project (this one is a copy), becomes `artifact_dir`.
 
     Args:
         database: absolute path of the store's file.
@@ -33,7 +34,8 @@ def place_artifacts(database: Path, experiment_id: str, artifact_dir: Path, rela
         if not is_local_uri(stored):
             return
         path = Path(local_file_uri_to_path(stored))
-        existing = _existing_folder(path, database)
+        copied = relative and path.is_absolute() and _same_place(path, artifact_dir)
+        existing = artifact_dir if copied else _existing_folder(path, database)
         if existing and not relative and existing == Path.cwd() / path:
             return
         location = _location(existing or artifact_dir, relative)
@@ -52,6 +54,14 @@ def place_artifacts(database: Path, experiment_id: str, artifact_dir: Path, rela
 def _existing_folder(path: Path, database: Path) -> Path | None:
     """The folder that a stored path means; a relative one belongs to a folder above the database."""
     return next((base / path for base in database.parents if (base / path).is_dir()), None)
+
+
+def _same_place(path: Path, artifact_dir: Path) -> bool:
+    """Whether a path ends as the artifact folder does inside the working directory, in this or in another project."""
+    if not artifact_dir.is_relative_to(Path.cwd()):
+        return False
+    inside = artifact_dir.relative_to(Path.cwd()).parts
+    return path.parts[-len(inside) :] == inside
 
 
 def _location(folder: Path, relative: bool) -> str:

@@ -10,7 +10,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -20,12 +21,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
+from vitmalis.paths import group_umask
 from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
 """Exceptions that a user can mend."""
+
+
+@contextmanager
+def job_process() -> Iterator[None]:
+    """What the process of every job has: streams that last to its end, and files that a group can share in `runs/`."""
+    with lasting_streams(), group_umask(Path("runs")):
+        yield
 
 
 def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
@@ -36,7 +45,7 @@ def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
         config_name: the configuration in `conf/` that the command line changes; None for jobs without one.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
-    with lasting_streams():
+    with job_process():
         try:
             with choices_named(sys.argv[1:]):
                 return 1 if job() is False else 0

@@ -20,11 +20,18 @@ def resolve_address(tracking_uri: str) -> tuple[Path | None, str]:
     The file's path is made absolute, because MLflow keeps stores open by their address, and a process may change its
     working directory. SQLite allows one writer at a time: parallel runs wait for each other instead of failing after
     5 s.
+
+    Raises:
+        UserError: the file of a SQLite store is a folder.
     """
     if not tracking_uri.startswith(_SQLITE):
         return None, tracking_uri
     path, _, options = tracking_uri.removeprefix(_SQLITE).partition("?")
     database = Path(path).absolute()
+    if database.is_dir():
+        raise UserError(
+            f"mlflow.tracking_uri={tracking_uri}: '{database}' is a folder: name a file in it, such as mlflow.db"
+        )
     return database, f"{_SQLITE}{database}?{options or 'timeout=60'}"
 
 

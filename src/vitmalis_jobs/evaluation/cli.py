@@ -18,9 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import USER_ERRORS, print_error, refuse_chdir
+from vitmalis_jobs.common.cli import USER_ERRORS, job_process, print_error, refuse_chdir
 from vitmalis_jobs.common.config import choices_named, conf_dir
-from vitmalis_jobs.common.output_streams import lasting_streams
 from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run what the command line asks for; returns the exit status: 0, 2 for a user's mistake, 130 if interrupted."""
-    with lasting_streams():
+    with job_process():
         return _main()
 
 
@@ -93,7 +92,7 @@ class EvaluateCommand:
 
         A user's mistake is reported here and does not reach Hydra, so that a sweep goes on with its next run.
         """
-        with lasting_streams():  # also in a launcher's worker
+        with job_process():  # also in a launcher's worker
             return self._run(config)
 
     def _run(self, config: DictConfig) -> float | None:
