@@ -119,7 +119,7 @@ def test_another_window(detector: Detector, weights: Path, image: np.ndarray) ->
     assert other.model_id != detector.model_id
     assert not np.array_equal(other.detect(image).scores, detector.detect(image).scores)
     assert load_detector("vitdet_tiny", weights=weights, window=5).model_id == detector.model_id
-    with pytest.raises(UserError, match="model window 0 is too small"):
+    with pytest.raises(UserError, match=r"model\.window=0: give 1 to 64 tokens"):
         load_detector("vitdet_tiny", weights=weights, window=0)
 
 
@@ -131,7 +131,7 @@ def test_relative_positions_of_another_window_are_resized() -> None:
     )
     wide = build_model(config)
     state = {name: torch.randn_like(value) * 0.2 for name, value in wide.state_dict().items()}
-    narrow = build_model(config.with_window(4))
+    narrow = build_model(config.with_geometry(4))
     narrow.load_state_dict(state)
     native = build_model(msgspec.structs.replace(config, vit=msgspec.structs.replace(config.vit, window=4)))
     for block in (0, 2):

@@ -139,12 +139,13 @@ def test_bf16_reads_no_uninitialised_memory() -> None:
             assert torch.isfinite(embed(strip)).all()
 
 
-def test_the_factor_is_the_padding_in_patches() -> None:
-    config = msgspec.structs.replace(small_config(), divisor_px=48)
-    assert config.downsampling_factor == 3
+def test_frames_are_padded_to_low_resolution_patches() -> None:
+    config = small_config().with_geometry(downsampling_factor=3)
+    assert config.divisor_px == 48
     assert config.region_grid(HEIGHT, WIDTH) == RegionGrid(WIDTH, HEIGHT, window=2, factor=3)
-    with pytest.raises(UserError, match="divisor_px 40 must be a multiple of patch_px 16"):
-        msgspec.structs.replace(config, divisor_px=40)
+    for factor in (0, 9):
+        with pytest.raises(UserError, match=rf"model\.downsampling_factor={factor}: give 1 to 8"):
+            small_config().with_geometry(downsampling_factor=factor)
 
 
 def test_wrong_masks_and_points_are_refused(detector: Detector, image: np.ndarray, mask: np.ndarray) -> None:

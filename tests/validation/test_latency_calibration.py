@@ -58,7 +58,7 @@ def test_tables_are_brought_to_a_speed_and_say_so() -> None:
     assert tables.decode_s == pytest.approx(0.045)
     assert float(tables.inference_s(0, 0)) == pytest.approx(0.25)
     assert tables.stages is not None
-    assert tables.stages.halved.inference_s == pytest.approx(0.075)
+    assert tables.stages.downsampled.inference_s == pytest.approx(0.075)
     assert tables.stages.tracking_object_s == pytest.approx(0.003)
     assert tables.stages.motion_s == 0.002
 

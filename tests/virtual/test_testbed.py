@@ -16,7 +16,7 @@ GRID = preset("vitdet_tiny").region_grid(540, 960)  # 4 x 6 regions
 
 
 def test_what_the_paper_states_comes_out() -> None:
-    vitdet_l = preset("vitdet_l").with_window(9)
+    vitdet_l = preset("vitdet_l").with_geometry(9)
     assert inference_s(vitdet_l, FULL_HD) == pytest.approx(0.281)
     assert inference_s(vitdet_l, NHD) == pytest.approx(0.039)
     durations = Durations(paper_testbed("id", "vitdet_tiny", GRID, 4))

@@ -35,7 +35,7 @@ STAGES = StageTimes(
     motion_s=0.002,
     estimation_s=0.003,
     optimization_s=0.001,
-    halved=HALVED,
+    downsampled=HALVED,
     blanked=HALVED,
     spread={"encode": 0.1, "decode": 0.1, "inference": 0.1, "tracking": 0.1, "motion": 0.1},
 )

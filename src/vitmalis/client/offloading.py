@@ -132,15 +132,16 @@ class OffloadWorker(Worker):
                 self._post(ResultArrived(sent.start.offload_id, detections, outcome))
 
     def _check_server(self, welcome: messages.Welcome) -> None:
+        if welcome.geometry != self._geometry:
+            raise UserError(
+                f"the server at {self._address} serves {welcome.model} with {_described(welcome.geometry)}, this "
+                f"client expects {_described(self._geometry)}: configure both alike (model, model.window, "
+                "model.downsampling_factor)"
+            )
         if self._model_id and welcome.model_id != self._model_id:
             raise UserError(
                 f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is scored against "
                 f"{self._model_id}: start it with the same model, weights and precision"
-            )
-        if welcome.geometry != self._geometry:
-            raise UserError(
-                f"the server at {self._address} serves {welcome.model} with {_described(welcome.geometry)}, this "
-                f"client expects {_described(self._geometry)}: configure both alike (model, model.window)"
             )
 
 

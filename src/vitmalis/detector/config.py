@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import ModelGeometry, RegionGrid
+from vitmalis.regions.grid import MAX_FACTOR, MAX_WINDOW, ModelGeometry, RegionGrid
 from vitmalis.types import COCO_CLASSES
 
 Source = Literal["builtin", "timm", "detectron2"]
@@ -126,8 +126,7 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: how users choose it.
         vit, pyramid, head: its parts.
         classes: for each class of the model the index into `COCO_CLASSES` that it reports.
-        divisor_px: frames are padded right and bottom to a multiple of this: patch side x downsampling factor, which
-            so defines the factor.
+        downsampling_factor: d, how much smaller a downsampled region is, along each axis.
         pixel_mean, pixel_std: RGB, on the scale 0..255.
     """
 
@@ -136,37 +135,45 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     pyramid: PyramidConfig = PyramidConfig()
     head: FcosConfig | RcnnConfig = RcnnConfig()
     classes: tuple[int, ...] = tuple(range(len(COCO_CLASSES)))
-    divisor_px: int = 32
+    downsampling_factor: int = 2
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     def __post_init__(self) -> None:
-        if self.divisor_px < 1 or self.divisor_px % self.vit.patch_px:
-            raise UserError(
-                f"detector config: divisor_px {self.divisor_px} must be a multiple of patch_px {self.vit.patch_px}"
-            )
+        if not 1 <= self.downsampling_factor <= MAX_FACTOR:
+            raise UserError(f"model.downsampling_factor={self.downsampling_factor}: give 1 to {MAX_FACTOR}")
 
     @property
-    def downsampling_factor(self) -> int:
-        """Factor by which a downsampled region is smaller, along each axis."""
-        return self.divisor_px // self.vit.patch_px
+    def divisor_px(self) -> int:
+        """Frames are padded right and bottom to a multiple of this, the side of a low-resolution patch."""
+        return self.vit.patch_px * self.downsampling_factor
 
-    def with_window(self, window: int | None) -> DetectorConfig:
-        """The same model with attention windows of another side in tokens; None for its own.
+    def with_geometry(self, window: int | None = None, downsampling_factor: int | None = None) -> DetectorConfig:
+        """The same model with other decision regions.
 
         Weights of the one fit the other: relative positions keep their tables, which are resized when used (upstream's
         `get_rel_pos`). The paper runs weights of window 14 with window 9.
 
+        Args:
+            window: w, side of an attention window in tokens; None for the model's own.
+            downsampling_factor: d, how much smaller a downsampled region is; None for the model's own.
+
         Raises:
-            UserError: the side is not positive.
+            UserError: a number is out of range.
         """
-        if window is None or window == self.vit.window:
-            return self
-        if window < 1:
-            raise UserError(f"model window {window} is too small; give 1 token or more")
-        held = self.vit.relative_window or self.vit.window
-        vit = msgspec.structs.replace(self.vit, window=window, relative_window=held)
-        return msgspec.structs.replace(self, vit=vit)
+        vit = self.vit
+        if window not in (None, vit.window):
+            held = vit.relative_window or vit.window
+            vit = msgspec.structs.replace(vit, window=checked_window(window), relative_window=held)
+        factor = self.downsampling_factor if downsampling_factor is None else downsampling_factor
+        return msgspec.structs.replace(self, vit=vit, downsampling_factor=factor)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The facts that identities of models are made from, in which the padding says the factor."""
+        facts = msgspec.to_builtins(self)
+        renamed = {"downsampling_factor": ("divisor_px", self.divisor_px)}
+        return dict(renamed.get(name, (name, value)) for name, value in facts.items())
 
     @property
     def geometry(self) -> ModelGeometry:
@@ -202,8 +209,14 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def divisor_px(self) -> int:
-        """Frames are padded right and bottom to a multiple of this."""
+        """As of `DetectorConfig`."""
         return self.geometry.patch_px * self.geometry.factor
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The facts that identities of models are made from."""
+        facts: dict[str, Any] = msgspec.to_builtins(self)
+        return facts
 
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
         """The decision regions of frames of a size."""
@@ -239,6 +252,13 @@ PRESETS = {
         DetectorConfig(name="vitdet_h", vit=VitConfig(embed_dim=1280, depth=32, num_heads=16)),
     )
 }
+
+
+def checked_window(window: int) -> int:
+    """Check that a window can be served, and return it; raises `UserError` if not."""
+    if not 1 <= window <= MAX_WINDOW:
+        raise UserError(f"model.window={window}: give 1 to {MAX_WINDOW} tokens")
+    return window
 
 
 def preset(name: str) -> DetectorConfig:

@@ -171,7 +171,7 @@ def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:
 
 def model_id(config: ModelConfig, weights_sha256: str, precision: str) -> str:
     """Twelve hexadecimal digits that change with anything that a model's boxes depend on."""
-    facts = msgspec.json.encode([config, weights_sha256, precision, PREPROCESSING_VERSION])
+    facts = msgspec.json.encode([config.identity, weights_sha256, precision, PREPROCESSING_VERSION])
     return hashlib.sha256(facts).hexdigest()[:12]
 
 
@@ -215,6 +215,7 @@ def load_detector(
     device: str = "cpu",
     precision: str = "fp32",
     window: int | None = None,
+    downsampling_factor: int = 2,
     compiled: bool = False,
 ) -> Detector:
     """Load a detector with its weights.
@@ -227,17 +228,19 @@ def load_detector(
             package or are published, downloaded once. Another library's model takes no URL, and None means "random".
         device: as PyTorch names it, or "auto", see `chosen_device`.
         precision: "fp32", or "bf16" or "fp16" for autocast.
-        window: side of attention windows in tokens; None for the model's own.
+        window: w, side of attention windows in tokens; None for the model's own.
+        downsampling_factor: d, how much smaller downsampled regions are, along each axis.
         compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.
 
     Raises:
         UserError: unknown model, source, device or precision; a library is missing; weights missing, unreadable or
             of another model.
     """
-    description = model_config(name, source=source, config=config, window=window)
+    geometry: dict[str, Any] = {"window": window, "downsampling_factor": downsampling_factor}
+    description = model_config(name, source=source, config=config, **geometry)
     path = weights_path(description, weights)
     digest = weights_digest(path)
-    model, metadata = model_with_weights(description, config, path, window)
+    model, metadata = model_with_weights(description, config, path, **geometry)
     return Detector(
         model, weights_sha256=digest, metadata=metadata, device=device, precision=precision, compiled=compiled
     )

@@ -102,7 +102,7 @@ def as_detections(instances: Foreign) -> Detections:
 
 
 def detectron2_detector(
-    config_file: Path, weights_file: Path | None = None, window: int | None = None
+    config_file: Path, weights_file: Path | None = None, window: int | None = None, downsampling_factor: int = 2
 ) -> Detectron2Detector:
     """Make a detector from a LazyConfig file of detectron2.
 
@@ -110,6 +110,7 @@ def detectron2_detector(
         config_file: defines `model`, as those in detectron2's `projects/ViTDet/configs` do.
         weights_file: as detectron2 publishes or saves them; None for random weights.
         window: side of attention windows in tokens; None for the model's own.
+        downsampling_factor: d, how much smaller a downsampled region is, along each axis.
 
     Raises:
         UserError: detectron2 is not installed, the file defines no model of ViTDet's structure, or weights do not fit.
@@ -118,7 +119,7 @@ def detectron2_detector(
     if weights_file is not None:
         state, _ = load_checkpoint(weights_file)
         load_into(model, state, str(weights_file), skipped=BUFFERS)
-    return adapted_detector(model, description, window)
+    return adapted_detector(model, description, window, downsampling_factor)
 
 
 def read_model(config_file: Path) -> tuple[Any, nn.Module]:
@@ -144,13 +145,15 @@ def read_model(config_file: Path) -> tuple[Any, nn.Module]:
         return description, instantiate(description)
 
 
-def adapted_detector(model: Foreign, description: Any, window: int | None = None) -> Detectron2Detector:
+def adapted_detector(
+    model: Foreign, description: Any, window: int | None = None, downsampling_factor: int = 2
+) -> Detectron2Detector:
     """Give mixed resolution to a model of detectron2 that has its weights.
 
     Args:
         model: a `GeneralizedRCNN`; its parts move to the detector.
         description: what the model was made from, for its `model_id`.
-        window: see `detectron2_detector`.
+        window, downsampling_factor: see `detectron2_detector`.
 
     Raises:
         UserError: it is not of ViTDet's structure, or its classes are not COCO's.
@@ -168,7 +171,7 @@ def adapted_detector(model: Foreign, description: Any, window: int | None = None
         )
     if model.input_format != "RGB":
         raise UserError(f"the model takes {model.input_format} images, but frames are RGB")
-    net = wrap(model.eval().backbone.net, window=window)
+    net = wrap(model.eval().backbone.net, window=window, downsampling_factor=downsampling_factor)
     red, green, blue = model.pixel_mean.flatten().tolist()
     red_std, green_std, blue_std = model.pixel_std.flatten().tolist()
     config = AdaptedConfig(

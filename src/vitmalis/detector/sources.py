@@ -11,14 +11,19 @@ import torch
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
-from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, preset
+from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, checked_window, preset
 from vitmalis.detector.detectron2_detector import detectron2_detector
 from vitmalis.detector.timm_detector import timm_detector
 from vitmalis.errors import UserError
 
 
 def model_config(
-    name: str, *, source: Source = "builtin", config: str | Path | None = None, window: int | None = None
+    name: str,
+    *,
+    source: Source = "builtin",
+    config: str | Path | None = None,
+    window: int | None = None,
+    downsampling_factor: int = 2,
 ) -> ModelConfig:
     """Describe a model without its weights. Another library's model is made for that, once in a process.
 
@@ -26,10 +31,12 @@ def model_config(
         name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
         source: where the model comes from.
         config: LazyConfig file of a detectron2 model, None for others.
-        window: side of attention windows in tokens; None for the model's own.
+        window: w, side of attention windows in tokens; None for the model's own.
+        downsampling_factor: d, how much smaller downsampled regions are, along each axis.
 
     Raises:
-        UserError: no such source or model, the library is missing, or its model cannot be adapted.
+        UserError: no such source or model, the library is missing, its model cannot be adapted, or the window or the
+            factor is out of range.
     """
     if source not in get_args(Source):
         raise UserError(f"model.source={source} is unknown; choose one of {', '.join(get_args(Source))}")
@@ -38,29 +45,38 @@ def model_config(
             f"model.source={source} and model.config={config} do not go together: a LazyConfig file describes the "
             "models of source=detectron2, and no others"
         )
-    return preset(name).with_window(window) if source == "builtin" else _adapted_config(name, source, config, window)
+    if source == "builtin":
+        return preset(name).with_geometry(window, downsampling_factor)
+    return _adapted_config(name, source, config, window, downsampling_factor)
 
 
 @lru_cache(maxsize=4)
-def _adapted_config(name: str, source: Source, config: str | Path | None, window: int | None) -> ModelConfig:
-    return _adapted(name, source, config, None, window).config
+def _adapted_config(
+    name: str, source: Source, config: str | Path | None, window: int | None, downsampling_factor: int
+) -> ModelConfig:
+    return _adapted(name, source, config, None, window, downsampling_factor).config
 
 
 def model_with_weights(
-    description: ModelConfig, config: str | Path | None, weights_file: Path | None, window: int | None
+    description: ModelConfig,
+    config: str | Path | None,
+    weights_file: Path | None,
+    window: int | None,
+    downsampling_factor: int,
 ) -> tuple[DetectionModel, dict[str, object]]:
     """Make a model with its weights; also returns the metadata of their file.
 
     Args:
         description: from `model_config`.
-        config, window: as given there.
+        config, window, downsampling_factor: as given there.
         weights_file: None for random weights, the same in every process.
 
     Raises:
         UserError: the file is not readable as weights, or they are another model's.
     """
     if not isinstance(description, DetectorConfig):
-        return _adapted(description.name, description.source, config, weights_file, window), {}
+        source = description.source
+        return _adapted(description.name, source, config, weights_file, window, downsampling_factor), {}
     if weights_file is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -73,11 +89,18 @@ def model_with_weights(
 
 
 def _adapted(
-    name: str, source: Source, config: str | Path | None, weights_file: Path | None, window: int | None
+    name: str,
+    source: Source,
+    config: str | Path | None,
+    weights_file: Path | None,
+    window: int | None,
+    downsampling_factor: int,
 ) -> DetectionModel:
+    if window is not None:
+        checked_window(window)
     if source == "detectron2":
-        return detectron2_detector(Path(str(config)), weights_file, window)
-    model = timm_detector(name, window)
+        return detectron2_detector(Path(str(config)), weights_file, window, downsampling_factor)
+    model = timm_detector(name, window, downsampling_factor)
     if weights_file is not None:
         state, _ = load_checkpoint(weights_file)
         load_into(model, state, str(weights_file))

@@ -17,12 +17,13 @@ from vitmalis.fingerprint import digest
 PYRAMID = PyramidConfig(strides=(8, 16, 32), channels=64)
 
 
-def timm_detector(name: str, window: int | None = None) -> FcosDetector:
+def timm_detector(name: str, window: int | None = None, downsampling_factor: int = 2) -> FcosDetector:
     """Make a detector on a timm model; its weights are random, and the same in every process.
 
     Args:
         name: of the model in timm, such as `vit_small_patch16_224`.
         window: side of a downsampled region in tokens; None for the model's own, or 9 where all blocks attend globally.
+        downsampling_factor: d, how much smaller a downsampled region is, along each axis.
 
     Raises:
         UserError: timm is not installed or has no such model, or mixed resolution has no rule for the model.
@@ -30,7 +31,7 @@ def timm_detector(name: str, window: int | None = None) -> FcosDetector:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _create(name)
-        net = wrap(model, window=window)
+        net = wrap(model, window=window, downsampling_factor=downsampling_factor)
         mean, std = (_times_255(model.pretrained_cfg.get(key), name) for key in ("mean", "std"))
         config = AdaptedConfig(
             name=name,

@@ -62,6 +62,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
         target: what is estimated.
         features: columns of the input, exactly those of `FEATURES[target]`.
         model, model_id: the detector whose samples it learned from.
+        window, downsampling_factor: w and d of its decision regions; older files do not say w (None), and have d = 2.
         provenance: how it was made: data, seeds, scores; free form.
         version: of the file format.
     """
@@ -70,6 +71,8 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
     features: tuple[str, ...]
     model: str
     model_id: str
+    window: int | None = None
+    downsampling_factor: int = 2
     provenance: dict[str, Any] = {}
     version: int = VERSION
 

@@ -95,6 +95,22 @@ class CandidateFeatures:
     accuracy: FloatArray
     downsampled_regions: FloatArray
 
+    def over_regions(self, relevance: FloatArray, regions: int) -> CandidateFeatures:
+        """The same frame for estimators that learned with other decision regions.
+
+        N_d becomes the same share of their regions, and relevance is that over them; motion is in shares of the
+        frame's foreground, which no division into regions changes. `downsampled_regions` stays as it is.
+
+        Args:
+            relevance: rho_j over the regions that were learned with, (rows, cols).
+            regions: number of decision regions of the frame.
+        """
+        accuracy = self.accuracy.copy()
+        accuracy[:, ACCURACY_FEATURES.index("downsampled_regions")] *= relevance.size / regions
+        accuracy[:, ACCURACY_FEATURES.index("relevance_mean")] = relevance.mean()
+        accuracy[:, ACCURACY_FEATURES.index("relevance_std")] = relevance.std()
+        return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, self.downsampled_regions)
+
 
 def candidate_features(
     candidates: Candidates, motion: Motion, relevance: FloatArray, region_types: NDArray[np.int8]

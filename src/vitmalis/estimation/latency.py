@@ -117,7 +117,9 @@ class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
     inference_s: float
 
 
-class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class StageTimes(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, rename={"downsampled": "halved"}
+):
     """Durations that equation 2 leaves out and a virtual clock needs: medians in seconds.
 
     Attributes:
@@ -125,7 +127,7 @@ class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
         tracking_step_s, tracking_object_s: following boxes from one frame to the next, and what each box adds.
         motion_s: motion analysis of a frame.
         estimation_s, optimization_s: a decision's two parts; 0 where there are no estimators of the model.
-        halved: a frame of half the side, as TrackUD sends it.
+        downsampled: a frame of 1/d of the side, as TrackUD sends it; `halved` in JSON, since d was once always 2.
         blanked: a frame with half of its regions painted flat, as TrackRoI sends it.
         spread: standard deviation of the logarithm of single durations around their medians, by stage: `encode`,
             `decode`, `inference`, `tracking`, `motion`.
@@ -137,7 +139,7 @@ class StageTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
     motion_s: float
     estimation_s: float
     optimization_s: float
-    halved: WholeFrame
+    downsampled: WholeFrame
     blanked: WholeFrame
     spread: dict[str, float] = {}
 
@@ -150,6 +152,7 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         model, model_id: the detector.
         width_px, height_px: the frames that were measured.
         regions: decision regions of such a frame.
+        window, downsampling_factor: w and d of these regions; older tables do not say w (None), and have d = 2.
         encode: table of encoding times.
         decode_s: mean of decoding and unpacking.
         inference: one fit per restoration point.
@@ -165,6 +168,8 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
     width_px: int
     height_px: int
     regions: int
+    window: int | None = None
+    downsampling_factor: int = 2
     encode: EncodeTable
     decode_s: float
     inference: tuple[InferenceFit, ...]
@@ -186,6 +191,19 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         for fit in self.inference:
             lines[fit.restoration_point] = fit.intercept_s, fit.slope_s
         return lines
+
+    def check_geometry(self, window: int | None, downsampling_factor: int, source: str) -> None:
+        """Check that these tables are of such regions; a window that is not known (None) fits any.
+
+        Raises:
+            UserError: they are not; `source` is the option that named the tables.
+        """
+        windows = {self.window, window} - {None}
+        if len(windows) > 1 or self.downsampling_factor != downsampling_factor:
+            raise UserError(
+                f"{source}: measured with window {self.window} and downsampling factor {self.downsampling_factor}, "
+                f"this run has {window} and {downsampling_factor}; measure again with `python -m profiling.latency`"
+            )
 
     def encode_s(self, downsampled_regions: ArrayLike, quality: ArrayLike) -> FloatArray:
         """Encoding time T^enc of each configuration, seconds (n,)."""

@@ -1,4 +1,4 @@
-"""TrackUD: TrackB2B that halves the frame's width and height while offloading is slow (paper, VI-A)."""
+"""TrackUD: TrackB2B that downsamples the whole frame while offloading is slow (paper, VI-A)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from vitmalis.policy.trackb2b import TrackB2B
 
 
 class TrackUD(TrackB2B):
-    """Sends frames of half the width and height while the most recent E2E latency is above a threshold.
+    """Sends frames of 1/d of the width and height while the most recent E2E latency is above a threshold.
+
+    The factor d is that of the model's decision regions; the paper's is 2.
 
     Args:
         quality: JPEG quality, 1..100.
@@ -24,7 +26,6 @@ class TrackUD(TrackB2B):
         if latency_threshold_s <= 0:
             raise UserError(f"policy.latency_threshold_s={latency_threshold_s}: give a positive number of seconds")
         self._threshold_s = latency_threshold_s
-        self._small = OffloadDecision(self._decision.configuration, frame_downsampling=2)
         self._last_latency_s = 0.0
 
     def observe(self, outcome: OffloadOutcome) -> None:
@@ -32,5 +33,7 @@ class TrackUD(TrackB2B):
         self._last_latency_s = outcome.e2e_latency_s
 
     def decide(self, state: ClientState) -> OffloadDecision:
-        """Choose half the size after a slow offload, else the full size."""
-        return self._small if self._last_latency_s > self._threshold_s else self._decision
+        """Choose the smaller size after a slow offload, else the full size."""
+        if self._last_latency_s <= self._threshold_s:
+            return self._decision
+        return OffloadDecision(self._decision.configuration, frame_downsampling=state.grid.factor)

@@ -30,7 +30,7 @@ from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
 from vitmalis.policy.regions import FrameContent, RegionClassifier
 from vitmalis.regions import Motion, RegionType
-from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask, task_relevance
 
 Float64Array = NDArray[np.float64]
 
@@ -54,6 +54,7 @@ class ViTMAlis(Policy):
     Args:
         latency_tables: file of `python -m profiling.latency` for this device, server and model.
         model: name of the server's model, whose estimators are loaded.
+        window, downsampling_factor: w and d of its decision regions; a window of None fits any tables and estimators.
         estimator: "mlp", "linear" or "mean" (offline means per configuration).
         estimators: folder with the estimators; None for those in the package.
         qualities, tau_ds, restoration_points: the configuration space; tau_ds contains 0, for frames with nothing to
@@ -80,6 +81,8 @@ class ViTMAlis(Policy):
         *,
         latency_tables: str | None = None,
         model: str = "vitdet_tiny",
+        window: int | None = None,
+        downsampling_factor: int = 2,
         estimator: str = "mlp",
         estimators: str | None = None,
         qualities: Sequence[int] = QUALITIES,
@@ -105,10 +108,11 @@ class ViTMAlis(Policy):
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
-        pair = load_pair(model, estimator, estimators)  # before the tables, which a run measures where they are missing
-        self._size, self._accuracy = pair.size, pair.accuracy
+        # Estimators before the tables, which a run measures where they are missing.
+        self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
         self._tables = _tables(latency_tables, model)
-        self.stand_in = pair.stand_in(self._tables.model_id)
+        self._tables.check_geometry(window, downsampling_factor, f"policy.latency_tables={latency_tables}")
+        self.stand_in = self._pair.stand_in(self._tables)
         self._check_tables()
 
     def observe(self, outcome: OffloadOutcome) -> None:
@@ -124,7 +128,7 @@ class ViTMAlis(Policy):
         """Run Algorithm 1 on the frame's known content."""
         content = self._classifier.classify(state)
         start_s = time.perf_counter()
-        estimates = self._estimate(content)
+        estimates = self._estimate(content, self._learned_relevance(state))
         estimated_s = time.perf_counter()
         since_offload_s = state.frames_since_offload * state.frame_interval_s
         urgent = self._urgency.of(since_offload_s, state.retention)
@@ -139,16 +143,23 @@ class ViTMAlis(Policy):
             optimization_s=chosen_s - estimated_s,
         )
 
-    def _estimate(self, content: FrameContent) -> _Estimates:
+    def _learned_relevance(self, state: ClientState) -> Float64Array | None:
+        """Relevance over the regions that the estimators learned with; None where those are the frame's own."""
+        grid = self._pair.grid(state.grid)
+        return None if grid == state.grid else task_relevance(grid, state.tracked)
+
+    def _estimate(self, content: FrameContent, learned_relevance: Float64Array | None = None) -> _Estimates:
         """Estimate all configurations in one pass (equations 1 to 3).
 
         A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
         """
         features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
+        if learned_relevance is not None:
+            features = features.over_regions(learned_relevance, content.region_types.size)
         distinct = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
         space = self._space
         candidates = Candidates(space.tau_d[distinct], space.quality[distinct], space.restoration_point[distinct])
-        payload_bytes = self._size.predict(features.size[distinct]) * self._correction.factor
+        payload_bytes = self._pair.size.predict(features.size[distinct]) * self._correction.factor
         latency_s = e2e_latency_s(
             self._tables,
             candidates,
@@ -157,7 +168,8 @@ class ViTMAlis(Policy):
             self._network.uplink_mbps,
             self._network.rtt_s,
         )
-        return _Estimates(candidates, payload_bytes, latency_s, self._accuracy.predict(features.accuracy[distinct]))
+        f1 = self._pair.accuracy.predict(features.accuracy[distinct])
+        return _Estimates(candidates, payload_bytes, latency_s, f1)
 
     def _check_tables(self) -> None:
         """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""

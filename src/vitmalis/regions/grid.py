@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -12,6 +13,13 @@ from vitmalis.errors import UserError
 from vitmalis.types import BoolMask
 
 Int64Array = NDArray[np.int64]
+
+MAX_WINDOW, MAX_FACTOR = 64, 8
+"""Largest window and downsampling factor of a model that can be served; the messages admit no more."""
+
+DownsamplingFactor = Literal[2, 3, 4]
+"""Downsampling factors that options offer: 1 changes nothing, and beyond 4 hardly anything is seen."""
+DOWNSAMPLING_FACTORS: tuple[int, ...] = get_args(DownsamplingFactor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to, raise_descriptor_limit
+from vitmalis.regions.grid import DOWNSAMPLING_FACTORS
 from vitmalis.server.admission import default_max_pixels
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
     add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
+    add("--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions")
     add("--threads", type=_positive, default=1, help="torch threads")
     add("--max-message-mb", type=_positive, default=16, help="largest accepted compressed frame, in 2**20 bytes")
     add(
@@ -111,6 +113,7 @@ def _serve(args: argparse.Namespace) -> int:
             device=args.device,
             precision=args.precision,
             window=args.window,
+            downsampling_factor=args.downsampling_factor,
             compiled=args.compile,
         )
         limits = Limits(

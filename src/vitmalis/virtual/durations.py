@@ -73,12 +73,11 @@ class Durations:
         return median_s * self._factor("inference", offload_id)
 
     def _whole(self, decision: OffloadDecision) -> WholeFrame | None:
-        if decision.frame_downsampling not in (1, 2):
-            raise UserError(
-                f"a frame made {decision.frame_downsampling} times smaller was not profiled, only one of half its side"
-            )
-        if decision.frame_downsampling == 2:
-            return self._stages.halved
+        factor, profiled = decision.frame_downsampling, self._tables.downsampling_factor
+        if factor == profiled:
+            return self._stages.downsampled
+        if factor != 1:
+            raise UserError(f"a frame made {factor} times smaller was not profiled, only one {profiled} times smaller")
         blank = decision.blank_mask
         return self._stages.blanked if blank is not None and blank.any() else None
 

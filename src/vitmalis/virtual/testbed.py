@@ -3,7 +3,9 @@
 Stated values are used as they are. The assumptions between and beyond them are few:
 
 - Inference (sections I and III): 281 ms for a 1080p frame, 39 ms for a 360p frame. A line through the two over the
-  FLOPs of ViTDet-L's backbone gives every other cost, also that of mixed resolution and of a halved frame.
+  FLOPs of ViTDet-L's backbone gives every other cost, also those of mixed resolution and of smaller frames.
+- The stated times are with the paper's window 9 and downsampling factor 2. The window stays 9, as the run's detector is
+  not ViTDet-L; the factor is the run's.
 - Codec (section VI-B, Fig. 10): medians of encoding and decoding together are 30 ms for full frames and for TrackUD's,
   38 ms for TrackRoI's, 39 ms for ViTMAlis'. How they are divided is not stated: decoding is taken as 10 ms throughout.
   No dependence on quality or on the number of downsampled regions is stated, so there is none.
@@ -28,7 +30,7 @@ FULL_HD, NHD = (1080, 1920), (360, 640)
 INFERENCE_S = {FULL_HD: 0.281, NHD: 0.039}
 DECODE_S, ENCODE_S, PACK_AND_ENCODE_S, BLANK_AND_ENCODE_S = 0.010, 0.020, 0.029, 0.028
 MOTION_S, ESTIMATION_S, OPTIMIZATION_S, TRACKING_STEP_S = 0.010, 0.009, 0.002, 0.010
-WINDOW = 9
+WINDOW, FACTOR = 9, 2
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MASKS = 8
 _QUALITIES = (70, 100)
@@ -42,9 +44,10 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
         grid: decision regions of the run's frames.
         restoration_points: N of the run's detector.
     """
-    vitdet_l = preset("vitdet_l").with_window(WINDOW)
+    vitdet_l = preset("vitdet_l").with_geometry(WINDOW, grid.factor)
+    small = (-(-FULL_HD[0] // grid.factor), -(-FULL_HD[1] // grid.factor))
     regions = grid.region_patches.size
-    halved = WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=inference_s(vitdet_l, (540, 960)))
+    downsampled = WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=inference_s(vitdet_l, small))
     blanked = WholeFrame(encode_s=BLANK_AND_ENCODE_S, decode_s=DECODE_S, inference_s=INFERENCE_S[FULL_HD])
     return LatencyTables(
         device="Jetson Orin Nano (as published)",
@@ -54,6 +57,8 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
         width_px=grid.width_px,
         height_px=grid.height_px,
         regions=regions,
+        window=grid.window,
+        downsampling_factor=grid.factor,
         encode=EncodeTable(
             downsampled_regions=(0, 1),
             qualities=_QUALITIES,
@@ -68,7 +73,7 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
             motion_s=MOTION_S,
             estimation_s=ESTIMATION_S,
             optimization_s=OPTIMIZATION_S,
-            halved=halved,
+            downsampled=downsampled,
             blanked=blanked,
         ),
         host={"source": "figures stated in the ViTMAlis paper, see vitmalis.virtual.testbed"},
@@ -79,7 +84,8 @@ def inference_s(
     config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_] | None = None, point: int = 0
 ) -> float:
     """Inference time of a frame of (height, width) pixels, from the line through the two stated times."""
-    stated = sorted((_flops(config, size), duration_s) for size, duration_s in INFERENCE_S.items())
+    papers = config.with_geometry(WINDOW, FACTOR)
+    stated = sorted((_flops(papers, size), duration_s) for size, duration_s in INFERENCE_S.items())
     (few, few_s), (many, many_s) = stated
     return few_s + (many_s - few_s) * (_flops(config, size, mask, point) - few) / (many - few)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.errors import UserError
+from vitmalis.regions.grid import MAX_WINDOW, DownsamplingFactor
 from vitmalis.video.manifest import manifest
 
 MOST = 1e9
@@ -22,6 +24,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Side = Annotated[int, msgspec.Meta(ge=16, le=8192)]
 """Width or height of images, pixels."""
+Window = Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -37,7 +40,7 @@ class MlflowOptions(Section, frozen=True):
     artifact_dir: str
 
 
-class ModelOptions(Section, frozen=True):
+class ModelOptions(Section, frozen=True, kw_only=True):
     """`model`: one of `conf/model`."""
 
     name: str
@@ -47,15 +50,21 @@ class ModelOptions(Section, frozen=True):
     device: str
     precision: str
     compile: bool
-    window: Count | None
+    window: Window | None
+    downsampling_factor: DownsamplingFactor = 2  # absent in older records
     max_width: Side
     max_height: Side
     capacity_scale: Positive
 
     @property
+    def geometry_options(self) -> dict[str, Any]:
+        """Keyword arguments of `DetectorConfig.with_geometry`."""
+        return {"window": self.window, "downsampling_factor": self.downsampling_factor}
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments of `vitmalis.detector.model_config` besides the name."""
-        return {"source": self.source, "config": self.config, "window": self.window}
+        return {"source": self.source, "config": self.config} | self.geometry_options
 
     @property
     def detector_options(self) -> dict[str, Any]:
@@ -157,15 +166,18 @@ def _converted(values: dict[str, Any], kind: type[_Config]) -> _Config:
             raise UserError(f"{key or 'configuration'}: {problem[:1].lower()}{problem[1:]}") from error
         value, declared = _field(values, kind, key)
         if get_origin(declared) is Literal:
-            problem = f"choose one of {', '.join(get_args(declared))}"
+            problem = f"choose one of {', '.join(map(str, get_args(declared)))}"
         shown = key if isinstance(value, dict) else f"{key}={value}"
         raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
 
 
 def _field(values: dict[str, Any], kind: Any, key: str) -> tuple[Any, Any]:
-    """The value of a field, and its type; the type is None below a field that holds no struct."""
+    """The value of a field such as `stages[0].until`, and its type; the type is None below one that holds no struct."""
     value: Any = values
-    for name in key.split("."):
+    for name in re.findall(r"[^.[\]]+", key):
+        if isinstance(value, list | tuple):
+            value, kind = value[int(name)], None
+            continue
         fields = msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
         value, kind = value[name], next((field.type for field in fields if field.name == name), None)
     return value, kind

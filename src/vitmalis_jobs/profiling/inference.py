@@ -24,7 +24,7 @@ from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.flops import VitCost, vit_cost
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.grid import DOWNSAMPLING_FACTORS, RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
@@ -149,7 +149,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         UserError: no such model or restoration point, or a size or count that is not positive.
     """
     check_positive(options, "width", "height", "threads")
-    config = preset(options.model).with_window(options.window)
+    config = preset(options.model).with_geometry(options.window, options.downsampling_factor)
     last = config.vit.subsets
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {config.name} has restoration points 0 to {last}, not {wrong[0]}")
@@ -161,6 +161,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     return {
         "model": config.name,
         "window": config.vit.window,
+        "downsampling_factor": config.downsampling_factor,
         "width": options.width,
         "height": options.height,
         "regions": list(measurement.grid.shape),
@@ -201,7 +202,8 @@ def measure_rows(measurement: Measurement, options: argparse.Namespace, terminal
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw time and FLOPs over the share of downsampled regions, a line for each restoration point."""
     size = f"{result['width']}x{result['height']}"
-    figure, (axes,) = canvas(f"{result['model']}, {size}, window {result['window']}, {result['threads']} thread(s)")
+    regions = f"window {result['window']}, factor {result['downsampling_factor']}"
+    figure, (axes,) = canvas(f"{result['model']}, {size}, {regions}, {result['threads']} thread(s)")
     for point in sorted({row["restoration_point"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["restoration_point"] == point]
         shares = [0.0, *(row["downsampled_share"] for row in rows)]
@@ -219,6 +221,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=program("profiling.inference"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument(
+        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions"
+    )
     parser.add_argument("--width", type=int, default=960, help="of the image, pixels")
     parser.add_argument("--height", type=int, default=540, help="of the image, pixels")
     parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")

@@ -25,7 +25,7 @@ from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
 from vitmalis.paths import cache_dir, data_dir
 from vitmalis.regions.classify import task_relevance
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.grid import DOWNSAMPLING_FACTORS, RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
@@ -170,7 +170,12 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """
     check_positive(options, "frames", "threads")
     torch.set_num_threads(options.threads)
-    detector = load_detector(options.model, weights=options.weights, window=options.window)
+    detector = load_detector(
+        options.model,
+        weights=options.weights,
+        window=options.window,
+        downsampling_factor=options.downsampling_factor,
+    )
     last = detector.geometry.restoration_points
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
@@ -182,6 +187,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         "model": detector.name,
         "model_id": detector.model_id,
         "window": detector.geometry.window,
+        "downsampling_factor": detector.geometry.factor,
         "threads": options.threads,
         "torch": torch.__version__,
         "part": options.part,
@@ -218,7 +224,8 @@ def measure_clips(
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw time and F1 over restoration points: a line for each clip, a thick one for all, crosses for uniform."""
-    figure, axes = canvas(f"{result['model']}: object-free regions downsampled by 2 (paper, Fig. 5)", columns=2)
+    factor = result["downsampling_factor"]
+    figure, axes = canvas(f"{result['model']}: object-free regions downsampled by {factor} (paper, Fig. 5)", columns=2)
     share = max(row["share"] for row in result["rows"] if row["regions"] == "object-free")
     mixed = [row for row in result["rows"] if row["regions"] == "object-free" and row["share"] == share]
     uniform = {row["clip"]: row for row in result["rows"] if row["regions"] == "uniform"}
@@ -249,6 +256,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--weights", help="file or URL (default: the model's own)")
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument(
+        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions"
+    )
     parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
     parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")

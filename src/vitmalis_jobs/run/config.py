@@ -146,6 +146,8 @@ class PolicyOptions(Section, frozen=True, forbid_unknown_fields=False):
     name: str
     kind: str = ""
     model: str = ""
+    window: int | None = None
+    downsampling_factor: int = 2
     estimator: str = ""
     estimators: str | None = None
     latency_tables: str | None = None

@@ -95,5 +95,6 @@ def files_digest(paths: list[Path | str | None]) -> str:
 def _estimators_digest(policy_options: dict[str, Any]) -> str:
     if "estimator" not in policy_options:
         return ""
+    of = {name: policy_options[name] for name in ("window", "downsampling_factor") if name in policy_options}
     options = policy_options["model"], policy_options["estimator"], policy_options.get("estimators")
-    return files_digest(list(pair_files(*options)))
+    return files_digest(list(pair_files(*options, **of)))

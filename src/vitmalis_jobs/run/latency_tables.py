@@ -11,11 +11,12 @@ import msgspec
 
 from vitmalis.detector import chosen_device
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import save_latency_tables
+from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import cache_dir
 from vitmalis.process import Child
+from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.latency_tables import TablesKey
@@ -34,14 +35,33 @@ def run_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int, term
         terminal: shows the progress of a measurement.
 
     Raises:
-        UserError: the tables cannot be measured here.
+        UserError: the tables cannot be measured here, or those that are named do not fit the run.
     """
     latency = spec.config.latency
     if spec.config.virtual and latency.tables is not None:
-        return Path(latency.tables)
+        return _named_tables(Path(latency.tables), spec, width_px, height_px)
     if spec.config.virtual and latency.name == "paper_testbed":
         return _testbed_tables(spec, model_id, width_px, height_px)
     return _own_tables(spec.config, model_id, width_px, height_px, terminal)
+
+
+def _named_tables(path: Path, spec: RunSpec, width_px: int, height_px: int) -> Path:
+    """Check the tables that `latency.tables` names; returns their path.
+
+    Raises:
+        UserError: they are missing, damaged, without stages, or of another model, frame size or geometry.
+    """
+    tables, geometry = load_latency_tables(path), spec.model.geometry
+    measured = tables.model, tables.width_px, tables.height_px
+    wanted = spec.config.model.name, width_px, height_px
+    if measured != wanted:
+        raise UserError(
+            f"latency.tables={path}: measured with {measured[0]} on {measured[1]}x{measured[2]} frames, "
+            f"this run has {wanted[0]} and {wanted[1]}x{wanted[2]}"
+        )
+    tables.check_geometry(geometry.window, geometry.factor, f"latency.tables={path}")
+    Durations(tables)
+    return path
 
 
 def _testbed_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int) -> Path:

@@ -22,7 +22,7 @@ def prepare_run(spec: RunSpec, terminal: Terminal) -> PreparedRun:
     clip = _prepare_clip(spec, terminal)
     identifier = prepare_model(spec.model)
     tables = run_tables(spec, identifier, clip.width, clip.height, terminal) if spec.needs_tables else None
-    options = config.policy_options
+    options = spec.policy_options
     if spec.policy_needs_tables:
         options |= {"latency_tables": str(tables)}
     policy = build_policy(config.policy_kind, **options)

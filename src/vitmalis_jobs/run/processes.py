@@ -64,8 +64,8 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
         return
     model, threads = config.model, config.server.threads
     options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
-    options["max-megapixels"] = model.max_width * model.max_height / 1e6
-    arguments = [f"--{key}={value}" for key, value in options.items() if value is not None]
+    options["max_megapixels"] = model.max_width * model.max_height / 1e6
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
 
     def start(facts: Facts) -> Child:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
-from vitmalis.policy import Policy, build_policy
+from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
 from vitmalis_jobs.common.detectors import has_random_weights
 from vitmalis_jobs.run import mahimahi
@@ -33,16 +33,17 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     _check_keys(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
-    policy: Policy | None = None
-    with suppress(LatencyTablesMissing):  # tables are measured later; all other mistakes in the policy show here
-        policy = build_policy(config.policy_kind, **config.policy_options)
-    return RunSpec(
+    spec = RunSpec(
         config=config,
         clip_name=_clip_name(config.video),
         trace=resolve_trace(**config.trace),
         model=ResolvedModel(config.model, model_config(config.model.name, **config.model.architecture)),
-        policy_needs_tables=policy is None,
     )
+    try:  # tables are measured later; all other mistakes in the policy show here
+        build_policy(config.policy_kind, **spec.policy_options)
+    except LatencyTablesMissing:
+        return replace(spec, policy_needs_tables=True)
+    return spec
 
 
 def chosen(config: EvaluationConfig) -> EvaluationConfig:

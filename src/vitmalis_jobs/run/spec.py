@@ -24,7 +24,7 @@ class ResolvedModel:
 
     Attributes:
         options: section `model` of the configuration.
-        config: its architecture, with the configured attention window.
+        config: its architecture, with the configured attention window and downsampling factor.
     """
 
     options: ModelOptions
@@ -32,7 +32,7 @@ class ResolvedModel:
 
     @property
     def geometry(self) -> ModelGeometry:
-        """Patch, window and restoration points, which the client has to know."""
+        """Patch, window, downsampling factor and restoration points, which the client has to know."""
         return self.config.geometry
 
 
@@ -53,6 +53,12 @@ class RunSpec:
     trace: Trace
     model: ResolvedModel
     policy_needs_tables: bool = False
+
+    @property
+    def policy_options(self) -> dict[str, Any]:
+        """Keyword arguments of the policy's constructor: as configured, with the window that the model has."""
+        options = self.config.policy_options
+        return options | {"window": self.model.geometry.window} if "window" in options else options
 
     @property
     def needs_tables(self) -> bool:

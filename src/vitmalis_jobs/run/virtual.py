@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 
 from vitmalis.client.session import SESSION_FILE, write_session
-from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
@@ -26,11 +25,7 @@ from vitmalis_jobs.run.spec import PreparedRun
 
 
 def play_virtual(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
-    """Play the run on the virtual clock; see `Executor`. The metrics say what it cost and what the cache saved.
-
-    Raises:
-        UserError: the latency tables do not fit the clip or the clock.
-    """
+    """Play the run on the virtual clock; see `Executor`. The metrics say what it cost and what the cache saved."""
     started_s = time.process_time()
     references = find_references(run, resources, terminal, tag)
     options = run.config.inference_cache
@@ -78,19 +73,8 @@ def _play(
 
 
 def _durations(run: PreparedRun) -> Durations:
-    """The configured durations, from tables that were measured with frames of the played size.
-
-    Raises:
-        UserError: the tables are of another model or frame size.
-    """
+    """The configured durations, from the run's latency tables."""
     if run.latency_tables is None:
         raise RuntimeError("a virtual run was prepared without latency tables")
-    tables, latency, clip = load_latency_tables(run.latency_tables), run.config.latency, run.clip
-    measured = tables.model, tables.width_px, tables.height_px
-    wanted = run.config.model.name, clip.width, clip.height
-    if measured != wanted:
-        raise UserError(
-            f"latency.tables={run.latency_tables}: measured with {measured[0]} on {measured[1]}x{measured[2]} frames, "
-            f"this run has {wanted[0]} and {wanted[1]}x{wanted[2]}"
-        )
+    tables, latency = load_latency_tables(run.latency_tables), run.config.latency
     return Durations(tables, latency.seed if latency.name == "sampled" else None)

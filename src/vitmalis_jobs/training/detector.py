@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 
 def initial_model(model: str, start: StartOptions) -> DetectionModel:
-    """The model that a new run starts from: random, or with the weights and the window that `start` names.
+    """The model that a new run starts from: random, or with the weights and the geometry that `start` names.
 
     Raises:
         UserError: no such model, or weights that do not fit it.
     """
-    built = build_model(preset(model).with_window(start.window))
+    built = build_model(preset(model).with_geometry(start.window, start.downsampling_factor))
     if start.weights is not None:
         state, _ = load_checkpoint(Path(start.weights))
         load_into(built, state, start.weights)

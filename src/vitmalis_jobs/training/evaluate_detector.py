@@ -36,19 +36,20 @@ from vitmalis_jobs.training.detection.validation_set import ValidationSet, evalu
 log = logging.getLogger(__name__)
 
 
-def exported_model(model: str, weights: Path, window: int | None) -> FcosDetector:
+def exported_model(model: str, weights: Path, window: int | None, downsampling_factor: int = 2) -> FcosDetector:
     """Load exported weights, in evaluation mode.
 
     Args:
         model: name of the preset.
         weights: file of the weights.
         window: side of the attention windows in tokens that the model was trained with; None for the preset's.
+        downsampling_factor: d, of the regions at low resolution in training.
 
     Raises:
         UserError: the weights are missing or of another model, or the model has no FCOS head.
     """
     state, _ = load_checkpoint(weights)
-    built = build_model(preset(model).with_window(window))
+    built = build_model(preset(model).with_geometry(window, downsampling_factor))
     load_into(built, state, str(weights))
     if not isinstance(built, FcosDetector):
         raise UserError(f"model={model} has no FCOS head: only such models are trained here")
@@ -97,7 +98,8 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     folder = Path(config.train.folder)
-    model = exported_model(config.model.name, Path(config.export.path), config.start.window)
+    start = config.start
+    model = exported_model(config.model.name, Path(config.export.path), start.window, start.downsampling_factor)
     clips = read_clips(config.clips)
     sets = validation_sets(config, clips)
     scores = evaluate(model, sets, folder / "evaluation")

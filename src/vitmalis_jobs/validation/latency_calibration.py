@@ -100,7 +100,7 @@ def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
         motion_s=speed.motion * stages.motion_s,
         estimation_s=speed.decision * stages.estimation_s,
         optimization_s=speed.decision * stages.optimization_s,
-        halved=whole(stages.halved),
+        downsampled=whole(stages.downsampled),
         blanked=whole(stages.blanked),
     )
 

@@ -55,7 +55,7 @@ COLUMNS = (
 
 def ours(height_px: int, width_px: int) -> Forward:
     """The backbone of `vitdet_b`; it takes any size."""
-    return frozen(ViT(preset("vitdet_b").with_window(WINDOW).vit))
+    return frozen(ViT(preset("vitdet_b").with_geometry(WINDOW).vit))
 
 
 def transformers(height_px: int, width_px: int) -> Forward:

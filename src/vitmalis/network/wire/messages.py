@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from vitmalis.regions.grid import ModelGeometry
+from vitmalis.regions.grid import MAX_FACTOR, MAX_WINDOW, ModelGeometry
 from vitmalis.types import COCO_CLASSES, BoolMask, Configuration
 
 MAGIC = b"VM"
@@ -84,7 +84,7 @@ class Welcome(_Message, frozen=True):
 
     def __post_init__(self) -> None:
         window, factor, patch_px, points = msgspec.structs.astuple(self.geometry)
-        if not (1 <= window <= 64 and 1 <= factor <= 8 and patch_px == PATCH_PX and 0 <= points <= 64):
+        if not (1 <= window <= MAX_WINDOW and 1 <= factor <= MAX_FACTOR and patch_px == PATCH_PX and 0 <= points <= 64):
             raise ValueError(f"a model with {self.geometry} cannot be served")
 
 
@@ -114,8 +114,8 @@ class Offload(_Message, frozen=True):
     tau_d: Annotated[int, Meta(ge=0, le=2)]
     quality: Annotated[int, Meta(ge=1, le=100)]
     restoration_point: Small
-    window_size: Annotated[int, Meta(ge=1, le=64)]
-    downsampling_factor: Annotated[int, Meta(ge=1, le=8)]
+    window_size: Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
+    downsampling_factor: Annotated[int, Meta(ge=1, le=MAX_FACTOR)]
     mask_rows: Regions = 0
     mask_cols: Regions = 0
     mask_bits: bytes = b""

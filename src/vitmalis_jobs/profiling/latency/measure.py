@@ -103,6 +103,8 @@ def measure(config: LatencyConfig, progress: Progress) -> Measurement:
         width_px=config.frame.width,
         height_px=config.frame.height,
         regions=grid.region_patches.size,
+        window=grid.window,
+        downsampling_factor=grid.factor,
         encode=encode_table(codec),
         decode_s=server.decode_s,
         inference=server.inference,
@@ -200,7 +202,7 @@ def read_server(
     device = measure_whole(frames, lambda image: None, grid, draws, progress)
     whole = {
         name: msgspec.structs.replace(getattr(tables.stages, name), encode_s=getattr(device, name).encode_s)
-        for name in ("halved", "blanked")
+        for name in ("downsampled", "blanked")
     }
     return ServerTimes(
         name=tables.server,

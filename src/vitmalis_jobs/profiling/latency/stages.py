@@ -41,9 +41,9 @@ _REPEATS = 3
 
 
 class WholeTimes(msgspec.Struct, frozen=True):
-    """Times of frames that are sent whole: at half their side, and with half of their regions painted flat."""
+    """Times of frames that are sent whole: at 1/d of their side, and with half of their regions painted flat."""
 
-    halved: WholeFrame
+    downsampled: WholeFrame
     blanked: WholeFrame
 
 
@@ -54,7 +54,7 @@ def measure_whole(
     draws: np.random.Generator,
     progress: Progress,
 ) -> WholeTimes:
-    """Send frames at half their side, and with half of their regions painted flat.
+    """Send frames at 1/d of their side, and with half of their regions painted flat.
 
     Args:
         frames: RGB uint8 (H, W, 3) of the grid's size.
@@ -65,10 +65,10 @@ def measure_whole(
     """
     blank = typical_mask(grid, grid.region_patches.size // 2, draws)
     decisions = {
-        "halved": OffloadDecision(Configuration(quality=QUALITY), frame_downsampling=2),
+        "downsampled": OffloadDecision(Configuration(quality=QUALITY), frame_downsampling=grid.factor),
         "blanked": OffloadDecision(Configuration(quality=QUALITY), blank_mask=blank),
     }
-    detect(frames[0][::2, ::2].copy())  # the first image of a size pays for its layout
+    detect(frames[0][:: grid.factor, :: grid.factor].copy())  # the first image of a size pays for its layout
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in decisions}
     turns = [(frame, name) for frame in frames[:_REPEATS] for name in decisions]
     for done, (frame, name) in enumerate(turns, 1):
@@ -109,7 +109,12 @@ def measure_decision(tables: LatencyTables, frame: RgbImage, grid: RegionGrid) -
         path = Path(folder) / "tables.json"
         save_latency_tables(tables, path)
         try:
-            policy = ViTMAlis(latency_tables=str(path), model=tables.model)
+            policy = ViTMAlis(
+                latency_tables=str(path),
+                model=tables.model,
+                window=tables.window,
+                downsampling_factor=tables.downsampling_factor,
+            )
         except UserError:  # none are trained yet
             return 0.0, 0.0
     analyzer = MotionAnalyzer(grid)
@@ -149,7 +154,7 @@ def stage_times(
         motion_s=median(motion_s),
         estimation_s=estimation_s,
         optimization_s=optimization_s,
-        halved=whole.halved,
+        downsampled=whole.downsampled,
         blanked=whole.blanked,
         spread={
             "encode": spread(codec.encode_s.values()),

@@ -7,9 +7,19 @@ from typing import Annotated
 import msgspec
 
 from vitmalis.errors import UserError
+from vitmalis.regions.grid import DownsamplingFactor
 from vitmalis.video.manifest import manifest
 from vitmalis.video.standin import PROFILES
-from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Positive, Section, Share
+from vitmalis_jobs.common.config import (
+    Count,
+    MlflowOptions,
+    ModelOptions,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Window,
+)
 
 Seed = Annotated[int, msgspec.Meta(ge=0)]
 ViewSide = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
@@ -17,10 +27,11 @@ ViewSide = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
 
 
 class StartOptions(Section, frozen=True):
-    """`start`: the weights and the window that a new run starts from."""
+    """`start`: the weights that a new run starts from, and its decision regions."""
 
     weights: str | None
-    window: Count | None
+    window: Window | None
+    downsampling_factor: DownsamplingFactor = 2
 
 
 class TrainOptions(Section, frozen=True):
@@ -138,6 +149,6 @@ class DetectorTrainingConfig(Section, frozen=True):
     mlflow: MlflowOptions
 
     def __post_init__(self) -> None:
-        for name in ("weights", "window"):
-            if (value := getattr(self.model, name)) is not None:
+        for name, default in (("weights", None), ("window", None), ("downsampling_factor", 2)):
+            if (value := getattr(self.model, name)) != default:
                 raise UserError(f"model.{name}={value} is for evaluations: training starts from start.{name}=...")

@@ -147,7 +147,6 @@ def golden_config(
         pyramid=PyramidConfig(channels=spec["out_channels"], strides=tuple(round(vit.patch_px / s) for s in scales)),
         head=head,
         classes=tuple(range(spec["num_classes"])),
-        divisor_px=2 * vit.patch_px,
         pixel_mean=tuple(config.get("pixel_mean", DEFAULTS.pixel_mean)),
         pixel_std=tuple(config.get("pixel_std", DEFAULTS.pixel_std)),
     )
