@@ -8,12 +8,11 @@ In between and at the end an honest client offloads a frame. The result is one J
 from __future__ import annotations
 
 import argparse
-import random
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.validation.mutations import Mutator
 
 BARS = {"crashes": 0, "growth_mb": 50, "honest_s": 1.0}
 """Most that each of these results may be."""
@@ -43,91 +43,13 @@ BATCH = 100
 """Messages on one connection."""
 TIMEOUT_S = 20.0
 
-Frames = list[bytes]
-
-
-class Mutator:
-    """Generator of mutated client messages, the same ones for the same seed."""
-
-    def __init__(self, geometry: ModelGeometry, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._geometry = geometry
-        noise = np.random.default_rng(seed).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)
-        self._jpeg = encode_jpeg(noise, 50)
-        self._seq = 0
-
-    def message(self) -> Frames:
-        """Frames of one message, mutated at least once."""
-        frames = self._valid()
-        for _ in range(self._random.choice((1, 1, 1, 2, 5))):
-            frames = self._random.choice(self._mutations)(self, frames)
-        return frames
-
-    def _valid(self) -> Frames:
-        self._seq += 1
-        offload = m.Offload.of(
-            self._seq,
-            self._seq,
-            SIZE,
-            Configuration(),
-            window_size=self._geometry.window,
-            downsampling_factor=self._geometry.factor,
-        )
-        kinds = (m.Hello("fuzz"), m.Announce(self._seq), m.Ping(self._seq), offload, offload, offload)
-        message = self._random.choice(kinds)
-        return m.encode(message, self._jpeg if message is offload else b"")
-
-    def announce(self) -> Frames:
-        """Frames that announce the last generated offload, so that the server does not refuse it unread."""
-        return m.encode(m.Announce(self._seq))
-
-    def _flip(self, frames: Frames) -> Frames:
-        """Flip some bits of one frame."""
-        index = self._random.randrange(len(frames))
-        frame = bytearray(frames[index])
-        for _ in range(self._random.choice((1, 1, 4, 32)) if frame else 0):
-            frame[self._random.randrange(len(frame))] ^= 1 << self._random.randrange(8)
-        return [*frames[:index], bytes(frame), *frames[index + 1 :]]
-
-    def _cut(self, frames: Frames) -> Frames:
-        """Cut off the end of one frame."""
-        index = self._random.randrange(len(frames))
-        return [*frames[:index], frames[index][: self._random.randrange(len(frames[index]) + 1)], *frames[index + 1 :]]
-
-    def _stretch(self, frames: Frames) -> Frames:
-        """Append random bytes to one frame, sometimes megabytes."""
-        index = self._random.randrange(len(frames))
-        more = self._random.randbytes(self._random.choice((1, 1, 100, 100, 70_000, 3_000_000)))
-        return [*frames[:index], frames[index] + more, *frames[index + 1 :]]
-
-    def _shuffle(self, frames: Frames) -> Frames:
-        """Repeat, drop and reorder frames."""
-        return self._random.choices(frames, k=self._random.randrange(1, 6))
-
-    def _splice(self, frames: Frames) -> Frames:
-        """Overwrite part of one frame with lengths, types or numbers of msgpack or JPEG."""
-        index = self._random.randrange(len(frames))
-        frame, at = frames[index], self._random.randrange(len(frames[index]) + 1)
-        new = self._random.choice((b"\xff" * 9, b"\xcb\x7f\xf8" + bytes(6), b"\xdf\xff\xff\xff\xff", b"\x91" * 3000))
-        return [*frames[:index], frame[:at] + new + frame[at + len(new) :], *frames[index + 1 :]]
-
-    def _resize(self, frames: Frames) -> Frames:
-        """Overwrite the size in the JPEG's header, up to that of a decompression bomb."""
-        at = frames[-1].find(b"\xff\xc0")
-        if at < 0:
-            return frames
-        sides = self._random.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x20\0\x20\0", self._random.randbytes(4)))
-        return [*frames[:-1], frames[-1][: at + 5] + sides + frames[-1][at + 9 :]]
-
-    _mutations: tuple[Callable[[Mutator, Frames], Frames], ...] = (_flip, _cut, _stretch, _shuffle, _splice, _resize)
-
 
 class Attacker:
     """Sends mutated messages: a batch on each ZeroMQ connection after a valid `Hello`, every tenth on plain TCP."""
 
     def __init__(self, address: str, geometry: ModelGeometry, seed: int) -> None:
         self._address = address
-        self._mutator = Mutator(geometry, seed)
+        self._mutator = Mutator(geometry, seed, SIZE)
         self._context = zmq.Context()
         self._batches = 0
 
