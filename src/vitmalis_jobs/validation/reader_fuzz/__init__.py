@@ -1,0 +1,1 @@
+"""Fuzzing of the functions that read bytes from outside."""
