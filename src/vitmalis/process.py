@@ -42,18 +42,35 @@ def exit_on_stdin_eof() -> None:
     threading.Thread(target=wait, name="stdin-watch", daemon=True).start()
 
 
-def log_to(path: str | None) -> None:
+def exit_within(seconds: float, status: int) -> None:
+    """End this process after so long, if it has not ended by then, without a wait for anything that still runs."""
+
+    def end() -> None:
+        logging.shutdown()
+        os._exit(status)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def log_to(path: str | None, *, rotate: bool = True) -> None:
     """Log to standard error, or to a file that is rotated at 10 MB; five old files are kept.
+
+    Args:
+        path: the file; None for standard error.
+        rotate: False if another process rotates the file.
 
     Raises:
         UserError: the file cannot be written to.
     """
     try:
-        handler = (
-            logging.StreamHandler(sys.stderr)
-            if path is None
-            else logging.handlers.RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5)
-        )
+        if path is None:
+            handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        elif rotate:
+            handler = logging.handlers.RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5)
+        else:
+            handler = logging.handlers.WatchedFileHandler(path)
     except OSError as error:
         raise UserError(f"log file '{path}' cannot be written to: {error.strerror}") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])

@@ -10,9 +10,9 @@ import numpy as np
 
 from vitmalis.process import exit_on_stdin_eof
 from vitmalis.regions import ModelGeometry
-from vitmalis.server.__main__ import serve
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
+from vitmalis.server.serving import serve
 from vitmalis.types import BoolMask, Detections, RgbImage
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)

@@ -22,7 +22,8 @@ from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.process import Child
-from vitmalis.server.__main__ import build_parser, max_pixels
+from vitmalis.server.__main__ import build_parser
+from vitmalis.server.serving import max_pixels
 
 
 @pytest.fixture

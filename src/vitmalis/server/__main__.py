@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.network.wire.security import read_server_keys
-from vitmalis.process import announce_ready, exit_on_stdin_eof, log_to, raise_descriptor_limit
+from vitmalis.process import exit_on_stdin_eof, log_to, raise_descriptor_limit
 from vitmalis.regions.grid import DOWNSAMPLING_FACTORS
-from vitmalis.server.admission import default_max_pixels
-from vitmalis.server.endpoint import ServerEndpoint
-from vitmalis.server.service import Service
-from vitmalis.server.worker import Limits
-
-_log = logging.getLogger("vitmalis.server")
+from vitmalis.server.listening import open_listener
 
 
 def _positive(text: str) -> int:
@@ -77,84 +68,47 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-batch", type=_positive, default=1, help="most frames of different clients in one batch")
     add("--max-growth-mb", type=_positive, default=None, help="growth of memory at which connections are closed, in "
         "2**20 bytes; default: half of what machine and cgroup have left after the first inference")  # fmt: skip
+    add("--restart", action=argparse.BooleanOptionalAction, default=True, help="start the server again if it fails, "
+        "at the same address, after a growing delay")  # fmt: skip
+    add("--listener", type=int, default=None, help=argparse.SUPPRESS)  # descriptor of the supervisor's socket
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server; return the exit status: 0 after an orderly end, 1 if inference broke, 2 for a user's mistake."""
-    args = build_parser().parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    exit_on_stdin_eof()
-    raise_descriptor_limit()
+    """Run the server, or its supervisor; return the exit status.
+
+    It is 0 after an orderly end, 1 if the server failed and is not started again, 2 for a user's mistake.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser().parse_args(arguments)
     try:
-        log_to(args.log)
-        return _serve(args)
+        return _supervise(args, arguments) if args.restart else _serve(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
+def _supervise(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from vitmalis.server.supervisor import Supervisor
+
+    log_to(args.log, rotate=False)  # the server's process does
+    with open_listener(args.address, secured=args.keys is not None or args.insecure) as listener:
+        command = [sys.executable, "-m", "vitmalis.server", *arguments, "--no-restart"]
+        supervisor = Supervisor([*command, f"--listener={listener.fileno()}"], listener)
+        supervisor.stop_on_signals()
+        exit_on_stdin_eof()
+        return supervisor.run()
+
+
 def _serve(args: argparse.Namespace) -> int:
-    # Bound first, so that a busy port is reported before the model is loaded.
-    keys = None if args.keys is None else read_server_keys(Path(args.keys))
-    with ServerEndpoint(args.address, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
-        import torch  # slow, so not before --help is printed or a busy port reported
-
-        from vitmalis.detector.detector import load_detector
-
-        torch.set_num_threads(args.threads)
-        torch.set_num_interop_threads(1)
-        detector = load_detector(
-            args.model,
-            source=args.source,
-            config=args.config,
-            weights=args.weights,
-            device=args.device,
-            precision=args.precision,
-            window=args.window,
-            downsampling_factor=args.downsampling_factor,
-            compiled=args.compile,
-        )
-        limits = Limits(
-            queue_capacity=args.max_queue,
-            queue_per_client=args.max_queue_per_client,
-            max_pixels=max_pixels(args.model, args.max_megapixels),
-            max_batch=args.max_batch,
-            max_growth_bytes=None if args.max_growth_mb is None else args.max_growth_mb * 2**20,
-        )
-        service = Service(endpoint, detector, limits)
-        return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
-
-
-def max_pixels(model: str, megapixels: float | None) -> int:
-    """Pixels of the largest frame that is served: as the command line says, else the largest that the model is for."""
-    return default_max_pixels(model) if megapixels is None else round(megapixels * 1e6)
-
-
-def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
-    """Warm up, print the address and `facts` as JSON on standard output, and serve until a signal.
-
-    Returns:
-        Exit status: 0, or 1 if the model no longer works.
-    """
-    service.warm_up()
-    signal.set_wakeup_fd(endpoint.waker.writer_fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    _log.info("serving %s at %s", facts.get("model", ""), endpoint.address)
-    announce_ready(endpoint.address, **facts)
-    status = 0 if service.run() else 1
-    signal.set_wakeup_fd(-1)
-    service.counts.update(endpoint.closed)
-    if endpoint.refused_handshakes:
-        service.counts["unknown"] = endpoint.refused_handshakes
-    _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
-    if not service.close():
-        # Shutting the interpreter down under a thread inside torch may crash it, so skip that; nothing is left to save.
-        logging.shutdown()
-        os._exit(status)
-    return status
+        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_stdin_eof()
+    raise_descriptor_limit()
+    log_to(args.log)
+    from vitmalis.server.serving import serve_model  # slow, so not before --help is printed
+
+    return serve_model(args)
 
 
 if __name__ == "__main__":

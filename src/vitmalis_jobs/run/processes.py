@@ -67,6 +67,7 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
     options["max_megapixels"] = model.max_width * model.max_height / 1e6
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
+    arguments += ["--no-restart"]  # exits are counted, and the server is started again, here
 
     def start(facts: Facts) -> Child:
         at = [f"--address={facts.get('ready', config.server.address)}", *arguments]

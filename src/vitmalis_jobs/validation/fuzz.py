@@ -177,7 +177,9 @@ def run(options: argparse.Namespace) -> bool:
     check_positive(options, "messages")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        with Child("server", "vitmalis.server", ["--max-message-mb=2"], log, {"OMP_NUM_THREADS": "1"}) as server:
+        with Child(
+            "server", "vitmalis.server", ["--max-message-mb=2", "--no-restart"], log, {"OMP_NUM_THREADS": "1"}
+        ) as server:
             result = fuzz(server, options.messages, options.seed)
         last = [line for line in log.read_text().splitlines() if "ended:" in line]
     result["server_says"] = last[-1].partition("ended: ")[2] if last else "nothing"

@@ -1,0 +1,87 @@
+"""The server's process: endpoint, model and service, from start to end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from argparse import Namespace
+from pathlib import Path
+
+from vitmalis.network.wire.security import read_server_keys
+from vitmalis.process import announce_ready, exit_within
+from vitmalis.server.admission import default_max_pixels
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+from vitmalis.server.worker import Limits
+
+_END_S = 2.0
+"""An end that takes longer is cut short; parents wait for 5 s."""
+_log = logging.getLogger("vitmalis.server")
+
+
+def serve_model(args: Namespace) -> int:
+    """Load the model that the command line names and serve it; return the exit status.
+
+    Raises:
+        UserError: the address, the keys or the model cannot be used.
+    """
+    # Bound first, so that a busy port is reported before the model is loaded.
+    keys = None if args.keys is None else read_server_keys(Path(args.keys))
+    listener = args.address if args.listener is None else socket.socket(fileno=args.listener)
+    with ServerEndpoint(listener, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
+        import torch  # slow, so not before --help is printed or a busy port reported
+
+        from vitmalis.detector.detector import load_detector
+
+        torch.set_num_threads(args.threads)
+        torch.set_num_interop_threads(1)
+        detector = load_detector(
+            args.model,
+            source=args.source,
+            config=args.config,
+            weights=args.weights,
+            device=args.device,
+            precision=args.precision,
+            window=args.window,
+            downsampling_factor=args.downsampling_factor,
+            compiled=args.compile,
+        )
+        limits = Limits(
+            queue_capacity=args.max_queue,
+            queue_per_client=args.max_queue_per_client,
+            max_pixels=max_pixels(args.model, args.max_megapixels),
+            max_batch=args.max_batch,
+            max_growth_bytes=None if args.max_growth_mb is None else args.max_growth_mb * 2**20,
+        )
+        service = Service(endpoint, detector, limits)
+        return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
+
+
+def max_pixels(model: str, megapixels: float | None) -> int:
+    """Pixels of the largest frame that is served: as the command line says, else the largest that the model is for."""
+    return default_max_pixels(model) if megapixels is None else round(megapixels * 1e6)
+
+
+def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
+    """Warm up, print the address and `facts` as JSON on standard output, and serve until a signal.
+
+    Returns:
+        Exit status: 0, or 1 if the model no longer works.
+    """
+    service.warm_up()
+    signal.set_wakeup_fd(endpoint.waker.writer_fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    _log.info("serving %s at %s", facts.get("model", ""), endpoint.address)
+    announce_ready(endpoint.address, **facts)
+    status = 0 if service.run() else 1
+    signal.set_wakeup_fd(-1)
+    service.counts.update(endpoint.closed)
+    if endpoint.refused_handshakes:
+        service.counts["unknown"] = endpoint.refused_handshakes
+    _log.info("ended: %s", ", ".join(f"{count} {kind}" for kind, count in service.counts.items()) or "nothing served")
+    # Under a thread inside torch the interpreter may crash, and libzmq may wait for its peers. Nothing is left to save.
+    exit_within(_END_S, status)
+    service.close()
+    return status
