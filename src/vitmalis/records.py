@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -24,6 +25,7 @@ from vitmalis.explanation import REGION_COLUMNS, DecisionExplanation
 from vitmalis.paths import atomic_path
 from vitmalis.table_journal import journal_path, read_batches, read_schema
 from vitmalis.types import BoxSource, Detections, OffloadStatus
+from vitmalis.untrusted_files import damage_reported
 
 SCHEMA_VERSION = 2
 FRAMES_FILE = "frames.parquet"
@@ -164,22 +166,26 @@ def write_run(
 
 def read_frames(path: Path) -> list[FrameRecord]:
     """Read frame records in the order written; raises `UserError` for a missing or foreign file."""
-    return [FrameRecord(**values) for values in _read(path, FrameRecord)]
+    with _reading(path):
+        return [FrameRecord(**values) for values in _read(path, FrameRecord)]
 
 
 def read_offloads(path: Path) -> list[OffloadRecord]:
     """Read offload records in the order written; raises `UserError` for a missing or foreign file."""
-    return [OffloadRecord(**values) for values in _read(path, OffloadRecord)]
+    with _reading(path):
+        return [OffloadRecord(**values) for values in _read(path, OffloadRecord)]
 
 
 def read_decisions(path: Path) -> list[DecisionRecord]:
     """Read decision records in the order written; raises `UserError` for a missing or foreign file."""
-    return [_decision(values) for values in _read(path, DecisionRecord)]
+    with _reading(path):
+        return [_decision(values) for values in _read(path, DecisionRecord)]
 
 
 def read_info(path: Path) -> RecordsInfo:
     """Read the metadata of a file of records; raises `UserError` for a missing or foreign file."""
-    return _info(path, _read_table(path))
+    with _reading(path):
+        return _info(path, _read_table(path))
 
 
 def _arrow_fields(row_type: type) -> Iterator[pa.Field]:
@@ -268,13 +274,14 @@ def _read_journal(path: Path) -> pa.Table:
 def _read_table(path: Path) -> pa.Table:
     if not has_records(path):
         raise UserError(f"records {path}: no such file; did the run finish?")
-    try:
-        if not path.is_file():
-            return _read_journal(journal_path(path))
-        with pq.ParquetFile(path) as file:  # not read_table, which takes columns from folders named `key=value`
-            return file.read()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"records {path}: not a Parquet file ({str(error).splitlines()[0]})") from error
+    if not path.is_file():
+        return _read_journal(journal_path(path))
+    with pq.ParquetFile(path) as file:  # not read_table, which takes columns from folders named `key=value`
+        return file.read()
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return damage_reported(f"records {path}", "make the run again")
 
 
 def _info(path: Path, table: pa.Table) -> RecordsInfo:
@@ -290,9 +297,10 @@ def _read(path: Path, row_type: type[Record]) -> Iterator[dict[str, Any]]:
     """Values of each row by column, with `detections` in place of their three columns."""
     table = _read_table(path)
     _info(path, table)
-    missing: Sequence[str] = sorted(set(schema_of(row_type).names) - set(table.column_names))
+    schema = schema_of(row_type)
+    missing: Sequence[str] = sorted(set(schema.names) - set(table.column_names))
     if missing:
         raise UserError(f"records {path}: not a file of {row_type.__name__}s (no column {missing[0]!r})")
-    for values in table.select(schema_of(row_type).names).to_pylist():
+    for values in table.select(schema.names).cast(schema).to_pylist():
         values["detections"] = Detections.of(*(values.pop(name) for name, *_ in _DETECTION_COLUMNS))
         yield values

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, cache_dir, make_folder
 from vitmalis.types import Detections, RgbImage
+from vitmalis.untrusted_files import damage_reported
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
 
 CHUNK_FRAMES = 64
@@ -106,19 +106,15 @@ class _Chunks:
         path = self._path(chunk)
         if not path.exists():
             return
-        try:
+        with damage_reported(f"references {path}", "delete it to compute it again"):
             with np.load(path, allow_pickle=False) as stored:
                 ends = np.cumsum(stored["counts"])[:-1]
                 columns = [np.split(stored[name], ends) for name in ("boxes_xyxy", "scores", "labels")]
                 frames = stored["frames"].tolist()
                 if not (np.isfinite(stored["boxes_xyxy"]).all() and np.isfinite(stored["scores"]).all()):
                     raise ValueError("values that are not finite")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"references {path}: the file is damaged ({error}); delete it to compute it again"
-            ) from error
-        for frame, boxes_xyxy, scores, labels in zip(frames, *columns, strict=True):
-            self._known[frame] = Detections.of(boxes_xyxy, scores, labels)
+            detections = [Detections.of(*values) for values in zip(*columns, strict=True)]
+            self._known.update(zip(frames, detections, strict=True))
 
     def _store(self, chunk: int) -> None:
         frames = sorted(frame for frame in self._known if frame // CHUNK_FRAMES == chunk)

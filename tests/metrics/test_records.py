@@ -90,7 +90,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.parquet: no such file"):
         read_frames(tmp_path / "gone.parquet")
     (tmp_path / "text.parquet").write_text("hello")
-    with pytest.raises(UserError, match=r"text\.parquet: not a Parquet file"):
+    with pytest.raises(UserError, match=r"text\.parquet: the file is damaged or of another kind"):
         read_frames(tmp_path / "text.parquet")
     write_offloads(tmp_path / "offloads.parquet", [], INFO)
     with pytest.raises(UserError, match="not a file of FrameRecords"):

@@ -11,6 +11,7 @@ from vitmalis.errors import UserError
 from vitmalis.regions import ModelGeometry, MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.types import SCORE_THRESHOLD
+from vitmalis.untrusted_files import decode_json
 from vitmalis.video.spec import VideoSpec
 
 
@@ -72,7 +73,7 @@ def read_session(path: Path) -> ClientSession:
         UserError: the file is missing or is no session.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ClientSession)
+        return decode_json(path.read_bytes(), ClientSession)
     except OSError as error:
         raise UserError(f"session file '{path}' cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:

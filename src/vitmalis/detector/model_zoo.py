@@ -16,6 +16,7 @@ from vitmalis.download import DownloadError, download
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, cache_dir
+from vitmalis.untrusted_files import decode_json
 
 MODEL_ZOO = "https://dl.fbaipublicfiles.com/detectron2/ViTDet/COCO"
 
@@ -100,7 +101,7 @@ def _recorded(path: Path, url: str) -> Lock | None:
     if not lock_path.is_file():
         return None
     try:
-        lock = msgspec.json.decode(lock_path.read_bytes(), type=Lock)
+        lock = decode_json(lock_path.read_bytes(), Lock)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{lock_path}' is damaged ({error}); delete it, and the weights are checked again") from error
     if lock.url != url:

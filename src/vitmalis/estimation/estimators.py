@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import ACCURACY_FEATURES, SIZE_FEATURES
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import decode_json
 
 FloatArray = NDArray[np.float64]
 
@@ -228,7 +229,7 @@ def load_estimator(path: Path, target: Target | None = None) -> AnyEstimator:
 def decode_estimator(data: bytes, name: str, target: Target | None = None) -> AnyEstimator:
     """Read an estimator from the bytes of its file; `name` is used in errors, which are those of `load_estimator`."""
     try:
-        header = msgspec.json.decode(data, type=_Header)
+        header = decode_json(data, _Header)
     except msgspec.DecodeError as error:
         raise UserError(f"{name} is not an estimator file ({error}); {_MAKE_AGAIN}") from error
     if header.version != VERSION:
@@ -242,7 +243,7 @@ def decode_estimator(data: bytes, name: str, target: Target | None = None) -> An
     if header.features != wanted:
         raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_AGAIN}")
     try:
-        return msgspec.json.decode(data, type=AnyEstimator, dec_hook=_decode_array)
+        return decode_json(data, AnyEstimator, _decode_array)  # type: ignore[arg-type]
     except msgspec.DecodeError as error:
         raise UserError(f"{name} is damaged ({error}); {_MAKE_AGAIN}") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import Candidates
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import decode_json
 
 FloatArray = NDArray[np.float64]
 
@@ -278,10 +279,10 @@ def load_latency_tables(path: Path) -> LatencyTables:
         raise UserError(f"{path}: there are no such latency tables; {advice}")
     data = path.read_bytes()
     try:
-        version = msgspec.json.decode(data, type=_Header).version
+        version = decode_json(data, _Header).version
         if version != VERSION:
             raise UserError(f"{path} has version {version}, this program reads {VERSION}; {advice}")
-        return msgspec.json.decode(data, type=LatencyTables)
+        return decode_json(data, LatencyTables)
     except msgspec.DecodeError as error:
         raise UserError(f"{path} does not hold latency tables ({error}); {advice}") from error
 

@@ -21,6 +21,7 @@ from rich.progress import Progress
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
+from vitmalis.untrusted_files import decode_json
 from vitmalis.video.decode import open_container, upright_image, video_stream
 from vitmalis.video.encode import write_clip
 from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
@@ -144,7 +145,7 @@ def _known_parts(folder: Path, source_sha256: str) -> dict[str, CutPart]:
     if not path.is_file():
         return {}
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=CutManifest)
+        found = decode_json(path.read_bytes(), CutManifest)
     except msgspec.MsgspecError:
         return {}
     return found.parts if found.source_sha256 == source_sha256 else {}

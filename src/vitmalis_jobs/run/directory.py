@@ -13,6 +13,7 @@ from filelock import Timeout
 
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.common.job_output import json_text
 
 RUN_FILE = ".vitmalis-run"
@@ -102,26 +103,39 @@ class RunDirectory:
 
 def read_sweep(directory: Path) -> dict[str, Any]:
     """The content of a sweep's `sweep.json`; empty where there is none."""
-    try:
-        content = json.loads((directory / SWEEP_FILE).read_text())
-    except FileNotFoundError:
+    path = directory / SWEEP_FILE
+    if not path.exists():
         return {}
-    return dict(content)
+    with damage_reported(f"sweep file {path}", "choose another sweep.name, or remove the folder"):
+        content = dict(json.loads(path.read_text()))
+        if not isinstance(content.get("command"), list):
+            raise ValueError("no command")
+    return content
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:
     """The summary in a run's folder; None if there is none, or one that cannot be read."""
     try:
-        content = json.loads((directory / SUMMARY_FILE).read_text())
-    except (OSError, ValueError):
+        content = dict(json.loads((directory / SUMMARY_FILE).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return dict(content)
+    return content
 
 
 def read_summaries(sweep: Path) -> list[dict[str, Any]]:
     """The summaries of a sweep's runs so far, in the order of their numbers."""
     paths = sorted(sweep.glob(f"*/{SUMMARY_FILE}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [{"run_dir": str(path.parent), **json.loads(path.read_text())} for path in paths]
+    return [_whole(read_summary(path.parent) or {}, path) for path in paths]
+
+
+def _whole(summary: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A summary with all that is read of one; in place of a damaged one, that of a run that failed."""
+    summary = {"run_dir": str(path.parent), "skipped": False} | summary
+    kinds = {"status": str, "overrides": list, "metrics": dict, "run_dir": str, "skipped": bool}
+    if all(isinstance(summary.get(name), kind) for name, kind in kinds.items()):
+        return summary
+    damaged = {"status": "FAILED", "overrides": [], "metrics": {}, "run_dir": str(path.parent), "skipped": False}
+    return damaged | {"error": f"{path} is damaged: make the run again"}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

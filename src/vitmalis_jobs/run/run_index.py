@@ -19,6 +19,7 @@ from filelock import Timeout
 
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import decode_json
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress, read_summary, write_json
 from vitmalis_jobs.run.records import records_sha256
 
@@ -78,7 +79,7 @@ class RunIndex:
         A run that was killed between its entry and its summary is completed first.
         """
         try:
-            entry = msgspec.json.decode(self._path(fingerprint).read_bytes(), type=IndexEntry)
+            entry = decode_json(self._path(fingerprint).read_bytes(), IndexEntry)
         except (FileNotFoundError, msgspec.DecodeError):
             return None  # a damaged entry costs one run, which writes it again
         if entry.store != store.name or not _is_whole(entry) or not store.finish(entry.run_id):

@@ -31,6 +31,7 @@ from vitmalis.network.traces.generate import (
     generate,
 )
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.training.trace_model.comparison import TraceSets, draw_figure, write_table
@@ -57,7 +58,8 @@ def load_measured(folder: Path) -> MeasuredSet:
     listing = folder / "traces.csv"
     if not listing.is_file():
         raise UserError(f"{listing} is not there; give source=<folder with traces.csv, 4g/ and 5g/>")
-    rows = pd.read_csv(listing, dtype=str)
+    with damage_reported(f"list of traces {listing}", "give its columns name, path and mobility"):
+        rows = pd.read_csv(listing, dtype=str)[["name", "path", "mobility"]].dropna()
     measured: MeasuredSet = {}
     for technology in TECHNOLOGIES:
         own = rows[rows["path"].str.startswith(f"{technology}/")].sort_values("name")

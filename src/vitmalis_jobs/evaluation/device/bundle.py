@@ -14,11 +14,14 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, make_folder
 from vitmalis.records import FRAMES_FILE, read_info
+from vitmalis.types import COCO_CLASSES
+from vitmalis.untrusted_files import decode_json
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.config import read_config as read_run_config
 from vitmalis_jobs.run.fingerprint import clip_digest
@@ -90,7 +93,7 @@ def _with_files(session: ClientSession, folder: Path) -> ClientSession:
 def kept_folder(folder: Path) -> Path:
     """The folder in `runs/bundles` that belongs to a bundle; raises `UserError` where there is none."""
     try:
-        name = msgspec.json.decode((folder / BUNDLE_FILE).read_bytes(), type=BundleLabel).bundle
+        name = decode_json((folder / BUNDLE_FILE).read_bytes(), BundleLabel).bundle
     except (OSError, msgspec.MsgspecError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
@@ -119,7 +122,7 @@ def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
     Raises:
         UserError: there are no records, they end early or are not of this run, or clip or model have changed since.
     """
-    facts = msgspec.json.decode((kept / FACTS_FILE).read_bytes(), type=BundleFacts)
+    facts = decode_json((kept / FACTS_FILE).read_bytes(), BundleFacts)
     for name, then, now in (
         ("clip", facts.clip, clip_digest(run.clip)),
         ("model", facts.model_id, run.model_id),
@@ -128,19 +131,21 @@ def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
             raise UserError(f"'{folder}': the {name} is not the one it was made with: export and play it again")
     info = read_info(folder / FRAMES_FILE)
     if (info.clip, info.policy) != (run.clip.name, run.config.policy_name):
-        raise UserError(f"'{folder}' holds records of {info.policy} on {info.clip}, not of {run.spec.title}")
+        raise UserError(
+            f"'{folder}' holds records of {info.policy!r:.80} on {info.clip!r:.80}, not of {run.spec.title}"
+        )
     if info.ended != "complete":
         raise UserError(f"'{folder}': the run on the device was {info.ended} before its end: play it again")
     records = read_records(folder)
-    _check_frames(folder, records, run.clip.frames)
+    _check_rows(folder, records, run.clip.frames)
     for path in record_files(folder):
         with atomic_path(kept / path.name) as temporary:
             shutil.copyfile(path, temporary)
     return records
 
 
-def _check_frames(folder: Path, records: RunRecords, frames: int) -> None:
-    """Refuse records of frames that the clip does not have, which no reference belongs to."""
+def _check_rows(folder: Path, records: RunRecords, frames: int) -> None:
+    """Refuse records of frames that the clip does not have, of unknown offloads, and boxes that cannot be shown."""
     played = [row.frame_index for row in records.frames]
     known = range(-1, frames)  # -1 stands for none
     mentioned = [index for row in records.frames for index in (row.result_frame_index, row.shown_frame_index)]
@@ -148,3 +153,13 @@ def _check_frames(folder: Path, records: RunRecords, frames: int) -> None:
     mentioned += [decision.frame_index for decision in records.decisions]
     if played != list(range(frames)) or not all(index in known for index in mentioned):
         raise UserError(f"'{folder}': the records are not of the {frames} frames of the clip: play it again")
+    offloads = {offload.offload_id for offload in records.offloads}
+    detections = [frame.detections for frame in records.frames]
+    detections += [offload.detections for offload in records.offloads]
+    detections += [decision.explanation.tracked for decision in records.decisions]
+    if not offloads.issuperset(decision.offload_id for decision in records.decisions):
+        raise UserError(f"'{folder}': the records explain decisions of offloads that they do not have: play it again")
+    if not all(
+        np.isfinite(d.boxes_xyxy).all() and np.isin(d.labels, range(len(COCO_CLASSES))).all() for d in detections
+    ):
+        raise UserError(f"'{folder}': the records hold boxes that no detector returns: play it again")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vitmalis.errors import UserError
 from vitmalis.records import DECISIONS_FILE
+from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.evaluation.explain import draw_typical
 from vitmalis_jobs.evaluation.study.page import Section
 
@@ -45,9 +46,10 @@ def _restoration_points(path: Path) -> list[Section]:
     """Time and accuracy of each restoration point, over all clips."""
     if not path.is_file():
         return []
-    result = json.loads(path.read_text())
-    rows = [{column: row[column] for column in _FIG_5} for row in result["rows"] if row["clip"] == "all"]
-    model = f"{result['model']} {result['model_id']}"
+    with damage_reported(f"restoration points {path}", "delete it, or make it again"):
+        result = json.loads(path.read_text())
+        rows = [{column: row[column] for column in _FIG_5} for row in result["rows"] if row["clip"] == "all"]
+        model = f"{result['model']} {result['model_id']}"
     words = f"Made by python -m profiling.restoration_points with {model}, not by this study."
     image = path.with_suffix(".png")
     table = pd.DataFrame(rows)

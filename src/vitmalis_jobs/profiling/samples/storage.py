@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.profiling.samples.outcomes import Sample
 
 VERSION = 1
@@ -55,7 +56,7 @@ class SampleFolder:
 
     def merge(self, clip: str) -> Path | None:
         """Merge all frames of a clip that were sampled with these settings into one file; None if there are none."""
-        tables = [pq.ParquetFile(path).read() for path in sorted(self._frames.glob(f"{clip}-*.parquet"))]
+        tables = [_read(path) for path in sorted(self._frames.glob(f"{clip}-*.parquet"))]
         of_clip = [table for table in tables if table.column("clip")[0].as_py() == clip]
         if not of_clip:
             return None
@@ -72,9 +73,14 @@ def _table(samples: Iterable[Sample]) -> pa.Table:
     return pa.Table.from_pylist([msgspec.structs.asdict(sample) for sample in samples], schema=SCHEMA)
 
 
+def _read(path: Path) -> pa.Table:
+    with damage_reported(f"samples {path}", "delete it, and it is sampled again"), pq.ParquetFile(path) as file:
+        return file.read().select(SCHEMA.names).cast(SCHEMA)
+
+
 def summary(path: Path) -> dict[str, Any]:
     """Summarise the file of a clip: counts, and means over all samples."""
-    samples = pq.ParquetFile(path).read().to_pandas()
+    samples = _read(path).to_pandas()
     return {
         "frames": len(samples.groupby(["part", "frame_index"])),
         "frames_by_part": samples.groupby("part")["frame_index"].nunique().to_dict(),

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vitmalis.errors import UserError
+from vitmalis.detector.checkpoint import read_torch_file
 from vitmalis.paths import atomic_path
+from vitmalis.untrusted_files import damage_reported
 
 
 @dataclass
@@ -64,19 +65,15 @@ class TrainingState:
         """Take the state from a file written by `save`.
 
         Raises:
-            UserError: the file is of another architecture.
+            UserError: the file is damaged, or of another architecture.
         """
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        try:
+        content = read_torch_file(path)
+        with damage_reported(f"checkpoint '{path}'", "it is not of this model: give another train.folder"):
             self.model.load_state_dict(content["model"])
             self.ema.load_state_dict(content["ema"])
             for optimiser, saved in zip(self.optimisers, content["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"checkpoint '{path}' is not of this model ({str(error).splitlines()[0]}): give another train.folder"
-            ) from error
-        self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
+            self.step, self.seconds, self.best = int(content["step"]), float(content["seconds"]), float(content["best"])
 
 
 def make_optimisers(

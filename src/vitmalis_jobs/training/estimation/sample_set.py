@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import FEATURES, Target
+from vitmalis.untrusted_files import damage_reported
 
 COLUMNS = (
     "clip", "part", "frame_index", "tau_d", "quality", "restoration_point", "downsampled_regions",
     "downsampled_motion", "frame_motion", "relevance_mean", "relevance_std", "payload_bytes", "f1",
 )  # fmt: skip
 """Columns of a sample that are used; files of `python -m profiling.samples` have more."""
+
+_MAKE_AGAIN = "make it again with `python -m profiling.samples`"
 
 PROFILE, EVAL = "profile", "eval"
 
@@ -34,12 +37,14 @@ def read_samples(folder: Path) -> pd.DataFrame:
         raise UserError(f"{folder} has no samples (*.parquet); make them with `python -m profiling.samples`")
     tables = []
     for file in files:
-        table = pd.read_parquet(file)
+        with damage_reported(f"samples {file}", _MAKE_AGAIN):
+            table = pd.read_parquet(file)
         if missing := [name for name in COLUMNS if name not in table]:
-            raise UserError(f"{file} lacks {', '.join(missing)}; make it again with `python -m profiling.samples`")
+            raise UserError(f"{file} lacks {', '.join(missing)}; {_MAKE_AGAIN}")
         tables.append(table[list(COLUMNS)])
     samples = pd.concat(tables, ignore_index=True)
-    numbers = samples[list(COLUMNS[2:])].to_numpy(np.float64)
+    with damage_reported(f"samples of {folder}", _MAKE_AGAIN):
+        numbers = samples[list(COLUMNS[2:])].to_numpy(np.float64)
     if not np.isfinite(numbers).all():
         row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
         raise UserError(f"{folder}: clip '{samples['clip'][row]}' has a sample that is not a number; make it again")
