@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 import sys
 from fractions import Fraction
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
@@ -196,3 +198,16 @@ def test_a_download_is_resumed_and_kept_once_complete(tmp_path: Path, monkeypatc
     assert whole.read_bytes() == b"half"
     monkeypatch.setitem(sys.modules, "yt_dlp", None)  # not needed again
     assert download_video("walkS", entry, tmp_path) == whole
+
+
+def test_only_the_video_that_the_manifest_knows_is_taken(tmp_path: Path) -> None:
+    entry = msgspec.structs.replace(clip_entry("walkS"), sha256=hashlib.sha256(b"the video").hexdigest())
+    (tmp_path / "walkS.txt").write_bytes(b"a note, which comes first")
+    (tmp_path / "walkS.webm").write_bytes(b"the video")
+    assert download_video("walkS", entry, tmp_path) == tmp_path / "walkS.webm"
+    (tmp_path / "walkS.webm").write_bytes(b"another video")
+    with pytest.raises(UserError, match=r"video 'walkS': .*walkS\.webm' has sha256 [0-9a-f]{12}\.\.\., expected"):
+        download_video("walkS", entry, tmp_path)
+    (tmp_path / "walkS.mp4").write_bytes(b"the video")
+    with pytest.raises(UserError, match=r"several files for it \(walkS\.mp4, walkS\.webm\): remove all but one"):
+        download_video("walkS", entry, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from av.stream import Disposition
 
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
+from vitmalis.video import decode
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
@@ -308,3 +310,48 @@ def test_constant_and_variable_rates_by_hand() -> None:
 def test_lengths_and_rates_that_cannot_be(plain: Path, options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve(plain, **options)
+
+
+def test_frames_beyond_8k_are_refused_before_they_are_decoded(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 64 * 36)
+    assert resolve(plain).frames == FRAMES
+    monkeypatch.setattr(decode, "MAX_PIXELS", 64 * 36 - 1)
+    larger = plain.with_name("larger.mp4")
+    plain.rename(larger)
+    with pytest.raises(UserError, match=r"larger\.mp4' has frames of 64x36, more than"):
+        resolve(larger)
+
+
+def test_frames_that_grow_within_a_stream_are_refused_by_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "grows.m2v"
+    with path.open("wb") as file:
+        for width, height in ((64, 48), (640, 480)):
+            part = tmp_path / f"{width}.m2v"
+            with av.open(str(part), "w", format="mpeg2video") as out:
+                stream = out.add_stream("mpeg2video", rate=25)
+                stream.width, stream.height = width, height
+                for level in range(5):
+                    image = grey(10 * level, width, height)
+                    out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                out.mux(stream.encode())
+            file.write(part.read_bytes())
+    with av.open(str(path)) as container:
+        assert max(frame.width for frame in container.decode(container.streams.video[0])) == 640  # the trap is real
+    monkeypatch.setattr(decode, "MAX_PIXELS", 64 * 48)
+    spec = resolve(path, fps=25.0)
+    assert spec.frames <= 5
+    assert "damaged" in spec.note
+
+
+def test_a_playlist_cannot_make_ffmpeg_open_a_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        path = tmp_path / "clip.m3u8"
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/part.ts"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{address}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(UserError, match="cannot be read as a video"):
+            resolve(path)
+        with pytest.raises(TimeoutError):
+            listener.accept()

@@ -16,10 +16,16 @@ from av.video.stream import VideoStream
 from vitmalis.errors import UserError
 from vitmalis.types import RgbImage
 
+MAX_PIXELS = 8192 * 4320
+"""Largest frame that is decoded: 8K. A file of a few kilobytes can state a size that takes gigabytes to decode."""
+
 
 def open_container(path: Path | str) -> InputContainer:
-    """Open a media file. FFmpeg takes a relative name with a colon for an address, so it is given an absolute path."""
-    return av.open(str(Path(path).absolute()))
+    """Open a media file. FFmpeg takes a relative name with a colon for an address, so it is given an absolute path.
+
+    A playlist cannot name what is not a file: FFmpeg would fetch it from wherever the playlist says.
+    """
+    return av.open(str(Path(path).absolute()), options={"protocol_whitelist": "file"})
 
 
 def video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
@@ -45,9 +51,28 @@ def decode(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoF
     """Yield the frames of a stream in display order.
 
     Frame threads are not used: they would add latency, and change how many frames precede an error in a damaged file.
+
+    Raises:
+        UserError: they are larger than `MAX_PIXELS`.
     """
+    bound_size(container, stream)
     stream.thread_type = "SLICE"
     return container.decode(stream)
+
+
+def bound_size(container: InputContainer, stream: VideoStream) -> None:
+    """Refuse frames of more than `MAX_PIXELS`, and have FFmpeg refuse those that the headers do not tell about.
+
+    Raises:
+        UserError: the headers state a larger size.
+    """
+    codec = stream.codec_context
+    if codec.width * codec.height > MAX_PIXELS:
+        raise UserError(
+            f"'{container.name}' has frames of {codec.width}x{codec.height}, more than {MAX_PIXELS / 1e6:.0f} million "
+            "pixels: make them smaller, for instance with ffmpeg -vf scale=1920:-2"
+        )
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def rgb_image(frame: av.VideoFrame) -> RgbImage:

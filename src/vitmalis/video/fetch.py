@@ -22,7 +22,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.untrusted_files import decode_json
-from vitmalis.video.decode import open_container, upright_image, video_stream
+from vitmalis.video.decode import bound_size, open_container, upright_image, video_stream
 from vitmalis.video.encode import write_clip
 from vitmalis.video.fetch_download import MAX_HEIGHT, download_video
 from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
@@ -70,6 +70,7 @@ def frames_at(path: Path, start_s: float, fps: float, count: int, size: tuple[in
     try:
         with open_container(path) as container:
             stream = video_stream(container, file.stream)
+            bound_size(container, stream)
             stream.thread_type = "AUTO"
             origin = stream.start_time or 0
             if stream.time_base is not None:

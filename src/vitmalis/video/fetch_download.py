@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitmalis.errors import UserError
-from vitmalis.video.manifest import ClipEntry
+from vitmalis.video.manifest import ClipEntry, check_sha256
 
 MAX_HEIGHT = 1080
 """Height of the paper's videos, and the largest one that is requested."""
+
+SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".flv", ".3gp", ".avi")
+"""Names of the formats that videos are downloaded in."""
 
 
 def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
@@ -20,13 +23,13 @@ def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
         folder: where it is kept as `<name>.<format>`; an incomplete download stays in `partial/`.
 
     Raises:
-        UserError: yt-dlp is not installed, or the video cannot be downloaded.
+        UserError: yt-dlp is not installed, the video cannot be downloaded, or it is not the one of the manifest.
     """
     url = entry.source.split(" ")[0]
     if not url.startswith("youtube.com/"):
         raise UserError(f"video '{name}' cannot be downloaded ({entry.source}): give a file of your own as --source")
-    if whole := sorted(folder.glob(f"{name}.*")):
-        return whole[0]
+    if whole := _downloaded(name, folder):
+        return _checked(whole, name, entry)
     try:
         from yt_dlp import YoutubeDL
         from yt_dlp.utils import DownloadError
@@ -55,4 +58,20 @@ def download_video(name: str, entry: ClipEntry, folder: Path) -> Path:
             "later, or give a file of your own as --source"
         ) from error
     # The names of fragments and partial files depend on the format, so only a complete file is moved out of `partial/`.
-    return downloaded.replace(folder / downloaded.name)
+    return _checked(downloaded.replace(folder / downloaded.name), name, entry)
+
+
+def _downloaded(name: str, folder: Path) -> Path | None:
+    """The video of this name in the cache; other files are not taken for it."""
+    found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    if len(found) > 1:
+        files = ", ".join(path.name for path in found)
+        raise UserError(f"video '{name}': {folder} has several files for it ({files}): remove all but one")
+    return found[0] if found else None
+
+
+def _checked(path: Path, name: str, entry: ClipEntry) -> Path:
+    """A video, once its checksum is that of the manifest, if the manifest knows one."""
+    if entry.sha256:
+        check_sha256(path, entry.sha256, f"video '{name}'")
+    return path

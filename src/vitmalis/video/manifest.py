@@ -20,7 +20,8 @@ class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: "package" (the embedded default), "folder" (a file of the user's) or "paper" (the user's, or a stand-in).
         title, source, licence: description, origin and terms of use.
         fps: playback rate, frames per second.
-        file, sha256: name and checksum of its file; empty if the user supplies the file.
+        file, sha256: name and checksum of its file; empty if the user supplies the file. Of a "paper" clip, sha256 is
+            that of the downloaded video, or empty if it is not known.
         frames: number of frames to play (0: all of the user's file, or as many of a stand-in as requested).
         profile_frames: frames of the profile part; the eval part is the rest (0: the parts are files of their own).
     """
