@@ -1,4 +1,4 @@
-"""Play a clip against a real client and server through an emulated uplink, and judge what the user saw (`--help`)."""
+"""Play a clip against a real client and server through an emulated uplink, and score what the user saw (`--help`)."""
 
 import sys
 

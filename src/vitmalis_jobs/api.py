@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine_load import is_busy
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.pipeline import run_evaluation
@@ -31,6 +32,11 @@ class FinishedRun:
 
     directory: Path
     metrics: dict[str, float]
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine was too busy or slow for the run, so that its result cannot be trusted."""
+        return is_busy(self.metrics)
 
     @property
     def records(self) -> RunRecords:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.evaluation.cli import check_working_directory
-from vitmalis_jobs.evaluation.sweep import Sweep, check_name, print_comparison
+from vitmalis_jobs.evaluation.sweep import Sweep, check_name, print_comparison, side_by_side_warning
 from vitmalis_jobs.run.directory import RUN_FILE, RunDirectory, RunInProgress, read_summaries, read_sweep
 
 
@@ -117,6 +117,24 @@ def test_summaries_hold_what_reports_read(tmp_path: Path, monkeypatch: pytest.Mo
         "run_id": "x",
         "fingerprint": "abc",
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "clocks", "warned"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, "realtime", False),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": -1}, "realtime", True),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": 2}, "virtual,realtime", True),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": 2}, "virtual", False),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": 1}, "realtime", False),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", {}, "realtime", False),
+    ],
+)
+def test_real_time_runs_side_by_side_are_warned_of(
+    target: str, options: dict[str, int], clocks: str, warned: bool
+) -> None:
+    warning = side_by_side_warning({"_target_": target, **options}, clocks)
+    assert ("clock=virtual" in warning) == warned
 
 
 def test_a_worker_in_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

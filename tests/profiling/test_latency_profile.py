@@ -12,14 +12,17 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.virtual.test_virtual_client import TABLES
 from vitmalis.detector import preset
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import load_latency_tables
+from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.latency_tables import busy_reasons
+from vitmalis_jobs.common.machine_load import LoadMeter, MachineLoad
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.profiling.latency.config import FrameSize, LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import CodecDurations, measure_codec, measure_inference, typical_mask
@@ -30,6 +33,7 @@ from vitmalis_jobs.profiling.latency.stages import spread
 from vitmalis_jobs.run import latency_tables as tables
 from vitmalis_jobs.run.config import EvaluationConfig, typed
 from vitmalis_jobs.run.resolve import resolve_run
+from vitmalis_jobs.run.resources import Resources
 
 CONF = Path(__file__).parents[2] / "conf"
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 10 x 10 patches, the last row of 10 x 4
@@ -195,13 +199,13 @@ def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatc
 
     def measure(config: EvaluationConfig, key: tables.TablesKey, path: Path, terminal: Terminal) -> None:
         measured.append(key)
-        path.write_text("{}")
+        save_latency_tables(TABLES, path)
 
     monkeypatch.setattr(tables, "_measure", measure)
     spec = resolve_run(evaluation_config("server.threads=2"))
-    first = tables.run_tables(spec, "some-model", 960, 540, Terminal())
-    assert tables.run_tables(spec, "some-model", 960, 540, Terminal()) == first
-    assert tables.run_tables(spec, "some-model", 810, 540, Terminal()) != first
+    first = tables.run_tables(spec, "some-model", 960, 540, Resources(), Terminal())
+    assert tables.run_tables(spec, "some-model", 960, 540, Resources(), Terminal()) == first
+    assert tables.run_tables(spec, "some-model", 810, 540, Resources(), Terminal()) != first
     assert [(key.width_px, key.server_threads) for key in measured] == [(960, 2), (810, 2)]
     assert first.is_relative_to(tmp_path)
 
@@ -209,7 +213,47 @@ def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatc
 def test_a_server_on_another_host_is_not_measured_here() -> None:
     spec = resolve_run(evaluation_config("server.spawn=false", "server.address=tcp://edge:5555"))
     with pytest.raises(UserError, match=r"tcp://edge:5555.*server_tables"):
-        tables.run_tables(spec, "some-model", 960, 540, Terminal())
+        tables.run_tables(spec, "some-model", 960, 540, Resources(), Terminal())
+
+
+def test_tables_of_a_busy_machine_serve_one_process_and_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
+    loads = [MachineLoad(others=0.5), MachineLoad(throttled=0.4), MachineLoad(others=0.1)]
+    measurements = iter(loads)
+
+    def measure(config: EvaluationConfig, key: tables.TablesKey, path: Path, terminal: Terminal) -> None:
+        save_latency_tables(msgspec.structs.replace(TABLES, host=next(measurements).facts), path)
+
+    monkeypatch.setattr(tables, "_measure", measure)
+    spec = resolve_run(evaluation_config())
+
+    def shares(resources: Resources) -> tuple[float, float]:
+        path = tables.run_tables(spec, "some-model", 960, 540, resources, Terminal())
+        host = load_latency_tables(path).host
+        return host["other_load"], host["throttled_periods"]
+
+    sweep = Resources()
+    assert [shares(sweep), shares(sweep)] == [(0.5, 0.0)] * 2  # runs that are compared with each other share them
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.count("measured while other programs took 50% of the processor time") == 1
+    assert shares(Resources()) == (0.0, 0.4)  # the next command measures again, ...
+    assert [shares(Resources()), shares(Resources()), shares(sweep)] == [(0.1, 0.0)] * 3  # ... until it is quiet
+
+
+@pytest.mark.parametrize("others", [0.0, 0.5])
+def test_the_job_stores_tables_of_a_busy_machine_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], others: float
+) -> None:
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(LoadMeter, "load", lambda _: MachineLoad(others))
+    path = Path(run_small(small_job(tmp_path, output=None), tmp_path)["tables"])
+    assert path.name.endswith(".busy.json") == (others > 0)
+    assert list(path.parent.glob("*.json")) == [path]
+    reasons = busy_reasons(load_latency_tables(path))
+    assert reasons == (("other programs took 50% of the processor time",) if others else ())
+    assert ("they are not kept, and runs measure again" in capsys.readouterr().err) == (others > 0)
 
 
 def test_the_job_is_reported_what_the_run_is(tmp_path: Path) -> None:

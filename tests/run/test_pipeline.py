@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,15 @@ def played(directory: Path) -> RunRecords:
 def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[..., Any]:
     """Make a run with an executor that does `during` while the clip plays; returns the store and the MLflow run."""
 
-    def evaluate(during: Callable[[], None], reference: Detections = BOX) -> Any:
+    def evaluate(
+        during: Callable[[], None], reference: Detections = BOX, busy: Sequence[str] = (), whole: bool = True
+    ) -> Any:
         def executor(
             run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
         ) -> RunResult:
             tag({"model_id": run.model_id})
             during()
-            return RunResult(played(directory), [reference] * FRAMES, {"server_exits": 1.0}, trusted=False)
+            return RunResult(played(directory), [reference] * FRAMES, {"server_exits": 1.0}, busy, whole)
 
         console = Console(file=(tmp_path / "said.txt").open("w"), width=120)
         directory = RunDirectory(tmp_path / "sweep" / "0", tmp_path / "sweep", 0, ("policy=trackb2b",))
@@ -203,7 +205,25 @@ def test_the_comparison_has_a_row_a_run_and_says_what_failed(tmp_path: Path) -> 
     assert rows["trackb2b"][1:4] == ["0.500", "-", "500"]
     assert rows["nope"][1] == "failed"
     assert any(line.endswith("policy=nope: no such policy") for line in lines)
+    assert not any("*" in line for line in lines)
     assert not any("4g" in line for line in lines[:5])  # the same in every run
+
+
+@pytest.mark.parametrize("method", ["comparison", "tally"])
+def test_the_end_of_a_sweep_marks_runs_on_a_busy_machine(tmp_path: Path, method: str) -> None:
+    for number, (busy, lost) in enumerate(((0.0, 0), (1.0, 31))):
+        place = RunDirectory(tmp_path / str(number), tmp_path, number, (f"trace={'45'[number]}g",))
+        place.write_summary("FINISHED", {"rendering_f1": 0.5, "lost_frames": lost, "busy_machine": busy})
+    path = tmp_path / "table.txt"
+    with path.open("w") as file:
+        getattr(Terminal(Console(file=file)), method)(read_summaries(tmp_path), tmp_path)
+    lines = path.read_text().splitlines()
+    assert lines[-1].startswith("warning: 1 of 2 runs were played while the machine was busy or slow (*)")
+    assert "clock=virtual" in lines[-1]
+    if method == "comparison":
+        quiet, busy_row = (next(line.split() for line in lines if f"{number}g " in line) for number in "45")
+        assert (quiet[1], quiet[-1]) == ("0.500", "0")
+        assert (busy_row[1], busy_row[-1]) == ("0.500*", "31")
 
 
 def test_summaries_are_small_json(tmp_path: Path) -> None:
@@ -220,5 +240,24 @@ def test_a_warning_while_resolving_finds_its_log(config: EvaluationConfig, tmp_p
 
 
 def test_a_run_whose_server_was_restarted_is_not_taken_over(run: Callable[..., Any], config: EvaluationConfig) -> None:
-    run(lambda: None)
+    run(lambda: None, whole=False)
     assert not list(Path(config.sweep.index).rglob("*.json"))
+    run(lambda: None)
+    assert len(list(Path(config.sweep.index).rglob("*.json"))) == 1
+
+
+def test_a_run_on_a_busy_machine_says_so_everywhere_and_is_not_taken_over(
+    run: Callable[..., Any], config: EvaluationConfig, tmp_path: Path
+) -> None:
+    _, latest = run(lambda: None, busy=["other programs took 47% of the processor time", "inference took 2.1 times"])
+    assert latest.info.status == "FINISHED"
+    assert latest.data.metrics["busy_machine"] == 1.0
+    assert latest.data.tags["busy_machine"].startswith("other programs took 47% of the processor time; inference")
+    assert "do not trust this result" in latest.data.tags["mlflow.note.content"]
+    assert not list(Path(config.sweep.index).rglob("*.json"))
+    *_, last = (tmp_path / "said.txt").read_text().splitlines()
+    assert last.startswith("warning: do not trust this result. The machine was busy or slow: other programs took 47%")
+    assert "clock=virtual" in last
+    (summary,) = read_summaries(tmp_path / "sweep")
+    assert summary["metrics"]["busy_machine"] == 1.0
+    assert summary["busy_machine"][1] == "inference took 2.1 times"

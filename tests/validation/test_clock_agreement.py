@@ -15,6 +15,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import pipeline
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.validation import clock_agreement as agreement
 from vitmalis_jobs.validation.clock_agreement import Band, compare_metrics, main
 
@@ -64,7 +65,9 @@ def test_both_clocks_are_compared_and_only_the_result_is_printed(
     indices: set[str] = set()
     folder = tmp_path / "runs"
 
-    def run_evaluation(config: EvaluationConfig, place: RunDirectory, *, terminal: Terminal) -> dict[str, float]:
+    def run_evaluation(
+        config: EvaluationConfig, place: RunDirectory, resources: Resources, terminal: Terminal
+    ) -> dict[str, float]:
         made.append((config.clock.name, config.latency.tables))
         if not config.virtual:
             indices.add(config.sweep.index)
@@ -78,7 +81,8 @@ def test_both_clocks_are_compared_and_only_the_result_is_printed(
         )  # fmt: skip
         write_run(place.path, RecordsInfo(policy="vitmalis", clip="market1906"), [], [offload])
         place.write_summary("FINISHED", METRICS)
-        return METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51}
+        busy = {"busy_machine": 1.0} if not config.virtual and len(made) < 4 else {}  # only in the first pair
+        return METRICS | {"rendering_f1": 0.5 if config.virtual else 0.51} | busy
 
     monkeypatch.setattr(pipeline, "run_evaluation", run_evaluation)
     arguments = ["--policy", "vitmalis", "--trace", "4g,5g", "--folder", str(folder), "eval.seconds=1"]
@@ -90,7 +94,11 @@ def test_both_clocks_are_compared_and_only_the_result_is_printed(
         for clock, given in (("realtime", None), ("virtual", None), ("virtual", path))
     ]
     assert float(load_latency_tables(Path(calibrated[0])).inference_s(0, 0)) == pytest.approx(0.3)
-    result = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert [row["busy_runs"] for row in result["rows"]] == [1, 0]
+    assert said.err.count("yes*") == 1
+    assert "warning: 1 runs were played while the machine was busy or slow (*)" in said.err
     assert result == json.loads((folder / "clock_agreement.json").read_text())
     assert result["rows"][0]["rendering_f1"] == {"real": 0.51, "real_runs": [0.51], "by_tables": 0.5, "virtual": 0.5}
     assert result["rows"][0]["speed"]["inference"] == pytest.approx(1.5)

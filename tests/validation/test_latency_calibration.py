@@ -17,8 +17,9 @@ from vitmalis.virtual.client import VirtualClient
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import connect
 from vitmalis.virtual.server import VirtualServer
+from vitmalis_jobs.run.quiet_time import as_decided
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.validation.latency_calibration import Speed, as_decided, at_speed, observed_speed
+from vitmalis_jobs.validation.latency_calibration import Speed, at_speed, observed_speed
 
 SLOWER = Speed(encode=2.0, decode=1.5, inference=1.25, tracking=3.0)
 

@@ -41,6 +41,7 @@ def test_medians_and_spread() -> None:
             "e2e_latency_s_median": s,
             "offloads": 3,
             "lost_offloads": n,
+            "lost_frames": 2 * n,
         }
         for n, f1, s in ((0, 0.5, 0.2), (1, 0.7, 0.3))
     ]
@@ -48,7 +49,7 @@ def test_medians_and_spread() -> None:
     assert row["rendering_f1"] == pytest.approx(0.6)
     assert row["e2e_ms"] == pytest.approx(250)
     assert row["e2e_ratio"] == pytest.approx(1.5)
-    assert (row["offloads"], row["lost"]) == (6, 1)
+    assert (row["offloads"], row["lost"], row["lost_frames"]) == (6, 1, 2)
 
 
 @pytest.mark.parametrize(

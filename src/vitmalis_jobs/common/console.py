@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from vitmalis_jobs.common.machine_load import BUSY_NOTE, busy_marks, is_busy
 from vitmalis_jobs.common.progress import progress_display
 
 Step = Callable[..., None]
@@ -40,7 +41,8 @@ _COMPARED = (
     ("\nnetwork", "network_s_median", 1e3, "{:.0f}"),
     ("\ninference", "inference_s_median", 1e3, "{:.0f}"),
     ("interval\nframes", "offload_interval_frames_median", 1, "{:.0f}"),
-    ("offloads\nlost", "lost_offloads", 1, "{:.0f}"),
+    ("lost\noffloads", "lost_offloads", 1, "{:.0f}"),
+    ("\nframes", "lost_frames", 1, "{:.0f}"),
 )
 
 
@@ -123,11 +125,13 @@ class Terminal:
             table.add_column(f"\n{column}", no_wrap=True)
         for label, *_ in _COMPARED:
             table.add_column(label, justify="right", no_wrap=True)
-        for number, summary in enumerate(summaries):
+        marks = busy_marks([summary["metrics"] for summary in summaries])
+        for number, (summary, mark) in enumerate(zip(summaries, marks, strict=True)):
             chosen = dict(override.split("=", 1) for override in summary["overrides"] if "=" in override)
             names = [chosen.get(column, "") for column in columns] or [str(number)]
             finished = summary["status"] == "FINISHED"
             numbers = [_metric(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
+            numbers[0] += mark
             table.add_row(*names, *(numbers if finished else [summary["status"].lower(), *[""] * (len(numbers) - 1)]))
         # In a narrow terminal its own line breaks lose less than cut columns would.
         width = Measurement.get(self._console, self._console.options.update(width=1000), table).maximum
@@ -137,6 +141,7 @@ class Terminal:
             if summary.get("error"):
                 self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
         self._console.print(Text.assemble(("  runs: ", "dim"), str(sweep)), soft_wrap=True)
+        self._busy_footnote(summaries)
 
     def tally(self, summaries: Sequence[Mapping[str, Any]], sweep: Path) -> None:
         """Print how many runs of a sweep ended how, and the errors; for sweeps too long for a table."""
@@ -146,6 +151,13 @@ class Terminal:
             if summary.get("error"):
                 self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
         self._line(f"  runs: {sweep}")
+        self._busy_footnote(summaries)
+
+    def _busy_footnote(self, summaries: Sequence[Mapping[str, Any]]) -> None:
+        """Print, as the last line, how many runs cannot be trusted, if there are any."""
+        busy = sum(is_busy(summary["metrics"]) for summary in summaries)
+        if busy:
+            self.warn(f"{busy} of {len(summaries)} runs {BUSY_NOTE}")
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

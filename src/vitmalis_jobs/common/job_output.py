@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine_load import MachineLoad
 
 
-def emit(result: dict[str, Any], path: Path) -> None:
-    """Print a result on standard output and store it."""
+def emit(result: dict[str, Any], path: Path, load: MachineLoad | None = None) -> None:
+    """Print a result on standard output and store it.
+
+    Args:
+        result: of the job.
+        path: JSON file to store it in.
+        load: of the machine, for a result that was measured in time: stored with it, and warned of on a busy machine.
+    """
+    if load is not None:
+        result = result | load.facts
+        if load.reasons:
+            Terminal.on_stderr().warn(
+                f"do not trust these durations: {' and '.join(load.reasons)} while they were measured; repeat the job "
+                "on a quiet machine"
+            )
     text = json_text(result)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n")

@@ -1,4 +1,8 @@
-"""Cache key of latency tables, shared by the job that measures them and the runs that use them."""
+"""Where latency tables of this machine are stored, shared by the job that measures them and the runs that use them.
+
+Only tables that were measured on a quiet machine are kept. Those of a busy one are stored under another name, for the
+command that measured them; the next command measures again.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from vitmalis.estimation.latency import LatencyTables
 from vitmalis.fingerprint import code_fingerprint
 from vitmalis.paths import cache_dir
 from vitmalis_jobs.common.machine import processor
+from vitmalis_jobs.common.machine_load import BUSY
 
 MEASURED_BY = "vitmalis_jobs.profiling.latency.measure"
 """The module that measures latency tables; a change in what it imports makes runs measure again."""
@@ -38,7 +44,16 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
     compiled: bool
 
     def path(self) -> Path:
-        """The file that the tables of this machine are stored in."""
+        """The file in which the tables of this machine are kept."""
         host = (platform.node(), processor(), psutil.cpu_count(), code_fingerprint(MEASURED_BY))
         digest = hashlib.sha256(msgspec.json.encode([host, self])).hexdigest()[:8]
         return cache_dir() / "latency" / f"{self.model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"
+
+    def busy_path(self) -> Path:
+        """The file of tables that were measured on a busy machine."""
+        return self.path().with_suffix(".busy.json")
+
+
+def busy_reasons(tables: LatencyTables) -> tuple[str, ...]:
+    """What kept the machine busy while tables were measured, as phrases; empty for a quiet machine."""
+    return tuple(tables.host.get(BUSY, ()))

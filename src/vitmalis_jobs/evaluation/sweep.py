@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 60
 """Most runs that the table at the end lists; a longer sweep is counted instead."""
+
+
+_ONE_RUN_A_MACHINE = ("BasicLauncher", "SlurmLauncher")
+"""Launchers that do not make runs side by side on one machine, as far as can be known here."""
 
 
 class SweepRefused(BaseException):
@@ -120,6 +124,27 @@ class SweepCallback(Callback):
             _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
         except UserError as error:
             raise SweepRefused(error) from error
+        if warning := side_by_side_warning(config.hydra.launcher, _clocks(config)):
+            from vitmalis_jobs.common.console import Terminal
+
+            Terminal().warn(warning)
+
+
+def side_by_side_warning(launcher: Mapping[str, Any], clocks: str) -> str:
+    """The warning for a launcher that makes runs side by side on one machine; empty for others.
+
+    Args:
+        launcher: section `hydra.launcher` of the configuration.
+        clocks: names of the clocks that the runs have, with commas.
+    """
+    kind = str(launcher["_target_"]).rpartition(".")[2]
+    if kind in _ONE_RUN_A_MACHINE or launcher.get("n_jobs") == 1 or "realtime" not in clocks.split(","):
+        return ""
+    return (
+        "runs in real time side by side take each other's processor time, so that their latencies are too long; each "
+        "measures that as load of other programs: make them one after the other (hydra/launcher=basic), or with "
+        "clock=virtual, where they do not disturb each other"
+    )
 
 
 def run_directory(hydra: HydraConf) -> RunDirectory:
@@ -162,6 +187,12 @@ def check_place(directory: Path) -> None:
             raise UserError(
                 f"sweep '{directory}' would lie in the folder of a run, '{folder}': choose another sweep.name"
             )
+
+
+def _clocks(config: DictConfig) -> str:
+    """The clocks of a sweep's runs, with commas."""
+    asked = [option.partition("=")[2] for option in _command(config) if option.startswith("clock=")]
+    return asked[-1] if asked else str(config.clock.name)
 
 
 def _command(config: DictConfig) -> list[str]:

@@ -29,6 +29,7 @@ from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
 from vitmalis_jobs.profiling.measured_result import report_result
@@ -246,9 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def profile(options: argparse.Namespace, terminal: Terminal) -> None:
     """Measure, draw, print and store."""
+    meter = LoadMeter()
     result = measure(options, terminal)
     title = f"{result['model']} {options.width}x{options.height}"
-    report_result(result, options.output, terminal, title=title, columns=COLUMNS, draw=draw)
+    report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from typing import Any
 
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import MachineLoad
 
 
 def report_result(
     result: dict[str, Any],
     path: Path,
     terminal: Terminal,
+    load: MachineLoad,
     *,
     title: str,
     columns: Sequence[str],
@@ -25,6 +27,7 @@ def report_result(
         result: what was measured, with its "rows".
         path: JSON file to store it in; the plot has the same name with the suffix `.png`.
         terminal: where the table goes.
+        load: of the machine meanwhile.
         title: heading of the table.
         columns: keys of a row that the table shows.
         draw: draws the result into a file.
@@ -33,4 +36,4 @@ def report_result(
     plot = path.with_suffix(".png")
     draw(result, plot)
     terminal.note(f"plot: {plot}")
-    emit(result, path)
+    emit(result, path, load)

@@ -33,6 +33,7 @@ from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.clips import available_clips
@@ -282,9 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def profile(options: argparse.Namespace, terminal: Terminal) -> None:
     """Measure, draw, print and store."""
+    meter = LoadMeter()
     result = measure(options, terminal)
     title = f"{result['model']} {result['model_id']}"
-    report_result(result, options.output, terminal, title=title, columns=COLUMNS, draw=draw)
+    report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,14 +27,20 @@ class RunResult:
         records: one row per frame and per offload.
         references: reference detections of every played frame; None where there are none, see `find_references`.
         metrics: numbers that the records do not hold, such as hits of the inference cache.
-        trusted: whether other sweeps may take this run over; not if its server or relay had to be started again, or
-            other programs kept the machine busy.
+        busy: why its durations are not those of this machine when it is quiet, as phrases; empty if they are.
+        whole: whether all processes ran to the end; not if the server or the relay had to be started again.
     """
 
     records: RunRecords
     references: list[Detections] | None
     metrics: dict[str, float] = field(default_factory=dict)
-    trusted: bool = True
+    busy: Sequence[str] = ()
+    whole: bool = True
+
+    @property
+    def reusable(self) -> bool:
+        """Whether other sweeps may take this run over."""
+        return self.whole and not self.busy
 
 
 class Executor(Protocol):

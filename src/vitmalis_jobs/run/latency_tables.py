@@ -1,4 +1,8 @@
-"""Latency tables for a run: found, computed or measured before the run starts."""
+"""Latency tables for a run: found, computed or measured before the run starts.
+
+Tables that were measured while the machine was busy are not kept: the runs of the same process use them and say so, the
+next command measures again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import msgspec
 
 from vitmalis.detector import chosen_device
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
+from vitmalis.estimation.latency import LatencyTables, load_latency_tables, save_latency_tables
 from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import cache_dir
@@ -19,19 +23,23 @@ from vitmalis.process import Child
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.latency_tables import TablesKey
+from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
-from vitmalis_jobs.run.spec import RunSpec
+from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.spec import PreparedRun, RunSpec
 
 
-def run_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int, terminal: Terminal) -> Path:
+def run_tables(
+    spec: RunSpec, model_id: str, width_px: int, height_px: int, resources: Resources, terminal: Terminal
+) -> Path:
     """The file of latency tables that a run uses: named by the user, the paper's testbed, or this machine's.
 
     Args:
         spec: of the run.
         model_id: of its detector.
         width_px, height_px: of its frames.
+        resources: of this process; knows which tables it measured on a busy machine.
         terminal: shows the progress of a measurement.
 
     Raises:
@@ -42,7 +50,27 @@ def run_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int, term
         return _named_tables(Path(latency.tables), spec, width_px, height_px)
     if spec.config.virtual and latency.name == "paper_testbed":
         return _testbed_tables(spec, model_id, width_px, height_px)
-    return _own_tables(spec.config, model_id, width_px, height_px, terminal)
+    return _own_tables(spec.config, tables_key(spec.config, model_id, width_px, height_px), resources, terminal)
+
+
+def kept_tables(run: PreparedRun) -> LatencyTables | None:
+    """The tables of this machine for the model and frames of a run, if they were measured at some time."""
+    path = tables_key(run.config, run.model_id, run.clip.width, run.clip.height).path()
+    return load_latency_tables(path) if path.is_file() else None
+
+
+def tables_key(config: EvaluationConfig, model_id: str, width_px: int, height_px: int) -> TablesKey:
+    """What the tables of this machine are valid for, with the options of a run."""
+    return TablesKey(
+        model=config.model.name,
+        model_id=model_id,
+        width_px=width_px,
+        height_px=height_px,
+        device=chosen_device(config.model.device),
+        client_threads=config.client.threads,
+        server_threads=config.server.threads,
+        compiled=config.model.compile,
+    )
 
 
 def _named_tables(path: Path, spec: RunSpec, width_px: int, height_px: int) -> Path:
@@ -77,7 +105,7 @@ def _testbed_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int)
     return path
 
 
-def _own_tables(config: EvaluationConfig, model_id: str, width_px: int, height_px: int, terminal: Terminal) -> Path:
+def _own_tables(config: EvaluationConfig, key: TablesKey, resources: Resources, terminal: Terminal) -> Path:
     """Tables of this machine; measured first if there are none, in under a minute.
 
     Runs that need the same tables at the same time wait for the first of them.
@@ -91,27 +119,31 @@ def _own_tables(config: EvaluationConfig, model_id: str, width_px: int, height_p
             "here; run `python -m profiling.latency` there, then here with server_tables=<its file>, and give the "
             "result as policy.latency_tables=<file>"
         )
-    key = TablesKey(
-        model=config.model.name,
-        model_id=model_id,
-        width_px=width_px,
-        height_px=height_px,
-        device=chosen_device(config.model.device),
-        client_threads=config.client.threads,
-        server_threads=config.server.threads,
-        compiled=config.model.compile,
-    )
-    path = key.path()
+    path, busy_path = key.path(), key.busy_path()
     with file_lock(path.with_suffix(".lock")):
-        if not path.is_file():
-            _measure(config, key, path, terminal)
-    return path
+        if path.is_file():
+            return path
+        if busy_path not in resources.busy_tables:
+            _measure(config, key, busy_path, terminal)
+            reasons = busy_reasons(load_latency_tables(busy_path))
+            if not reasons:
+                for suffix in (".png", ".json"):  # the tables last
+                    if (file := busy_path.with_suffix(suffix)).is_file():
+                        file.replace(path.with_suffix(suffix))
+                return path
+            resources.busy_tables.add(busy_path)
+            terminal.warn(
+                f"latency tables were measured while {' and '.join(reasons)}: they serve this command only, and the "
+                "next one measures again"
+            )
+    return busy_path
 
 
 def _measure(config: EvaluationConfig, key: TablesKey, path: Path, terminal: Terminal) -> None:
     """Let `profiling.latency` write the tables in a process of its own, with as many threads as the server has."""
     log = path.with_suffix(".log")
     log.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     overrides = list(_overrides(config, key, path))
     threads = str(key.server_threads)
     environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | AS_JSON

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_store import Run, Store
 from vitmalis_jobs.run.config import EvaluationConfig, flat
 from vitmalis_jobs.run.describe import describe, stand_ins, tags_of
 from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.disturbance import busy_verdict
 from vitmalis_jobs.run.execute import Executor
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
 from vitmalis_jobs.run.prepare import prepare_run
@@ -55,7 +57,7 @@ def _run_evaluation(
     config: EvaluationConfig, directory: RunDirectory, resources: Resources, terminal: Terminal, wait: bool
 ) -> dict[str, float]:
     (directory.path / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
-    run = prepare_run(resolve_run(config), terminal)
+    run = prepare_run(resolve_run(config), terminal, resources)
     fingerprint = fingerprint_of(run)
     execute = play_virtual if config.virtual else play_realtime
     if fingerprint is None or directory.sweep is None:
@@ -92,10 +94,15 @@ def make_run(
             mlflow_run.log_params(flat(config))
             mlflow_run.log_artifact(_write_config(config, directory.path))
             result = execute(run, directory.path, resources, terminal, mlflow_run.tag)
+            verdict = busy_verdict(result.busy, config.virtual) if result.busy else ""
+            if verdict:
+                mlflow_run.tag({BUSY: "; ".join(result.busy), "mlflow.note.content": f"**{verdict}**"})
             metrics = publish(run, result, directory, mlflow_run, terminal)
-        index = RunIndex(Path(config.sweep.index)) if fingerprint and result.trusted else None
-        finish(run, metrics, directory, mlflow_run, index, digest)
+        index = RunIndex(Path(config.sweep.index)) if fingerprint and result.reusable else None
+        finish(run, metrics, directory, mlflow_run, index, digest, result.busy)
     terminal.result(metrics, _places(config, directory.path))
+    if verdict:  # last, so that no one misses it
+        terminal.warn(verdict)
     return metrics
 
 

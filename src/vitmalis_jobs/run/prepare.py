@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vitmalis.detector.detector import model_id, weights_digest, weights_path
+from vitmalis.estimation.latency import load_latency_tables
 from vitmalis.paths import cache_dir
 from vitmalis.policy import build_policy
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.latency_tables import busy_reasons
 from vitmalis_jobs.run.latency_tables import run_tables
+from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun, ResolvedModel, RunSpec
 
 
-def prepare_run(spec: RunSpec, terminal: Terminal) -> PreparedRun:
+def prepare_run(spec: RunSpec, terminal: Terminal, resources: Resources | None = None) -> PreparedRun:
     """Make sure that everything a run needs is on this machine; what is there already is used as it is.
+
+    Args:
+        spec: the resolved run.
+        terminal: shows progress.
+        resources: shared with other runs of this process.
 
     Raises:
         UserError: a file is missing or wrong, or something can be neither fetched nor measured.
@@ -21,13 +31,21 @@ def prepare_run(spec: RunSpec, terminal: Terminal) -> PreparedRun:
     config = spec.config
     clip = _prepare_clip(spec, terminal)
     identifier = prepare_model(spec.model)
-    tables = run_tables(spec, identifier, clip.width, clip.height, terminal) if spec.needs_tables else None
+    tables = None
+    if spec.needs_tables:
+        tables = run_tables(spec, identifier, clip.width, clip.height, resources or Resources(), terminal)
     options = spec.policy_options
     if spec.policy_needs_tables:
         options |= {"latency_tables": str(tables)}
     policy = build_policy(config.policy_kind, **options)
     return PreparedRun(
-        spec, clip, identifier, options, policy.stand_in, latency_tables=tables if config.virtual else None
+        spec,
+        clip,
+        identifier,
+        options,
+        policy.stand_in,
+        latency_tables=tables if config.virtual else None,
+        busy=_busy_while_measured({str(file) for file in (tables, options.get("latency_tables")) if file}),
     )
 
 
@@ -41,6 +59,14 @@ def prepare_model(model: ResolvedModel) -> str:
     """
     path = weights_path(model.config, model.options.weights)
     return model_id(model.config, weights_digest(path), model.options.precision)
+
+
+def _busy_while_measured(files: set[str]) -> tuple[str, ...]:
+    """What kept machines busy while these latency tables were measured, as phrases."""
+    found = [(file, busy_reasons(load_latency_tables(Path(file)))) for file in sorted(files)]
+    return tuple(
+        f"its latency tables ({file}) were measured while {' and '.join(reasons)}" for file, reasons in found if reasons
+    )
 
 
 def _prepare_clip(spec: RunSpec, terminal: Terminal) -> VideoSpec:

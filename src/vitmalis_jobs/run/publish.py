@@ -12,6 +12,7 @@ from vitmalis.metrics import f1_over_time, summarise
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Step, Terminal
+from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.run.describe import stand_ins
@@ -34,6 +35,8 @@ def publish(
     """Log the metrics, records, plots and video of a run; returns the metrics by name."""
     records, references = result.records, result.references
     metrics = summarise(records.frames, records.offloads, references, run.spec.rule) | result.metrics
+    if result.busy:
+        metrics[BUSY] = 1.0
     mlflow_run.log_metrics(metrics)
     files = record_files(directory.path)
     if references is not None:
@@ -58,6 +61,7 @@ def finish(
     mlflow_run: Run,
     index: RunIndex | None,
     fingerprint: str,
+    busy: Sequence[str] = (),
 ) -> None:
     """Finish a run whose results are published: in the index, in MLflow and in its folder.
 
@@ -66,8 +70,9 @@ def finish(
     Args:
         index: where later sweeps find the run; None for a run that no other should take over.
         fingerprint: digest of the run's fingerprint.
+        busy: why the machine was too busy for the run, as phrases.
     """
-    facts = {"run_id": mlflow_run.run_id, "fingerprint": fingerprint, "stand_ins": stand_ins(run)}
+    facts = {"run_id": mlflow_run.run_id, "fingerprint": fingerprint, "stand_ins": stand_ins(run), BUSY: list(busy)}
     with deferred_signals():
         if index is not None:
             index.record(

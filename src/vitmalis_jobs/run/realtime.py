@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.disturbance import DisturbanceMeter
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
-from vitmalis_jobs.run.machine_load import BUSY_SHARE, ProcessorTimes, busy_warning
 from vitmalis_jobs.run.processes import Endpoint
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
@@ -16,21 +16,25 @@ from vitmalis_jobs.run.spec import PreparedRun
 
 def play_realtime(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
     """Start server and link, let the client play the clip against them; see `Executor`."""
-    config = run.config
+    config, meter = run.config, DisturbanceMeter()  # the processes that are started from here on are the run's own
     # Server and link are started first, so that a busy port is found out before minutes of references are computed.
     with (
         processes.server(config, directory) as server,
         processes.relay(config.link, server.address, run.spec.trace, directory, config.server.restart) as link,
     ):
         references = find_references(run, resources, terminal, tag)
-        before = ProcessorTimes.now()
+        meter.start(server)
         records = _play(run, server, link, directory, terminal, tag)
-        others = ProcessorTimes.now().others_since(before)
-        _report_quality(records, others, terminal, tag)
-        exits = {"server_exits": len(server.exits), "relay_exits": len(link.exits)}
-        metrics = {name: float(count) for name, count in exits.items()} | {"other_load": others}
-        trusted = others < BUSY_SHARE and not any(exits.values())
-        return RunResult(records, references, metrics, trusted)
+        disturbance = meter.stop(run, server, records.offloads)
+        _report_losses(records, terminal)
+        exits = {"server_exits": float(len(server.exits)), "relay_exits": float(len(link.exits))}
+        return RunResult(
+            records,
+            references,
+            metrics=exits | disturbance.metrics,
+            busy=[*disturbance.reasons, *run.busy],
+            whole=not any(exits.values()),
+        )
 
 
 def _play(
@@ -52,18 +56,14 @@ def _play(
     return records
 
 
-def _report_quality(records: RunRecords, others: float, terminal: Terminal, tag: Tag) -> None:
-    """Report and tag what makes a run worse than its configuration: lost offloads, lost frames, a busy machine."""
+def _report_losses(records: RunRecords, terminal: Terminal) -> None:
+    """Report lost offloads and lost frames."""
     lost = sum(offload.status != "ok" for offload in records.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(records.offloads)} offloads lost; offloads.parquet has the reasons")
     missed = sum(not frame.captured for frame in records.frames)
     if missed:
         terminal.warn(f"{missed} of {len(records.frames)} frames lost by the camera: the client was too slow for them")
-    warning = busy_warning(others)
-    if warning:
-        tag({"busy_machine": f"{others:.2f}"})
-        terminal.warn(warning)
 
 
 def _report_exits(name: str, endpoint: Endpoint, directory: Path, terminal: Terminal, tag: Tag) -> None:

@@ -27,9 +27,13 @@ class Resources:
 
     Each is opened when it is first asked for and kept for the next run, since the runs of a sweep mostly ask for the
     same one. Pickled (as launchers do with what they send to their workers) it becomes the one object of the worker.
+
+    Attributes:
+        busy_tables: files of latency tables that this process measured while the machine was busy.
     """
 
     def __init__(self) -> None:
+        self.busy_tables: set[Path] = set()
         self._store = lru_cache(maxsize=4)(_open_store)
         self._detector = lru_cache(maxsize=1)(_load_detector)
         self._inference_cache = lru_cache(maxsize=1)(_open_inference_cache)

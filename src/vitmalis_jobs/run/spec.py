@@ -97,6 +97,7 @@ class PreparedRun:
         policy_options: as configured, with the latency tables of this machine where the policy takes some.
         policy_stand_in: what the policy uses in place of what it should use; empty for nothing.
         latency_tables: file with the durations of the virtual clock; None in real time.
+        busy: what kept the machine busy while its latency tables were measured, as phrases; empty for quiet ones.
     """
 
     spec: RunSpec
@@ -105,6 +106,7 @@ class PreparedRun:
     policy_options: dict[str, Any]
     policy_stand_in: str = ""
     latency_tables: Path | None = None
+    busy: tuple[str, ...] = ()
 
     @property
     def config(self) -> EvaluationConfig:

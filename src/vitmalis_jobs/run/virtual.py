@@ -37,7 +37,7 @@ def play_virtual(run: PreparedRun, directory: Path, resources: Resources, termin
     metrics = {"cpu_s": time.process_time() - started_s}
     if cache:
         metrics |= {"cache_hits": cache.hits - hits, "cache_misses": cache.misses - misses}
-    return RunResult(records, references, metrics)
+    return RunResult(records, references, metrics, busy=run.busy)
 
 
 def _play(

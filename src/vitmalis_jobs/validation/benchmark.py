@@ -38,6 +38,7 @@ from vitmalis.video.standin import PROFILES, StreetScene
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
@@ -244,9 +245,9 @@ def check(options: argparse.Namespace) -> bool:
     for name, least in (("repeats", 2), ("frames", 3), ("scenes", 1)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, not {getattr(options, name)}")
-    scenes = min(options.scenes, len(PROFILES))
+    scenes, meter = min(options.scenes, len(PROFILES)), LoadMeter()
     result = measure(options.repeats, options.frames, scenes, Terminal.on_stderr())
-    emit(result, options.output)
+    emit(result, options.output, meter.load())
     return not result["missed"]
 
 

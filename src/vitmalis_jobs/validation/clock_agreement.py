@@ -1,11 +1,11 @@
 """Agreement of the virtual clock with real time: `python -m validation.clock_agreement` plays the same runs on both.
 
-The real-time runs check the virtual ones, so the machine should have nothing else to do. No two real-time runs are
-alike: `--repeats` takes the mean of several and shows their range. The virtual clock plays each pair twice: with the
-latency tables as they were measured, and with the tables scaled to the speed that the machine had in the real-time runs
-(`latency_calibration.py`). The accepted band is for the second, because a shared machine does not keep its speed for as
-long as this job takes; the first shows how far its tables can be trusted. As in a sweep, runs whose equals have
-finished are not repeated (`sweep.rerun=true` repeats all).
+The real-time runs check the virtual ones, so the machine should have nothing else to do; pairs with runs that were
+played on a busy machine are marked. No two real-time runs are alike: `--repeats` takes the mean of several and shows
+their range. The virtual clock plays each pair twice: with the latency tables as they were measured, and with the tables
+scaled to the speed that the machine had in the real-time runs (`latency_calibration.py`). The accepted band is for the
+second, because a shared machine does not keep its speed for as long as this job takes; the first shows how far its
+tables can be trusted. As in a sweep, runs whose equals have finished are not repeated (`sweep.rerun=true` repeats all).
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import BUSY_MARK, BUSY_NOTE, is_busy
 from vitmalis_jobs.run import pipeline
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import SUMMARY_FILE, RunDirectory
 from vitmalis_jobs.run.records import read_records
+from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.validation.latency_calibration import at_speed, observed_speed
 from vitmalis_jobs.validation.prepared_run import prepared_run
 
@@ -107,6 +109,7 @@ class Runs:
         self._common = common
         self._terminal = terminal
         self._numbers = itertools.count()
+        self._resources = Resources()
 
     def make(self, *overrides: str) -> tuple[dict[str, float], Path]:
         """Make a run; returns its metrics and the folder of its records.
@@ -117,12 +120,12 @@ class Runs:
         options, number = (*overrides, "output.video_seconds=0", *self._common), next(self._numbers)
         place = RunDirectory(self.folder / str(number), sweep=self.folder, number=number, overrides=options)
         with place.summary_on_failure():
-            metrics = pipeline.run_evaluation(composed(options), place, terminal=self._terminal)
+            metrics = pipeline.run_evaluation(composed(options), place, self._resources, self._terminal)
         return metrics, Path(json.loads((place.path / SUMMARY_FILE).read_text())["run_dir"])
 
     def tables(self, *overrides: str) -> tuple[Path, bool]:
         """Latency tables of a virtual run, and whether its policy uses them, too."""
-        prepared = prepared_run([*overrides, *self._common], self._terminal)
+        prepared = prepared_run([*overrides, *self._common], self._terminal, self._resources)
         if prepared.latency_tables is None:
             raise RuntimeError("a virtual run was prepared without latency tables")
         return prepared.latency_tables, "latency_tables" in prepared.policy_options
@@ -149,8 +152,10 @@ def compare_pair(runs: Runs, options: Sequence[str], repeats: int, tables_file: 
     save_latency_tables(at_speed(tables, speed), tables_file)
     own = [f"policy.latency_tables={measured}"] if estimates else []  # estimates stay those of real time
     virtual, _ = runs.make(*options, "clock=virtual", f"latency.tables={tables_file}", *own)
-    return compare_metrics([metrics for metrics, _ in real], by_tables, virtual) | {
-        "speed": msgspec.structs.asdict(speed)
+    metrics = [metrics for metrics, _ in real]
+    return compare_metrics(metrics, by_tables, virtual) | {
+        "speed": msgspec.structs.asdict(speed),
+        "busy_runs": sum(map(is_busy, [*metrics, by_tables, virtual])),
     }
 
 
@@ -178,9 +183,12 @@ def show(result: dict[str, Any], terminal: Terminal) -> None:
         names = {name: row[name] for name in ("video", "trace", "policy")}
         cells = {title: _cell(metric, **row[metric]) for metric, title in COMPARED.items()}
         speed = {"inference / tables": f"x {row['speed']['inference']:.2f}"}
-        rows.append(names | cells | speed | {"within": "yes" if row["within"] else "NO"})
+        mark = BUSY_MARK if row["busy_runs"] else ""
+        rows.append(names | cells | speed | {"within": ("yes" if row["within"] else "NO") + mark})
     title = "real | virtual with the same durations | virtual by the tables"
     terminal.table(title, rows, list(rows[0]))
+    if busy := sum(row["busy_runs"] for row in result["rows"]):
+        terminal.warn(f"{busy} runs {BUSY_NOTE}")
 
 
 def _cell(metric: str, real: float, real_runs: Sequence[float], by_tables: float, virtual: float) -> str:

@@ -22,6 +22,7 @@ from vitmalis.detector.detector import PRECISIONS, image_tensor
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.timing import Pairs, Run, median_ms
 
 
@@ -90,9 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def profile(options: argparse.Namespace) -> None:
     """Measure, print and store the result."""
+    meter = LoadMeter()
     result = measure(options)
     name = "inference_speed_compare" if options.compare else "inference_speed"
-    emit(result, options.output or Path("runs/profiling") / f"{name}.json")
+    emit(result, options.output or Path("runs/profiling") / f"{name}.json", meter.load())
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

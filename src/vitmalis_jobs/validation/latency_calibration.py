@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 import msgspec
-import numpy as np
 
 from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
-from vitmalis.records import OffloadRecord
-from vitmalis.types import Configuration
 from vitmalis.virtual.durations import Durations
+from vitmalis_jobs.run.quiet_time import as_decided
 from vitmalis_jobs.run.records import RunRecords
 
 
@@ -102,20 +100,6 @@ def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
         optimization_s=speed.decision * stages.optimization_s,
         downsampled=whole(stages.downsampled),
         blanked=whole(stages.blanked),
-    )
-
-
-def as_decided(offload: OffloadRecord) -> OffloadDecision:
-    """The decision of an offload as far as durations depend on it: the number of regions, not which ones."""
-    configuration = Configuration(
-        tau_d=offload.tau_d, quality=offload.quality, restoration_point=offload.restoration_point
-    )
-    positions = np.arange(offload.regions)[None]
-    return OffloadDecision(
-        configuration,
-        downsample_mask=positions < offload.downsampled_regions if offload.downsampled_regions else None,
-        blank_mask=positions < offload.blank_regions if offload.blank_regions else None,
-        frame_downsampling=offload.frame_downsampling,
     )
 
 

@@ -27,6 +27,7 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.timing import Pairs
 
 PATCH_PX = 16
@@ -233,9 +234,10 @@ def profile(options: argparse.Namespace) -> bool:
     if options.memory_of:
         print(json.dumps({"peak_bytes": memory_of_run(options.memory_of, *options.sizes[0])}))
         return True
+    meter = LoadMeter()
     result = compare(options)
     Terminal.on_stderr().table("our ViT-B and the libraries'", result["rows"], COLUMNS)
-    emit(result, options.output)
+    emit(result, options.output, meter.load())
     return bool(result["bars_met"])
 
 

@@ -33,6 +33,7 @@ from vitmalis.process import Child
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import Count, NotNegative, Section, checked
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.validation.mahimahi_logs import compare_frames, compare_uploads
 
 TIMEOUT_S = 120.0
@@ -202,8 +203,9 @@ def calibrate(options: LinkOptions, folder: Path) -> dict[str, Any]:
 def main(config: DictConfig) -> bool:
     """Calibrate the link, print and store the result; False when a median is outside the bar."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    meter = LoadMeter()
     result = calibrate(checked(config, LinkOptions), folder)
-    emit(result, folder / "result.json")
+    emit(result, folder / "result.json", meter.load())
     return bool(result["passed"])
 
 

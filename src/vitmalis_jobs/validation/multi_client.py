@@ -26,6 +26,7 @@ from vitmalis.types import Detections
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import BUSY, LoadMeter
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
@@ -39,7 +40,15 @@ from vitmalis_jobs.run.resolve import chosen, resolve_run
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 
-METRICS = ("rendering_f1", "e2e_latency_s_median", "e2e_latency_s_p90", "queue_s_median", "offloads", "lost_offloads")
+METRICS = (
+    "rendering_f1",
+    "e2e_latency_s_median",
+    "e2e_latency_s_p90",
+    "queue_s_median",
+    "offloads",
+    "lost_offloads",
+    "lost_frames",
+)
 """Metrics of each client in the result."""
 
 
@@ -130,8 +139,11 @@ def measure(
                         "clients are compared by F1: give a clip, not a live source, and weights, not random ones"
                     )
                 own = folder / f"{count}x{max_batch}"
+                meter = LoadMeter()
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:
                     seen = play_all(prepared_runs[:count], max_batch, references, own, step)
+                if reasons := meter.load().reasons:
+                    run.tag({BUSY: "; ".join(reasons)})
                 rows += log_clients(run, seen, count, max_batch)
     return rows
 
@@ -174,6 +186,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "e2e_ratio": ratio(group),
             "offloads": sum(row["offloads"] for row in group),
             "lost": sum(row["lost_offloads"] for row in group),
+            "lost_frames": sum(row["lost_frames"] for row in group),
         }
         for (clients, max_batch), group in groups.items()
     ]
@@ -224,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
-    terminal = Terminal.on_stderr()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     counts, batches = whole_numbers(options.clients), whole_numbers(options.max_batch)
     rows = measure(counts, batches, options.overrides, options.folder, terminal)
     medians = summary(rows)
@@ -232,7 +245,7 @@ def compare(options: argparse.Namespace) -> None:
     terminal.table(title, medians, list(medians[0]))
     draw(rows, options.folder / "multi_client.png")
     terminal.note(f"plot: {options.folder / 'multi_client.png'}")
-    emit({"clients": rows, "summary": medians}, options.folder / "multi_client.json")
+    emit({"clients": rows, "summary": medians}, options.folder / "multi_client.json", meter.load())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from vitmalis.metrics import summarise
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.records import RunRecords
@@ -190,9 +191,10 @@ def check(options: argparse.Namespace) -> bool:
     """Play and measure, print and store the result; false if a bar was missed."""
     shutil.rmtree(options.folder / "logs", ignore_errors=True)
     options.folder.mkdir(parents=True, exist_ok=True)
+    meter = LoadMeter()
     result = soak(options.minutes, options.folder.absolute(), options.overrides, Terminal.on_stderr())
     missed = [name for name, bar in BARS.items() if result.get(name, 0.0) > bar]
-    emit({**result, "bars": BARS, "missed": missed}, options.folder / "soak.json")
+    emit({**result, "bars": BARS, "missed": missed}, options.folder / "soak.json", meter.load())
     return not missed
 
 

@@ -39,6 +39,7 @@ from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.validation.looped_clip import loop_clip
@@ -189,13 +190,13 @@ def check(options: argparse.Namespace) -> bool:
     """Measure, print and store the result; false if the bar was missed."""
     check_positive(options, "seconds", "repeats")
     options.folder.mkdir(parents=True, exist_ok=True)
-    terminal = Terminal.on_stderr()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options.seconds, options.repeats, options.folder.absolute(), options.overrides, terminal)
     parts = [{"part": part, "share": share} for part, share in result["shares"].items()]
     terminal.table("where the processor time goes", parts, ("part", "share"))
     bars = BARS if options.seconds == BAR_SECONDS else {}
     missed = [name for name, bar in bars.items() if result[name] > bar]
-    emit({**result, "bars": bars, "missed": missed}, Path("runs/profiling/virtual_speed.json"))
+    emit({**result, "bars": bars, "missed": missed}, Path("runs/profiling/virtual_speed.json"), meter.load())
     return not missed
 
 

@@ -33,6 +33,7 @@ def write_run(
     status: str = "FINISHED",
     *asked: str,
     clock: str = "virtual",
+    busy: bool = False,
 ) -> None:
     place = folder / str(number)
     info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
@@ -50,6 +51,7 @@ def write_run(
     stages = ("e2e_latency", "network", "inference", "encode", "decode")
     metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
     metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}
+    metrics |= {"lost_offloads": 1.0, "lost_frames": 2.0} | ({"busy_machine": 1.0} if busy else {})
     overrides = [f"policy={policy}", f"video={clip}", "output.video_seconds=0", *asked]
     summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
     (place / "summary.json").write_text(json.dumps(summary | ({"error": "<b>broke</b>"} if status == "FAILED" else {})))
@@ -106,6 +108,26 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert "50.0" in page.text  # network time saved
     assert (report / "runs.csv").read_text().count("\n") == 20
     assert (report / "time_saved_by_vitmalis_compared_with_trackb2b.csv").is_file()
+
+
+def test_runs_on_a_busy_machine_are_marked_wherever_they_count(
+    sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(sweep, 1, "trackb2b", "clip0", 0.5, busy=True)
+    assert main([str(sweep), "--no-mlflow"]) == 0
+    assert json.loads(capsys.readouterr().out)["busy_runs"] == 1
+    report = sweep / "report"
+    page = Tags()
+    page.feed((report / "report.html").read_text())
+    assert "1 of 19 runs were played while the machine was busy or slow (*)" in page.text
+    assert "clock=virtual" in page.text
+    assert page.text.count("* with runs that were played while the machine was busy or slow") == 8  # each table, figure
+    names = [line.split(",")[0] for line in (report / "policies.csv").read_text().splitlines()]
+    assert names == ["policy", "back2back", "trackb2b *", "vitmalis"]
+    assert "frames lost" in (report / "policies.csv").read_text()
+    assert "trackb2b *" in (report / "fig8.svg").read_text()
+    assert "vitmalis,trackb2b *" in (report / "paired_differences_of_rendering_f1.csv").read_text()
 
 
 def test_offloads_that_were_lost_have_no_durations(sweep: Path) -> None:

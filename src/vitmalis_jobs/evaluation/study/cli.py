@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,7 @@ def _report(arguments: list[str] | None) -> None:
     if not options.no_mlflow:
         _log(files, options.tracking_uri, ", ".join(map(str, options.sweep)))
     result = {"report": str(folder / "report.html"), "runs": len(study.runs), "statuses": dict(study.statuses)}
+    result["busy_runs"] = int(tables.busy_runs(study.runs).sum())
     print(json.dumps(result | {"order": tables.describe_order(study.runs, study.policies)}, indent=2))
 
 
@@ -60,7 +62,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     if by_pair(runs, "rendering_f1").empty:
         raise UserError(f"study {name}: no pair of clip and trace has a rendering F1 of all of {', '.join(policies)}")
     sections = [
-        *_sections(runs, policies, folder),
+        *_captioned(_sections(runs, policies, folder), tables.busy_caption(runs)),
         *external_results.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]
@@ -72,10 +74,12 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
 
 def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list[Section]:
     """The sections that the runs' records fill; some are empty where a policy is missing."""
-    f1, inference, offloads = by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1"), offload_table(runs)
+    names = tables.marked(runs, policies)
+    f1, inference = (by_pair(runs, f"{kind}_f1").rename(columns=names) for kind in ("rendering", "inference"))
+    offloads, shown = offload_table(runs).replace({"policy": names}), list(names.values())
     return [
         Section("Policies", [tables.describe_order(runs, policies)], tables.overview(runs, policies)),
-        Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, policies)),
+        Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, shown)),
         Section(
             "Paired differences of rendering F1",
             [
@@ -84,12 +88,20 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list
             ],
             tables.differences(runs, policies),
         ),
-        Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, policies)),
+        Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, shown)),
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
-        Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, policies)),
+        Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
-        Section("By clip and by trace", image=figures.breakdown(folder, f1, policies)),
+        Section("By clip and by trace", image=figures.breakdown(folder, f1, shown)),
         Section("Share of the oracle's gap that is closed", table=tables.oracle_gap(runs, policies)),
+    ]
+
+
+def _captioned(sections: Sequence[Section], caption: Sequence[str]) -> list[Section]:
+    """The sections with a caption below the words of each that holds a table or an image."""
+    return [
+        replace(section, words=[*section.words, *caption]) if section.columns or section.image else section
+        for section in sections
     ]
 
 
@@ -101,6 +113,7 @@ def _facts(study: Study) -> list[str]:
         f"{len(runs)} runs ({counts}); clips {', '.join(sorted(runs['clip'].unique()))}; "
         f"{runs['trace'].nunique()} traces; clock {', '.join(sorted(runs['clock'].unique()))}",
     ]
+    facts += tables.busy_note(runs)
     left_out = incomplete_pairs(runs)
     if left_out:
         facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")

@@ -11,6 +11,7 @@ import pandas as pd
 from vitmalis.errors import UserError
 from vitmalis.records import DECISIONS_FILE
 from vitmalis.untrusted_files import damage_reported
+from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.evaluation.explain import draw_typical
 from vitmalis_jobs.evaluation.study.page import Section
 
@@ -36,6 +37,7 @@ def _decision(runs: pd.DataFrame, folder: Path) -> list[Section]:
     except UserError as error:
         return [Section("A decision (Fig. 3, 7)", [f"{run.run_dir}: could not be drawn: {error}"])]
     of = f"One offload of {run.policy} on {run.clip}, {run.trace}; others: python -m evaluation.explain {run.run_dir}"
+    of += "; the machine was busy during this run" if getattr(run, BUSY, 0) == 1.0 else ""
     return [
         Section("Region types (Fig. 7)", [of], image=regions),
         Section("A decision among candidates (Fig. 3)", [of], image=decision),
@@ -51,6 +53,8 @@ def _restoration_points(path: Path) -> list[Section]:
         rows = [{column: row[column] for column in _FIG_5} for row in result["rows"] if row["clip"] == "all"]
         model = f"{result['model']} {result['model_id']}"
     words = f"Made by python -m profiling.restoration_points with {model}, not by this study."
+    if reasons := result.get(BUSY):
+        words += f" Its times are too long: {' and '.join(reasons)} while they were measured."
     image = path.with_suffix(".png")
     table = pd.DataFrame(rows)
     return [Section("Restoration points (Fig. 5)", [words], table, image if image.is_file() else None)]

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from vitmalis_jobs.common.machine_load import BUSY, BUSY_MARK, BUSY_NOTE
 from vitmalis_jobs.evaluation.study.runs import paper_numbers
 from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, gap_closed, median_reduction
 
@@ -19,15 +20,42 @@ _MS = {
     "encoding, ms": "encode_s_median",
     "decoding, ms": "decode_s_median",
 }
+_LOSSES = {"offloads lost": "lost_offloads", "frames lost": "lost_frames"}
+
+
+def busy_runs(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run was made on a busy machine."""
+    return runs.reindex(columns=[BUSY])[BUSY] == 1.0
+
+
+def busy_note(runs: pd.DataFrame) -> list[str]:
+    """The footnote on runs that were made on a busy machine; empty without any."""
+    busy = int(busy_runs(runs).sum())
+    return [f"{busy} of {len(runs)} runs {BUSY_NOTE}"] if busy else []
+
+
+def busy_caption(runs: pd.DataFrame) -> list[str]:
+    """The caption of a table or figure that runs on a busy machine are part of; empty without any."""
+    return [f"{BUSY_MARK} with runs that were played while the machine was busy or slow"] if busy_note(runs) else []
+
+
+def marked(runs: pd.DataFrame, policies: Sequence[str]) -> dict[str, str]:
+    """The name of each policy in tables and figures, with a mark if runs of it were made on a busy machine."""
+    busy = set(runs.loc[busy_runs(runs), "policy"])
+    return {policy: f"{policy} {BUSY_MARK}" if policy in busy else policy for policy in policies}
 
 
 def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """One row for each policy: medians over complete pairs, and the paper's where it states them."""
+    """One row for each policy: medians over complete pairs, the paper's where it states them, and losses of all runs.
+
+    Its name carries a mark where runs of it were made on a busy machine.
+    """
     paper, f1, inference = paper_numbers(), by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1")
+    names = marked(runs, policies)
     rows = []
     for policy in policies:
         row = {
-            "policy": policy,
+            "policy": names[policy],
             "pairs": len(f1),
             "rendering F1, median": f1[policy].median(),
             "the paper's": paper["rendering_f1_median"].get(policy),
@@ -37,6 +65,8 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
         }
         row |= {title: 1e3 * by_pair(runs, metric)[policy].median() for title, metric in _MS.items()}
         row["interval, frames"] = by_pair(runs, "offload_interval_frames_median")[policy].median()
+        own = runs[runs["policy"] == policy]
+        row |= {title: f"{own[metric].sum():.0f}" for title, metric in _LOSSES.items() if metric in own}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -46,13 +76,13 @@ def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     table = by_pair(runs, "rendering_f1")
     compared = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
     compared += [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
-    rows = []
+    names, rows = marked(runs, policies), []
     for policy, baseline in compared:
         found = difference(table, policy, baseline)
         rows.append(
             {
-                "policy": policy,
-                "compared with": baseline,
+                "policy": names[policy],
+                "compared with": names[baseline],
                 "pairs": found.pairs,
                 "mean difference": found.mean,
                 "from": found.low,
@@ -82,10 +112,10 @@ def oracle_gap(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     if not {"oracle", BASELINE} <= set(policies):
         return pd.DataFrame()
     table = by_pair(runs, "rendering_f1")
-    rows = []
+    names, rows = marked(runs, policies), []
     for policy in policies:
         value, low, high = (100 * share for share in gap_closed(table, policy))
-        rows.append({"policy": policy, "closes, %": value, "from": low, "to": high})
+        rows.append({"policy": names[policy], "closes, %": value, "from": low, "to": high})
     return pd.DataFrame(rows)
 
 

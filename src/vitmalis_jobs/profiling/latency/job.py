@@ -1,7 +1,8 @@
 """Latency tables of this machine: `python -m profiling.latency` (configuration: conf/profile_latency.yaml).
 
 Measures T_enc over N_d and quality, the mean T_dec, and inference over N_d for every restoration point, to which lines
-are fitted (paper, section IV-C). The tables are stored where `evaluate.py` looks for them, one file per host and model.
+are fitted (paper, section IV-C). The tables are stored where `evaluate.py` looks for them, one file per host and model,
+unless the machine was busy with other work meanwhile.
 One JSON object goes to standard output and to `runs/profiling/latency.json`, progress to standard error.
 """
 
@@ -20,7 +21,8 @@ from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.common.latency_tables import TablesKey
+from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.mlflow_store import Run, Store
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import InferenceDurations
@@ -31,11 +33,17 @@ from vitmalis_jobs.profiling.latency.measure import Measurement, measure
 
 def profile(config: LatencyConfig, terminal: Terminal, run: Run) -> dict[str, Any]:
     """Measure, store, draw and log; returns what the job prints."""
+    meter = LoadMeter()
     measurement = measure(config, terminal.step)
+    load = meter.load()
     for name, reason in measurement.left_out.items():
         terminal.warn(f"{name} is left out: {reason}")
-    tables, path = measurement.tables, tables_path(config, measurement.tables)
+    tables = msgspec.structs.replace(measurement.tables, host=measurement.tables.host | load.facts)
+    path = tables_path(config, tables)
     save_latency_tables(tables, path)
+    if load.reasons:
+        kept = "runs that use them say so" if config.output else "they are not kept, and runs measure again"
+        terminal.warn(f"{' and '.join(load.reasons)}: the durations in {path} are too long; {kept}")
     poor = poor_points(config, measurement)
     if measurement.inference_s:
         title = f"{tables.model} on {tables.server}, {tables.width_px}x{tables.height_px}"
@@ -52,7 +60,7 @@ def profile(config: LatencyConfig, terminal: Terminal, run: Run) -> dict[str, An
 
 
 def tables_path(config: LatencyConfig, tables: LatencyTables) -> Path:
-    """The file to store tables in: the configured one, or where runs of this machine look."""
+    """The file to store tables in: the configured one, else where runs look, unless the machine was busy."""
     if config.output:
         return Path(config.output)
     key = TablesKey(
@@ -65,7 +73,7 @@ def tables_path(config: LatencyConfig, tables: LatencyTables) -> Path:
         server_threads=config.server_threads,
         compiled=config.model.compile,
     )
-    return key.path()
+    return key.busy_path() if busy_reasons(tables) else key.path()
 
 
 def poor_points(config: LatencyConfig, measurement: Measurement) -> list[int]:
