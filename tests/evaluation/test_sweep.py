@@ -144,7 +144,10 @@ def test_a_worker_in_another_folder_is_refused(tmp_path: Path, monkeypatch: pyte
         check_working_directory(tmp_path.parent)
 
 
-@pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a/../../b", "..", ".", "logs", "mine/logs", ".hydra"])
+NO_SWEEPS = ("../../out", "/tmp/out", "a/../../b", "..", ".", "logs", "mine/logs", ".hydra", "a\nb", "a\\b", "con")
+
+
+@pytest.mark.parametrize("name", NO_SWEEPS)
 def test_a_sweep_stays_below_its_folder(name: str) -> None:
     with pytest.raises(UserError, match=r"sweep\.name="):
         check_name(name)

@@ -13,6 +13,7 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import KINDS, AnyEstimator, decode_estimator
 from vitmalis.estimation.latency import LatencyTables
+from vitmalis.names import check_path_part
 from vitmalis.regions.grid import RegionGrid
 
 SHIPPED = Path(str(files("vitmalis.estimation"))) / "data"
@@ -84,6 +85,7 @@ def load_pair(
     Raises:
         UserError: unknown kind, none there for this model, or a damaged file.
     """
+    check_path_part("policy.model", model)
     if kind not in KINDS:
         raise UserError(f"estimator kind '{kind}' is unknown; choose one of {', '.join(KINDS)}")
     sources = pair_files(model, kind, folder, window, downsampling_factor)

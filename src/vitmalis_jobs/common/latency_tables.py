@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,8 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
         """The file in which the tables of this machine are kept."""
         host = (platform.node(), processor(), psutil.cpu_count(), code_fingerprint(MEASURED_BY))
         digest = hashlib.sha256(msgspec.json.encode([host, self])).hexdigest()[:8]
-        return cache_dir() / "latency" / f"{self.model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"
+        model = re.sub(r"[^\w.-]", "_", self.model)[:60]  # for people; the digest has the whole name
+        return cache_dir() / "latency" / f"{model}-{self.model_id}-{self.width_px}x{self.height_px}-{digest}.json"
 
     def busy_path(self) -> Path:
         """The file of tables that were measured on a busy machine."""

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
+from vitmalis.names import check_path_part
 from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ def check_name(name: str) -> None:
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts or not parts:
         raise UserError(f"sweep.name={name}: must be the name of a folder below runs/sweeps, without '..'")
+    for part in parts:
+        check_path_part("sweep.name", part)
     if taken := {"logs", ".hydra"} & set(parts):
         raise UserError(f"sweep.name={name}: '{taken.pop()}' is a folder inside of runs: choose another name")
 

@@ -27,6 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
+from vitmalis.names import check_path_part
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.traces import Trace, resolve_trace, save_trace
 from vitmalis.process import Child
@@ -180,6 +181,8 @@ def calibrate(options: LinkOptions, folder: Path) -> dict[str, Any]:
     """Measure all cases and, where its logs are, compare with Mahimahi; `passed`: every median is inside the bar."""
     sizes = options.sizes_bytes * options.repeats
     random.Random(options.seed).shuffle(sizes)
+    for name in options.cases:
+        check_path_part("cases", name)
     traces = {name: case.resolve() for name, case in options.cases.items()}  # mistakes are found before measuring
     cases = {}
     for name, trace in traces.items():

@@ -19,6 +19,7 @@ import msgspec
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
+from vitmalis.names import check_path_part
 from vitmalis.paths import cache_dir
 from vitmalis.video.clips import Part, resolve_clip
 from vitmalis.video.spec import VideoSpec
@@ -46,6 +47,8 @@ def find_clips(config: SamplesConfig, terminal: Terminal) -> tuple[list[ClipPart
     Raises:
         UserError: `only` names a clip that is not configured, or no clip is available.
     """
+    for name in config.clips:
+        check_path_part("clips", name)
     if unknown := sorted(set(config.only or ()) - set(config.clips)):
         raise UserError(f"only={unknown}: choose among {', '.join(config.clips)}")
     limits: dict[str, Any] = {"max_width": config.model.max_width, "max_height": config.model.max_height}
