@@ -63,6 +63,7 @@ def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
         ),
         (["--multirun", "seed=2,1,0"], 2, "error: seed=2 is taken:; give another\n"),
         (["--multirun", "seed=0,1"], 1, ""),
+        (["seed=0,1", "-m", "iterations=1"], 1, ""),
     ],
 )
 def test_exit_status_and_error_line(overrides: list[str], status: int, errors: str, tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),
         (["policy=vitmali"], "policy=vitmali is unknown: did you mean vitmalis? Else choose one of back2back"),
-        (["video=file", "video.path=VID (1).mp4"], """for Hydra: "video.path='VID (1).mp4'\""""),
+        (["video=file", "video.path=VID (1).mp4"], """and Hydra: "video.path='VID (1).mp4'\""""),
+        (["video=walkS,driveN"], "a comma separates the runs of a sweep: add -m to make them"),
+        (["policy=null"], "policy=null: a group takes the name of one of its choices"),
         (["hydra.job.chdir=true"], "hydra.job.chdir=true: relative paths would mean other files; leave it out"),
         (["nope=1"], "there is no option 'nope'"),
         (["eval.seconds=ten"], "eval.seconds=ten: expected `float`"),
@@ -47,6 +49,14 @@ def test_a_mistake_gets_one_line(arguments: list[str], expected: str, tmp_path: 
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert result.stderr.startswith("error: ")
     assert expected in result.stderr
+
+
+def test_a_python_without_the_environment_is_told_what_to_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", str(PROJECT / "evaluate.py")]  # without installed packages
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "run `make install`, then `source .venv/bin/activate`\n" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_helps(tmp_path: Path) -> None:

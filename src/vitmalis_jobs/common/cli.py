@@ -73,6 +73,7 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
         def main() -> int:
             if {"-h", "--help"} & set(sys.argv[1:]):
                 return run_job(lambda: print(_help(sys.modules[job.__module__].__doc__ or "", config_name)))
+            multirun_first()
             statuses: list[int] = []
 
             @functools.wraps(job)
@@ -91,6 +92,12 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
         return main
 
     return decorate
+
+
+def multirun_first() -> None:
+    """Move `-m` to the front of the command line: Hydra's parser refuses it between two options."""
+    flags = [argument for argument in sys.argv[1:] if argument in ("-m", "--multirun")]
+    sys.argv[1:] = flags + [argument for argument in sys.argv[1:] if argument not in flags]
 
 
 def _help(about: str, config_name: str) -> str:

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import USER_ERRORS, job_process, print_error, refuse_chdir
+from vitmalis_jobs.common.cli import USER_ERRORS, job_process, multirun_first, print_error, refuse_chdir
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
@@ -37,6 +37,7 @@ def main() -> int:
 def _main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
     install_sigterm_handler()
+    multirun_first()
     command = EvaluateCommand(returns_to_deferred=True)
     interrupted = False
     with current_sweep() as sweep:

@@ -126,7 +126,7 @@ def _video(
     if not (frames or options.figures):
         return []
     video = ComparisonVideo(records.frames, records.offloads, references, run.clip.fps, run.spec.rule)
-    with terminal.progress("video of the rendered boxes") as step:
+    with terminal.progress("video of the rendered boxes" if frames else "still of the rendered boxes") as step:
         if options.figures:
             still = video.typical()
             files.append(directory / STILL_FILE)
