@@ -267,7 +267,11 @@ def test_nothing_listens(client: ClientEndpoint) -> None:
     assert client.last_error == f"tcp://127.0.0.1:{port}: nothing listens there"
 
 
-@pytest.mark.parametrize("address", ["", "here", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://127.0.0.1:5"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "here", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://127.0.0.1:5", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1",
+     "tcp://127.0.0.1:\u0665", "tcp://127.0.0.1:99999999999999999999"],
+)  # fmt: skip
 def test_unusable_addresses(client: ClientEndpoint, address: str) -> None:
     with pytest.raises(UserError, match=f"'{address}' cannot be used"):
         client.connect(address)
@@ -289,3 +293,58 @@ def test_a_busy_port_is_one_clear_line() -> None:
 def test_an_answer_to_a_client_that_left_is_reported_not_raised() -> None:
     with ServerEndpoint("tcp://127.0.0.1:0") as server:
         assert not server.send(b"unknown", m.Pong(1))
+
+
+def test_without_a_session_the_client_connects_again(client: ClientEndpoint) -> None:
+    """As when a server lost its state, but not the connection."""
+
+    def forget_the_first(server: ServerEndpoint, received: Received) -> None:
+        if isinstance(received.content, m.Offload) and received.content.seq == 1:
+            server.send(received.peer, m.Failure(1, m.NO_SESSION))
+        else:
+            answer(server, received)
+
+    with serving(handle=forget_the_first) as address:
+        client.connect(address)
+        next_event(client, Connected)
+        assert client.send_offload(offload(1), b"jpeg")
+        failed, gone = client.poll(PATIENCE_S)
+        assert isinstance(failed, FailureReceived)
+        assert gone == Disconnected(m.NO_SESSION)
+        next_event(client, Connected)
+        assert client.send_offload(offload(2), b"jpeg")
+        next_event(client, ResultReceived)
+
+
+def test_a_server_that_sends_without_end_does_not_keep_its_client(client: ClientEndpoint) -> None:
+    def send_many(server: ServerEndpoint, received: Received) -> None:
+        answer(server, received)
+        if isinstance(received.content, m.Ping):
+            while not stopped.is_set():
+                server.send(received.peer, m.Pong(1))
+                server.poll(0.0)
+
+    stopped = threading.Event()
+    with serving(handle=send_many) as address:
+        client.connect(address)
+        next_event(client, Connected)
+        client.ping(1)
+        for _ in range(20):
+            assert len(client.poll(PATIENCE_S)) <= 64
+        stopped.set()
+
+
+def test_a_message_of_very_many_frames_ends_the_connection_to_its_server(client: ClientEndpoint) -> None:
+    def send_frames(server: ServerEndpoint, received: Received) -> None:
+        answer(server, received)
+        if isinstance(received.content, m.Ping):
+            server._connections[received.peer].send([b""] * 20_000)
+
+    with serving(handle=send_frames) as address:
+        client.connect(address)
+        next_event(client, Connected)
+        client.ping(1)
+        events: list[object] = []
+        while not any(isinstance(event, Disconnected) for event in events):
+            events += client.poll(PATIENCE_S)
+        next_event(client, Connected)

@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
+from vitmalis.network.addresses import split_address
 from vitmalis.network.traces import Trace, constant_trace, save_mahimahi, save_trace
 from vitmalis.process import Child
 
@@ -253,3 +254,24 @@ def test_its_summary_counts_connections_bytes_and_lateness(tmp_path: Path) -> No
     assert summary["connections"] == 1
     assert summary["uplink_bytes"] == summary["downlink_bytes"] == 4
     assert summary["lateness_p99_ms"] >= summary["lateness_p50_ms"] >= 0
+
+
+def test_without_descriptors_idle_connections_go_and_others_are_served(tmp_path: Path) -> None:
+    """256 descriptors, as on macOS: 400 idle connections take two each."""
+    save_trace(constant_trace(100.0, 4.0), tmp_path / "trace.csv")
+    limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
+    with served(echo) as upstream:
+        arguments = ["--upstream", upstream, "--trace", str(tmp_path / "trace.csv")]
+        log = tmp_path / "relay.log"
+        with Child("relay", "vitmalis.network.emulation", arguments, log, shell=limited) as relay, ExitStack() as stack:
+            address = split_address(relay.wait_ready()["ready"])
+            first = stack.enter_context(connect(address))
+            first.sendall(b"a")
+            assert first.recv(1) == b"a"
+            for _ in range(400):
+                stack.enter_context(connect(address))
+            for client in (first, stack.enter_context(connect(address))):
+                client.sendall(b"b")
+                assert client.recv(1) == b"b"
+            assert relay.returncode() is None
+        assert len(log.read_text().splitlines()) < 40

@@ -49,7 +49,9 @@ def test_user_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
         cases = [
             ([*good, "--listen", f"127.0.0.1:{port}"], f"cannot listen at 127.0.0.1:{port}"),
             (["--upstream", "127.0.0.1:9", "--trace", str(tmp_path / "bad.csv")], "row 1: uplink_mbps is negative"),
-            (["--upstream", "nowhere", "--trace", str(tmp_path / "t.csv")], "'nowhere' is not host:port"),
+            (["--upstream", "nowhere", "--trace", str(tmp_path / "t.csv")], "'nowhere' cannot be used (it is not"),
+            (["--upstream", "127.0.0.1:99999", "--trace", str(tmp_path / "t.csv")], "ports end at 65535"),
+            ([*good, "--listen", "127.0.0.1:65536"], "ports end at 65535"),
             ([*good, "--queue-bytes", "5"], "--queue-bytes is 5: give at least"),
         ]
         for arguments, message in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import threading
@@ -147,6 +148,28 @@ def test_secret_files_are_readable_by_their_owner_only(folder: Path) -> None:
     secret.chmod(0o640)
     with pytest.raises(UserError, match=r"open to others \(mode 640\): chmod 600"):
         read_client_keys(folder / "device")
+
+
+@pytest.mark.parametrize(
+    ("changed", "mode"),
+    [("server", 0o777), ("server", 0o770), ("server/clients", 0o733), ("server/clients/device.key", 0o666),
+     ("device", 0o722), ("device/server.key", 0o620)],
+)  # fmt: skip
+def test_keys_that_others_could_exchange_are_refused(folder: Path, changed: str, mode: int) -> None:
+    read_server_keys(folder / "server")
+    read_client_keys(folder / "device")
+    (folder / changed).chmod(mode)
+    read = read_server_keys if changed.startswith("server") else read_client_keys
+    with pytest.raises(UserError, match=rf"{changed}' can be changed by other users \(mode {mode:o}\): chmod go-w"):
+        read(folder / Path(changed).parts[0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("owned", ["server", "server/clients", "server/clients/device.key", "server/server.key_secret"])
+def test_keys_of_another_user_are_refused(folder: Path, owned: str) -> None:
+    os.chown(folder / owned, 12_345, -1)
+    with pytest.raises(UserError, match=f"{owned}' belongs to user 12345"):
+        read_server_keys(folder / "server")
 
 
 def test_a_second_client_is_added_and_existing_keys_are_kept(folder: Path) -> None:

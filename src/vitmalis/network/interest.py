@@ -1,9 +1,13 @@
-"""What a selector watches a socket for, changed in one call."""
+"""What a selector watches a socket for, and what happens when there are no file descriptors for more sockets."""
 
 from __future__ import annotations
 
+import errno
 import selectors
 from typing import Any
+
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of a listening socket that cannot accept: what waits there stays ready, so that a loop would spin."""
 
 
 def set_interest(selector: selectors.BaseSelector, sock: Any, events: int, data: Any = None) -> None:

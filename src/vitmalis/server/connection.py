@@ -151,6 +151,8 @@ class Connection:
 
     def close(self) -> None:
         """Close all sockets and drop what they hold."""
+        with suppress(OSError):  # with bytes left unread TCP would report a reset to the client, not an end
+            self.client.recv(CHUNK_BYTES)
         for sock in self.sockets:
             with suppress(OSError):
                 sock.close()  # a ZeroMQ socket too drops what it holds, since none lingers

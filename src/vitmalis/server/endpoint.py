@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import selectors
 import socket
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vitmalis.network.addresses import bound_address
-from vitmalis.network.interest import set_interest
+from vitmalis.network.interest import NO_DESCRIPTORS, set_interest
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.peer_log import LogLimit, quoted
 from vitmalis.network.wire.security import ServerKeys
@@ -174,7 +173,7 @@ class ServerEndpoint:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in NO_DESCRIPTORS:
                     self._make_room(0)
                 return  # or else the client is already gone
             self._make_room(self._capacity - 1)

@@ -11,6 +11,7 @@ import msgspec
 from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
+from vitmalis.network.addresses import split_address
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
@@ -30,6 +31,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     """
     config = chosen(config)
     _check_clock(config)
+    _check_address(config.server.address)
     _check_keys(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
@@ -96,6 +98,13 @@ def _check_virtual(config: EvaluationConfig) -> None:
         load_latency_tables(Path(config.latency.tables))
     if config.link["name"] not in ("emulated", "none"):
         raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
+
+
+def _check_address(address: str) -> None:
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise UserError(f"server.address={address}: {error}; write it like tcp://127.0.0.1:5555") from error
 
 
 def _check_keys(config: EvaluationConfig) -> None:

@@ -23,6 +23,7 @@ import zmq
 
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.errors import UserError
+from vitmalis.network.addresses import split_address
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
@@ -82,9 +83,9 @@ class Attacker:
 
     def _send_plain_tcp(self, count: int) -> None:
         """Send messages without ZeroMQ's framing, one per connection: the listening socket must survive them."""
-        host, _, port = self._address.removeprefix("tcp://").rpartition(":")
+        server = split_address(self._address)
         for _ in range(count):
-            with suppress(OSError), socket.create_connection((host, int(port)), timeout=2.0) as raw:
+            with suppress(OSError), socket.create_connection(server, timeout=2.0) as raw:
                 raw.sendall(b"".join(self._mutator.message())[:100_000])
 
     def close(self) -> None:

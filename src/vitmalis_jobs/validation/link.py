@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
 from vitmalis.names import check_path_part
+from vitmalis.network.addresses import split_address
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.traces import Trace, resolve_trace, save_trace
 from vitmalis.process import Child
@@ -98,9 +99,8 @@ class Receiver(threading.Thread):
 def upload_all(address: str, sizes_bytes: Sequence[int], pause_s: float, seed: int) -> list[float]:
     """Upload messages, each after the answer to the one before; return when each was sent, monotonic s."""
     pauses = random.Random(seed)
-    host, port = address.removeprefix("tcp://").split(":")
     sent_s = []
-    with socket.create_connection((host, int(port)), TIMEOUT_S) as client:
+    with socket.create_connection(split_address(address), TIMEOUT_S) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for size in sizes_bytes:
             time.sleep(pause_s * (1 + pauses.random()))

@@ -19,48 +19,31 @@ from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
 from vitmalis.errors import UserError
+from vitmalis.network.addresses import SocketAddress, bound_address, listen, resolve
 from vitmalis.network.emulation.path import EmulatedPath, Transport
-from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES, Relay, Upstream
+from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES, Relay
 from vitmalis.network.traces import load_trace
-from vitmalis.process import announce_ready, exit_on_stdin_eof
+from vitmalis.process import announce_ready, exit_on_stdin_eof, raise_descriptor_limit
 
 RECEIVE_BUFFER_BYTES = 64 * 1024
 """Small, so that a sender feels the link instead of filling a buffer in front of it."""
 
 
-def resolve_address(address: str) -> Upstream:
-    """Resolve an address `host:port` or `tcp://host:port`.
-
-    Raises:
-        UserError: the address has another form, or the host is unknown.
-    """
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UserError(f"address '{address}' is not host:port, like 127.0.0.1:5555")
+def resolve_upstream(address: str) -> SocketAddress:
+    """Resolve the server's address; raise `UserError` if it is none, or the host is unknown."""
     try:
-        family, _, _, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise UserError(f"address '{address}': {error.strerror}; give a host that this machine knows") from error
-    return family, target
+        return resolve(address)
+    except ValueError as error:
+        raise UserError(f"address '{address}' cannot be used ({error}): write it like 127.0.0.1:5555") from error
 
 
-def listen(address: str) -> socket.socket:
-    """Listen at `host:port` (port 0: any free one).
-
-    Raises:
-        UserError: the address cannot be resolved or is taken.
-    """
-    family, target = resolve_address(address)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)  # accepted sockets inherit it
+def listen_at(address: str) -> socket.socket:
+    """Listen for clients; raise `UserError` if the address is none or is taken."""
     try:
-        listener.bind(target)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise UserError(f"cannot listen at {address}: {error.strerror}; choose another port, or 0 for any") from error
-    return listener
+        return listen(address, RECEIVE_BUFFER_BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot listen at {address}: {reason}; choose another port, or 0 for any") from error
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -103,12 +86,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the relay until a signal or the end of its standard input; return the exit status, 2 for a user's mistake."""
     options = parse_arguments(arguments)
+    raise_descriptor_limit()
     try:
         if options.queue_bytes < MIN_QUEUE_BYTES:
             raise UserError(f"--queue-bytes is {options.queue_bytes}: give at least {MIN_QUEUE_BYTES}")
         path = EmulatedPath(load_trace(options.trace, rtt_ms=options.rtt_ms), options.transport)
-        upstream = resolve_address(options.upstream)
-        listener = listen(options.listen)
+        upstream = resolve_upstream(options.upstream)
+        listener = listen_at(options.listen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -132,8 +116,7 @@ def _serve(relay: Relay, listener: socket.socket) -> None:
     _on_signals(stop)
     started_s = time.monotonic()
     with suppress(SystemExit):
-        host, port = listener.getsockname()[:2]
-        announce_ready(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
+        announce_ready(bound_address(listener))
         exit_on_stdin_eof()
         gc.freeze()  # a collection that walks the imported modules takes several milliseconds
         relay.run()

@@ -112,7 +112,11 @@ class DelayQueue:
 
 
 class RelayedConnection:
-    """A client's connection to the relay and the relay's connection to the server on its behalf."""
+    """A client's connection to the relay and the relay's connection to the server on its behalf.
+
+    Attributes:
+        heard_s: when the client last sent something, on the monotonic clock; minus infinity before.
+    """
 
     def __init__(self, client: socket.socket, upstream: socket.socket, stream: Stream) -> None:
         self.client = client
@@ -121,6 +125,7 @@ class RelayedConnection:
         self.up = DelayQueue(client, upstream)
         self.down = DelayQueue(upstream, client)
         self.connected = False
+        self.heard_s = -math.inf
 
     @property
     def finished(self) -> bool:

@@ -13,12 +13,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from vitmalis.network.addresses import SocketAddress
 from vitmalis.network.emulation.delay_queue import DelayQueue, RelayedConnection, Release
 from vitmalis.network.emulation.link import Departure
 from vitmalis.network.emulation.path import EmulatedPath
+from vitmalis.network.interest import NO_DESCRIPTORS, set_interest
+from vitmalis.network.wire.peer_log import LogLimit
 
 MIN_QUEUE_BYTES = 16 * 1024
 QUEUE_BYTES = 256 * 1024
@@ -27,9 +29,6 @@ QUEUE_BYTES = 256 * 1024
 IDLE_S = 0.5
 CONNECT_TIMEOUT_MS = 5000
 MAX_DESCRIPTOR = 1000  # select() takes none above 1023
-
-Upstream = tuple[socket.AddressFamily, tuple[Any, ...]]
-"""Family and address of the server."""
 
 
 class Lateness:
@@ -67,7 +66,7 @@ class Relay:
     def __init__(
         self,
         listener: socket.socket,
-        upstream: Upstream,
+        upstream: SocketAddress,
         path: EmulatedPath,
         queue_bytes: int = QUEUE_BYTES,
         *,
@@ -83,10 +82,11 @@ class Relay:
         self._origin_s = origin_s
         self._on_origin = on_origin
         self._upstream_down = False
+        self._accept_again_s = 0.0
+        self._log_limit = LogLimit()
         self._lateness = Lateness()
         self._accepted = self._uplink_bytes = self._downlink_bytes = 0
         listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Serve until an exception (a signal handler's) ends it."""
@@ -100,6 +100,8 @@ class Relay:
 
     def step(self) -> None:
         """Wait for a socket or the next release, and handle what there is."""
+        if time.monotonic() >= self._accept_again_s:
+            set_interest(self._selector, self._listener, selectors.EVENT_READ)
         wait_s = min(IDLE_S, max(0.0, self._next_s() - time.monotonic()))
         for key, events in self._selector.select(wait_s):
             if key.data is None:
@@ -136,16 +138,23 @@ class Relay:
         return next_s
 
     def _accept(self) -> None:
-        """Accept a client and start to connect to the server on its behalf."""
+        """Accept a client and start to connect to the server on its behalf; make room if there is none."""
         try:
             client, _ = self._listener.accept()
-        except OSError:  # the client is already gone
+        except OSError as error:
+            if error.errno in NO_DESCRIPTORS:  # otherwise the client is already gone
+                self._make_room()
             return
-        upstream = socket.socket(self._upstream[0], socket.SOCK_STREAM)
+        try:
+            upstream = socket.socket(self._upstream[0], socket.SOCK_STREAM)
+        except OSError:
+            client.close()
+            self._make_room()
+            return
         connection = RelayedConnection(client, upstream, self._path.connect())
         if upstream.fileno() >= MAX_DESCRIPTOR:
-            _log(f"refused a connection: {len(self._connections)} are open, more than select() can watch")
             connection.close()
+            self._make_room()
             return
         for sock in (client, upstream):
             sock.setblocking(False)
@@ -159,6 +168,19 @@ class Relay:
             self._refuse(connection, status)
             return
         self._select(connection)
+
+    def _make_room(self) -> None:
+        """Close the connection that was silent longest, first of all one that never sent anything.
+
+        Where there is none, stop to accept for a moment instead of trying again and again.
+        """
+        if self._log_limit.allows("room"):
+            _log(f"no descriptors for more than {len(self._connections)} connections: the most silent one is closed")
+        if self._connections:
+            self._drop(min(self._connections, key=lambda each: each.heard_s))
+        else:
+            set_interest(self._selector, self._listener, 0)
+            self._accept_again_s = time.monotonic() + IDLE_S
 
     def _refuse(self, connection: RelayedConnection, status: int) -> None:
         """Close a client's connection because the server cannot be reached; log it once."""
@@ -186,6 +208,8 @@ class Relay:
     def _read(self, connection: RelayedConnection, delay_queue: DelayQueue) -> None:
         """Read what has arrived in one direction and schedule its release."""
         size_bytes = delay_queue.read()
+        if delay_queue is connection.up:
+            connection.heard_s = time.monotonic()
         if size_bytes and delay_queue is connection.up:
             self._send_up(connection, size_bytes)
         elif size_bytes:
@@ -246,29 +270,19 @@ class Relay:
     def _select(self, connection: RelayedConnection) -> None:
         """Have `select` report what can be handled now; a side that is not read feels back-pressure."""
         if not connection.connected:
-            self._select_socket(connection.upstream, connection, read=False, write=True)
+            set_interest(self._selector, connection.upstream, selectors.EVENT_WRITE, connection)
             return
         up, down = connection.up, connection.down
         up_open = not up.ended and not down.ended and up.backlog_bytes < self._queue_bytes
         down_open = not down.ended and down.backlog_bytes < self._queue_bytes
-        self._select_socket(connection.client, connection, read=up_open, write=down.blocked)
-        self._select_socket(connection.upstream, connection, read=down_open, write=up.blocked)
-
-    def _select_socket(self, sock: socket.socket, connection: RelayedConnection, read: bool, write: bool) -> None:
-        events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
-        key = self._selector.get_map().get(sock)
-        if key is None:
-            if events:
-                self._selector.register(sock, events, connection)
-        elif not events:
-            self._selector.unregister(sock)
-        elif key.events != events:
-            self._selector.modify(sock, events, connection)
+        client_events = up_open * selectors.EVENT_READ | down.blocked * selectors.EVENT_WRITE
+        upstream_events = down_open * selectors.EVENT_READ | up.blocked * selectors.EVENT_WRITE
+        set_interest(self._selector, connection.client, client_events, connection)
+        set_interest(self._selector, connection.upstream, upstream_events, connection)
 
     def _drop(self, connection: RelayedConnection) -> None:
         for sock in (connection.client, connection.upstream):
-            with suppress(KeyError):
-                self._selector.unregister(sock)
+            set_interest(self._selector, sock, 0)
         connection.close()
         self._connections.remove(connection)
 

@@ -14,6 +14,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from vitmalis.errors import UserError
+from vitmalis.network.addresses import split_address
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.events import (
     Connected,
@@ -26,12 +27,13 @@ from vitmalis.network.wire.events import (
 )
 from vitmalis.network.wire.payloads import unpack_detections
 from vitmalis.network.wire.security import ClientKeys
-from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket
+from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket, receive_message
 
 _BACK_OFF_S = (0.1, 2.0)
+_MESSAGES = 64  # in one poll, so that a server that sends without end cannot keep its caller
 _CONNECT_TIMEOUT_S = 5.0
 _HANDSHAKE_FAILURES = {
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the ZeroMQ handshake failed (another server's key?)",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed (another server's key, or only one side has keys?)",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what listens there does not speak ZeroMQ (or only one side has keys)",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the server does not know the key of this client",
 }
@@ -57,31 +59,33 @@ class _DealerConnection:
         self.dealer.setsockopt(zmq.RECONNECT_IVL, 3_600_000)
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, round(_CONNECT_TIMEOUT_S * 1e3))
         self.dealer.setsockopt(zmq.SNDHWM, 4)  # two offloads with their announcements
+        self.dealer.setsockopt(zmq.RCVHWM, 16)
         self.dealer.setsockopt(zmq.MAXMSGSIZE, m.MAX_HEADER_BYTES + m.MAX_DETECTIONS * m.DETECTION_BYTES)
         if buffer_bytes:
             self.dealer.setsockopt(zmq.SNDBUF, buffer_bytes)
             self.dealer.setsockopt(zmq.RCVBUF, buffer_bytes)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_CONNECTED | sum(_CONNECTION_ENDS))
         self.welcomed = False
+        self._end_reason: str | None = None
         self.deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S + 1.0
         try:
+            split_address(address)
             self.dealer.connect(address)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
             self.close()
+            reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else error
             raise UserError(
-                f"server address '{address}' cannot be used ({zmq.strerror(error.errno or 0)}): write it like tcp://127.0.0.1:5555"
+                f"server address '{address}' cannot be used ({reason}): write it like tcp://127.0.0.1:5555"
             ) from error
         self.dealer.send_multipart(m.encode(hello), zmq.NOBLOCK)
 
-    def receive(self) -> list[bytes] | None:
-        """Frames of the next message, or None when none has arrived."""
-        try:
-            return self.dealer.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-
     def end_reason(self) -> str | None:
-        """Why this connection has ended, or None while it has not."""
+        """Why this connection has ended, or None while it has not; the same answer from its end on."""
+        if self._end_reason is None:
+            self._end_reason = self._find_end()
+        return self._end_reason
+
+    def _find_end(self) -> str | None:
         while self.monitor.poll(0):
             event = recv_monitor_message(self.monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED and not self.welcomed:
@@ -234,15 +238,25 @@ class ClientEndpoint:
         # The end is looked for first and reported last, so that messages that arrived before it are not lost.
         end_reason = connection.end_reason()
         events: list[Event] = []
-        while self._connection is connection and (frames := connection.receive()) is not None:
-            events += self._receive(connection, frames)
-        if end_reason is not None and self._connection is connection:
-            events += self._drop(end_reason)
-        return events
+        for _ in range(_MESSAGES):
+            received = self._receive(connection)
+            if received is None:
+                break
+            events += received
+            if self._connection is not connection:
+                return events
+        else:  # there may be more, for the next poll
+            self.wake()
+            return events
+        return events if end_reason is None else events + self._drop(end_reason)
 
-    def _receive(self, connection: _DealerConnection, frames: list[bytes]) -> list[Event]:
+    def _receive(self, connection: _DealerConnection) -> list[Event] | None:
+        """Receive the next message; return what it means, or None when there is none."""
         now_s = time.monotonic()
         try:
+            frames = receive_message(connection.dealer)
+            if frames is None:
+                return None
             message, payload = m.decode_from_server(frames)
             if isinstance(message, m.Result):
                 return [ResultReceived(message, unpack_detections(message.count, payload), now_s)]
@@ -258,4 +272,5 @@ class ClientEndpoint:
             return [Connected(message)]
         if isinstance(message, m.Pong):
             return [PongReceived(message.nonce, now_s)]
-        return [FailureReceived(message.seq, message.reason, now_s)]
+        failure = FailureReceived(message.seq, message.reason, now_s)
+        return [failure, *self._drop(message.reason)] if message.reason == m.NO_SESSION else [failure]

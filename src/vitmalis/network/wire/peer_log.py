@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,7 +28,7 @@ class LogLimit:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_s: defaultdict[str, float] = defaultdict(float)
+        self._next_s: defaultdict[str, float] = defaultdict(lambda: -math.inf)
 
     def allows(self, kind: str) -> bool:
         """Whether one more line of this kind may be logged now; it counts as logged."""

@@ -154,6 +154,7 @@ def read_server_keys(folder: Path) -> ServerKeys:
     """Read a server's folder; raise `UserError` if a file is missing, unreadable or open to others."""
     public, secret = _pair(folder, SERVER)
     allowed = folder / CLIENTS
+    _check_unchangeable(allowed, *allowed.glob("*.key"))
     names = {_load(path)[0]: path.stem for path in sorted(allowed.glob("*.key"))}
     if not names:
         raise UserError(f"'{allowed}' holds no client's key: python -m vitmalis.keys {folder.parent} --client NAME")
@@ -163,6 +164,7 @@ def read_server_keys(folder: Path) -> ServerKeys:
 def read_client_keys(folder: Path) -> ClientKeys:
     """Read a client's folder; raise `UserError` if a file is missing, unreadable or open to others."""
     public, secret = _pair(folder, OWN)
+    _check_unchangeable(folder / f"{SERVER}.key")
     return ClientKeys(public, secret, _load(folder / f"{SERVER}.key")[0])
 
 
@@ -174,7 +176,22 @@ def _pair(folder: Path, name: str) -> tuple[bytes, bytes]:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise UserError(f"key file '{path}' is open to others (mode {mode:o}): chmod 600 it")
+    _check_unchangeable(folder, path)
     return public, secret
+
+
+def _check_unchangeable(*paths: Path) -> None:
+    """Raise `UserError` for a file or folder that another user may change: he would choose whom to trust."""
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:  # reading it says so
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o022:
+            raise UserError(f"'{path}' can be changed by other users (mode {mode:o}): chmod go-w it")
+        if status.st_uid not in (0, os.geteuid()):
+            raise UserError(f"'{path}' belongs to user {status.st_uid}, not to you: chown it, or make keys of your own")
 
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
