@@ -48,7 +48,7 @@ def _groups(own_groups: Path, root: Path) -> Iterator[Path]:
     for _, controllers, path in lines:
         if controllers and "cpu" not in controllers.split(","):
             continue
-        for mount in (root / controllers, root / "cpu") if controllers else (root, root / "unified"):
+        for mount in {root / controllers, root / "cpu"} if controllers else {root, root / "unified"}:
             group = mount / path.lstrip("/")
             levels = [group, *group.parents]
             # In a container the folder of its group is the mount itself, whatever the group is called outside.
