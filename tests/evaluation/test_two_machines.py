@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.evaluation.tiny_sweep import FRAMES, make_clip
 from vitmalis.network.wire.security import make_keys
 from vitmalis.process import Child
 from vitmalis.records import FRAMES_FILE, FrameRecord, RecordsInfo, read_frames, read_info, write_frames, write_run
+from vitmalis.types import Detections
 from vitmalis_jobs.evaluation.device import export, score
 
+NO_BOXES = Detections.empty()
 PROJECT = Path(__file__).parents[2]
 TINY = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
 OBSERVED_CLIENT = """
@@ -117,10 +120,13 @@ def test_mistakes_are_one_clear_line(folder: Path, capsys: pytest.CaptureFixture
     assert "the model is not the one it was made with" in capsys.readouterr().err
 
 
-def played(bundle: Path, policy: str = "back2back", frames: int = FRAMES) -> None:
-    """Write the records of a device that has shown no box."""
+def played(bundle: Path, policy: str = "back2back", frames: int = FRAMES, detections: Detections = NO_BOXES) -> None:
+    """Write the records of a device that has shown the same boxes on every frame."""
     info = RecordsInfo(policy, "clip", "none")
-    rows = [FrameRecord(frame_index=i, capture_time_s=i / 10, render_time_s=i / 10) for i in range(frames)]
+    rows = [
+        FrameRecord(frame_index=i, capture_time_s=i / 10, render_time_s=i / 10, detections=detections)
+        for i in range(frames)
+    ]
     write_run(bundle, info, rows, [])
 
 
@@ -171,12 +177,16 @@ def test_records_of_another_run_or_of_frames_that_the_clip_has_not_are_refused(
     exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for change, message in (
-        ({"policy": "trackb2b"}, "holds records of trackb2b on clip"),
+        ({"policy": "trackb2b"}, "holds records of 'trackb2b' on 'clip'"),
         ({"frames": FRAMES + 1}, f"not of the {FRAMES} frames of the clip"),
         ({"frames": 0}, f"not of the {FRAMES} frames of the clip"),
     ):
         played(exported, **change)
         assert score.main([str(exported)]) == 2
         assert message in capsys.readouterr().err
+    for boxes in (Detections.of([[0, 0, 9, np.nan]], [0.9], [0]), Detections.of([[0, 0, 9, 9]], [0.9], [99])):
+        played(exported, detections=boxes)
+        assert score.main([str(exported)]) == 2
+        assert "boxes that no detector returns" in capsys.readouterr().err
     (kept,) = (exported.parent / "runs" / "bundles").iterdir()
     assert not (kept / FRAMES_FILE).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -85,7 +86,12 @@ def test_a_later_run_in_the_same_folder_is_not_taken_for_it(
 
 
 def test_a_damaged_entry_is_no_run(finished: tuple[RunIndex, Path], tmp_path: Path) -> None:
-    (tmp_path / "index" / "ab" / "abc.json").write_text("{")
+    path = tmp_path / "index" / "ab" / "abc.json"
+    entry = json.loads(path.read_text())
+    for summary in ({}, {"run_dir": 7, "metrics": {}}, {"run_dir": "x", "metrics": None}, []):
+        path.write_text(json.dumps(entry | {"summary": summary}))
+        assert finished[0].find("abc", KnownRuns("r")) is None
+    path.write_text("{")
     assert finished[0].find("abc", KnownRuns("r")) is None
 
 

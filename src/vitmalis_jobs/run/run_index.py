@@ -41,6 +41,10 @@ class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
     records: dict[str, str]
     summary: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.summary.get("run_dir"), str) or not isinstance(self.summary.get("metrics"), dict):
+            raise ValueError("the summary has no folder or no metrics")
+
     @property
     def run_dir(self) -> str:
         """Folder of the run, as seen from the working directory."""
