@@ -1,4 +1,4 @@
-"""Names that become part of a path lead nowhere else."""
+"""Names that become part of a path do not lead out of their folder."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vitmalis.network.wire.security import make_keys
 from vitmalis.video.clips import resolve_clip
 from vitmalis_jobs.common.latency_tables import TablesKey
 
-ELSEWHERE = ("../x", "..", "/tmp/x", "a/b", "a\\b")
+LEADING_OUT = ("../x", "..", "/tmp/x", "a/b", "a\\b")
 
 
 IMPOSSIBLE = (
@@ -33,8 +33,8 @@ IMPOSSIBLE = (
 )
 
 
-@pytest.mark.parametrize("name", [*ELSEWHERE, *IMPOSSIBLE])
-def test_names_that_lead_elsewhere_or_cannot_be_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", [*LEADING_OUT, *IMPOSSIBLE])
+def test_names_that_lead_out_or_cannot_be_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"sweep\.name=.*choose another") as caught:
         check_path_part("sweep.name", name)
     assert str(caught.value).isprintable()
@@ -47,8 +47,8 @@ def test_other_names_are_fine(name: str) -> None:
     check_path_part("sweep.name", name)
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_no_reader_or_writer_takes_a_name_that_leads_elsewhere(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", LEADING_OUT)
+def test_no_reader_or_writer_takes_a_name_that_leads_out(tmp_path: Path, name: str) -> None:
     for use in (
         lambda: load_pair(name),
         lambda: resolve_trace(kind="cellular", technology=name, source=str(tmp_path)),
@@ -59,7 +59,7 @@ def test_no_reader_or_writer_takes_a_name_that_leads_elsewhere(tmp_path: Path, n
             use()
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", LEADING_OUT)
 def test_latency_tables_stay_in_their_folder(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
     key = TablesKey(

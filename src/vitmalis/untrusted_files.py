@@ -1,4 +1,4 @@
-"""Reading of files that may be damaged or come from elsewhere: whatever is wrong with them is one line for the user."""
+"""Reading of files that may be damaged or foreign: whatever is wrong with them is one line for the user."""
 
 from __future__ import annotations
 

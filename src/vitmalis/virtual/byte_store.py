@@ -1,6 +1,6 @@
 """A bounded store of bytes by key in one SQLite database, which many processes may use at the same time.
 
-Its file may come from elsewhere, so nothing in it is more than bytes: it names no other file and holds no pickles.
+Its file may come from another machine, so it holds bytes and nothing else: no names of files and no pickles.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ByteStore:
         self._database.execute("REPLACE INTO entries VALUES (?, ?, ?)", (key, value, time.time_ns()))
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the connection to the database."""
         self._database.close()
 
     def _prepare(self) -> None:
