@@ -38,13 +38,13 @@ def evaluate(folder: Path) -> tuple[str, dict[str, Any]]:
     command = [sys.executable, str(PROJECT / "evaluate.py"), "eval.seconds=3", "output.video_seconds=1"]
     command += ["hydra.run.dir=run"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1700)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, json.loads((folder / "run" / "summary.json").read_text())
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_default_run_next_to_busy_loops_ends_with_a_warning_and_alone_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,8 +65,8 @@ def test_the_default_run_next_to_busy_loops_ends_with_a_warning_and_alone_it_doe
 
     said, summary = evaluate(tmp_path)
     metrics = summary["metrics"]
-    if metrics["other_load"] >= BUSY_SHARE or metrics["inference_slowdown"] >= SLOW:
-        pytest.skip(f"this machine was busy with other work, too: {metrics['other_load']:.0%} of its processor time")
+    if metrics["other_load"] >= BUSY_SHARE or metrics.get("inference_slowdown", 1.0) >= SLOW:
+        pytest.skip(f"other programs than the test's took {metrics['other_load']:.0%} of this machine's processor time")
     assert "busy_machine" not in metrics
     assert "do not trust" not in said
     assert "busy_machine" not in store.client.get_run(summary["run_id"]).data.tags

@@ -24,6 +24,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
+from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
 from vitmalis_jobs.training.detection.detection_scores import score_line, shown
@@ -108,12 +109,16 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
         log.info("%-18s %s", name, score_line(set_scores))
     for name, (kept, stable) in stability.items():
         log.info("%-18s stability %s, without optical flow %s", name, shown(stable), shown(kept))
+    meter = LoadMeter()
+    seconds, load = seconds_per_part(model), meter.load()
+    if load.reasons:
+        log.warning("the durations are too long: %s", " and ".join(load.reasons))
     result = {
         "scores": {name: dataclasses.asdict(set_scores) for name, set_scores in scores.items()},
         "persistence": {name: kept for name, (kept, _) in stability.items()},
         "stability": {name: stable for name, (_, stable) in stability.items()},
-        "seconds": seconds_per_part(model),
-    }
+        "seconds": seconds,
+    } | load.facts
     with atomic_path(folder / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     overview(model, sets, folder / "detector_heldout.jpg")
