@@ -42,6 +42,12 @@ def test_pairs_without_a_value_are_left_out() -> None:
     assert undefined_pairs(runs({"trackb2b": [0.5, math.nan], "vitmalis": [0.6, math.nan]})) == 1
 
 
+def test_nothing_is_saved_of_nothing() -> None:
+    nothing = by_pair(runs({"trackb2b": [0.0, 0.0], "vitmalis": [0.0, 0.0]}, "network_s_median"), "network_s_median")
+    for table in (nothing, nothing.iloc[:0]):
+        assert np.isnan(median_reduction(table, "vitmalis", "trackb2b")).all()
+
+
 def test_a_difference_by_hand() -> None:
     table = by_pair(runs({"a": [0.6, 0.7, 0.8, 0.9, 0.5, 0.6], "b": [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]}), "rendering_f1")
     found = difference(table, "a", "b")

@@ -120,8 +120,13 @@ def mean_interval(values: Floats) -> tuple[float, float]:
 
 
 def median_reduction(table: pd.DataFrame, policy: str, baseline: str) -> tuple[float, float, float]:
-    """Reduction of a policy's median over pairs relative to the baseline's, per cent, and its interval."""
+    """Reduction of a policy's median over pairs relative to the baseline's, per cent, and its interval.
+
+    NaN without pairs, and where the baseline's median is 0, as a network time is without a link.
+    """
     pairs = table[[policy, baseline]].to_numpy(np.float64)
+    if not len(pairs) or not np.median(pairs[:, 1]):
+        return float("nan"), float("nan"), float("nan")
 
     def reduction(one: Floats, other: Floats, axis: int = -1) -> Floats:
         return 100 * (1 - np.median(one, axis=axis) / np.median(other, axis=axis))
