@@ -29,6 +29,7 @@ MISTAKES = {
     "validate multi-client": (["clock=virtual"], "clock=virtual has one client"),
     "validate link": (["repeats=0"], "repeats"),
     "validate fuzz": (["--messages", "0"], "--messages"),
+    "validate hostile": (["--floods", "0"], "--floods"),
     "validate reader-fuzz": (["no_such_reader"], "reader 'no_such_reader' is unknown"),
     "validate fault-injection": (["--target", "client"], "--target client is unknown"),
     "validate soak": (["video=file", "video.path=missing.mp4"], "missing.mp4"),

@@ -25,6 +25,7 @@ JOBS = {
     "validate multi-client": ("validation.multi_client", "play several clients against one server"),
     "validate link": ("validation.link", "check the emulated link against its trace and against Mahimahi"),
     "validate fuzz": ("validation.fuzz", "send damaged messages to a server"),
+    "validate hostile": ("validation.hostile", "attack a server in every known way while a client is served"),
     "validate reader-fuzz": ("validation.reader_fuzz.job", "feed damaged bytes to every function that reads them"),
     "validate fault-injection": ("validation.fault_injection", "kill processes of runs, again and again"),
     "validate soak": ("validation.soak", "play for a long time and watch memory and pacing"),

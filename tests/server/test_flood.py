@@ -10,13 +10,13 @@ import pytest
 
 from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, jpeg, next_event, next_events, offload
-from tests.server.raw_peer import closed_by_peer, frame, hello, zmtp
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.memory import MemoryGuard
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
+from vitmalis_jobs.validation.raw_peer import closed_by_peer, frame, hello, zmtp
 
 PART = frame(bytes(2**20), more=True)
 

@@ -15,7 +15,6 @@ import zmq
 
 from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, RawClient, blob_server, jpeg, next_event, offload
-from tests.server.raw_peer import GREETING, SIGNATURE, closed_by_peer, frame, hello, plain, ready, zmtp
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
@@ -23,6 +22,7 @@ from vitmalis.server import endpoint as endpoint_module
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.framing import FrameCounter
 from vitmalis.server.service import Service
+from vitmalis_jobs.validation.raw_peer import GREETING, SIGNATURE, closed_by_peer, frame, hello, plain, ready, zmtp
 
 FIRST_ID = 0x006B8B4567
 """The first id that libzmq's ROUTER gives without a seed, from glibc's rand()."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 import struct
 
-from tests.server.conftest import PATIENCE_S
+from vitmalis.network.addresses import split_address
 from vitmalis.network.wire import messages as m
+
+TIMEOUT_S = 30.0
+"""Longest that a peer waits for the other side."""
 
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 GREETING = SIGNATURE + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -15,11 +18,11 @@ GREETING = SIGNATURE + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 def plain(address: str) -> socket.socket:
     """A TCP connection that has sent nothing."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+    return socket.create_connection(split_address(address), timeout=TIMEOUT_S)
 
 
 def frame(body: bytes = b"", *, more: bool = False, command: bool = False) -> bytes:
+    """One frame: a command, or a part of a message, which goes on if there is `more`."""
     flags = more * 1 | command * 4
     if len(body) < 256:
         return bytes([flags, len(body)]) + body
@@ -49,12 +52,14 @@ def _receive(raw: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
         part = raw.recv(count - len(data))
-        assert part, "closed in the handshake"
+        if not part:
+            raise ConnectionError("closed in the handshake")
         data += part
     return data
 
 
 def hello(name: str = "raw") -> bytes:
+    """The message that opens a session."""
     return frame(m.encode(m.Hello(name))[0])
 
 
