@@ -11,6 +11,7 @@ from vitmalis_jobs import cli
 
 MISTAKES = {
     "evaluate": (["policy=none"], "policy=none is unknown"),
+    "serve": (["--address", "nowhere"], "'nowhere' cannot be bound"),
     "report": (["no_such_sweep"], "no_such_sweep"),
     "explain": (["no_such_run"], "no_such_run"),
     "prune": (["--cache", "no_such_cache"], "no_such_cache"),

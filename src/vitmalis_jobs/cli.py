@@ -7,6 +7,7 @@ import sys
 
 JOBS = {
     "evaluate": ("evaluation.cli", "play a clip against a real client and server, and score what the user saw"),
+    "serve": ("run.serve", "serve a model to clients, again if the server fails"),
     "report": ("evaluation.report", "tables, figures and a page from the runs of one or more sweeps"),
     "explain": ("evaluation.explain", "draw the decisions of a run"),
     "prune": ("evaluation.prune", "show or delete old runs and caches"),

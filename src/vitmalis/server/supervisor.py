@@ -100,6 +100,6 @@ class Supervisor:
             for line in child.stdout or ():
                 if not self._ready:
                     self._ready = line.startswith('{"ready"')
-                    with suppress(OSError):  # nobody listens any more
+                    with suppress(OSError):  # no one reads it any more
                         print(line, end="", flush=True)
         return child.returncode

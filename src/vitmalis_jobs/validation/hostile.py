@@ -59,9 +59,9 @@ class Served:
     disconnected: int = 0
 
     def waited_inferences(self) -> float:
-        """Longest time that an answer took beside its own inference, in multiples of the slowest inference."""
-        beside = [answer - inference for answer, inference in zip(self.answer_s, self.inference_s, strict=True)]
-        return max(beside, default=float("inf")) / max(self.inference_s, default=1.0)
+        """Longest time that an answer took without its own inference, in multiples of the slowest inference."""
+        waits = [answer - inference for answer, inference in zip(self.answer_s, self.inference_s, strict=True)]
+        return max(waits, default=float("inf")) / max(self.inference_s, default=1.0)
 
 
 class HonestClient(threading.Thread):
@@ -76,7 +76,7 @@ class HonestClient(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Offload frames."""
+        """Offload one frame after the other over one connection."""
         seq, sent_s = 0, 0.0
         with ClientEndpoint("honest") as client:
             client.connect(self._address)
@@ -93,7 +93,7 @@ class HonestClient(threading.Thread):
                     client.send_offload(self._header(seq), self._jpeg)
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop offloading and wait until the thread has ended."""
         self._stopping.set()
         self.join()
 
@@ -103,7 +103,7 @@ class HonestClient(threading.Thread):
 
 
 def send_damaged(address: str, count: int, seed: int, geometry: ModelGeometry) -> None:
-    """Send damaged messages."""
+    """Send mutated messages in batches, as the fuzz job does."""
     attacker = Attacker(address, geometry, seed)
     for _ in range(0, count, BATCH):
         attacker.batch(BATCH)
@@ -151,7 +151,7 @@ def attack(server: Child, options: argparse.Namespace, settle_s: float = SETTLE_
 
     Returns:
         crashes: 1 if the process ended; growth_mb: resident memory after the attacks less that after the warm-up;
-        waited_inferences: longest wait of the honest client beside its own inference, in inferences; disconnected,
+        waited_inferences: longest wait of the honest client without its own inference, in inferences; disconnected,
         unanswered: how often the honest client lost its connection, and an offload.
     """
     address = str(server.wait_ready()["ready"])

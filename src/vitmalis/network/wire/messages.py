@@ -277,8 +277,7 @@ def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
 def _decode(decoder: msgspec.msgpack.Decoder, frames: Sequence[bytes]) -> tuple[Any, bytes]:
     """Decode header and payload, with the checks that both directions share."""
     if not 1 <= len(frames) <= 2:
-        number = "more than 2" if frames else "no"
-        raise ProtocolError(f"message of {number} frames, 1 or 2 are expected")
+        raise ProtocolError(f"message of {'more than 2' if frames else 'no'} frames, 1 or 2 are expected")
     header = frames[0]
     if len(header) > MAX_HEADER_BYTES:
         raise ProtocolError(f"header of {len(header)} bytes, at most {MAX_HEADER_BYTES} are taken")
