@@ -115,7 +115,7 @@ class OffloadWorker(Worker):
     def _on_event(self, event: Event) -> None:
         match event:
             case Connected():
-                self._check_server(event.welcome)
+                check_server(self._address, event.welcome, self._geometry, self._model_id)
                 self._post(LinkChanged(up=True))
             case Disconnected():
                 self._under_way.clear()
@@ -131,18 +131,30 @@ class OffloadWorker(Worker):
                 outcome = outcome_of(sent.start, sent.encoded, event)
                 self._post(ResultArrived(sent.start.offload_id, detections, outcome))
 
-    def _check_server(self, welcome: messages.Welcome) -> None:
-        if welcome.geometry != self._geometry:
-            raise UserError(
-                f"the server at {self._address} serves {welcome.model} with {_described(welcome.geometry)}, this "
-                f"client expects {_described(self._geometry)}: configure both alike (model, model.window, "
-                "model.downsampling_factor)"
-            )
-        if self._model_id and welcome.model_id != self._model_id:
-            raise UserError(
-                f"the server at {self._address} serves {welcome.model} {welcome.model_id}, this run is scored against "
-                f"{self._model_id}: start it with the same model, weights and precision"
-            )
+
+def check_server(address: str, welcome: messages.Welcome, geometry: ModelGeometry, model_id: str) -> None:
+    """Check that a server serves the model of a run.
+
+    Args:
+        address: of the server.
+        welcome: its answer to the handshake.
+        geometry: expected of its model.
+        model_id: expected of it; empty for any.
+
+    Raises:
+        UserError: it serves another model.
+    """
+    if welcome.geometry != geometry:
+        raise UserError(
+            f"the server at {address} serves {welcome.model} with {_described(welcome.geometry)}, this "
+            f"client expects {_described(geometry)}: configure both alike (model, model.window, "
+            "model.downsampling_factor)"
+        )
+    if model_id and welcome.model_id != model_id:
+        raise UserError(
+            f"the server at {address} serves {welcome.model} {welcome.model_id}, this run is scored against "
+            f"{model_id}: start it with the same model, weights and precision"
+        )
 
 
 def _described(geometry: ModelGeometry) -> str:

@@ -12,9 +12,10 @@ from vitmalis.locks import file_lock
 from vitmalis.paths import data_dir
 from vitmalis.video import market1906
 from vitmalis.video.encode import Progress
+from vitmalis.video.live import live_source
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
 from vitmalis.video.probe import playable, probe
-from vitmalis.video.spec import CAMERA_PREFIX, VideoSpec, fit_size
+from vitmalis.video.spec import VideoSpec, fit_size
 from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
 from vitmalis.video.standin.clip import render_clip
 
@@ -63,7 +64,7 @@ def resolve_clip(
     """Find or make the clip called `name`, and choose the frames to play.
 
     Args:
-        name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or a GStreamer pipeline).
+        name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or see `live_images`).
         part: "profile" for profiling and training, "eval" for evaluation; the whole of a user's file serves as both.
         seconds, start_s: length, and offset inside the part; a shorter clip is played to its end, with a note.
         max_width, max_height: limits of the delivered size, pixels.
@@ -220,10 +221,9 @@ def _stand_in(
 
 
 def _live(path: str | None, seconds: float, fps: float, max_width: int, max_height: int) -> VideoSpec:
-    source = str(path if path is not None else 0)
     return VideoSpec(
         name="camera",
-        path=f"{CAMERA_PREFIX}{source}" if source.isdigit() else source,
+        path=live_source(path),
         fps=fps,
         start_frame=0,
         frames=round(seconds * fps),

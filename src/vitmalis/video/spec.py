@@ -15,9 +15,8 @@ from vitmalis.errors import UserError
 from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.decode import decode, open_container, upright_image, video_stream
+from vitmalis.video.live import live_images
 from vitmalis.video.timing import resample
-
-CAMERA_PREFIX = "camera:"
 
 
 class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +24,7 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: name in records and plots.
-        path: a video file; `camera:0` for a camera; or a GStreamer pipeline that ends in `appsink`.
+        path: a video file, or a live source, see `live_images`.
         fps: strict rate of delivery, frames per second.
         start_frame: first frame inside the file.
         frames: number of frames.
@@ -108,19 +107,5 @@ def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
 
 
 def _open_live(spec: VideoSpec) -> Iterator[RgbImage]:
-    if spec.path.startswith(CAMERA_PREFIX):
-        source = cv2.VideoCapture(int(spec.path.removeprefix(CAMERA_PREFIX)))
-        hint = "is it connected, and is its index right?"
-    else:
-        source = cv2.VideoCapture(spec.path, cv2.CAP_GSTREAMER)
-        hint = "does the pipeline end in 'appsink', and is this OpenCV built with GStreamer?"
-    try:
-        if not source.isOpened():
-            raise UserError(f"video '{spec.name}': live source '{spec.path}' cannot be opened: {hint}")
-        while True:
-            ok, bgr = source.read()
-            if not ok:
-                raise UserError(f"video '{spec.name}': live source '{spec.path}' stopped delivering frames")
-            yield resize(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), spec.width, spec.height)
-    finally:
-        source.release()
+    for image in live_images(spec.path):
+        yield resize(image, spec.width, spec.height)

@@ -48,7 +48,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     config: str | None
     weights: str | None
     device: str
-    precision: str
+    precision: Literal["fp32", "bf16", "fp16"]
     compile: bool
     window: Window | None
     downsampling_factor: DownsamplingFactor = 2  # absent in older records

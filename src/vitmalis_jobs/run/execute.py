@@ -56,6 +56,11 @@ class Executor(Protocol):
         """
 
 
+def needs_detector(run: PreparedRun) -> bool:
+    """Whether this process runs the model itself: as the virtual server, or for references."""
+    return run.config.virtual or not (run.clip.live or has_random_weights(run.config.model))
+
+
 def find_references(
     run: PreparedRun, resources: Resources, terminal: Terminal, tag: Tag = lambda _: None
 ) -> list[Detections] | None:

@@ -11,13 +11,13 @@ import msgspec
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import EvaluationConfig, flat
 from vitmalis_jobs.run.describe import describe, stand_ins, tags_of
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.disturbance import busy_verdict
-from vitmalis_jobs.run.execute import Executor
+from vitmalis_jobs.run.execute import Executor, needs_detector
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
 from vitmalis_jobs.run.realtime import play_realtime
 from vitmalis_jobs.run.resolve import resolve_run
@@ -45,8 +45,8 @@ def run_evaluation(
         wait: whether to wait where another process is making the same run of a sweep.
 
     Raises:
-        UserError: something that a user can mend; other exceptions are bugs. Either way the MLflow run ends as FAILED,
-            and as KILLED on KeyboardInterrupt.
+        UserError: something that a user can mend; other exceptions are bugs. What is found before the run plays leaves
+            no MLflow run; later it ends as FAILED, and as KILLED on KeyboardInterrupt.
         RunInProgress: another process is making this run, and `wait` is false.
     """
     with directory.in_use(wait):
@@ -57,12 +57,14 @@ def _run_evaluation(
     config: EvaluationConfig, directory: RunDirectory, resources: Resources, terminal: Terminal, wait: bool
 ) -> dict[str, float]:
     (directory.path / "logs").mkdir(parents=True, exist_ok=True)  # from now on anything may log
-    run = prepare_run(resolve_run(config), terminal, resources)
+    spec = resolve_run(config)
+    store = resources.store(config.mlflow)
+    run = prepare_checked(spec, terminal, resources)
     fingerprint = fingerprint_of(run)
     execute = play_virtual if config.virtual else play_realtime
     if fingerprint is None or directory.sweep is None:
         return make_run(run, directory, execute, resources, terminal, fingerprint)
-    store, index = resources.store(config.mlflow), RunIndex(Path(config.sweep.index))
+    index = RunIndex(Path(config.sweep.index))
     with index.lock(fingerprint.digest(), wait):
         equal = None if config.sweep.rerun else index.find(fingerprint.digest(), store)
         if equal is not None:
@@ -86,6 +88,8 @@ def make_run(
     """
     config, digest = run.config, fingerprint.digest() if fingerprint else ""
     store = resources.store(config.mlflow)
+    if needs_detector(run):
+        resources.detector(config.model)  # weights that do not fit are refused before there is an MLflow run
     directory.remove_summary()
     terminal.header("ViTMAlis evaluation", describe(run), stand_ins(run))
     tags = tags_of(run, directory) | {"fingerprint": digest}

@@ -41,6 +41,9 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
         trace=resolve_trace(**config.trace),
         model=ResolvedModel(config.model, model_config(config.model.name, **config.model.architecture)),
     )
+    _check_compiled(spec)
+    if spec.emulated:
+        spec.trace.delivery_opportunities_ms()  # raises for a link over which no packet would ever go
     try:  # tables are measured later; all other mistakes in the policy show here
         build_policy(config.policy_kind, **spec.policy_options)
     except LatencyTablesMissing:
@@ -84,6 +87,13 @@ def _check_clock(config: EvaluationConfig) -> None:
     elif config.latency.name != "measured" or config.latency.tables is not None:
         raise UserError(
             f"latency={config.latency.name} says how long things take on the virtual clock: add clock=virtual"
+        )
+
+
+def _check_compiled(spec: RunSpec) -> None:
+    if spec.config.model.compile and spec.config.model.source != "builtin":
+        raise UserError(
+            f"model.compile=true: {spec.model.config.name} is another library's and cannot be compiled; leave it out"
         )
 
 

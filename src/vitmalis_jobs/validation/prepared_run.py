@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
 
 
 def prepared_run(overrides: Sequence[str], terminal: Terminal, resources: Resources | None = None) -> PreparedRun:
-    """Compose, resolve and prepare a run; `resources` are those that it shares with others of this process.
+    """Compose, resolve, check and prepare a run; `resources` are those that it shares with others of this process.
 
     Raises:
         UserError: the run that the overrides describe cannot be made.
     """
-    return prepare_run(resolve_run(composed(overrides)), terminal, resources)
+    return prepare_checked(resolve_run(composed(overrides)), terminal, resources)
