@@ -28,9 +28,9 @@ test: $(INSTALLED) ## Run the quick tests, one process for each core (ARGS="-k l
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/
+notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/, into runs/notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
-	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $$book || exit 1; done
+	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --output-dir ../runs/notebooks $$book || exit 1; done
 
 lint: $(INSTALLED) ## Check style, types and what imports what
 	$(BIN)/python -m ruff check .

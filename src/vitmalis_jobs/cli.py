@@ -20,6 +20,7 @@ JOBS = {
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
     "train traces": ("training.traces", "fit the trace generator to measured traces"),
+    "train install": ("training.install", "make what was trained the package's own"),
     "train evaluate-detector": ("training.evaluate_detector", "score a detector on its validation set"),
     "validate parity": ("validation.parity.job", "compare the detector with upstream's golden outputs"),
     "validate clock-agreement": ("validation.clock_agreement", "compare the virtual clock with real time"),

@@ -154,15 +154,14 @@ def test_the_shipped_configuration() -> None:
     config = composed()
     assert (config.search.trials, config.search.epochs, config.search.timeout_s) == (40, (30, 200), None)
     assert {128, 64} <= set(config.search.widths)
-    assert config.export.folder == "src/vitmalis/estimation/data/vitdet_tiny"
+    assert config.export.folder == config.search.folder == "runs/training/estimators/vitdet_tiny"
     assert samples_folder(composed(Path("x")))[1] == MODEL_ID
 
 
 def test_another_model_has_its_own_folders() -> None:
     config = composed(None, "model=vitdet_b")
     assert config.model.name == "vitdet_b"
-    assert config.search.folder == "runs/training/estimators/vitdet_b"
-    assert config.export.folder == "src/vitmalis/estimation/data/vitdet_b"
+    assert config.export.folder == config.search.folder == "runs/training/estimators/vitdet_b"
 
 
 @pytest.mark.parametrize(

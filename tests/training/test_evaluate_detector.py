@@ -4,7 +4,7 @@ import pytest
 
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis_jobs.training.detection.validation_set import evenly_spaced
-from vitmalis_jobs.training.evaluate_detector import exported_model, seconds_per_part
+from vitmalis_jobs.training.evaluate_detector import seconds_per_part, trained_model
 
 
 @pytest.mark.parametrize(("window", "expected"), [(None, 5), (3, 3)])
@@ -13,7 +13,7 @@ def test_a_model_is_evaluated_with_the_window_it_was_trained_with(
 ) -> None:
     path = tmp_path / "model.pt"
     save_checkpoint(build_model(preset("vitdet_tiny")), path, {"data": "none, random"})
-    assert exported_model("vitdet_tiny", path, window).config.vit.window == expected
+    assert trained_model("vitdet_tiny", path, window).config.vit.window == expected
 
 
 def test_the_times_of_the_parts_add_up_to_that_of_the_frame() -> None:

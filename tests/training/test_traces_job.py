@@ -9,7 +9,7 @@ import pytest
 
 from vitmalis.errors import UserError
 from vitmalis.network.traces import resolve_trace, save_trace
-from vitmalis.network.traces.generate import TraceModel
+from vitmalis.network.traces.generate import TraceModel, generate
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training.trace_model.comparison import BEGIN, END
 from vitmalis_jobs.training.trace_model.config import TraceFitConfig
@@ -19,7 +19,7 @@ from vitmalis_jobs.training.traces import fit_traces, load_measured
 def composed(folder: Path, *overrides: str) -> TraceFitConfig:
     places = [f"source={folder}"]
     places += [f"{key}={folder / name}" for key, name in (("page", "page.md"), ("figure", "figure.png"))]
-    places.append(f"model_path={folder / 'model.json'}")
+    places += [f"model_path={folder / 'model.json'}", f"folder={folder / 'generated'}"]
     return checked(compose("fit_traces", [*places, *overrides]), TraceFitConfig)
 
 
@@ -51,10 +51,13 @@ def test_fits_every_group_and_compares(measured: Path) -> None:
     assert str(measured) not in (measured / "model.json").read_text()
     assert "| 5G | measured | generated | 1 other seeds |" in (measured / "page.md").read_text()
     assert (measured / "figure.png").read_bytes().startswith(b"\x89PNG")
+    played = resolve_trace("cellular", technology="5g", index=7, source=str(measured / "generated"))
+    expected = generate("5g", 7, model=model)
+    assert played.uplink_mbps.tolist() == expected.uplink_mbps.tolist()
+    assert played.rtt_ms.tolist() == expected.rtt_ms.tolist()
 
 
 def test_without_a_fit_only_page_and_figure_are_written(measured: Path, tmp_path: Path) -> None:
-    (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
     fit_traces(composed(tmp_path, f"source={measured}", "fit=false", "compare_seeds=0"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "page.md"]
 

@@ -33,7 +33,7 @@ def test_a_mistake_on_the_command_line(tmp_path: Path) -> None:
     [
         (detector, "model=vitdet_x", 2, "error: model=vitdet_x is unknown: did you mean vitdet_l? Else choose one of "),
         (detector, "train.batch=3", 2, "error: there is no option 'train.batch': --cfg job shows all there are"),
-        (evaluate_detector, "export.path=none.pt", 2, "none.pt"),
+        (evaluate_detector, "model.weights=none.pt", 2, "none.pt"),
         (estimators, "samples.folder=none", 2, "error: none has no samples (*.parquet); make them with"),
         (traces, "source=none", 2, "error: none/traces.csv is not there; give source=<folder"),
     ],
@@ -63,7 +63,7 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     small = [
         "~clips.weights", "+clips.weights={}", "rendered.share=1", "rendered.profiles=[walkS]",
         "rendered.frames_per_scene=2", "held_out.frames_per_profile=1", "train.hours=null", "train.workers=0",
-        "train.log_every_steps=1", "train.folder=run", "export.path=best.pt",
+        "train.log_every_steps=1", "train.folder=run",
         "stages=[{until: 1, batch: 1, sizes: [[64, 64]], scales: [1, 1]}]",
     ]  # fmt: skip
     for steps in (2, 3):
@@ -73,7 +73,8 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     names = {str(path.relative_to("run")) for path in Path("run").rglob("*") if path.is_file()}
     assert {"best.pt", "config_from_0000000.yaml", "config_from_0000002.yaml"} <= names
     assert "contact_sheets/0000003/rendered_walkS.jpg" in names
-    evaluate_detector.evaluate_detector(config)
+    trained = checked(compose("train_detector", [*small, "train.steps=3", "model.weights=run/best.pt"]), type(config))
+    evaluate_detector.evaluate_detector(trained)
     result = json.loads(Path("run/evaluation.json").read_text())
     assert result["scores"]["rendered_walkS"]["frames"] == 1
     assert set(result["seconds"]) == {"backbone", "pyramid", "head", "frame"}

@@ -1,5 +1,6 @@
-"""Evaluate exported weights on the validation sets: `python -m training.evaluate_detector` (conf/train_detector.yaml).
+"""Evaluate a detector on the validation sets: `python -m training.evaluate_detector` (conf/train_detector.yaml).
 
+The weights are those of `model.weights`, such as a training's `best.pt`, or else those that come with the package.
 Writes `evaluation.json`, a contact sheet of each set and `detector_heldout.jpg` (footage that may be published) to
 `train.folder`.
 """
@@ -18,8 +19,11 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from vitmalis.detector import build_model, load_checkpoint, load_into, preset
+from vitmalis.detector import preset
+from vitmalis.detector.config import FcosConfig
+from vitmalis.detector.detector import weights_path
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.sources import model_with_weights
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import hydra_job
@@ -37,23 +41,25 @@ from vitmalis_jobs.training.detection.validation_set import ValidationSet, evalu
 log = logging.getLogger(__name__)
 
 
-def exported_model(model: str, weights: Path, window: int | None, downsampling_factor: int = 2) -> FcosDetector:
-    """Load exported weights, in evaluation mode.
+def trained_model(
+    model: str, weights: str | Path | None, window: int | None, downsampling_factor: int = 2
+) -> FcosDetector:
+    """Load a model that can be trained here, in evaluation mode.
 
     Args:
         model: name of the preset.
-        weights: file of the weights.
+        weights: file of the weights, or None; see `weights_path`.
         window: side of the attention windows in tokens that the model was trained with; None for the preset's.
         downsampling_factor: d, of the regions at low resolution in training.
 
     Raises:
         UserError: the weights are missing or of another model, or the model has no FCOS head.
     """
-    state, _ = load_checkpoint(weights)
-    built = build_model(preset(model).with_geometry(window, downsampling_factor))
-    load_into(built, state, str(weights))
-    if not isinstance(built, FcosDetector):
+    config = preset(model).with_geometry(window, downsampling_factor)
+    if not isinstance(config.head, FcosConfig):
         raise UserError(f"model={model} has no FCOS head: only such models are trained here")
+    built, _ = model_with_weights(config, None, weights_path(config, weights), window, downsampling_factor)
+    assert isinstance(built, FcosDetector)
     return built.eval()
 
 
@@ -95,12 +101,12 @@ def seconds_per_part(model: FcosDetector, repeats: int = 5) -> dict[str, float]:
 
 
 def evaluate_detector(config: DetectorTrainingConfig) -> None:
-    """Evaluate the exported weights as configured."""
+    """Evaluate as configured."""
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     folder = Path(config.train.folder)
     start = config.start
-    model = exported_model(config.model.name, Path(config.export.path), start.window, start.downsampling_factor)
+    model = trained_model(config.model.name, config.model.weights, start.window, start.downsampling_factor)
     clips = read_clips(config.clips)
     sets = validation_sets(config, clips)
     scores = evaluate(model, sets, folder / "evaluation")

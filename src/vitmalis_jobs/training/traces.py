@@ -1,7 +1,7 @@
 """Fit the generator of network traces to measured traces: `python -m training.traces` (conf/fit_traces.yaml).
 
-Writes the parameters into the package (`model_path`), and the table and figure of `docs/traces.md` that compare
-generated with measured traces. Only fitted numbers and summary statistics are written, never a measured sample.
+Writes the parameters, the traces that they give, and a table and figure that compare them with the measured ones. Only
+fitted numbers, summary statistics and generated traces are written, never a measured sample.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from vitmalis.errors import UserError
-from vitmalis.network.traces import Trace, load_trace
+from vitmalis.network.traces import Trace, load_trace, save_trace
 from vitmalis.network.traces.generate import (
     LENGTH_S,
     SILENCE_MBPS,
@@ -139,15 +139,24 @@ def generated_set(model: TraceModel, seed: int) -> TraceSets:
     return sets
 
 
+def save_set(folder: Path, sets: TraceSets) -> None:
+    """Write traces as a folder that `trace.source` takes."""
+    for technology, traces in sets.items():
+        (folder / technology).mkdir(parents=True, exist_ok=True)
+        for trace in traces:
+            save_trace(trace, folder / technology / f"{trace.name}.csv")
+
+
 def fit_traces(config: TraceFitConfig) -> None:
-    """Fit as configured, then write the table and the figure that compare both sets."""
+    """Fit as configured, and write the parameters, the traces, and the table and figure that compare both sets."""
     measured = load_measured(Path(config.source))
     model = fit_model(measured, config) if config.fit else fitted_model()
+    sets = {technology: [trace for _, trace in pairs] for technology, pairs in measured.items()}
+    generated = {seed: generated_set(model, seed) for seed in range(config.compare_seeds + 1)}
     if config.fit:
         with atomic_path(Path(config.model_path)) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
-    sets = {technology: [trace for _, trace in pairs] for technology, pairs in measured.items()}
-    generated = {seed: generated_set(model, seed) for seed in range(config.compare_seeds + 1)}
+        save_set(Path(config.folder), generated[0])
     write_table(Path(config.page), sets, generated)
     draw_figure(Path(config.figure), sets, generated[0])
     log.info("wrote %s, %s and %s", config.model_path if config.fit else "no parameters", config.page, config.figure)

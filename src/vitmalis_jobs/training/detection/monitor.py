@@ -124,7 +124,7 @@ class TrainingMonitor:
             self.run.log_artifact(path, f"held_out/{self.state.step:07d}")
 
     def export(self, scores: dict[str, DetectionScores]) -> None:
-        """Write the moving average, calibrated, to the run's folder and to `export.path`."""
+        """Write the moving average, calibrated, to `export.path`."""
         assert isinstance(self.state.ema, FcosDetector)
         threshold = best_threshold(scores.values())
         metadata = {
@@ -134,7 +134,5 @@ class TrainingMonitor:
             "held_out_best_f1": {name: set_scores.best_f1 for name, set_scores in scores.items()},
             "config": msgspec.to_builtins(self.config),
         }
-        model = calibrated(self.state.ema, threshold)
-        for path in (self.folder / "best.pt", Path(self.config.export.path)):
-            save_checkpoint(model, path, metadata)
+        save_checkpoint(calibrated(self.state.ema, threshold), Path(self.config.export.path), metadata)
         log.info("exported step %d to %s, score %.2f became 0.5", self.state.step, self.config.export.path, threshold)

@@ -10,6 +10,9 @@ from vitmalis_jobs.training.estimation.error_tables import SHORT
 from vitmalis_jobs.training.estimation.mlp import MlpHyperparameters
 from vitmalis_jobs.training.estimation.sample_set import SampleSet
 
+CARD_FILE = "card.md"
+"""Name of the card next to the estimators."""
+
 _HEAD = """# Estimators of {model}
 
 Made by `python -m training.estimators` on {date}, seed {seed}, for detector {model} {model_id}. The MLPs take the

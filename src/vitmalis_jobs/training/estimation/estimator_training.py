@@ -19,7 +19,7 @@ from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.training.estimation.baselines import fit_linear, fit_mean
-from vitmalis_jobs.training.estimation.card import card, frame_counts, hyperparameter_line
+from vitmalis_jobs.training.estimation.card import CARD_FILE, card, frame_counts, hyperparameter_line
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
 from vitmalis_jobs.training.estimation.error_tables import (
     SHORT,
@@ -131,7 +131,7 @@ class EstimatorTraining:
             folder / "tables.md": tables,
             folder / "tables.csv": frame.to_csv(index=False),
             folder / "tables.json": json.dumps(json.loads(frame.to_json(orient="records")), indent=1) + "\n",
-            Path(self.config.export.folder) / "card.md": card(rows, self.chosen, tables, self._facts()),
+            Path(self.config.export.folder) / CARD_FILE: card(rows, self.chosen, tables, self._facts()),
         }
         for path, text in texts.items():
             with atomic_path(path) as temporary:

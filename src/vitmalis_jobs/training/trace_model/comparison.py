@@ -1,4 +1,4 @@
-"""Measured and generated traces compared: the table and the figure of `docs/traces.md`."""
+"""Measured and generated traces compared: a table and a figure, such as those of `docs/traces.md`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def write_table(page: Path, measured: TraceSets, generated: dict[int, TraceSets]
     """Write the table of comparison between the two markers of `page`.
 
     Args:
-        page: Markdown with both markers.
+        page: Markdown with both markers; made if there is none.
         measured: the measured set.
         generated: set of each seed; seed 0 has a column of its own, the others give a range.
 
     Raises:
-        UserError: the page or a marker is missing.
+        UserError: a marker is missing.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    text = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
         raise UserError(f"{page} needs the lines '{BEGIN}' and '{END}'; restore them from the repository")
     table = "\n\n".join(_table(technology, measured, generated) for technology in measured)

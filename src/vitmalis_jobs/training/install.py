@@ -1,0 +1,115 @@
+"""Make what was trained the package's own: `python -m training.install PATH`.
+
+PATH is what a training job wrote: a folder of estimators, a file of detector weights, or `trace_model.json`. Training
+itself never changes the package. What is there already is replaced with `--replace` only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from vitmalis.detector import load_checkpoint, load_detector, preset
+from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
+from vitmalis.errors import UserError
+from vitmalis.estimation.estimators import KINDS, decode_estimator
+from vitmalis.estimation.shipped import pair_files
+from vitmalis.network.traces.generate import TraceModel
+from vitmalis.paths import atomic_path
+from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.training.estimation.card import CARD_FILE
+
+TRACE_MODEL_FILE = "trace_model.json"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Install what the command line names; return the exit status."""
+    parser = argparse.ArgumentParser(prog=program("training.install"), description=__doc__)
+    parser.add_argument("path", type=Path, help="what a training job wrote below runs/training")
+    parser.add_argument("--replace", action="store_true", help="replace what the package has")
+    options = parser.parse_args(argv)
+    return run_job(lambda: install(options.path, replace=options.replace))
+
+
+def install(path: Path, *, replace: bool = False) -> None:
+    """Copy the files of a training into the package, all or none of them, and print where they go.
+
+    Raises:
+        UserError: it is no result of a training that can come with the package, or others would be replaced.
+    """
+    copies = {source: target for source, target in installations(path) if not _equal(source, target)}
+    existing = [target.name for target in copies.values() if target.exists()]
+    if existing and not replace:
+        raise UserError(f"'{path}' would replace {', '.join(existing)} of the package: add --replace to do so")
+    for source, target in copies.items():
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(source.read_bytes())
+        print(f"{source} -> {target}")
+    if not copies:
+        print(f"the package has '{path}' already")
+
+
+def installations(path: Path) -> Iterator[tuple[Path, Path]]:
+    """The files of a training, each with its place in the package.
+
+    Raises:
+        UserError: there is no such result, or it is damaged.
+    """
+    if path.is_dir() and any(path.glob("size_*.json")):
+        yield from _estimators(path)
+    elif path.suffix == ".pt":
+        yield path, _place_of_weights(path)
+    elif path.name == TRACE_MODEL_FILE and path.is_file():
+        _decoded_trace_model(path)
+        yield path, Path(str(files("vitmalis.network.traces"))) / TRACE_MODEL_FILE
+    else:
+        raise UserError(
+            f"'{path}' is no result of a training: give a folder of python -m training.estimators, a .pt file of "
+            f"training.detector or the {TRACE_MODEL_FILE} of training.traces"
+        )
+
+
+def _estimators(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """All kinds of estimators, which the tables of their card compare, and the card."""
+    for kind in KINDS:
+        for source in pair_files("", kind, folder):
+            if not source.is_file():
+                raise UserError(f"'{source}' is missing: python -m training.estimators writes all kinds")
+            model = decode_estimator(source.read_bytes(), str(source)).model
+            place = pair_files(model, kind)[0].parent
+            yield source, place / source.name
+    yield folder / CARD_FILE, place / CARD_FILE
+
+
+def _place_of_weights(path: Path) -> Path:
+    """Where the package keeps the weights of the model that a file says it is of; the file must be loadable."""
+    name = load_checkpoint(path)[1].get("config", {}).get("model", {}).get("name", "")
+    if name not in EMBEDDED_WEIGHTS:
+        raise UserError(
+            f"'{path}' has weights of {f'model {name}' if name else 'an unknown model'}, which do not come with the "
+            f"package (those of {', '.join(EMBEDDED_WEIGHTS)} do): use them with model.weights={path}"
+        )
+    load_detector(name, weights=path)
+    place = weights_path(preset(name), None)
+    assert place is not None
+    return place
+
+
+def _decoded_trace_model(path: Path) -> TraceModel:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TraceModel)
+    except msgspec.DecodeError as error:
+        raise UserError(f"'{path}' is damaged ({error}): fit it again with python -m training.traces") from error
+
+
+def _equal(source: Path, target: Path) -> bool:
+    return target.is_file() and source.read_bytes() == target.read_bytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What was trained becomes the package's own on request, and never otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import vitmalis
+from vitmalis.detector import build_model, preset, save_checkpoint
+from vitmalis.errors import UserError
+from vitmalis_jobs.common.config import compose
+from vitmalis_jobs.training import install as job
+from vitmalis_jobs.training.install import install, installations
+
+PACKAGE = Path(vitmalis.__file__).parent
+SHIPPED = PACKAGE / "estimation" / "data" / "vitdet_tiny"
+TRACE_MODEL = PACKAGE / "network" / "traces" / "trace_model.json"
+
+
+@pytest.mark.parametrize("name", ["train_detector", "train_estimators", "fit_traces"])
+def test_no_training_writes_outside_runs(name: str) -> None:
+    values = OmegaConf.to_yaml(compose(name), resolve=True)
+    assert not [line for line in values.splitlines() if "src/" in line or "docs/" in line]
+
+
+def test_estimators_go_where_those_of_their_model_are(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "trained"))
+    (folder / "study.db").write_text("not a result")
+    assert {source.name: target for source, target in installations(folder)} == {
+        name: SHIPPED / name
+        for name in (*(f"{t}_{k}.json" for t in ("size", "accuracy") for k in ("mlp", "linear", "mean")), "card.md")
+    }
+    (folder / "size_mean.json").unlink()
+    with pytest.raises(UserError, match=r"size_mean\.json' is missing"):
+        install(folder)
+
+
+def test_weights_go_where_those_of_their_model_are(tmp_path: Path) -> None:
+    model = build_model(preset("vitdet_tiny"))
+    save_checkpoint(model, tmp_path / "best.pt", {"config": {"model": {"name": "vitdet_tiny"}}})
+    expected = PACKAGE / "detector" / "weights" / "vitdet_tiny.pt"
+    assert list(installations(tmp_path / "best.pt")) == [(tmp_path / "best.pt", expected)]
+    save_checkpoint(model, tmp_path / "other.pt", {"config": {"model": {"name": "vitdet_b"}}})
+    with pytest.raises(UserError, match="weights of model vitdet_b, which do not come with the package"):
+        install(tmp_path / "other.pt")
+
+
+def test_trace_parameters(tmp_path: Path) -> None:
+    path = Path(shutil.copy(TRACE_MODEL, tmp_path))
+    assert list(installations(path)) == [(path, TRACE_MODEL)]
+    path.write_text("{}")
+    with pytest.raises(UserError, match="is damaged"):
+        install(path)
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.pt", "notes.txt"])
+def test_anything_else_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"is no result of a training|do not exist"):
+        install(tmp_path / name)
+
+
+def test_what_is_there_is_replaced_on_request_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, kept = tmp_path / "trained.json", tmp_path / "package" / "shipped.json"
+    trained.write_text("1")
+    monkeypatch.setattr(job, "installations", lambda path: iter([(path, kept)]))
+    install(trained)
+    assert kept.read_text() == "1"
+    trained.write_text("2")
+    with pytest.raises(UserError, match=r"would replace shipped\.json of the package: add --replace"):
+        install(trained)
+    assert kept.read_text() == "1"
+    monkeypatch.setattr("sys.argv", ["vitmalis train install"])
+    assert job.main([str(trained), "--replace"]) == 0
+    assert kept.read_text() == "2"
+    assert f"{trained} -> {kept}" in capsys.readouterr().out
+    install(trained)
+    assert "has" in capsys.readouterr().out
