@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from vitmalis.errors import UserError
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import is_busy
 from vitmalis_jobs.run.config import composed
@@ -19,6 +20,9 @@ from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.pipeline import run_evaluation
 from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.resources import Resources
+
+SWEEPS = ("clips=", "experiment=")
+"""Beginnings of options that choose the runs of a sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,13 @@ def evaluate(
         terminal: shows facts, progress and results; None for standard output.
 
     Raises:
-        HydraException, UserError: an option is wrong, or something is missing that a user can provide.
+        HydraException, UserError: an option is wrong, asks for a sweep, or needs something that a user can provide.
     """
+    for override in overrides:
+        if override.lstrip("+").startswith(SWEEPS):
+            raise UserError(
+                f"{override} makes a sweep, and this one run: use the command, python evaluate.py {override}"
+            )
     path = directory or Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
     place = RunDirectory(path, overrides=overrides)
     with place.summary_on_failure():
