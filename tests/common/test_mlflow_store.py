@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common import mlflow_store as module
-from vitmalis_jobs.common.mlflow_store import SILENT_S, Store
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.common.run_process import SILENT_S
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.common.tracking_address import check_server
 
@@ -205,7 +206,7 @@ def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
         store.end(run_id, "FINISHED", {})
         return False
 
-    monkeypatch.setattr(module, "_alive", ends_and_is_gone)
+    monkeypatch.setattr(module, "alive", ends_and_is_gone)
     uri, _, _ = store.name.rpartition(" ")
     Store(uri, "tests", Path("unused"))
     assert status(store, run_id) == "FINISHED"

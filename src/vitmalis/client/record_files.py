@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import shutil
 import tempfile
 import threading
 import time
@@ -13,13 +12,10 @@ from typing import Self
 from vitmalis.client.record_journal import RecordJournal, RecordRows, finish_records, merged_rows
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
+from vitmalis.disk_space import LOW_FREE_BYTES, MIN_FREE_BYTES, check_space
 from vitmalis.errors import UserError
 from vitmalis.records import RecordsInfo
 
-MIN_FREE_BYTES = 64 * 2**20
-"""Free space that a session needs to start."""
-LOW_FREE_BYTES = 16 * 2**20
-"""Free space at which a session ends, while its records can still be written."""
 SAVE_S = 1.0
 """Time between two writes; what a client recorded since the last one is lost with it."""
 
@@ -33,19 +29,9 @@ def check_output(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
-            check_room(directory, MIN_FREE_BYTES)
+            check_space("records folder", directory, MIN_FREE_BYTES)
     except OSError as error:
         raise UserError(f"records folder '{directory}' cannot be written to: {error.strerror}") from error
-
-
-def check_room(directory: Path, needed_bytes: int) -> None:
-    """Raise `UserError` where less space is free on the disk of the records."""
-    free_bytes = shutil.disk_usage(directory).free
-    if free_bytes < needed_bytes:
-        raise UserError(
-            f"records folder '{directory}': {free_bytes / 2**20:.0f} MiB are free on its disk, "
-            f"{needed_bytes / 2**20:.0f} MiB are needed: free some, or choose another folder"
-        )
 
 
 class RecordSaver:
@@ -120,7 +106,7 @@ class RecordSaver:
                     journal = journal or RecordJournal(self._directory, self._info("failed"))
                     journal.append(rows)
                     self._unsaved.clear()
-                    check_room(self._directory, LOW_FREE_BYTES)
+                    check_space("records folder", self._directory, LOW_FREE_BYTES)
                 except (OSError, UserError) as error:  # `save` raises it in the thread that plays
                     self._error = error
         if journal is not None:

@@ -25,6 +25,7 @@ from vitmalis.paths import group_umask
 from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
+from vitmalis_jobs.common.storage_errors import storage_errors
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
 """Exceptions that a user can mend."""
@@ -80,7 +81,8 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
             def task(config: DictConfig) -> None:
                 try:
                     refuse_chdir()
-                    statuses.append(1 if job(config) is False else 0)
+                    with storage_errors():
+                        statuses.append(1 if job(config) is False else 0)
                 except USER_ERRORS as error:
                     print_error(error)
                     statuses.append(2)

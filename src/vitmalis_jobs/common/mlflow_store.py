@@ -1,14 +1,13 @@
 """MLflow store of runs, safe for processes that start together and for processes that are killed.
 
-A run records the process and host that make it, and a heartbeat while it lasts. The next process that opens the store
-marks runs as KILLED whose process on this host is gone, and those of other hosts without a heartbeat for long.
+A run records the process that makes it, and a heartbeat while it lasts. The next process that opens the store marks
+runs as KILLED whose process is gone, or is out of sight and has sent no heartbeat for long.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import platform
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.paths import share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
+from vitmalis_jobs.common.run_process import HEARTBEAT_S, alive, process_tags
 from vitmalis_jobs.common.signals import deferred_signals
+from vitmalis_jobs.common.storage_errors import noted_on
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 
 if TYPE_CHECKING:
@@ -31,10 +30,9 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _PARAM_LIMIT = 6000
 _BATCH = 100
-HEARTBEAT_S = 60.0
-"""Time between two heartbeats of a run."""
-SILENT_S = 1800.0
-"""A run of another host without a heartbeat for longer is dead; long enough for clocks that differ and slow servers."""
+_PARENT = "mlflow.parentRunId"
+RETRIES_S = (0.5, 2.0)
+"""Pauses after which the status of a run that has ended is set again where that failed."""
 
 
 class Store:
@@ -97,26 +95,36 @@ class Store:
     def run(self, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
         """Record one run: FINISHED on success, KILLED on an interruption, FAILED on any other exception."""
         run: Run | None = None
-        status = "FAILED"
+        status, first = "FAILED", None
         try:
             with deferred_signals():
-                all_tags = {**tags, **_process_tags()}
+                all_tags = {**tags, **process_tags()}
                 info = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info
                 run = Run(self.client, info, self.name)
-            with self._heartbeat(run.run_id):
+            with self._heartbeat(run.run_id, tags.get(_PARENT, "")):
                 yield run
             status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
-            raise
-        except Exception as error:
-            if run is not None:
-                run.tag({"error": f"{type(error).__name__}: {error}"[:500]})
+        except BaseException as error:
+            first = error
+            if not isinstance(error, Exception):
+                status = "KILLED"
+            elif run is not None:
+                with noted_on(error, "the run has no tag 'error'"):
+                    run.tag({"error": f"{type(error).__name__}: {error}"[:500]})
             raise
         finally:
             if run is not None and not run.finished:
-                with deferred_signals():
-                    self.client.set_terminated(run.run_id, status)
+                with deferred_signals(), noted_on(first, f"the run is not marked as {status}"):
+                    self._set_terminated(run.run_id, status)
+
+    def _set_terminated(self, run_id: str, status: str) -> None:
+        """Set the status of a run that has ended; tried again, because a full disk or a server may recover."""
+        for pause_s in RETRIES_S:
+            with suppress(Exception):
+                self.client.set_terminated(run_id, status)
+                return
+            time.sleep(pause_s)
+        self.client.set_terminated(run_id, status)
 
     def finish(self, run_id: str) -> bool:
         """Set a run's status to FINISHED if it is not; false if the store does not hold the run or it is deleted."""
@@ -129,7 +137,7 @@ class Store:
 
     def create_parent(self, name: str, tags: Mapping[str, str]) -> str:
         """Create the parent run of a sweep, which stays open until `end`; returns its id."""
-        all_tags = {**tags, **_process_tags()}
+        all_tags = {**tags, **process_tags()}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
 
     def reopen(self, run_id: str) -> bool:
@@ -137,7 +145,7 @@ class Store:
         info = self._info(run_id)
         if info is None or info.lifecycle_stage != "active":
             return False
-        Run(self.client, info, self.name).tag(_process_tags())
+        Run(self.client, info, self.name).tag(process_tags())
         self.client.update_run(run_id, status="RUNNING")
         return True
 
@@ -165,14 +173,19 @@ class Store:
             raise
 
     @contextmanager
-    def _heartbeat(self, run_id: str) -> Iterator[None]:
-        """Send a heartbeat for a run from time to time inside the block."""
+    def _heartbeat(self, run_id: str, parent_id: str) -> Iterator[None]:
+        """Send a heartbeat for a run and its parent, which has no other, from time to time inside the block."""
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(HEARTBEAT_S):
-                with suppress(Exception):  # a server that is unreachable for a moment does not end a run
-                    self.client.set_tag(run_id, "process.heartbeat", f"{time.time():.0f}")
+            beating = [parent_id]  # the run's own first heartbeat is among its tags
+            while True:
+                for each in filter(None, beating):
+                    with suppress(Exception):  # a server that is unreachable for a moment does not end a run
+                        self.client.set_tag(each, "process.heartbeat", f"{time.time():.0f}")
+                if ended.wait(HEARTBEAT_S):
+                    return
+                beating = [parent_id, run_id]
 
         thread = threading.Thread(target=beat, name="mlflow heartbeat", daemon=True)
         thread.start()
@@ -186,7 +199,7 @@ class Store:
         """Mark runs whose process is gone (killed outright, power cut) as KILLED."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
             # Checked again once its process is known to be gone: it may have finished since the search.
-            if not _alive(run.data.tags) and self._running(run.info.run_id):
+            if not alive(run.data.tags) and self._running(run.info.run_id):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _running(self, run_id: str) -> bool:
@@ -248,28 +261,3 @@ class Run:
         metrics = [Metric(key, value, now_ms, step) for key, value, step in entries]
         for start in range(0, len(metrics), 10 * _BATCH):
             self._client.log_batch(self.run_id, metrics=metrics[start : start + 10 * _BATCH])
-
-
-def _process_tags() -> dict[str, str]:
-    process = psutil.Process()
-    started = f"{process.create_time():.3f}"
-    return {
-        "process.host": platform.node(),
-        "process.pid": str(process.pid),
-        "process.started": started,
-        "process.heartbeat": f"{time.time():.0f}",
-    }
-
-
-def _alive(tags: Mapping[str, str]) -> bool:
-    """Whether the process that writes a run still exists, as far as can be known; a run without that record counts."""
-    if "process.pid" not in tags:
-        return True
-    if tags["process.host"] != platform.node():
-        return time.time() - float(tags.get("process.heartbeat", "inf")) < SILENT_S
-    try:
-        process = psutil.Process(int(tags["process.pid"]))
-        # Otherwise the process id was reused. The system's idea of when it booted may move by a second or two.
-        return abs(process.create_time() - float(tags["process.started"])) < 5.0
-    except psutil.NoSuchProcess:
-        return False

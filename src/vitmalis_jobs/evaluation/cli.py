@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import USER_ERRORS, job_process, multirun_first, print_error, refuse_chdir
 from vitmalis_jobs.common.config import choices_named, conf_dir
+from vitmalis_jobs.common.storage_errors import storage_errors
 from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
 
@@ -42,7 +43,7 @@ def _main() -> int:
     interrupted = False
     with current_sweep() as sweep:
         try:
-            with choices_named(sys.argv[1:]):
+            with storage_errors(), choices_named(sys.argv[1:]):
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")(command.run)()
             command.run_deferred()
         except (*USER_ERRORS, SweepRefused) as error:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.names import check_path_part
+from vitmalis_jobs.common.storage_errors import storage_errors
 from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Sweep:
         counts = {"runs_finished": count["FINISHED"], "runs_failed": count["FAILED"]}
         counts["runs_taken_over"] = sum(summary["skipped"] for summary in summaries)
         status = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
-        with suppress(UserError):  # without the store the sweep's own results are still there
+        with suppress(UserError), storage_errors():  # without the store the sweep's own results are still there
             _store(self._mlflow).end(run_id, status, {key: float(value) for key, value in counts.items()})
 
 
@@ -122,7 +123,8 @@ class SweepCallback(Callback):
         """
         try:
             check_name(str(config.sweep.name))
-            _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
+            with storage_errors():
+                _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
         except UserError as error:
             raise SweepRefused(error) from error
         if warning := side_by_side_warning(config.hydra.launcher, _clocks(config)):

@@ -15,6 +15,7 @@ from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.common.job_output import json_text
+from vitmalis_jobs.common.storage_errors import noted_on
 
 RUN_FILE = ".vitmalis-run"
 """Lies in the folder of every run from its first moment; locked while the run is made."""
@@ -97,7 +98,8 @@ class RunDirectory:
         except BaseException as error:
             if read_summary(self.path) in (before, None):
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                self.write_summary(status, {}, error=" ".join(str(error).split()))
+                with noted_on(error, f"no {SUMMARY_FILE}"):
+                    self.write_summary(status, {}, error=" ".join(str(error).split()))
             raise
 
 

@@ -11,6 +11,7 @@ import msgspec
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.storage_errors import noted_on, storage_errors
 from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import EvaluationConfig, flat
 from vitmalis_jobs.run.describe import describe, stand_ins, tags_of
@@ -22,6 +23,7 @@ from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
 from vitmalis_jobs.run.realtime import play_realtime
 from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.run.virtual import play_virtual
@@ -49,7 +51,8 @@ def run_evaluation(
             no MLflow run; later it ends as FAILED, and as KILLED on KeyboardInterrupt.
         RunInProgress: another process is making this run, and `wait` is false.
     """
-    with directory.in_use(wait):
+    with storage_errors(), directory.in_use(wait):
+        Room(directory.path, config.mlflow)
         return _run_evaluation(config, directory, resources or Resources(), terminal or Terminal(), wait)
 
 
@@ -139,11 +142,16 @@ def _write_config(config: EvaluationConfig, directory: Path) -> Path:
 @contextmanager
 def _logs_kept(mlflow_run: Run, directory: Path) -> Iterator[None]:
     """Log what the processes wrote to their log files, also and above all when something failed."""
+    first: BaseException | None = None
     try:
         yield
+    except BaseException as error:
+        first = error
+        raise
     finally:
-        for path in sorted((directory / "logs").glob("*.log")):
-            mlflow_run.log_artifact(path, "logs")
+        with noted_on(first, "logs are not in MLflow"):
+            for path in sorted((directory / "logs").glob("*.log")):
+                mlflow_run.log_artifact(path, "logs")
 
 
 def _places(config: EvaluationConfig, directory: Path) -> dict[str, str]:

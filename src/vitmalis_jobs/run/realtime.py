@@ -11,6 +11,7 @@ from vitmalis_jobs.run.execute import RunResult, Tag, find_references
 from vitmalis_jobs.run.processes import Endpoint
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.spec import PreparedRun
 
 
@@ -41,13 +42,19 @@ def _play(
     run: PreparedRun, server: Endpoint, link: Endpoint, directory: Path, terminal: Terminal, tag: Tag
 ) -> RunRecords:
     """Let the client play the clip; report and tag processes that exited and offloads that were lost."""
+    room = Room(directory, run.config.mlflow)
+
+    def progress(done: int, total: int, offloads: int, lost: int) -> None:
+        step(done, total, f"{offloads} offloads, {lost} lost")
+        room.check()
+
     try:
         with terminal.progress("playing") as step:
             records = processes.play(
                 run.session(link.address, directory),
                 run.config.client.threads,
                 directory,
-                lambda done, total, offloads, lost: step(done, total, f"{offloads} offloads, {lost} lost"),
+                progress,
                 link.shell,
             )
     finally:

@@ -21,6 +21,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.spec import PreparedRun
 
 
@@ -52,6 +53,12 @@ def _play(
     config, session = run.config, run.session("", directory)
     write_session(session, directory / SESSION_FILE)
     cv2.setNumThreads(config.client.threads)
+    room = Room(directory, config.mlflow)
+
+    def progress(done: int, offloads: int, lost: int) -> None:
+        step(done, run.clip.frames, f"{offloads} offloads, {lost} lost")
+        room.check()
+
     with terminal.progress("playing in virtual time") as step:
         client = VirtualClient(
             session,
@@ -59,7 +66,7 @@ def _play(
             server,
             connect(config.link["name"], run.spec.trace, config.link.get("transport", "ideal")),
             _durations(run),
-            lambda done, offloads, lost: step(done, run.clip.frames, f"{offloads} offloads, {lost} lost"),
+            progress,
             resources.images,
         )
         if references is not None:

@@ -1,0 +1,89 @@
+"""A full disk is one line with its first cause, whatever fails after it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vitmalis.errors import UserError
+from vitmalis_jobs.common.storage_errors import noted_on, storage_errors
+
+FULL = """
+import os, sys, threading, traceback
+from pathlib import Path
+from vitmalis.errors import UserError
+from vitmalis_jobs.common import mlflow_store
+from vitmalis_jobs.common.storage_errors import storage_errors
+folder, freed_after_s = Path(sys.argv[1]), float(sys.argv[2])
+mlflow_store.RETRIES_S = (0.1, 3.0)
+store = mlflow_store.Store(f"sqlite:///{folder}/mlflow.db", "full", folder / "artifacts")
+def fill():
+    with (folder / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+def free():
+    (folder / "fill").unlink(missing_ok=True)
+try:
+    with storage_errors(), store.run("full", {}) as run:
+        try:
+            fill()
+        except OSError:
+            threading.Timer(freed_after_s, free).start()
+        run.log_params({f"p{i}": "x" * 500 for i in range(2000)})
+except UserError as error:
+    free()
+    print(error)
+    print(store.client.get_run(run.run_id).info.status)
+    print("is not marked as FAILED" in "".join(traceback.format_exception(error)), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("freed_after_s", "status"), [(1.5, "FAILED"), (600.0, "RUNNING")])
+def test_a_full_disk_under_the_store(disk: Path, freed_after_s: float, status: str) -> None:
+    """The run ends as FAILED if there is room again soon; if not, the next start finds that its process is gone."""
+    command = [sys.executable, "-c", FULL, str(disk), str(freed_after_s)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    line, ended_as, noted = done.stdout.splitlines()
+    assert line.startswith("results cannot be stored: SQLite: database or disk is full: "), line
+    assert line.endswith("then start this again")
+    assert (ended_as, noted) == (status, str(status == "RUNNING"))
+
+
+def test_a_disk_that_is_full_is_named_and_bugs_stay_bugs() -> None:
+    with pytest.raises(UserError, match=r"'/dev/full': No space left on device: free some space"), storage_errors():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/dev/full")
+    with pytest.raises(UserError, match="No space left on device"), storage_errors(), open("/dev/full", "wb") as full:  # noqa: PTH123
+        full.write(bytes(10**6))
+    bug = KeyError("a bug")
+    bug.__context__ = OSError(errno.ENOSPC, "handled before")
+    for other in (bug, FileNotFoundError(errno.ENOENT, "gone", "x")):
+        with pytest.raises(type(other)), storage_errors():
+            raise other
+
+
+def test_what_fails_while_an_error_is_handled_is_a_note_on_it() -> None:
+    first = ValueError("first")
+    with noted_on(first, "no log"):
+        raise OSError("second")
+    assert first.__notes__ == ["no log: OSError: second"]
+    with pytest.raises(OSError, match="alone"), noted_on(None, "no log"):
+        raise OSError("alone")
