@@ -15,8 +15,8 @@ from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
 
-_END_S = 2.0
-"""An end that takes longer is cut short; parents wait for 5 s."""
+_END_S = 4.0
+"""An end that takes longer from the signal on is cut short; parents wait for 5 s."""
 _log = logging.getLogger("vitmalis.server")
 
 
@@ -71,8 +71,13 @@ def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:
     """
     service.warm_up()
     signal.set_wakeup_fd(endpoint.waker.writer_fileno())
+
+    def stop(*_: object) -> None:
+        service.stop()
+        exit_within(_END_S, 0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
+        signal.signal(number, stop)
     _log.info("serving %s at %s", facts.get("model", ""), endpoint.address)
     announce_ready(endpoint.address, **facts)
     status = 0 if service.run() else 1
