@@ -10,7 +10,7 @@ AUTO = "auto"
 
 
 def chosen_device(name: str) -> str:
-    """The name of a device; in the place of `auto`, `cuda` where PyTorch can use such a GPU, and `cpu` elsewhere.
+    """The name of a device; in the place of `auto`, `cuda` where PyTorch can use such a GPU, else `cpu`.
 
     Other kinds of devices, such as Apple's `mps`, are taken only by name: the detector was never run on them.
     """

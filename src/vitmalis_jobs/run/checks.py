@@ -39,7 +39,7 @@ def prepare_checked(spec: RunSpec, terminal: Terminal, resources: Resources | No
         resources: shared with other runs of this process.
 
     Raises:
-        UserError, PermissionError: see `check_machine` and `prepare_run`, or a server elsewhere has another model.
+        UserError, PermissionError: see `check_machine` and `prepare_run`, or the remote server has another model.
     """
     welcome = check_machine(spec)
     run = prepare_run(spec, terminal, resources)
@@ -50,10 +50,10 @@ def prepare_checked(spec: RunSpec, terminal: Terminal, resources: Resources | No
 
 
 def check_machine(spec: RunSpec) -> Welcome | None:
-    """Try what a run needs of this machine and of a server elsewhere.
+    """Try what a run needs of this machine and of a remote server.
 
     Returns:
-        What a server elsewhere says about its model; None where the server is started here.
+        What a remote server says about its model; None where the server is started here.
 
     Raises:
         UserError: a device, an address or a server cannot be used.
@@ -96,7 +96,7 @@ def _check_own_server(config: EvaluationConfig) -> None:
 
 
 def _welcome(config: EvaluationConfig) -> Welcome:
-    """Connect to the server elsewhere as the client will, for a moment."""
+    """Connect to the remote server as the client will, for a moment."""
     address, folder = config.server.address, config.client.keys
     deadline_s = time.monotonic() + ANSWER_S
     with ClientEndpoint("check", keys=None if folder is None else read_client_keys(Path(folder))) as endpoint:
