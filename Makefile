@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install evaluate test test-slow notebooks lint format ui clean
+.PHONY: help install evaluate test test-slow notebooks lint format audit ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,8 +42,12 @@ format: $(INSTALLED) ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+audit: ## Look up known vulnerabilities of the pinned versions (asks the package index)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
 ui: $(INSTALLED) ## Open the MLflow UI on what has been run
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
 
 clean: ## Remove the virtual environment and caches (runs/ stays)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) .venv-audit .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -29,7 +29,10 @@ JOBS = {
     "validate fuzz": ("validation.fuzz", "send damaged messages to a server"),
     "validate hostile": ("validation.hostile", "attack a server in every known way while a client is served"),
     "validate reader-fuzz": ("validation.reader_fuzz.job", "feed damaged bytes to every function that reads them"),
-    "validate fault-injection": ("validation.fault_injection", "kill processes of runs, again and again"),
+    "validate fault-injection": (
+        "validation.fault_injection",
+        "kill processes of runs, silence their link, fill their disk",
+    ),
     "validate soak": ("validation.soak", "play for a long time and watch memory and pacing"),
     "validate benchmark": ("validation.benchmark", "time the client's stages against their bars"),
     "validate inference-speed": ("validation.inference_speed", "compare inference speed with another checkout"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,9 @@ import pytest
 from tests.evaluation.tiny_sweep import FPS, make_clip
 from vitmalis.records import OffloadRecord
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.validation.fault_injection import longest_gap_s, main, unexplained_offloads
+from vitmalis_jobs.validation import full_disk, outage
+from vitmalis_jobs.validation.accounting import longest_gap_s, unexplained_offloads
+from vitmalis_jobs.validation.fault_injection import main
 
 
 def offload(number: int, status: str = "ok", reason: str = "") -> OffloadRecord:
@@ -38,9 +43,36 @@ def test_the_longest_time_without_an_answer() -> None:
     assert longest_gap_s(RunRecords([], [offload(0)])) == 0.0
 
 
+def test_results_resume_after_the_outage() -> None:
+    # The trace's clock starts with the first offload, at 2 s; the outage lasts from 12 to 42 s on the run's clock.
+    before, during = offload(2), offload(20, "lost", "silent")
+    after = OffloadRecord(offload_id=3, frame_index=3, start_time_s=40.0, e2e_latency_s=5.5)
+    assert outage.resumed_after_s([before, during, after]) == 3.5
+    assert outage.resumed_after_s([before, during]) == float("inf")
+
+
+def test_a_disk_is_filled_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [200_000]
+
+    class Disk(io.RawIOBase):
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            written = min(len(data), free[0])
+            free[0] -= written
+            if not written:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return written
+
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Disk())
+    full_disk.fill(tmp_path / "filler")
+    assert free == [0]
+
+
 def test_an_unknown_target_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--target", "client"]) == 2
-    assert capsys.readouterr().err == "error: --target client is unknown: choose among server, relay, sweep\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --target client is unknown: choose among server, relay, sweep, outage, disk\n"
+    )
 
 
 @pytest.mark.slow
@@ -55,3 +87,14 @@ def test_a_relay_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert result["relay"]["plays"] >= 1
     assert sum(result["relay"]["offloads"].values()) <= result["relay"]["plays"] * FPS
     assert (status, result["missed"]) == (0, [])
+
+
+@pytest.mark.slow
+def test_a_disk_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("users may not mount a disk of their own here")
+    monkeypatch.chdir(tmp_path)
+    status = main(["--target", "disk", "video=market1906", "eval.seconds=10"])
+    result = json.loads(capsys.readouterr().out)
+    assert (status, result["missed"]) == (0, [])
+    assert "free" in result["disk"]["error"]

@@ -1,14 +1,14 @@
-"""Fault injection: `python -m validation.fault_injection` kills processes of the system with SIGKILL at random moments.
+"""Fault injection: `python -m validation.fault_injection` disturbs real runs and accounts for what becomes of them.
 
-Server and relay of a real run are killed, and a real sweep. Counted is what must not happen: a hang, an orphaned
-process, a lost or doubled run, an offload without a known outcome. One JSON object goes to standard output and to
-`runs/fault_injection`; `missed` names the bars that were not reached.
+Server and relay of a run are killed with SIGKILL at random moments, and a sweep; the link of a run is silent for 30 s;
+the disk of a run fills up while it plays. Counted is what must not happen: a hang, an orphaned process, a lost or
+doubled run, an offload without a known outcome, an error that hides its cause. One JSON object goes to standard output
+and to `runs/fault_injection`; `missed` names the bars that were not reached.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import shutil
@@ -26,7 +26,6 @@ from typing import Any
 import psutil
 
 from vitmalis.errors import UserError
-from vitmalis.types import OffloadStatus
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -34,8 +33,10 @@ from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.directory import read_summaries
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.run.supervisor import SupervisedProcess
+from vitmalis_jobs.validation.accounting import play, played_result
+from vitmalis_jobs.validation.full_disk import fill_disk
+from vitmalis_jobs.validation.outage import play_outage
 from vitmalis_jobs.validation.prepared_run import prepared_run
 
 BARS = {
@@ -47,8 +48,12 @@ BARS = {
     "doubled_runs": 0,
     "unexplained_offloads": 0,
     "frames_missing": 0,
+    "resumed_after_s": 15.0,
+    "cause_missing": 0,
+    "records_missing": 0,
 }
-TARGETS = ("server", "relay", "sweep")
+"""Most that each of these results may be."""
+TARGETS = ("server", "relay", "sweep", "outage", "disk")
 SWEEP = (
     "-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
     "latency=paper_testbed", "eval.seconds=2", "output.video_seconds=0",
@@ -121,45 +126,6 @@ def killed_at_random(
         thread.join()
 
 
-def play(prepared: PreparedRun, address: str, folder: Path) -> RunRecords:
-    """Play the clip once and return its records."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return processes.play(prepared.session(address, folder), 1, folder, lambda *_: None)
-
-
-def played_result(played: Sequence[RunRecords], frames: int) -> dict[str, Any]:
-    """Account for every frame and offload of several plays of a clip with so many frames, and for their processes."""
-    statuses = Counter(offload.status for each in played for offload in each.offloads)
-    return {
-        "orphans": sum(each.is_running() for each in _own_processes()),
-        "frames_missing": sum(frames - len({frame.frame_index for frame in each.frames}) for each in played),
-        "offloads": dict(statuses),
-        "unexplained_offloads": sum(map(unexplained_offloads, played)),
-        "longest_without_result_s": round(max(map(longest_gap_s, played), default=0.0), 1),
-    }
-
-
-def _own_processes() -> list[psutil.Process]:
-    """Processes of the system that this one, or one of its children, has started and that still run."""
-    return [each for each in psutil.Process().children(recursive=True) if "vitmalis." in " ".join(each.cmdline())]
-
-
-def unexplained_offloads(played: RunRecords) -> int:
-    """Number of offloads that are missing in the records or have no known outcome."""
-    numbers = {offload.offload_id for offload in played.offloads}
-    missing = set(range(max(numbers, default=-1) + 1)) - numbers
-    return len(missing) + sum(
-        offload.status not in list(OffloadStatus) or (offload.status != OffloadStatus.OK and not offload.reason)
-        for offload in played.offloads
-    )
-
-
-def longest_gap_s(played: RunRecords) -> float:
-    """Longest time between two results, s."""
-    answered = [each.start_time_s + (each.e2e_latency_s or 0.0) for each in played.offloads if each.status == "ok"]
-    return max((later - sooner for sooner, later in itertools.pairwise(answered)), default=0.0)
-
-
 def kill_sweep(kills: int, seed: int, folder: Path, terminal: Terminal) -> dict[str, Any]:
     """Start a sweep again and again, kill each at random, let the last one end; then count runs and processes."""
     draws, hangs = random.Random(seed), 0
@@ -221,8 +187,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program("validation.fault_injection"), description=str(__doc__).splitlines()[0]
     )
-    parser.add_argument("--target", default=",".join(TARGETS), help="what to kill (default: %(default)s)")
-    parser.add_argument("--kills", type=int, default=20, help="of each (default: %(default)s)")
+    parser.add_argument("--target", default=",".join(TARGETS), help="what to disturb (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=20, help="of server, relay and sweep (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="of the clip that plays meanwhile")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"))
@@ -236,19 +202,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_job(lambda: check(options))
 
 
+def disturb(target: str, options: argparse.Namespace, folder: Path, terminal: Terminal) -> dict[str, Any]:
+    """Disturb one target in the folder; returns what became of it."""
+    if target == "sweep":
+        return kill_sweep(options.kills, options.seed, folder, terminal)
+    if target == "outage":
+        return play_outage(folder, options.overrides, terminal)
+    if target == "disk":
+        return fill_disk(folder, options.overrides, terminal)
+    overrides = [f"eval.seconds={options.seconds}", *options.overrides]
+    return kill_in_run(target, options.kills, options.seed, folder, overrides, terminal)
+
+
 def check(options: argparse.Namespace) -> bool:
-    """Kill, print and store the result; false if a bar was missed."""
+    """Disturb the targets, print and store the results; false if a bar was missed."""
     targets = options.target.split(",")
     if unknown := [target for target in targets if target not in TARGETS]:
         raise UserError(f"--target {unknown[0]} is unknown: choose among {', '.join(TARGETS)}")
     terminal, results = Terminal.on_stderr(), dict[str, dict[str, Any]]()
     for target in targets:
-        folder = (options.folder / target).absolute()
-        if target == "sweep":
-            results[target] = kill_sweep(options.kills, options.seed, folder, terminal)
-        else:
-            overrides = [f"eval.seconds={options.seconds}", *options.overrides]
-            results[target] = kill_in_run(target, options.kills, options.seed, folder, overrides, terminal)
+        results[target] = disturb(target, options, (options.folder / target).absolute(), terminal)
     missed = [f"{key}.{name}" for key in results for name, bar in BARS.items() if results[key].get(name, 0) > bar]
     emit({"seed": options.seed, **results, "bars": BARS, "missed": missed}, options.folder / "fault_injection.json")
     return not missed
