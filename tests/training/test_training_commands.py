@@ -33,7 +33,7 @@ def test_a_mistake_on_the_command_line(tmp_path: Path) -> None:
     [
         (detector, "model=vitdet_x", 2, "error: model=vitdet_x is unknown: did you mean vitdet_l? Else choose one of "),
         (detector, "train.batch=3", 2, "error: there is no option 'train.batch': --cfg job shows all there are"),
-        (evaluate_detector, "model.weights=none.pt", 2, "none.pt"),
+        (evaluate_detector, "start.weights=none.pt", 2, "none.pt"),
         (estimators, "samples.folder=none", 2, "error: none has no samples (*.parquet); make them with"),
         (traces, "source=none", 2, "error: none/traces.csv is not there; give source=<folder"),
     ],
@@ -73,7 +73,7 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     names = {str(path.relative_to("run")) for path in Path("run").rglob("*") if path.is_file()}
     assert {"best.pt", "config_from_0000000.yaml", "config_from_0000002.yaml"} <= names
     assert "contact_sheets/0000003/rendered_walkS.jpg" in names
-    trained = checked(compose("train_detector", [*small, "train.steps=3", "model.weights=run/best.pt"]), type(config))
+    trained = checked(compose("train_detector", [*small, "train.steps=3", "start.weights=run/best.pt"]), type(config))
     evaluate_detector.evaluate_detector(trained)
     result = json.loads(Path("run/evaluation.json").read_text())
     assert result["scores"]["rendered_walkS"]["frames"] == 1

@@ -1,6 +1,6 @@
 """Evaluate a detector on the validation sets: `python -m training.evaluate_detector` (conf/train_detector.yaml).
 
-The weights are those of `model.weights`, such as a training's `best.pt`, or else those that come with the package.
+The weights are those of `start.weights`, such as a training's `best.pt`, or else those that come with the package.
 Writes `evaluation.json`, a contact sheet of each set and `detector_heldout.jpg` (footage that may be published) to
 `train.folder`.
 """
@@ -106,7 +106,7 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     cv2.setNumThreads(1)
     folder = Path(config.train.folder)
     start = config.start
-    model = trained_model(config.model.name, config.model.weights, start.window, start.downsampling_factor)
+    model = trained_model(config.model.name, start.weights, start.window, start.downsampling_factor)
     clips = read_clips(config.clips)
     sets = validation_sets(config, clips)
     scores = evaluate(model, sets, folder / "evaluation")
