@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from vitmalis.network.wire.events import (
 from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.endpoint import Closed, Received, ServerEndpoint
 from vitmalis.types import Configuration, Detections
+from vitmalis_jobs.validation.raw_peer import GREETING, frame, ready
 
 FOUND = Detections.of([[1, 2, 3, 4]], [0.5], [2])
 
@@ -348,3 +350,38 @@ def test_a_message_of_very_many_frames_ends_the_connection_to_its_server(client:
         while not any(isinstance(event, Disconnected) for event in events):
             events += client.poll(PATIENCE_S)
         next_event(client, Connected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how many bytes a connection has received")
+@pytest.mark.parametrize("part", [frame(bytes(200_000), more=True), frame(more=True) * 100_000], ids=["large", "empty"])
+def test_a_message_without_end_ends_the_connection_to_its_server(client: ClientEndpoint, part: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        events: list[object] = []
+        poller = threading.Thread(target=lambda: events.extend(poll_until_disconnected(client)))
+        poller.start()
+        raw, _ = listener.accept()
+        with raw:
+            raw.settimeout(PATIENCE_S)
+            raw.sendall(GREETING + ready())
+            while b"hello" not in raw.recv(65536):
+                pass
+            raw.sendall(frame(m.encode(m.Welcome("blob", "ab12", GEOMETRY))[0]))
+            with pytest.raises(OSError):
+                send_without_end(raw, part)
+        poller.join(PATIENCE_S)
+        connected, gone = events
+        assert isinstance(connected, Connected)
+        assert gone == Disconnected("the server sent a bad message: a message of more than 4194304 bytes")
+
+
+def send_without_end(raw: socket.socket, part: bytes) -> None:
+    for _ in range(20_000):
+        raw.sendall(part)
+
+
+def poll_until_disconnected(client: ClientEndpoint) -> list[object]:
+    events: list[object] = []
+    while not any(isinstance(event, Disconnected) for event in events):
+        events += client.poll(0.2)
+    return events

@@ -27,9 +27,10 @@ from vitmalis.network.wire.events import (
 )
 from vitmalis.network.wire.payloads import unpack_detections
 from vitmalis.network.wire.security import ClientKeys
-from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket, receive_message
+from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket, receive_message, received_bytes
 
 _BACK_OFF_S = (0.1, 2.0)
+_MAX_UNFINISHED_BYTES = 4 * 2**20  # of a message; the largest valid one has 0.3 MB
 _MESSAGES = 64  # in one poll, so that a server that sends without end cannot keep its caller
 _CONNECT_TIMEOUT_S = 5.0
 _HANDSHAKE_FAILURES = {
@@ -67,6 +68,8 @@ class _DealerConnection:
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_CONNECTED | sum(_CONNECTION_ENDS))
         self.welcomed = False
         self._end_reason: str | None = None
+        self._descriptor = -1  # of the TCP connection, once there is one
+        self._read_bytes = 0  # received on it up to the last complete message
         self.deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S + 1.0
         try:
             split_address(address)
@@ -87,15 +90,31 @@ class _DealerConnection:
 
     def _find_end(self) -> str | None:
         while self.monitor.poll(0):
-            event = recv_monitor_message(self.monitor)["event"]
+            message = recv_monitor_message(self.monitor)
+            event = message["event"]
             if event == zmq.EVENT_DISCONNECTED and not self.welcomed:
                 return "the connection was closed before the handshake was done (if only one side has keys, it is)"
             if event in _CONNECTION_ENDS:
                 return _CONNECTION_ENDS[event]
+            self._descriptor = message["value"]
             self.deadline_s = time.monotonic() + HANDSHAKE_TIMEOUT_S  # connected, the handshake begins
         if not self.welcomed and time.monotonic() > self.deadline_s:
             return "no answer to the handshake"
         return None
+
+    def receive(self) -> list[bytes] | None:
+        """Frames of the next message, or None when none is complete.
+
+        Raises:
+            ProtocolError: it has very many frames, or is far larger than any valid one and still not complete.
+        """
+        frames = receive_message(self.dealer)
+        total_bytes = received_bytes(self._descriptor)
+        if frames is not None:
+            self._read_bytes = total_bytes
+        elif total_bytes - self._read_bytes > _MAX_UNFINISHED_BYTES:
+            raise m.ProtocolError(f"a message of more than {_MAX_UNFINISHED_BYTES} bytes")
+        return frames
 
     def close(self) -> None:
         """Close the socket and drop what it holds."""
@@ -254,7 +273,7 @@ class ClientEndpoint:
         """Receive the next message; return what it means, or None when there is none."""
         now_s = time.monotonic()
         try:
-            frames = receive_message(connection.dealer)
+            frames = connection.receive()
             if frames is None:
                 return None
             message, payload = m.decode_from_server(frames)

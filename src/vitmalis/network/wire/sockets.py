@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import suppress
 
 import zmq
@@ -12,6 +13,7 @@ from vitmalis.network.wire.messages import ProtocolError
 _KEPT_FRAMES = 3
 """One more than any message has, so that its receiver sees that there are too many."""
 _MAX_DROPPED_FRAMES = 1000
+_RECEIVED_OFFSET = 128  # of tcpi_bytes_received in Linux's struct tcp_info
 HANDSHAKE_TIMEOUT_S = 60.0
 # A cellular uplink can be silent for half a minute, and a heartbeat waits behind the payload being sent; the end of the
 # TCP connection reveals a process that exited long before.
@@ -84,3 +86,21 @@ def receive_message(sock: zmq.Socket) -> list[bytes] | None:
         if dropped > _MAX_DROPPED_FRAMES:
             raise ProtocolError(f"a message of more than {dropped} frames, 1 or 2 are expected")
     return frames
+
+
+def received_bytes(descriptor: int) -> int:
+    """How many bytes a TCP connection has received, also of a message that is not complete; 0 if it is not known.
+
+    Only Linux says so.
+    """
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except (OSError, ValueError):  # closed, or not open yet
+        return 0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_OFFSET + 8)
+        return int.from_bytes(info[_RECEIVED_OFFSET:], sys.byteorder)
+    except (OSError, AttributeError):
+        return 0
+    finally:
+        sock.detach()  # the descriptor is ZeroMQ's
