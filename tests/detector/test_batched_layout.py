@@ -38,7 +38,7 @@ def one_by_one(vit: ViT, images: Tensor, layouts: list[MixedLayout], point: int)
 @given(
     size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     window=st.integers(1, 4),
-    factor=st.integers(1, 3),
+    factor=st.integers(1, 4),
     relative=st.booleans(),
     stem=st.sampled_from(["linear", "hierarchical"]),
     frames=st.integers(1, 4),

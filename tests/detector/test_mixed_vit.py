@@ -18,7 +18,7 @@ stems = st.sampled_from(["linear", "hierarchical"])
 @given(
     size=frame_sizes,
     window=st.integers(1, 4),
-    factor=st.integers(1, 3),
+    factor=st.integers(1, 4),
     patch_px=st.sampled_from([8, 16]),
     relative=st.booleans(),
     stem=stems,
