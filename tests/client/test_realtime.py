@@ -117,11 +117,17 @@ def test_server_of_another_model_is_refused(video: VideoSpec, tmp_path: Path) ->
 
 
 def test_server_of_other_regions_is_refused(video: VideoSpec, tmp_path: Path) -> None:
+    """Before its `model_id`, which also differs, says less."""
     with blob_server(tmp_path) as server:
-        other = msgspec.structs.replace(GEOMETRY, window=9)
-        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, geometry=other))
-        with pytest.raises(UserError, match=r"serves blob with window 5, .* this client expects window 9"):
-            client.play()
+        address = server.wait_ready()["ready"]
+        for change, expected in (
+            ({"window": 9}, "window 9, downsampling factor 2"),
+            ({"factor": 4}, "window 5, downsampling factor 4"),
+        ):
+            other = msgspec.structs.replace(GEOMETRY, **change)
+            client = RealtimeClient(session(video, address, tmp_path, geometry=other, model_id="vitdet-7"))
+            with pytest.raises(UserError, match=f"serves blob with window 5, .* this client expects {expected}"):
+                client.play()
 
 
 def test_boxes_of_a_halved_frame_are_those_of_the_captured_one(video: VideoSpec, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from vitmalis.errors import UserError
 from vitmalis.estimation import LinearEstimator, load_pair, save_estimator, shipped
 from vitmalis.estimation.estimators import FEATURES, Target
-from vitmalis.estimation.shipped import pair_files
+from vitmalis.estimation.shipped import package_folder, pair_files
 from vitmalis.regions.grid import RegionGrid
 from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
@@ -71,6 +71,8 @@ def test_the_nearest_regions_are_those_of_the_same_factor_then_of_the_nearest_si
         (9, 4): "small-w5-d4", (9, 3): "small-w5-d4",  # 27 patches a side: 20 are nearer than 18
     }  # fmt: skip
     assert load_pair("small", "linear", window=9, downsampling_factor=3).size.downsampling_factor == 4
+    places = {(w, d): package_folder(linear("f1", window=w, downsampling_factor=d)) for w, d in ((9, 2), (9, 4))}
+    assert places == {(9, 2): tmp_path / "small-w9-d2", (9, 4): tmp_path / "small-w9-d4"}
 
 
 def test_the_commands_that_make_estimators_name_the_regions() -> None:

@@ -15,7 +15,16 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.run.config import typed
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-SIZES = {"quick": 10, "ablation": 60, "fig8": 360, "fig12": 288, "table2": 216, "oracle": 72, "full": 2400}
+SIZES = {
+    "quick": 10,
+    "ablation": 60,
+    "fig8": 360,
+    "fig12": 288,
+    "table2": 216,
+    "oracle": 72,
+    "geometry": 72,
+    "full": 2400,
+}
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
@@ -56,7 +65,9 @@ def test_the_full_grid_is_the_papers() -> None:
     traces = {(run["trace"], run["trace.index"]) for run in runs}
     assert traces == {(kind, str(i)) for kind, i in itertools.product(("4g", "5g"), range(30))}
     assert len({run["policy"] for run in runs}) == 8
-    assert typed(composed("experiment=full")).eval.seconds == 300
+    options = typed(composed("experiment=full"))
+    assert options.eval.seconds == 300
+    assert (options.model.name, options.model.window, options.model.downsampling_factor) == ("vitdet_l", 9, 2)
 
 
 def test_real_clips_are_added_by_one_override() -> None:

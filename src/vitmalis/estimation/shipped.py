@@ -66,6 +66,15 @@ def pair_files(
     return place / f"size_{kind}.json", place / f"accuracy_{kind}.json"
 
 
+def package_folder(estimator: AnyEstimator) -> Path:
+    """The folder in the package for an estimator: that of its model and decision regions, or a new one."""
+    model, window, factor = estimator.model, estimator.window, estimator.downsampling_factor
+    check_path_part("model", model)
+    own = (place for place, origin in _shipped(estimator.kind) if origin == _Origin(model, window, factor))
+    name = model if window is None else f"{model}-w{window}-d{factor}"
+    return next(own, SHIPPED / name)
+
+
 def load_pair(
     model: str,
     kind: str = "mlp",

@@ -137,5 +137,7 @@ def _configuration_tags(spec: RunSpec) -> dict[str, str]:
         "link": str(config.link["name"]),
         "transport": str(config.link.get("transport", "direct")),
         "model": config.model.name,
+        "window": str(spec.model.geometry.window),
+        "downsampling_factor": str(spec.model.geometry.factor),
         "config_hash": config_hash(config),
     }

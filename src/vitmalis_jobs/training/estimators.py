@@ -13,7 +13,7 @@ import msgspec
 import torch
 from omegaconf import DictConfig
 
-from vitmalis.detector import load_detector
+from vitmalis.detector import load_detector, model_config
 from vitmalis.estimation.estimators import Target
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked, flatten
@@ -41,12 +41,13 @@ def train_estimators(config: EstimatorTrainingConfig) -> str:
     """Train as configured; return the tables."""
     torch.set_num_threads(1)
     folder, model_id = samples_folder(config)
+    geometry = model_config(config.model.name, **config.model.architecture).geometry
     samples = read_samples(folder)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     tags = {"job": "train_estimators", "model": config.model.name, "model_id": model_id}
     with store.run(f"estimators of {config.model.name}", tags) as run:
         run.log_params(flatten({"search": msgspec.to_builtins(config.search)}))
-        training = EstimatorTraining(config, model_id, run)
+        training = EstimatorTraining(config, model_id, geometry, run)
         for target in TARGETS:
             training.train(sample_set(samples, target))
         return training.report(sample_set(samples, "f1"))

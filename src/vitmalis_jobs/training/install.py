@@ -18,7 +18,7 @@ from vitmalis.detector import load_checkpoint, load_detector, preset
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import KINDS, decode_estimator
-from vitmalis.estimation.shipped import pair_files
+from vitmalis.estimation.shipped import package_folder, pair_files
 from vitmalis.network.traces.generate import TraceModel
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
@@ -80,8 +80,7 @@ def _estimators(folder: Path) -> Iterator[tuple[Path, Path]]:
         for source in pair_files("", kind, folder):
             if not source.is_file():
                 raise UserError(f"'{source}' is missing: python -m training.estimators writes all kinds")
-            model = decode_estimator(source.read_bytes(), str(source)).model
-            place = pair_files(model, kind)[0].parent
+            place = package_folder(decode_estimator(source.read_bytes(), str(source)))
             yield source, place / source.name
     yield folder / CARD_FILE, place / CARD_FILE
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.records import (
     FRAMES_FILE,
@@ -18,9 +19,12 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
+from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections
+from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
+from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
 
 
@@ -34,6 +38,7 @@ def write_run(
     *asked: str,
     clock: str = "virtual",
     busy: bool = False,
+    geometry: ModelGeometry | None = None,
 ) -> None:
     place = folder / str(number)
     info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
@@ -50,10 +55,14 @@ def write_run(
     write_offloads(place / OFFLOADS_FILE, [*offloads, lost], info)
     stages = ("e2e_latency", "network", "inference", "encode", "decode")
     metrics = {"rendering_f1": f1, "inference_f1": 0.9, "frames": 1.0, "offload_interval_frames_median": 10.0}
+    metrics["payload_kib_median"] = 50.0
     metrics |= {f"{name}_s_median": 0.1 if policy == "vitmalis" else 0.2 for name in stages}
     metrics |= {"lost_offloads": 1.0, "lost_frames": 2.0} | ({"busy_machine": 1.0} if busy else {})
     overrides = [f"policy={policy}", f"video={clip}", "output.video_seconds=0", *asked]
     summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
+    if geometry is not None:
+        video = VideoSpec(name=clip, path="", fps=30.0, width=960, height=540, start_frame=0, frames=1)
+        write_session(ClientSession(video, "tcp://127.0.0.1:1", "", geometry), place / SESSION_FILE)
     (place / "summary.json").write_text(json.dumps(summary | ({"error": "<b>broke</b>"} if status == "FAILED" else {})))
 
 
@@ -237,3 +246,31 @@ def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypa
     assert points.rows == [["object-free", "1.0", "4", "0.600", "0.900", "0.700"]]
     assert estimators.columns == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
     assert estimators.rows[0][:2] == ["MLP", "Size (KiB)"]
+
+
+def test_runs_of_several_windows_and_factors_are_compared_by_them(tmp_path: Path) -> None:
+    """Each (w, d) is a variant of its policy, whether an option or the model itself says the window."""
+    f1 = {(5, 2): 0.5, (5, 4): 0.6, (9, 2): 0.7, (9, 4): 0.8}
+    for number, ((window, factor), value) in enumerate(f1.items()):
+        asked = [f"model.window={'null' if window == 5 else 9}", f"model.downsampling_factor={factor}"]
+        regions = ModelGeometry(window, factor, patch_px=16, restoration_points=4)
+        write_run(tmp_path, number, "vitmalis", "walkS", value, "FINISHED", *asked, geometry=regions)
+    study = read_study([tmp_path])
+    assert study.policies == [f"vitmalis (w={window}, d={factor})" for window, factor in f1]
+    table = regions_table(study.runs)
+    assert table[["policy", "w", "d", "region, px"]].to_numpy().tolist() == [
+        ["vitmalis", 5, 2, 160], ["vitmalis", 5, 4, 320], ["vitmalis", 9, 2, 288], ["vitmalis", 9, 4, 576],
+    ]  # fmt: skip
+    assert table["rendering F1"].tolist() == pytest.approx(list(f1.values()))
+    assert table["E2E, ms"].tolist() == pytest.approx([100.0] * 4)
+    assert main([str(tmp_path), "--no-mlflow"]) == 0
+    report = tmp_path / "report"
+    assert {"geometry.png", "geometry.svg", "window_and_downsampling_factor.csv"} <= {p.name for p in report.iterdir()}
+
+
+def test_a_study_of_one_window_and_factor_has_no_section_for_them(tmp_path: Path) -> None:
+    regions = ModelGeometry(5, 2, patch_px=16, restoration_points=4)
+    for number, policy in enumerate(("trackb2b", "vitmalis")):
+        write_run(tmp_path, number, policy, "walkS", 0.5, geometry=regions)
+    assert read_study([tmp_path]).policies == ["trackb2b", "vitmalis"]
+    assert regions_table(read_study([tmp_path]).runs).empty

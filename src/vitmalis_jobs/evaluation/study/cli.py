@@ -15,7 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.evaluation.study import external_results, figures, tables
+from vitmalis_jobs.evaluation.study import external_results, figures, geometry, tables
 from vitmalis_jobs.evaluation.study.page import Section, write_page
 from vitmalis_jobs.evaluation.study.runs import Study, offload_table, read_study, sweep_folder
 from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, undefined_pairs
@@ -79,6 +79,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list
     offloads, shown = offload_table(runs).replace({"policy": names}), list(names.values())
     return [
         Section("Policies", [tables.describe_order(runs, policies)], tables.overview(runs, policies)),
+        *geometry.section(runs, folder),
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, shown)),
         Section(
             "Paired differences of rendering F1",

@@ -14,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_frames, read_info, read_offloads
 from vitmalis_jobs.run.directory import read_summaries
@@ -23,6 +24,8 @@ PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "cl
 """Options that say which policy, clip, trace or clock a run has; any other option makes another variant of a policy."""
 NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.", "inference_cache.", "hydra")
 """Beginnings of options that change no result."""
+GEOMETRY = ("model.window", "model.downsampling_factor")
+"""Options that say which decision regions a run has; its session says which they are in the end."""
 STAGES = ("encode", "decode", "network", "inference", "e2e_latency", "motion", "estimation", "optimization")
 """Durations of an offload, as named in its record."""
 
@@ -32,7 +35,8 @@ class Study:
     """The runs of one or more sweeps.
 
     Attributes:
-        runs: one row for each finished run: policy, clip, trace, clock, run_dir, and every metric of the run.
+        runs: one row for each finished run: policy, clip, trace, clock, run_dir, every metric of the run, window and
+            downsampling_factor of its decision regions, and the policy's name without these (configuration).
         statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
         stand_ins: what in the runs stands for something else.
@@ -108,11 +112,22 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     run_dir = _found(Path(summary["run_dir"]), sweep)
     info: RecordsInfo = read_info(run_dir / FRAMES_FILE)
     facts = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
+    geometry = _geometry(run_dir)
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
+    options = {key: value for key, value in options.items() if not (geometry and key in GEOMETRY)}
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
-    return {**facts, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
+    return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
+
+
+def _geometry(run_dir: Path) -> dict[str, int]:
+    """Window and downsampling factor of a run's decision regions; empty for a run without a session."""
+    try:
+        geometry = read_session(run_dir / SESSION_FILE).geometry
+    except UserError:
+        return {}
+    return {"window": geometry.window, "downsampling_factor": geometry.factor}
 
 
 def _defined(metrics: dict[str, float], run_dir: Path) -> dict[str, float]:
@@ -136,15 +151,25 @@ def _found(run_dir: Path, sweep: Path) -> Path:
 
 
 def _name_variants(rows: list[dict[str, Any]]) -> None:
-    """Append to each policy's name the options in which its runs differ, apart from clip and trace."""
-    varied: dict[str, set[str]] = {}
+    """Append to each policy's name the options and the regions in which its runs differ, apart from clip and trace."""
+    varied: dict[str, list[str]] = {}
+    regions: dict[str, bool] = {}
     for policy in {row["policy"] for row in rows}:
-        options = [row["options"] for row in rows if row["policy"] == policy]
-        keys = {key for option in options for key in option}
-        varied[policy] = {key for key in keys if len({option.get(key) for option in options}) > 1}
+        own = [row for row in rows if row["policy"] == policy]
+        keys = {key for row in own for key in row["options"]}
+        varied[policy] = sorted(key for key in keys if len({row["options"].get(key) for row in own}) > 1)
+        regions[policy] = len({(row.get("window"), row.get("downsampling_factor")) for row in own}) > 1
     for row in rows:
-        named = [f"{key}={row['options'].get(key, 'default')}" for key in sorted(varied[row["policy"]])]
-        row["policy"] = f"{row['policy']} ({', '.join(named)})" if named else row["policy"]
+        policy = row["policy"]
+        named = [f"{key}={row['options'].get(key, 'default')}" for key in varied[policy]]
+        row["configuration"] = _named(policy, named)
+        if regions[policy]:
+            named += [f"w={row.get('window', 'unknown')}", f"d={row.get('downsampling_factor', 'unknown')}"]
+        row["policy"] = _named(policy, named)
+
+
+def _named(policy: str, options: Sequence[str]) -> str:
+    return f"{policy} ({', '.join(options)})" if options else policy
 
 
 def offload_table(runs: pd.DataFrame) -> pd.DataFrame:

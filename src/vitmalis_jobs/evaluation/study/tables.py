@@ -124,6 +124,8 @@ def describe_order(runs: pd.DataFrame, policies: Sequence[str]) -> str:
     medians = by_pair(runs, "rendering_f1").median()
     paper = paper_numbers()["rendering_f1_median"]
     known = [policy for policy in policies if policy in paper]
+    if len(known) < 2:
+        return "fewer than two of the paper's policies were run under its options: there is no order to compare"
     ours = sorted(known, key=lambda policy: -medians[policy])
     theirs = sorted(known, key=lambda policy: -paper[policy])
     swapped = sum(ours.index(first) > ours.index(second) for first, second in pairwise(theirs))

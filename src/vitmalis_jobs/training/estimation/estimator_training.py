@@ -16,6 +16,7 @@ import optuna
 
 from vitmalis.estimation.estimators import Target, save_estimator
 from vitmalis.paths import atomic_path
+from vitmalis.regions.grid import ModelGeometry
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.training.estimation.baselines import fit_linear, fit_mean
@@ -45,6 +46,7 @@ class EstimatorTraining:
     Attributes:
         config: of the job.
         model_id: the detector that the samples were made with.
+        geometry: of its decision regions.
         run: MLflow run that metrics and artifacts go to.
         results: rows of the tables so far.
         pairs: truths and estimates of the held-out parts so far.
@@ -53,6 +55,7 @@ class EstimatorTraining:
 
     config: EstimatorTrainingConfig
     model_id: str
+    geometry: ModelGeometry
     run: Run
     results: list[TableRow] = field(default_factory=list)
     pairs: Pairs = field(default_factory=dict)
@@ -73,6 +76,14 @@ class EstimatorTraining:
         }
         self._evaluate(rows, fits)
         self._export(rows, fits)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that estimators are exported to; its name says which regions, unless they are the model's own."""
+        folder, model = Path(self.config.export.folder), self.config.model
+        if model.window is None and model.downsampling_factor == 2:
+            return folder
+        return folder.with_name(f"{folder.name}-w{self.geometry.window}-d{self.geometry.factor}")
 
     def _search(self, rows: SampleSet) -> MlpHyperparameters:
         trials = self.config.search.trials
@@ -114,8 +125,9 @@ class EstimatorTraining:
                 "plan": dataclasses.asdict(self.chosen[rows.target][0]) if kind == "mlp" else {},
                 "held_out_parts": dataclasses.asdict(row.metrics),
             }
-            estimator = msgspec.structs.replace(fit(training), provenance=provenance)
-            save_estimator(estimator, Path(self.config.export.folder) / f"{SHORT[rows.target]}_{kind}.json")
+            regions = {"window": self.geometry.window, "downsampling_factor": self.geometry.factor}
+            estimator = msgspec.structs.replace(fit(training), provenance=provenance, **regions)
+            save_estimator(estimator, self.folder / f"{SHORT[rows.target]}_{kind}.json")
 
     def report(self, rows: SampleSet) -> str:
         """Write tables, plot and card, log them to MLflow, and return the tables.
@@ -131,7 +143,7 @@ class EstimatorTraining:
             folder / "tables.md": tables,
             folder / "tables.csv": frame.to_csv(index=False),
             folder / "tables.json": json.dumps(json.loads(frame.to_json(orient="records")), indent=1) + "\n",
-            Path(self.config.export.folder) / CARD_FILE: card(rows, self.chosen, tables, self._facts()),
+            self.folder / CARD_FILE: card(rows, self.chosen, tables, self._facts()),
         }
         for path, text in texts.items():
             with atomic_path(path) as temporary:
