@@ -63,6 +63,14 @@ def test_a_damaged_end_is_left_out(tmp_path: Path) -> None:
             assert rows(damaged) in ([(0, 7.0), (1, 7.0), (2, 7.0)], [(0, 7.0), (1, 7.0), (2, 7.0), (3, 7.0)]), position
 
 
+def test_a_journal_without_rows_can_be_read_at_once(tmp_path: Path) -> None:
+    journal = TableJournal(tmp_path / "open", SCHEMA)
+    assert read_schema(tmp_path / "open") == SCHEMA
+    assert rows(tmp_path / "open") == []
+    journal.close()
+    assert rows(tmp_path / "open") == []
+
+
 def test_a_file_without_a_beginning_is_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(pa.ArrowInvalid):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vitmalis.paths import make_folder
+from vitmalis.paths import atomic_path
 
 _CHECKSUM = b"vitmalis.crc32"
 
@@ -34,16 +34,19 @@ class TableJournal:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        make_folder(path.parent)
-        self._file = path.open("wb")
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        self._stream = pa.ipc.new_stream(self._file, schema, options=options)
-        self._file.flush()
+        with atomic_path(path) as beginning:  # a journal without its schema cannot be read
+            self._file = beginning.open("wb")
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            self._stream = pa.ipc.new_stream(self._file, schema, options=options)
+            self._write(pa.RecordBatch.from_pylist([], schema))  # the schema is written with the first batch
 
     def append(self, table: pa.Table) -> None:
         """Write rows, and wait until they are on the disk; raises `OSError` if that fails."""
         for batch in table.combine_chunks().to_batches():
-            self._stream.write_batch(batch, custom_metadata={_CHECKSUM: _checksum(batch)})
+            self._write(batch)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        self._stream.write_batch(batch, custom_metadata={_CHECKSUM: _checksum(batch)})
         self._file.flush()
         os.fsync(self._file.fileno())
 

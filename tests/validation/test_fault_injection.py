@@ -13,7 +13,7 @@ import pytest
 from tests.evaluation.tiny_sweep import FPS, make_clip
 from vitmalis.records import OffloadRecord
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.validation import full_disk, outage
+from vitmalis_jobs.validation import client_kills, full_disk, outage
 from vitmalis_jobs.validation.accounting import longest_gap_s, unexplained_offloads
 from vitmalis_jobs.validation.fault_injection import main
 
@@ -68,10 +68,10 @@ def test_a_disk_is_filled_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_unknown_target_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--target", "client"]) == 2
+    assert main(["--target", "camera"]) == 2
     assert (
         capsys.readouterr().err
-        == "error: --target client is unknown: choose among server, relay, sweep, outage, disk\n"
+        == "error: --target camera is unknown: choose among server, relay, client, sweep, outage, disk\n"
     )
 
 
@@ -98,3 +98,18 @@ def test_a_disk_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     result = json.loads(capsys.readouterr().out)
     assert (status, result["missed"]) == (0, [])
     assert "free" in result["disk"]["error"]
+
+
+@pytest.mark.slow
+def test_a_client_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(client_kills, "LATEST_KILL_S", 0.5)
+    make_clip(Path("clip.mp4"))
+    options = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192"]
+    status = main(["--target", "client", "--kills", "1", "--seconds", "1", *options])
+    result = json.loads(capsys.readouterr().out)
+    assert result["client"]["longest_lost_s"] <= 2.0
+    assert (result["client"]["orphans"], result["client"]["unexplained_offloads"]) == (0, 0)
+    assert (status, result["missed"]) == (0, [])

@@ -1,9 +1,10 @@
 """Fault injection: `python -m validation.fault_injection` disturbs real runs and accounts for what becomes of them.
 
-Server and relay of a run are killed with SIGKILL at random moments, and a sweep; the link of a run is silent for 30 s;
-the disk of a run fills up while it plays. Counted is what must not happen: a hang, an orphaned process, a lost or
-doubled run, an offload without a known outcome, an error that hides its cause. One JSON object goes to standard output
-and to `runs/fault_injection`; `missed` names the bars that were not reached.
+Server, relay and client of a run are killed with SIGKILL at random moments, and a sweep; the link of a run is silent
+for 30 s; the disk of a run fills up while it plays. Counted is what must not happen: a hang, an orphaned process, a
+lost or doubled run, an offload without a known outcome, records of a killed client that end more than 2 s before it, an
+error that hides its cause. One JSON object goes to standard output and to `runs/fault_injection`; `missed` names the
+bars that were not reached.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from vitmalis_jobs.run.directory import read_summaries
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 from vitmalis_jobs.validation.accounting import play, played_result
+from vitmalis_jobs.validation.client_kills import kill_clients
 from vitmalis_jobs.validation.full_disk import fill_disk
 from vitmalis_jobs.validation.outage import play_outage
 from vitmalis_jobs.validation.prepared_run import prepared_run
@@ -51,9 +53,10 @@ BARS = {
     "resumed_after_s": 15.0,
     "cause_missing": 0,
     "records_missing": 0,
+    "longest_lost_s": 2.0,
 }
 """Most that each of these results may be."""
-TARGETS = ("server", "relay", "sweep", "outage", "disk")
+TARGETS = ("server", "relay", "client", "sweep", "outage", "disk")
 SWEEP = (
     "-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
     "latency=paper_testbed", "eval.seconds=2", "output.video_seconds=0",
@@ -188,7 +191,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog=program("validation.fault_injection"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--target", default=",".join(TARGETS), help="what to disturb (default: %(default)s)")
-    parser.add_argument("--kills", type=int, default=20, help="of server, relay and sweep (default: %(default)s)")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="of server, relay, client and sweep (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=int, default=60, help="of the clip that plays meanwhile")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"))
@@ -211,6 +216,8 @@ def disturb(target: str, options: argparse.Namespace, folder: Path, terminal: Te
     if target == "disk":
         return fill_disk(folder, options.overrides, terminal)
     overrides = [f"eval.seconds={options.seconds}", *options.overrides]
+    if target == "client":
+        return kill_clients(options.kills, options.seed, folder, overrides, terminal)
     return kill_in_run(target, options.kills, options.seed, folder, overrides, terminal)
 
 
