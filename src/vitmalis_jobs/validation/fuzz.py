@@ -62,6 +62,7 @@ class Attacker:
             return
         raw = self._context.socket(zmq.DEALER)
         raw.setsockopt(zmq.LINGER, 0)
+        raw.setsockopt(zmq.SNDHWM, 2)  # messages may have tens of megabytes
         raw.setsockopt(zmq.SNDTIMEO, 2000)  # a connection that the server closed takes no more,
         raw.setsockopt(zmq.RCVTIMEO, 2000)  # and what it had sent is dropped, also after `poll` has reported it
         raw.connect(self._address)

@@ -14,6 +14,8 @@ from vitmalis.types import Configuration
 
 Frames = list[bytes]
 """Frames of one ZeroMQ message."""
+MAX_MESSAGE_BYTES = 40 * 2**20
+"""Most bytes of a message, beyond what a server takes; mutations multiply, and some would make one of 15 GB."""
 
 
 class Mutator:
@@ -36,7 +38,9 @@ class Mutator:
         """Frames of one message, mutated at least once."""
         frames = self._valid()
         for _ in range(self._random.choice((1, 1, 1, 2, 5))):
-            frames = self._random.choice(self._mutations)(self, frames)
+            mutated = self._random.choice(self._mutations)(self, frames)
+            if sum(map(len, mutated)) <= MAX_MESSAGE_BYTES:
+                frames = mutated
         return frames
 
     def _valid(self) -> Frames:
@@ -131,8 +135,9 @@ def _resized(segments: Frames, index: int, draws: random.Random) -> bytes:
 
 
 def _repeated(segments: Frames, index: int, draws: random.Random) -> bytes:
-    """One segment again and again."""
-    return b"".join([*segments[:index], *[segments[index]] * draws.choice((2, 10, 500)), *segments[index + 1 :]])
+    """One segment again and again, as often as a message has room for."""
+    times = min(draws.choice((2, 10, 500)), MAX_MESSAGE_BYTES // len(segments[index]))
+    return b"".join([*segments[:index], *[segments[index]] * times, *segments[index + 1 :]])
 
 
 def _rescanned(segments: Frames, index: int, draws: random.Random) -> bytes:
