@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
 from vitmalis.process import Child
 from vitmalis.server.__main__ import build_parser
-from vitmalis.server.serving import max_pixels
+from vitmalis.server.admission import decoder_environment, max_pixels
 
 
 @pytest.fixture
@@ -156,6 +157,19 @@ def test_the_largest_frame_is_that_of_the_model_or_the_one_that_is_asked_for() -
     for wrong in ("0", "-1", "nan", "inf", "many"):
         with pytest.raises(SystemExit):
             build_parser().parse_args(["--max-megapixels", wrong])
+
+
+def test_the_decoder_itself_refuses_what_is_larger() -> None:
+    code = (
+        "import cv2, numpy as np; data = cv2.imencode('.jpg', np.zeros((100, 401, 3), np.uint8))[1]\n"
+        "try: cv2.imdecode(data, cv2.IMREAD_COLOR)\n"
+        "except cv2.error as error: raise SystemExit('refused' if 'pixels' in error.err else error.err)"
+    )
+    for pixels, words in ((10_000, "refused"), (10_025, "")):
+        environment = {**os.environ, **decoder_environment(pixels)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert words in done.stderr
+        assert done.returncode == bool(words)
 
 
 def test_missing_weights_are_one_clear_line(tmp_path: Path) -> None:

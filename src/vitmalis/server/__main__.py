@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -89,8 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _supervise(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from vitmalis.server.admission import decoder_environment, max_pixels
     from vitmalis.server.supervisor import Supervisor
 
+    os.environ.update(decoder_environment(max_pixels(args.model, args.max_megapixels)))  # of the server's process
     log_to(args.log, rotate=False)  # the server's process does
     with open_listener(args.address, secured=args.keys is not None or args.insecure) as listener:
         command = [sys.executable, "-m", "vitmalis.server", *arguments, "--no-restart"]

@@ -17,6 +17,20 @@ def default_max_pixels(model: str) -> int:
     return _SMALL_FRAMES.get(model, MAX_PIXELS)
 
 
+def max_pixels(model: str, megapixels: float | None) -> int:
+    """Pixels of the largest frame that is served: as the command line says, else the largest that the model is for."""
+    return default_max_pixels(model) if megapixels is None else round(megapixels * 1e6)
+
+
+def decoder_environment(max_pixels: int) -> dict[str, str]:
+    """Environment in which OpenCV itself refuses larger images; it is read when OpenCV is imported.
+
+    A packed frame has more pixels than the frame: its regions are padded to whole patches, up to four times in a narrow
+    frame.
+    """
+    return {"OPENCV_IO_MAX_IMAGE_PIXELS": str(4 * max_pixels)}
+
+
 def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_pixels: int) -> str | None:
     """Why an offload cannot be served, as a message to its sender, or None if it can.
 

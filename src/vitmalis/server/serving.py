@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_within
-from vitmalis.server.admission import default_max_pixels
+from vitmalis.server.admission import max_pixels
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
@@ -56,11 +56,6 @@ def serve_model(args: Namespace) -> int:
         )
         service = Service(endpoint, detector, limits)
         return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
-
-
-def max_pixels(model: str, megapixels: float | None) -> int:
-    """Pixels of the largest frame that is served: as the command line says, else the largest that the model is for."""
-    return default_max_pixels(model) if megapixels is None else round(megapixels * 1e6)
 
 
 def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:

@@ -17,6 +17,7 @@ from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.network.traces import Trace, save_mahimahi, save_trace
 from vitmalis.process import Child
+from vitmalis.server.admission import decoder_environment
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.records import RunRecords, read_records
@@ -64,14 +65,16 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
         return
     model, threads = config.model, config.server.threads
     options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
-    options["max_megapixels"] = model.max_width * model.max_height / 1e6
+    pixels = model.max_width * model.max_height
+    options["max_megapixels"] = pixels / 1e6
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
     arguments += ["--no-restart"]  # exits are counted, and the server is started again, here
 
     def start(facts: Facts) -> Child:
         at = [f"--address={facts.get('ready', config.server.address)}", *arguments]
-        return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", _environment(threads))
+        environment = _environment(threads) | decoder_environment(pixels)
+        return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", environment)
 
     with SupervisedProcess(start, restart=config.server.restart) as process:
         yield Endpoint(process.facts["ready"], process.facts.get("model_id", ""), process)
