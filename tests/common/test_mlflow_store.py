@@ -99,6 +99,34 @@ def test_a_run_whose_process_was_killed_outright_is_ended_by_the_next(tmp_path: 
         assert status(next_store, run.run_id) == "RUNNING"
 
 
+KILLED_WHILE_CREATING = """
+import os, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from vitmalis_jobs.common.mlflow_store import Store
+folder, changes = Path(sys.argv[1]), []
+
+@event.listens_for(Engine, "after_cursor_execute")
+def count(connection, cursor, statement, *_):
+    if statement.split()[0] in ("CREATE", "ALTER", "DROP"):
+        changes.append(statement)
+        if len(changes) == 40:
+            os._exit(9)
+
+Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts")
+"""
+
+
+def test_a_process_killed_while_it_creates_the_store_leaves_none(tmp_path: Path) -> None:
+    """MLflow changes its tables one by one and cannot go on with tables that were changed in part."""
+    command = [sys.executable, "-c", KILLED_WHILE_CREATING, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True).returncode == 9
+    assert not (tmp_path / "mlflow.db").exists()
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
+    assert store.client.search_runs([store.experiment_id]) == []
+
+
 def _one_run(folder: Path) -> None:
     with Store(f"sqlite:///{folder}/mlflow.db", "new", folder / "artifacts").run("parallel", {}) as run:
         for i in range(10):

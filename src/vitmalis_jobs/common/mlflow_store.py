@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
-from vitmalis.paths import share_with_group
+from vitmalis.paths import atomic_path, share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
 from vitmalis_jobs.common.run_process import HEARTBEAT_S, alive, process_tags
 from vitmalis_jobs.common.signals import deferred_signals
@@ -58,7 +58,9 @@ class Store:
         if database and database.exists() and not os.access(database, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
         try:
-            with lock:  # MLflow creates its tables and experiments without one
+            with lock:  # MLflow creates its experiments without one
+                if database and not database.exists():
+                    _create_database(database, artifact_dir)
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
                 location = artifact_dir.resolve().as_uri() if database else None
                 self.experiment_id: str = self._experiment(experiment, location)
@@ -205,6 +207,15 @@ class Store:
     def _running(self, run_id: str) -> bool:
         info = self._info(run_id)
         return info is not None and info.status == "RUNNING"
+
+
+def _create_database(database: Path, artifact_dir: Path) -> None:
+    """Create MLflow's tables in a file that appears when it is whole: no MLflow can open a half-made one."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with atomic_path(database) as temporary:
+        store = SqlAlchemyStore(f"{_SQLITE}{temporary}", artifact_dir.resolve().as_uri())
+        store.engine.dispose()
 
 
 class Run:
