@@ -51,6 +51,7 @@ def test_each_life_knows_of_the_one_before(module: Path, tmp_path: Path) -> None
         for life in (1, 2, 3):
             until(lambda life=life: supervised.facts["life"] == life)  # type: ignore[misc]
             assert supervised.facts["ready"] == "first"
+            until(lambda: supervised.ready)
             pids.append(supervised.pid)
             if life < 3:
                 os.kill(supervised.pid, signal.SIGKILL)
@@ -64,6 +65,7 @@ def test_without_restart_the_end_is_only_noted(module: Path, tmp_path: Path) -> 
     with SupervisedProcess(lambda facts: child(tmp_path, facts), restart=False) as supervised:
         os.kill(supervised.pid, signal.SIGTERM)
         until(lambda: bool(supervised.exits))
+        assert not supervised.ready
     assert supervised.exits == ["killed by SIGTERM"]
     assert supervised.outcome == ""
 
@@ -75,6 +77,7 @@ def test_what_cannot_start_again_is_gave_up_reason(module: Path, tmp_path: Path)
         until(lambda: not supervised._thread.is_alive())
         assert "did not start (exit 1): no room" in supervised.gave_up_reason
         assert "did not start again" in supervised.outcome
+        assert not supervised.ready
     assert (tmp_path / "log").read_text().count("no room") == MAX_FAILURES
 
 

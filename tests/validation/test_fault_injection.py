@@ -1,21 +1,28 @@
-"""What fault injection counts in the records of a run, and a run whose relay is killed."""
+"""What fault injection counts, and real runs that it disturbs."""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
+import os
 import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run, RunData, RunInfo, RunTag
 
 from tests.evaluation.tiny_sweep import FPS, make_clip
 from vitmalis.records import OffloadRecord
+from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.records import RunRecords
-from vitmalis_jobs.validation import client_kills, full_disk, outage
+from vitmalis_jobs.validation import client_kills, evaluation_kills, full_disk, outage
 from vitmalis_jobs.validation.accounting import longest_gap_s, unexplained_offloads
 from vitmalis_jobs.validation.fault_injection import main
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def offload(number: int, status: str = "ok", reason: str = "") -> OffloadRecord:
@@ -70,8 +77,8 @@ def test_a_disk_is_filled_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.M
 def test_an_unknown_target_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--target", "camera"]) == 2
     assert (
-        capsys.readouterr().err
-        == "error: --target camera is unknown: choose among server, relay, client, sweep, outage, disk\n"
+        capsys.readouterr().err == "error: --target camera is unknown: choose among server, relay, client, evaluation, "
+        "realtime_sweep, sweep, outage, disk\n"
     )
 
 
@@ -87,6 +94,62 @@ def test_a_relay_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert result["relay"]["plays"] >= 1
     assert sum(result["relay"]["offloads"].values()) <= result["relay"]["plays"] * FPS
     assert (status, result["missed"]) == (0, [])
+
+
+def test_a_process_that_outlives_its_command_is_an_orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its parent is gone; it is ended, so that it counts once."""
+    monkeypatch.setattr(evaluation_kills, "ORPHAN_S", 0.1)
+    child = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(3600)"]
+    parent = [sys.executable, "-c", f"import subprocess; subprocess.Popen({child!r})"]
+    environment = {**os.environ, evaluation_kills.MARK: str(tmp_path)}
+    with subprocess.Popen(parent, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+    assert evaluation_kills._left(tmp_path / "another") == {"orphans": 0, "left_running": 0}
+    assert evaluation_kills._left(tmp_path) == {"orphans": 1, "left_running": 0}
+    assert evaluation_kills._left(tmp_path) == {"orphans": 0, "left_running": 0}
+
+
+def stored_run(fingerprint: str, status: str = "FINISHED", **tags: str) -> Run:
+    info = RunInfo("id", "1", "user", status, 0, 0, "active")
+    all_tags = {"mlflow.parentRunId": "sweep", "fingerprint": fingerprint, **tags}
+    return Run(info, RunData(tags=[RunTag(key, value) for key, value in all_tags.items()]))
+
+
+def test_runs_of_a_sweep_that_are_lost_or_doubled(tmp_path: Path) -> None:
+    """A run that a busy machine disturbed is made again, as documented: that does not double it."""
+    command = evaluation_kills.Command((), 3, 0.0)
+    whole = [stored_run("a"), stored_run("b", "KILLED"), stored_run("b"), stored_run("c", busy_machine="by others")]
+    for number in range(3):
+        RunDirectory(tmp_path / "results" / str(number)).write_summary("FINISHED", {})
+    none = {"lost_runs": 0, "doubled_runs": 0, "summaries_missing": 0}
+    assert evaluation_kills._runs_of_sweep(command, whole, tmp_path) == none
+    assert evaluation_kills._runs_of_sweep(command, [*whole, stored_run("c")], tmp_path) == none
+    assert evaluation_kills._runs_of_sweep(command, [*whole, stored_run("a")], tmp_path)["doubled_runs"] == 1
+    assert evaluation_kills._runs_of_sweep(command, whole[:2], tmp_path)["lost_runs"] == 2
+    more = evaluation_kills.Command((), 5, 0.0)
+    assert evaluation_kills._runs_of_sweep(more, whole, tmp_path)["summaries_missing"] == 2
+
+
+def test_runs_of_commands_that_are_lost_or_doubled() -> None:
+    runs = [stored_run("a"), stored_run("a", "KILLED")]
+    assert evaluation_kills._runs_of_commands(3, Counter(kills=2), runs) == {"lost_runs": 0, "doubled_runs": 0}
+    assert evaluation_kills._runs_of_commands(3, Counter(kills=1), runs) == {"lost_runs": 1, "doubled_runs": 0}
+    assert evaluation_kills._runs_of_commands(1, Counter(kills=0), runs) == {"lost_runs": 0, "doubled_runs": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["evaluation", "realtime_sweep"])
+def test_an_evaluation_is_killed(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(Path("clip.mp4"))
+    options = ["video=file", "video.path=clip.mp4", "model.max_width=320", "model.max_height=192", "eval.seconds=1"]
+    status = main(["--target", target, "--kills", "2", *options])
+    result = json.loads(capsys.readouterr().out)
+    assert (status, result["missed"]) == (0, [])
+    assert result[target]["ended_as"]["FINISHED"] >= evaluation_kills.COMMANDS[target].runs
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ class SupervisedProcess:
     Attributes:
         facts: what the process has reported so far.
         exits: how it exited each time, such as `killed by SIGKILL`.
+        ready: whether it runs and has announced that it is ready, as far as is known.
         gave_up_reason: why it is not started again; empty as long as it is.
     """
 
@@ -54,6 +55,7 @@ class SupervisedProcess:
         except BaseException:
             self._child.stop()
             raise
+        self.ready = True
         self._thread = threading.Thread(target=self._watch, name=f"watch-{self._child.name}", daemon=True)
         self._thread.start()
 
@@ -97,6 +99,7 @@ class SupervisedProcess:
                 if line.startswith("{"):
                     self.facts |= json.loads(line)
             cause = exit_cause(self._child.wait())
+            self.ready = False
             if self._stopping.is_set():
                 return
             self.exits.append(cause)
@@ -120,7 +123,7 @@ class SupervisedProcess:
                 self.gave_up_reason = str(error)
                 back_off_s = min(2 * back_off_s, _BACK_OFF_S[1])
             else:
-                self.gave_up_reason = ""
+                self.gave_up_reason, self.ready = "", True
                 return True
         _log.error("gave up after %d failed starts: %s", MAX_FAILURES, self.gave_up_reason)
         return False

@@ -1,10 +1,10 @@
 """Fault injection: `python -m validation.fault_injection` disturbs real runs and accounts for what becomes of them.
 
-Server, relay and client of a run are killed with SIGKILL at random moments, and a sweep; the link of a run is silent
-for 30 s; the disk of a run fills up while it plays. Counted is what must not happen: a hang, an orphaned process, a
-lost or doubled run, an offload without a known outcome, records of a killed client that end more than 2 s before it, an
-error that hides its cause. One JSON object goes to standard output and to `runs/fault_injection`; `missed` names the
-bars that were not reached.
+Server, relay and client of a run are killed with SIGKILL at random moments, and so are whole evaluations, single runs
+and sweeps; the link of a run is silent for 30 s; the disk of a run fills up while it plays. Counted is what must not
+happen: a hang, an orphaned process, a lost or doubled run, an offload without a known outcome, records of a killed
+client that end more than 2 s before it, an error that hides its cause. One JSON object goes to standard output and to
+`runs/fault_injection`; `missed` names the bars that were not reached.
 """
 
 from __future__ import annotations
@@ -12,31 +12,24 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
-from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.run import processes
-from vitmalis_jobs.run.directory import read_summaries
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.supervisor import SupervisedProcess
 from vitmalis_jobs.validation.accounting import play, played_result
 from vitmalis_jobs.validation.client_kills import kill_clients
+from vitmalis_jobs.validation.evaluation_kills import COMMANDS, kill_evaluations
 from vitmalis_jobs.validation.full_disk import fill_disk
 from vitmalis_jobs.validation.outage import play_outage
 from vitmalis_jobs.validation.prepared_run import prepared_run
@@ -45,6 +38,8 @@ BARS = {
     "summaries_missing": 0,
     "left_running": 0,
     "hangs": 0,
+    "failed_commands": 0,
+    "not_restarted": 0,
     "orphans": 0,
     "lost_runs": 0,
     "doubled_runs": 0,
@@ -56,15 +51,7 @@ BARS = {
     "longest_lost_s": 2.0,
 }
 """Most that each of these results may be."""
-TARGETS = ("server", "relay", "client", "sweep", "outage", "disk")
-SWEEP = (
-    "-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
-    "latency=paper_testbed", "eval.seconds=2", "output.video_seconds=0",
-)  # fmt: skip
-SWEEP_RUNS = 8
-SWEEP_NAME = "faults"
-HANG_S = 600.0
-"""A process that has not ended after so long hangs."""
+TARGETS = ("server", "relay", "client", *COMMANDS, "outage", "disk")
 
 
 def kill_in_run(
@@ -94,28 +81,36 @@ def kill_in_run(
             raise UserError(f"there is no {target} to kill: server.spawn and link=emulated are needed")
         with killed_at_random(target_process, kills, random.Random(seed), progress):
             try:
-                while len(target_process.exits) < kills:  # a clip may be too short for all of them
+                while len(target_process.exits) < kills and not target_process.gave_up_reason:
                     played.append(play(prepared, link.address, folder / str(len(played))))
             except processes.ClientFailed as error:
                 terminal.note(f"the client did not reach the end of the clip: {error}")
                 hangs += 1
         killed = len(target_process.exits)
-    return {"kills": killed, "plays": len(played), "hangs": hangs, **played_result(played, prepared.clip.frames)}
+        not_restarted = int(bool(target_process.gave_up_reason))
+    counts = {"kills": killed, "plays": len(played), "hangs": hangs, "not_restarted": not_restarted}
+    return {**counts, **played_result(played, prepared.clip.frames)}
 
 
 @contextmanager
 def killed_at_random(
     process: SupervisedProcess, kills: int, draws: random.Random, progress: Callable[[int], None]
 ) -> Iterator[None]:
-    """Kill a supervised process up to `kills` times inside the block, each time within 8 s of its last start."""
+    """Kill a supervised process up to `kills` times inside the block, within 8 s of each time that it is ready.
+
+    Not while it starts: three failed starts in a row end the supervision, as they should.
+    """
     ended = threading.Event()
 
     def kill() -> None:
-        while (done := len(process.exits)) < kills and not ended.wait(draws.uniform(0.0, 8.0)):
-            try:
+        while (done := len(process.exits)) < kills:
+            while not process.ready:
+                if ended.wait(0.02):
+                    return
+            if ended.wait(draws.uniform(0.0, 8.0)):
+                return
+            with suppress(ProcessLookupError):  # it has ended by itself meanwhile
                 os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has ended and is not started again yet
-                continue
             while len(process.exits) == done and not ended.wait(0.02):
                 pass
             progress(done + 1)
@@ -129,71 +124,13 @@ def killed_at_random(
         thread.join()
 
 
-def kill_sweep(kills: int, seed: int, folder: Path, terminal: Terminal) -> dict[str, Any]:
-    """Start a sweep again and again, kill each at random, let the last one end; then count runs and processes."""
-    draws, hangs = random.Random(seed), 0
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    descendants: list[psutil.Process] = []
-    for done in range(1, kills + 1):
-        process = start_sweep(folder)
-        try:
-            process.wait(draws.uniform(3.0, 25.0))
-        except subprocess.TimeoutExpired:
-            descendants += psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            process.wait()
-        terminal.step(done, kills, "kills of a sweep")
-    last = start_sweep(folder)
-    try:
-        last.wait(HANG_S)
-    except subprocess.TimeoutExpired:
-        hangs += 1
-        last.kill()
-    time.sleep(1.0)  # children end as their standard input closes
-    return {
-        "kills": kills,
-        "hangs": hangs,
-        "orphans": sum(each.is_running() for each in descendants),
-        **sweep_result(folder),
-    }
-
-
-def sweep_result(folder: Path) -> dict[str, Any]:
-    """Count the runs of the sweep in its store and its folder."""
-    store = Store(f"sqlite:///{folder}/mlflow.db", "evaluation", folder / "artifacts")
-    runs = [run for run in store.client.search_runs([store.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
-    finished = [run.data.tags["fingerprint"] for run in runs if run.info.status == "FINISHED"]
-    summaries = read_summaries(folder / SWEEP_NAME)
-    return {
-        "lost_runs": SWEEP_RUNS - len(set(finished)),
-        "doubled_runs": len(finished) - len(set(finished)),
-        "summaries_missing": SWEEP_RUNS - sum(summary["status"] == "FINISHED" for summary in summaries),
-        "left_running": sum(run.info.status == "RUNNING" for run in runs),
-        "ended_as": dict(Counter(run.info.status for run in runs)),
-    }
-
-
-def start_sweep(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the sweep, or continue it; its output is appended to `output.txt`."""
-    options = [
-        f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts",
-        f"sweep.index={folder}/index", f"hydra.sweep.dir={folder}/{SWEEP_NAME}", f"sweep.name={SWEEP_NAME}",
-    ]  # fmt: skip
-    command = [sys.executable, "-m", "vitmalis_jobs.evaluation", *SWEEP, *options]
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of this job."""
     parser = argparse.ArgumentParser(
         prog=program("validation.fault_injection"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--target", default=",".join(TARGETS), help="what to disturb (default: %(default)s)")
-    parser.add_argument(
-        "--kills", type=int, default=20, help="of server, relay, client and sweep (default: %(default)s)"
-    )
+    parser.add_argument("--kills", type=int, default=20, help="of each target that is killed (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="of the clip that plays meanwhile")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"))
@@ -209,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def disturb(target: str, options: argparse.Namespace, folder: Path, terminal: Terminal) -> dict[str, Any]:
     """Disturb one target in the folder; returns what became of it."""
-    if target == "sweep":
-        return kill_sweep(options.kills, options.seed, folder, terminal)
+    if target in COMMANDS:
+        return kill_evaluations(COMMANDS[target], options.kills, options.seed, folder, options.overrides, terminal)
     if target == "outage":
         return play_outage(folder, options.overrides, terminal)
     if target == "disk":

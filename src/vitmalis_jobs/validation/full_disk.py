@@ -18,7 +18,7 @@ from typing import Any
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, read_frames
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.validation.prepared_run import evaluate_command, own_store
 
 DISK_MB = 160
 """Size of the disk: enough to start a run."""
@@ -80,12 +80,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def start_run(folder: Path, run: Path, overrides: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
     """Start a run whose folder and store are on the disk."""
-    options = [
-        f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts",
-        f"sweep.index={folder}/index", f"hydra.run.dir={run}", "eval.seconds=10", "output.figures=false",
-        "output.video_seconds=0", *overrides,
-    ]  # fmt: skip
-    command = [sys.executable, "-m", "vitmalis_jobs.evaluation", *options]
+    options = [f"hydra.run.dir={run}", "eval.seconds=10", "output.figures=false", "output.video_seconds=0"]
+    command = evaluate_command(folder, [*options, *overrides])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=environment)
 
@@ -114,7 +110,7 @@ def fill(path: Path) -> None:
 
 def outcome(folder: Path, run: Path, status: int | None, error: str) -> dict[str, Any]:
     """How the run ended, as its error line, its records and its store say."""
-    store = Store(f"sqlite:///{folder}/mlflow.db", "evaluation", folder / "artifacts")
+    store = own_store(folder)
     states = [each.info.status for each in store.client.search_runs([store.experiment_id])]
     try:
         frames = len(read_frames(run / FRAMES_FILE))
