@@ -37,6 +37,7 @@ from vitmalis.references import _Chunks
 from vitmalis.regions import ModelGeometry
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.evaluation.device.bundle import kept_folder
+from vitmalis_jobs.evaluation.explain import _config
 from vitmalis_jobs.run.config import composed, read_config
 from vitmalis_jobs.run.directory import read_summaries, read_sweep
 from vitmalis_jobs.training.estimation.sample_set import COLUMNS, read_samples
@@ -114,6 +115,16 @@ def json_sweep(path: Path) -> Reader:
     return read
 
 
+def yaml_config(path: Path) -> Reader:
+    path.write_bytes(msgspec.yaml.encode(composed(["policy=trackb2b"])))
+
+    def read(changed: Path) -> None:
+        changed.replace(path.parent / "config.yaml")
+        _config(path.parent)
+
+    return read
+
+
 def csv_trace(path: Path) -> Reader:
     path.write_text("time_s,rtt_ms,uplink_mbps\n" + "".join(f"{i},{20 + i},{5.5 + i}\n" for i in range(10)))
     return load_trace
@@ -129,6 +140,7 @@ SOURCES: dict[str, Callable[[Path], Reader]] = {
     "estimator.json": json_estimator,
     "label.json": json_bundle,
     "sweeps.json": json_sweep,
+    "configs.yaml": yaml_config,
     "trace.csv": csv_trace,
 }
 
@@ -191,6 +203,26 @@ def test_a_configuration_names_no_python_object(tmp_path: Path) -> None:
         path.write_text(evil)
         with pytest.raises(msgspec.MsgspecError):
             read_config(path)
+
+
+def test_a_configuration_has_no_aliases(tmp_path: Path) -> None:
+    """Twenty lines of nine aliases each would stand for 9^20 values."""
+    lists = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 21)]
+    whole = msgspec.yaml.encode(composed(["policy=trackb2b"])).decode()
+    (tmp_path / "config.yaml").write_text(
+        whole.replace("policy:\n", f"policy:\n  x: {{a0: &a0 [1], {', '.join(lists)}}}\n", 1)
+    )
+    with pytest.raises(
+        UserError, match=r"config\.yaml' is no configuration of an evaluation: malformed YAML: it has aliases"
+    ):
+        _config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["output: 7", "a: 2001-99-99", "? [1]\n: 2", "[" * 5000, "", "7", "\0", "\udcff"])
+def test_any_yaml_in_place_of_a_configuration_is_a_user_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match="is no configuration of an evaluation"):
+        _config(tmp_path)
 
 
 def test_latency_tables_of_any_content_are_a_user_error(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, cache_dir, make_folder
 from vitmalis.types import Detections, RgbImage
-from vitmalis.untrusted_files import damage_reported
+from vitmalis.untrusted_files import check_unfolded, damage_reported
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
 
 CHUNK_FRAMES = 64
@@ -107,6 +108,8 @@ class _Chunks:
         if not path.exists():
             return
         with damage_reported(f"references {path}", "delete it to compute it again"):
+            with zipfile.ZipFile(path) as archive:
+                check_unfolded(path, sum(member.file_size for member in archive.infolist()))
             with np.load(path, allow_pickle=False) as stored:
                 ends = np.cumsum(stored["counts"])[:-1]
                 columns = [np.split(stored[name], ends) for name in ("boxes_xyxy", "scores", "labels")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +12,11 @@ import msgspec
 from vitmalis.errors import UserError
 
 _Kind = TypeVar("_Kind")
+
+UNFOLDED_BYTES = 64 * 2**20
+"""Memory that the content of any file may take."""
+UNFOLDED_RATIO = 256
+"""Memory that a byte of a larger file may take."""
 
 
 @contextmanager
@@ -33,6 +39,13 @@ def damage_reported(file: str, advice: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file}: the file is damaged or of another kind ({reason}); {advice}") from error
+
+
+def check_unfolded(path: Path, needed_bytes: int) -> None:
+    """Raise `ValueError` if the content of a file would take more memory than is allowed for a file of its size."""
+    size = path.stat().st_size
+    if needed_bytes > max(UNFOLDED_BYTES, UNFOLDED_RATIO * size):
+        raise ValueError(f"its {size} bytes would take {needed_bytes / 2**20:.0f} MiB of memory")
 
 
 def decode_json(data: bytes, kind: type[_Kind], dec_hook: Callable[[type, Any], Any] | None = None) -> _Kind:

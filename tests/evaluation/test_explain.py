@@ -253,3 +253,68 @@ def test_errors_of_estimates_are_shares_of_what_came() -> None:
     metrics = summarise([], OFFLOADS, None)
     assert metrics["payload_error_percent_median"] == pytest.approx(20.0)
     assert metrics["e2e_latency_error_percent_median"] == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "region_types": np.zeros((1, 3), np.int8),
+                "region_motion": np.zeros((1, 3)),
+                "relevance": np.zeros((1, 3)),
+            },
+            "the 1 x 2 of the clip",
+        ),
+        ({"region_types": np.array([[2, 7]], np.int8)}, "the 1 x 2 of the clip"),
+        ({"region_motion": np.array([[0.5, np.nan]], np.float32)}, "over other candidates"),
+        ({"chosen": 3}, "over other candidates"),
+        ({"knee": -1}, "over other candidates"),
+        ({"frontier": np.array([0, 9])}, "over other candidates"),
+        ({"tau_d": np.array([0, 1, 9])}, "over other candidates"),
+        ({"tau_d": np.array([], np.int64)}, "over other candidates"),
+        ({"f1": np.array([0.5])}, "over other candidates"),
+        ({"e2e_latency_s": np.array([0.6, 1e308, 0.3])}, "over other candidates"),
+        ({"reason": "whim"}, "over other candidates"),
+        ({"tracked": Detections.of([[0, 0, 1e30, 9]], [0.9], [0])}, "boxes that no detector returns"),
+        ({"tracked": Detections.of([[0, 0, 9, 9]], [0.9], [99])}, "boxes that no detector returns"),
+    ],
+)
+def test_explanations_that_do_not_fit_the_clip_are_refused(
+    run: Path, changes: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = dataclasses.replace(DECISION, explanation=explained(**changes))
+    write_decisions(run / DECISIONS_FILE, [shown], RecordsInfo(policy="vitmalis", clip="clip"))
+    assert main([str(run), "--no-reference"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("offload", "message"),
+    [
+        (dataclasses.replace(OFFLOADS[1], frame_index=6), "not of the 6 frames of the clip"),
+        (dataclasses.replace(OFFLOADS[1], offload_id=7), "offloads that they do not have"),
+        (dataclasses.replace(OFFLOADS[1], e2e_latency_s=float("inf")), "values that no run has"),
+        (dataclasses.replace(OFFLOADS[1], status="eaten"), "values that no run has"),
+    ],
+)
+def test_offloads_that_do_not_fit_the_clip_are_refused(
+    run: Path, offload: OffloadRecord, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_offloads(run / OFFLOADS_FILE, [OFFLOADS[0], offload], RecordsInfo(policy="vitmalis", clip="clip"))
+    assert main([str(run), "--no-reference"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("width", 10**9), ("height", 0), ("start_frame", -1), ("fps", 0), ("window", 0), ("factor", 10**6)],
+)
+def test_a_session_states_sizes_that_can_be(
+    run: Path, name: str, value: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = json.loads((run / SESSION_FILE).read_text())
+    session["geometry" if name in session["geometry"] else "video"][name] = value
+    (run / SESSION_FILE).write_text(json.dumps(session))
+    assert main([str(run), "--no-reference"]) == 2
+    assert "session.json' is no client session" in capsys.readouterr().err

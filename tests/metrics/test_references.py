@@ -157,3 +157,12 @@ def test_live_and_missing_videos_are_refused(spec: VideoSpec, tmp_path: Path) ->
         compute_references(msgspec.structs.replace(spec, live=True), Brightness(), cache=tmp_path)
     with pytest.raises(UserError, match=r"there is no file 'gone\.mp4'"):
         compute_references(msgspec.structs.replace(spec, path="gone.mp4"), Brightness(), cache=tmp_path)
+
+
+def test_a_small_file_that_unfolds_is_refused(spec: VideoSpec, tmp_path: Path) -> None:
+    compute_references(spec, Brightness(), cache=tmp_path)
+    path = sorted(tmp_path.rglob("*.npz"))[0]
+    np.savez_compressed(path, frames=np.zeros(10_000_000, np.int64))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"\.npz: the file is damaged .*76 MiB of memory.*delete it"):
+        compute_references(spec, Brightness(), cache=tmp_path)

@@ -139,7 +139,7 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([], "0 frames"),
+        ([], "message of no frames"),
         ([b""], "not a ViTMAlis message"),
         ([b"VM"], "not a ViTMAlis message"),
         ([b"GET / HTTP/1.1"], "not a ViTMAlis message"),
@@ -151,7 +151,7 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
         ([header({"type": "hello", "client_id": "x" * 201})], "malformed"),
         ([b"VM\x02\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
         ([*m.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
-        ([*m.encode(OFFLOAD, b"x"), b"y"], "3 frames"),
+        ([*m.encode(OFFLOAD, b"x"), b"y"], "more than 2 frames"),
         (m.encode(OFFLOAD), "without a payload"),
         (m.encode(OFFLOAD, b"12345"), "payload of 5 bytes, at most 4"),
     ],

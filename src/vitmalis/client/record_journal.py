@@ -24,7 +24,7 @@ from vitmalis.records import (
     record_schema,
     record_table,
 )
-from vitmalis.table_journal import TableJournal, journal_path, read_batches, read_schema
+from vitmalis.tables.journal import TableJournal, journal_path, read_batches, read_schema
 
 ROW_GROUP = 2048
 """Rows that are held in memory while record files are written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ Int64Array = NDArray[np.int64]
 
 MAX_WINDOW, MAX_FACTOR = 64, 8
 """Largest window and downsampling factor of a model that can be served; the messages admit no more."""
+MAX_PATCH_PX, MAX_RESTORATION_POINTS = 64, 64
+"""Largest patch and number of restoration points that a session admits."""
 
 DownsamplingFactor = Literal[2, 3, 4]
 """Downsampling factors that options offer: 1 changes nothing, and beyond 4 hardly anything is seen."""
@@ -145,10 +147,10 @@ class ModelGeometry(msgspec.Struct, frozen=True):
         restoration_points: the largest restoration point N; 0..N may be asked for.
     """
 
-    window: int
-    factor: int
-    patch_px: int
-    restoration_points: int
+    window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
+    factor: Annotated[int, msgspec.Meta(ge=1, le=MAX_FACTOR)]
+    patch_px: Annotated[int, msgspec.Meta(ge=1, le=MAX_PATCH_PX)]
+    restoration_points: Annotated[int, msgspec.Meta(ge=0, le=MAX_RESTORATION_POINTS)]
 
     def grid(self, width_px: int, height_px: int) -> RegionGrid:
         """Regions of frames of this size.

@@ -32,7 +32,7 @@ class ConnectionEnded(Exception):
         self.kind = kind
 
 
-class _Passage:
+class _Forwarding:
     """Bytes on their way from one socket to another, a chunk at a time."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, waiting: bytes = b"") -> None:
@@ -87,7 +87,7 @@ class Connection:
         self._max_message_bytes = max_message_bytes
         self._signature = b""
         self._frames = FrameCounter()
-        self._up = self._down = _Passage(client, client)  # until there is an inner socket
+        self._up = self._down = _Forwarding(client, client)  # until there is an inner socket
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -98,7 +98,7 @@ class Connection:
 
     @property
     def sockets(self) -> list[socket.socket | zmq.Socket]:
-        """All open sockets."""
+        """The sockets that are open, of either kind."""
         return [sock for sock in (self.client, self.inner, self.dealer) if sock is not None]
 
     @property
@@ -175,8 +175,8 @@ class Connection:
             self.dealer, self.inner = self._make_dealer()
         except OSError as error:
             raise ConnectionEnded(f"no ZeroMQ socket ({error.strerror})", "crowded") from error
-        self._up = _Passage(self.client, self.inner, self._signature)
-        self._down = _Passage(self.inner, self.client)
+        self._up = _Forwarding(self.client, self.inner, self._signature)
+        self._down = _Forwarding(self.inner, self.client)
         return self.dealer
 
     def _count(self, data: bytes) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from contextlib import suppress
-from pathlib import Path
 
 import zmq
 
@@ -20,7 +18,7 @@ from vitmalis.network.wire.sockets import configure_socket
 
 DESCRIPTORS = 5
 """File descriptors that a connection takes: the client's, both ends of the inner one, its listener, a mailbox."""
-_MAX_PATH_BYTES = 100  # of a Unix socket; systems take 104 to 108
+_MAX_PARENT_BYTES = 70  # of the folder for temporary files; a path of a Unix socket has at most 104
 
 
 class Dealers:
@@ -36,11 +34,8 @@ class Dealers:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, capacity + 64)
         self._max_frame_bytes = max_frame_bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="vitmalis-"))  # of mode 700
-        if len(os.fsencode(self._folder)) + 12 > _MAX_PATH_BYTES:
-            self._folder.rmdir()
-            self._folder = Path(tempfile.mkdtemp(prefix="vitmalis-", dir="/tmp"))
-        self._made = 0
+        parent = tempfile.gettempdir()
+        self._parent = parent if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES else "/tmp"
         self.authenticator = None if keys is None else ClientAuthenticator(self._context, keys)
 
     def make(self) -> tuple[zmq.Socket, socket.socket]:
@@ -49,8 +44,11 @@ class Dealers:
         Raises:
             OSError: there are no descriptors left (`zmq.ZMQError` is one).
         """
-        self._made += 1
-        path = self._folder / str(self._made)
+        with tempfile.TemporaryDirectory(prefix="vitmalis-", dir=self._parent) as folder:  # of mode 700
+            return self._connected(f"{folder}/inner")
+
+    def _connected(self, path: str) -> tuple[zmq.Socket, socket.socket]:
+        """Make both sockets, connected over a Unix socket at `path`, which may go away then."""
         dealer = self._context.socket(zmq.DEALER)
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -61,15 +59,12 @@ class Dealers:
             if self.authenticator is not None:
                 self.authenticator.secure(dealer)
             dealer.bind(f"ipc://{path}")
-            inner.connect(os.fspath(path))
+            inner.connect(path)
             inner.setblocking(False)
         except (zmq.ZMQError, OSError):
             inner.close()
             dealer.close(0)
             raise
-        finally:
-            with suppress(OSError):
-                path.unlink()
         return dealer, inner
 
     def close(self) -> None:
@@ -77,5 +72,3 @@ class Dealers:
         if self.authenticator is not None:
             self.authenticator.close()
         self._context.term()
-        with suppress(OSError):
-            self._folder.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import av
 import cv2
@@ -17,6 +18,9 @@ from vitmalis.types import RgbImage
 from vitmalis.video.decode import decode, open_container, upright_image, video_stream
 from vitmalis.video.live import live_images
 from vitmalis.video.timing import resample
+
+MAX_SIDE_PX = 8192
+"""Longest side of a delivered frame; the messages admit no more."""
 
 
 class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,11 +42,11 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     path: str
-    fps: float
-    start_frame: int
-    frames: int
-    width: int
-    height: int
+    fps: Annotated[float, msgspec.Meta(gt=0)]
+    start_frame: Annotated[int, msgspec.Meta(ge=0)]
+    frames: Annotated[int, msgspec.Meta(ge=0)]
+    width: Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE_PX)]
+    height: Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE_PX)]
     live: bool = False
     stand_in: str = ""
     note: str = ""

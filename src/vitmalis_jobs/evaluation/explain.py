@@ -25,6 +25,7 @@ from vitmalis_jobs.run.config import EvaluationConfig, read_config
 from vitmalis_jobs.run.directory import read_summary
 from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.record_checks import check_records
 from vitmalis_jobs.run.records import RunRecords, read_records
 
 
@@ -74,7 +75,8 @@ def explain(
         File of the plot.
 
     Raises:
-        UserError: there is no such run or offload, or the offload's decision was not explained.
+        UserError: there is no such run or offload, the offload's decision was not explained, or the folder's files do
+            not fit together.
     """
     directory = Path(run) if Path(run).is_dir() else _run_directory(run, tracking_uri)
     records = read_records(directory)
@@ -108,6 +110,7 @@ def _draw(
     session, config = read_session(directory / SESSION_FILE), _config(directory)
     if session.video.live:
         raise UserError(f"'{directory}': video '{session.video.name}' was live, so that its frames are gone")
+    check_records(directory, records, session.video, session.geometry)
     grid = session.geometry.grid(session.video.width, session.video.height)
     offload = next(o for o in records.offloads if o.offload_id == shown.offload_id)
     boxes = _reference(session, config, shown.frame_index, reference.trust_model) if reference.wanted else None

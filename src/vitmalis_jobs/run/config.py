@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import yaml
 from omegaconf import DictConfig
 
 from vitmalis.network.emulation.path import Transport
@@ -227,12 +228,23 @@ def read_config(path: Path) -> EvaluationConfig:
         OSError: the file cannot be read.
         msgspec.MsgspecError: it is no configuration of an evaluation, or one of an incompatible version.
     """
-    sections = msgspec.yaml.decode(path.read_bytes())
+    sections = _decode_yaml(path.read_bytes())
     if isinstance(sections, dict):
         for section, renamed in RENAMED_OPTIONS.items():
-            options = sections.get(section) or {}
-            sections[section] = {renamed.get(key, key): value for key, value in options.items()}
+            options = sections.get(section)
+            if isinstance(options, dict):
+                sections[section] = {renamed.get(key, key): value for key, value in options.items()}
     return msgspec.convert(sections, EvaluationConfig)
+
+
+def _decode_yaml(data: bytes) -> Any:
+    """Decode YAML without aliases, by which a few lines unfold without end; raises `msgspec.DecodeError`."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.CSafeLoader)):
+            raise ValueError("it has aliases, which no run writes")
+        return msgspec.yaml.decode(data)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"malformed YAML: {error}") from error
 
 
 def flat(config: EvaluationConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, has_records, read_info
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import processes
@@ -71,4 +72,4 @@ def _killed_play(prepared: PreparedRun, address: str, folder: Path, after_s: flo
         processes.play(prepared.session(address, folder), 1, folder, progress)
     except processes.ClientFailed:
         return reached
-    raise AssertionError("the clip ended before its client was killed: it must be longer")
+    raise UserError("--target client: the clip ended before its client was killed; play more (--seconds)")

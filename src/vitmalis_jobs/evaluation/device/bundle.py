@@ -14,17 +14,16 @@ import shutil
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, make_folder
 from vitmalis.records import FRAMES_FILE, read_info
-from vitmalis.types import COCO_CLASSES
 from vitmalis.untrusted_files import decode_json
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.config import read_config as read_run_config
 from vitmalis_jobs.run.fingerprint import clip_digest
+from vitmalis_jobs.run.record_checks import check_records
 from vitmalis_jobs.run.records import RunRecords, read_records, record_files
 from vitmalis_jobs.run.spec import PreparedRun
 
@@ -137,29 +136,10 @@ def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
     if info.ended != "complete":
         raise UserError(f"'{folder}': the run on the device was {info.ended} before its end: play it again")
     records = read_records(folder)
-    _check_rows(folder, records, run.clip.frames)
+    if [frame.frame_index for frame in records.frames] != list(range(run.clip.frames)):
+        raise UserError(f"'{folder}': the records are not of the {run.clip.frames} frames of the clip: play it again")
+    check_records(folder, records, run.clip, run.spec.model.geometry)
     for path in record_files(folder):
         with atomic_path(kept / path.name) as temporary:
             shutil.copyfile(path, temporary)
     return records
-
-
-def _check_rows(folder: Path, records: RunRecords, frames: int) -> None:
-    """Refuse records of frames that the clip does not have, of unknown offloads, and boxes that cannot be shown."""
-    played = [row.frame_index for row in records.frames]
-    known = range(-1, frames)  # -1 stands for none
-    mentioned = [index for row in records.frames for index in (row.result_frame_index, row.shown_frame_index)]
-    mentioned += [offload.frame_index for offload in records.offloads]
-    mentioned += [decision.frame_index for decision in records.decisions]
-    if played != list(range(frames)) or not all(index in known for index in mentioned):
-        raise UserError(f"'{folder}': the records are not of the {frames} frames of the clip: play it again")
-    offloads = {offload.offload_id for offload in records.offloads}
-    detections = [frame.detections for frame in records.frames]
-    detections += [offload.detections for offload in records.offloads]
-    detections += [decision.explanation.tracked for decision in records.decisions]
-    if not offloads.issuperset(decision.offload_id for decision in records.decisions):
-        raise UserError(f"'{folder}': the records explain decisions of offloads that they do not have: play it again")
-    if not all(
-        np.isfinite(d.boxes_xyxy).all() and np.isin(d.labels, range(len(COCO_CLASSES))).all() for d in detections
-    ):
-        raise UserError(f"'{folder}': the records hold boxes that no detector returns: play it again")

@@ -69,8 +69,9 @@ def regions_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _figure(folder: Path, table: pd.DataFrame) -> Path:
     """Draw time, bytes and F1 over d, a line for each policy and window."""
-    figure, axes = canvas(columns=len(_PANELS), size_in=(4.2 * len(_PANELS), 3.8))
-    for ax, title in zip(axes, _PANELS, strict=True):
+    panels = [title for title in _PANELS if title in table]
+    figure, axes = canvas(columns=len(panels), size_in=(4.2 * len(panels), 3.8))
+    for ax, title in zip(axes, panels, strict=True):
         _lines(ax, table, title)
     axes[0].legend(frameon=False, fontsize=8)
     for suffix in (".svg", ".png"):
@@ -85,4 +86,4 @@ def _lines(ax: Axes, table: pd.DataFrame, title: str) -> None:
         ax.plot(own["d"], own[title], "o-", color=colour(place), label=label)
     ax.set_xticks(sorted(table["d"].unique()))
     ax.set(xlabel="downsampling factor d", ylabel=title)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.1 * table[title].max())

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitmalis.paths import atomic_path
+from vitmalis.tables.parquet import read_parquet
 from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.profiling.samples.outcomes import Sample
 
@@ -74,8 +75,8 @@ def _table(samples: Iterable[Sample]) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    with damage_reported(f"samples {path}", "delete it, and it is sampled again"), pq.ParquetFile(path) as file:
-        return file.read().select(SCHEMA.names).cast(SCHEMA)
+    with damage_reported(f"samples {path}", "delete it, and it is sampled again"):
+        return read_parquet(path, SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import FEATURES, Target
+from vitmalis.tables.parquet import read_parquet
 from vitmalis.untrusted_files import damage_reported
 
 COLUMNS = (
@@ -38,7 +39,7 @@ def read_samples(folder: Path) -> pd.DataFrame:
     tables = []
     for file in files:
         with damage_reported(f"samples {file}", _MAKE_AGAIN):
-            table = pd.read_parquet(file)
+            table = read_parquet(file, COLUMNS).to_pandas()
         if missing := [name for name in COLUMNS if name not in table]:
             raise UserError(f"{file} lacks {', '.join(missing)}; {_MAKE_AGAIN}")
         tables.append(table[list(COLUMNS)])

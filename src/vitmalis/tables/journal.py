@@ -8,6 +8,7 @@ first column, ascending), so that the last rows can be written again once more i
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from vitmalis.paths import atomic_path
+from vitmalis.tables.column_types import check_types
+from vitmalis.tables.record_batches import batch_bytes
+from vitmalis.untrusted_files import check_unfolded
 
 _CHECKSUM = b"vitmalis.crc32"
 
@@ -68,9 +72,11 @@ def read_schema(path: Path) -> pa.Schema:
 
     Raises:
         pa.ArrowInvalid: the file is no journal.
+        ValueError: it has columns of other types than journals have.
         OSError: it cannot be read.
     """
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        check_types(stream.schema)
         return stream.schema
 
 
@@ -95,14 +101,19 @@ def _keys(batch: pa.RecordBatch) -> np.ndarray:
 
 
 def _stored(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of the file, up to the first that is damaged."""
-    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+    """The batches of the file, up to the first that is damaged, or that asks for more memory than the file may."""
+    needed_bytes = 0
+    with pa.OSFile(str(path)) as file, pa.OSFile(str(path)) as again, pa.ipc.open_stream(file) as stream:
+        messages = pa.ipc.MessageReader.open_stream(again)
+        messages.read_next_message()  # the schema
         while True:
             try:
+                needed_bytes += batch_bytes(messages.read_next_message())
+                check_unfolded(path, needed_bytes)
                 batch, metadata = stream.read_next_batch_with_custom_metadata()
                 batch.validate(full=True)
                 whole = metadata[_CHECKSUM] == _checksum(batch)
-            except (StopIteration, pa.ArrowException, OSError, KeyError, TypeError):
+            except (StopIteration, pa.ArrowException, OSError, KeyError, TypeError, ValueError, struct.error):
                 return
             if not whole:
                 return

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vitmalis.table_journal import TableJournal, journal_path, read_batches, read_schema
+from vitmalis.tables.journal import TableJournal, journal_path, read_batches, read_schema
 
 SCHEMA = pa.schema([pa.field("number", pa.int64()), pa.field("values", pa.list_(pa.float64()))])
 
