@@ -209,7 +209,7 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def divisor_px(self) -> int:
-        """As of `DetectorConfig`."""
+        """Frames are padded right and bottom to a multiple of this, the side of a low-resolution patch."""
         return self.geometry.patch_px * self.geometry.factor
 
     @property

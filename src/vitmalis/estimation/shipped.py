@@ -133,7 +133,7 @@ class _Origin(msgspec.Struct, frozen=True):
 def _shipped(kind: str) -> Iterator[tuple[Path, _Origin]]:
     """The folders in the package with estimators of a kind, and whose they are."""
     for path in sorted(SHIPPED.glob(f"*/size_{kind}.json")):
-        with suppress(msgspec.DecodeError):  # damaged; what is looked for elsewhere need not suffer from it
+        with suppress(msgspec.DecodeError):  # a damaged file does not hide those of other models
             yield path.parent, msgspec.json.decode(path.read_bytes(), type=_Origin)
 
 

@@ -74,7 +74,7 @@ class FairQueue(Generic[Item]):
         """
         with self._changed:
             if not self._count:
-                self._ends.clear()  # whoever was ahead took it from no one
+                self._ends.clear()  # who was ahead used time that no other client wanted
             self._changed.wait_for(lambda: self._count or self._closed)
             taken: list[_Waiting[Item]] = []
             active = len(self._waiting)

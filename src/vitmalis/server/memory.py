@@ -75,7 +75,7 @@ class MemoryGuard:
         return exceeded
 
     def close(self) -> None:
-        """Stop measuring."""
+        """Close the file from which memory is measured."""
         self._memory.close()
 
 

@@ -16,7 +16,7 @@ _READER_GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN)
 
 
 class _LastingStream:
-    """A text stream that drops what nobody can read any more, as after `| head -2`; all else is the stream's own."""
+    """A text stream that drops what no one can read any more, as after `| head -2`; all else is the stream's own."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -101,7 +101,7 @@ def seconds_per_part(model: FcosDetector, repeats: int = 5) -> dict[str, float]:
 
 
 def evaluate_detector(config: DetectorTrainingConfig) -> None:
-    """Evaluate as configured."""
+    """Score the configured weights and time them; log the result and write it into the folder."""
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     folder = Path(config.train.folder)

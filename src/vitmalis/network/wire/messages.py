@@ -29,10 +29,8 @@ MAX_DETECTIONS = 10_000
 MAX_REASON_CHARS = 500
 NO_SEQ = -1
 """Sequence number of a failure that concerns no offload."""
-
 NO_SESSION = "no session: the first message of a connection must be Hello"
 """Reason of a failure on which a client connects again: the server does not know its connection (any more)."""
-
 DETECTION_BYTES = 4 * 4 + 4 + 2
 """Size of a packed detection: box, score and label."""
 _MAX_DURATION_S = 86_400.0
@@ -166,10 +164,9 @@ class Offload(_Message, frozen=True):
     @property
     def downsample_mask(self) -> BoolMask | None:
         """Mask **B**, bool (rows, cols), or None when nothing is downsampled."""
-        count = self.mask_rows * self.mask_cols
         if not any(self.mask_bits):
             return None
-        bits = np.unpackbits(np.frombuffer(self.mask_bits, np.uint8), count=count)
+        bits = np.unpackbits(np.frombuffer(self.mask_bits, np.uint8), count=self.mask_rows * self.mask_cols)
         return bits.astype(bool).reshape(self.mask_rows, self.mask_cols)
 
 

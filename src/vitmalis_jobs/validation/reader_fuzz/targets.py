@@ -29,7 +29,7 @@ GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A reader.
+    """A reader of files or messages that is fed with damaged bytes.
 
     Attributes:
         read: reads one input; a file of any name in the folder may be used for it.
