@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,8 @@ _BATCH = 100
 _PARENT = "mlflow.parentRunId"
 RETRIES_S = (0.5, 2.0)
 """Pauses after which the status of a run that has ended is set again where that failed."""
+_RESERVED_BYTES = 2**20
+"""Space on the disk of a SQLite store that is kept for the status of a run that fills the disk up."""
 
 
 class Store:
@@ -52,6 +55,7 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         database, uri = resolve_address(tracking_uri)
+        self._database = database
         check_server(tracking_uri)
         path = database or artifact_dir / "store"
         lock = file_lock(path.with_name(f"{path.name}.lock"))
@@ -103,7 +107,7 @@ class Store:
                 all_tags = {**tags, **process_tags()}
                 info = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info
                 run = Run(self.client, info, self.name)
-            with self._heartbeat(run.run_id, tags.get(_PARENT, "")):
+            with self._heartbeat(run.run_id, tags.get(_PARENT, "")), self._reserved_space():
                 yield run
             status = "FINISHED"
         except BaseException as error:
@@ -196,6 +200,16 @@ class Store:
         finally:
             ended.set()
             thread.join()
+
+    @contextmanager
+    def _reserved_space(self) -> Iterator[None]:
+        """Take space on the disk of a SQLite store, which the end of the block frees, or that of the process."""
+        if self._database is None:
+            yield
+            return
+        with tempfile.TemporaryFile(dir=self._database.parent, buffering=0) as file:
+            file.write(os.urandom(_RESERVED_BYTES))  # zeros take no space on some file systems
+            yield
 
     def _end_dead_runs(self) -> None:
         """Mark runs whose process is gone (killed outright, power cut) as KILLED."""

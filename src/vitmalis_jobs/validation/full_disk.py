@@ -33,9 +33,8 @@ def fill_disk(folder: Path, overrides: Sequence[str], terminal: Terminal) -> dic
     """Make a run on a disk that fills up, and look at how it ends.
 
     Returns:
-        exit_status, error: of the run, the error as its last line on standard error; status: in the store, once there
-        is room again; frames: number of frames in its records; hangs, cause_missing, records_missing, left_running:
-        0 or 1.
+        exit_status, error: of the run, the error as its last line on standard error; status: in the store; frames:
+        number of frames in its records; hangs, cause_missing, records_missing, not_failed: 0 or 1.
 
     Raises:
         UserError: this machine does not let users mount a disk of their own.
@@ -124,7 +123,7 @@ def outcome(folder: Path, run: Path, status: int | None, error: str) -> dict[str
         "hangs": int(status is None),
         "cause_missing": int(not any(cause in error for cause in CAUSES)),
         "records_missing": int(frames == 0),
-        "left_running": states.count("RUNNING"),
+        "not_failed": int(states != ["FAILED"]),
     }
 
 
