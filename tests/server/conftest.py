@@ -19,7 +19,7 @@ from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoolMask, Configuration, RgbImage
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[2]
 SIZE = (320, 192)
 RED_BOX = (64, 32, 128, 96)

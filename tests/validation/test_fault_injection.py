@@ -76,10 +76,8 @@ def test_a_disk_is_filled_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_unknown_target_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--target", "camera"]) == 2
-    assert (
-        capsys.readouterr().err == "error: --target camera is unknown: choose among server, relay, client, evaluation, "
-        "realtime_sweep, sweep, outage, disk\n"
-    )
+    line = "error: --target camera is unknown: choose among server, relay, client, serve, evaluation, realtime_sweep, "
+    assert capsys.readouterr().err == f"{line}sweep, outage, disk\n"
 
 
 @pytest.mark.slow
@@ -150,6 +148,18 @@ def test_an_evaluation_is_killed(
     result = json.loads(capsys.readouterr().out)
     assert (status, result["missed"]) == (0, [])
     assert result[target]["ended_as"]["FINISHED"] >= evaluation_kills.COMMANDS[target].runs
+
+
+@pytest.mark.slow
+def test_a_server_that_was_started_by_hand_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = main(["--target", "serve", "--kills", "3", "--seed", "1"])
+    result = json.loads(capsys.readouterr().out)
+    assert (status, result["missed"]) == (0, [])
+    assert result["serve"]["kills"] == 3
+    assert 0 < result["serve"]["supervisor_kills"] < 3
 
 
 @pytest.mark.slow

@@ -127,7 +127,7 @@ def _processes(folder: Path) -> list[psutil.Process]:
 
 
 def _stored_runs(folder: Path) -> list[Run]:
-    """All runs in the store, which is opened anew for it."""
+    """All runs in the store, after opening it, which ends those whose process is gone."""
     store = own_store(folder)
     return list(store.client.search_runs([store.experiment_id]))
 

@@ -1,10 +1,11 @@
 """Fault injection: `python -m validation.fault_injection` disturbs real runs and accounts for what becomes of them.
 
-Server, relay and client of a run are killed with SIGKILL at random moments, and so are whole evaluations, single runs
-and sweeps; the link of a run is silent for 30 s; the disk of a run fills up while it plays. Counted is what must not
-happen: a hang, an orphaned process, a lost or doubled run, an offload without a known outcome, records of a killed
-client that end more than 2 s before it, an error that hides its cause. One JSON object goes to standard output and to
-`runs/fault_injection`; `missed` names the bars that were not reached.
+Server, relay and client of a run are killed with SIGKILL at random moments, and so are a server that was started by
+hand and its supervisor (`serve`), and whole evaluations, single runs and sweeps; the link of a run is silent for 30 s;
+the disk of a run fills up while it plays. Counted is what must not happen: a hang, an orphaned process, a lost or
+doubled run, an offload without a known outcome, records of a killed client that end more than 2 s before it, an error
+that hides its cause. One JSON object goes to standard output and to `runs/fault_injection`; `missed` names the bars
+that were not reached.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from vitmalis_jobs.validation.evaluation_kills import COMMANDS, kill_evaluations
 from vitmalis_jobs.validation.full_disk import fill_disk
 from vitmalis_jobs.validation.outage import play_outage
 from vitmalis_jobs.validation.prepared_run import prepared_run
+from vitmalis_jobs.validation.serve_kills import kill_served
 
 BARS = {
     "summaries_missing": 0,
@@ -47,11 +49,12 @@ BARS = {
     "frames_missing": 0,
     "resumed_after_s": 15.0,
     "cause_missing": 0,
+    "not_failed": 0,
     "records_missing": 0,
     "longest_lost_s": 2.0,
 }
 """Most that each of these results may be."""
-TARGETS = ("server", "relay", "client", *COMMANDS, "outage", "disk")
+TARGETS = ("server", "relay", "client", "serve", *COMMANDS, "outage", "disk")
 
 
 def kill_in_run(
@@ -148,6 +151,8 @@ def disturb(target: str, options: argparse.Namespace, folder: Path, terminal: Te
     """Disturb one target in the folder; returns what became of it."""
     if target in COMMANDS:
         return kill_evaluations(COMMANDS[target], options.kills, options.seed, folder, options.overrides, terminal)
+    if target == "serve":
+        return kill_served(options.kills, options.seed, folder, terminal)
     if target == "outage":
         return play_outage(folder, options.overrides, terminal)
     if target == "disk":

@@ -95,14 +95,14 @@ class Attacker:
         self._context.term()
 
 
-def honest_client_s(address: str, geometry: ModelGeometry) -> float:
+def honest_client_s(address: str, geometry: ModelGeometry, timeout_s: float = TIMEOUT_S) -> float:
     """How long a new honest client waits for detections, handshake included; infinity after a timeout."""
     image = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
     jpeg, start_s = encode_jpeg(image, 90), time.monotonic()
     header = m.Offload.of(1, 1, SIZE, Configuration(), window_size=geometry.window, downsampling_factor=geometry.factor)
     with ClientEndpoint("honest") as client:
         client.connect(address)
-        while time.monotonic() - start_s < TIMEOUT_S:
+        while time.monotonic() - start_s < timeout_s:
             for event in client.poll(0.5):
                 if isinstance(event, Connected):
                     client.send_offload(header, jpeg)
