@@ -91,6 +91,19 @@ def test_caches_by_name(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert left(runs) == ALL
 
 
+def test_caches_of_a_gpu_go_too(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cuda/inference", "cuda/references", "weights/cuda"):
+        (runs / "cache" / name).mkdir(parents=True)
+        (runs / "cache" / name / "x").write_bytes(bytes(1_000_000))
+    assert main(["--runs", str(runs), "--cache", "inference,references,latency"]) == 0
+    assert f"{runs}/cache/cuda/inference: 1.0 MB" in capsys.readouterr().out.replace("\n", "")
+    assert main(["--runs", str(runs), "--cache", "inference,references,latency", "--yes"]) == 0
+    assert "2 folders, 2.0 MB deleted" in capsys.readouterr().out
+    assert not any((runs / "cache/cuda").iterdir())
+    assert (runs / "cache/weights/cuda/x").exists()
+    assert (runs / "cache/video").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [(["--cache", "wine"], "cache 'wine' is unknown"), (["--runs", "nowhere"], "does not exist")]
 )
@@ -147,13 +160,15 @@ def test_nothing_behind_a_link_goes(runs: Path, tmp_path: Path, capsys: pytest.C
     assert "5 folders" in output
 
 
-@pytest.mark.parametrize("linked", ["sweeps", "cache"])
+@pytest.mark.parametrize("linked", ["sweeps", "cache", "cache/cuda"])
 def test_parents_that_are_links_stay_as_they_are(runs: Path, linked: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (runs / linked).rename(runs.parent / linked)
-    (runs / linked).symlink_to(runs.parent / linked)
-    before = sorted((runs.parent / linked).rglob("*"))
+    elsewhere = runs.parent / "elsewhere"
+    (runs / "cache/cuda/inference").mkdir(parents=True)
+    (runs / linked).rename(elsewhere)
+    (runs / linked).symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
     assert main(["--runs", str(runs), *EVERYTHING]) == 0
-    assert sorted((runs.parent / linked).rglob("*")) == before
+    assert sorted(elsewhere.rglob("*")) == before
     assert "link" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
+from vitmalis.network.emulation.__main__ import listen_at, resolve_upstream
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import (
@@ -272,14 +274,36 @@ def test_nothing_listens(client: ClientEndpoint) -> None:
 @pytest.mark.parametrize(
     "address",
     ["", "here", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://127.0.0.1:5", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1",
-     "tcp://127.0.0.1:\u0665", "tcp://127.0.0.1:99999999999999999999"],
+     "tcp://127.0.0.1:\u0665", "tcp://127.0.0.1:99999999999999999999", "tcp://127.0.0.1:22x", "tcp://:1", "ipc://", "ipc://x:5",
+     " tcp://127.0.0.1:5", "tcp://a b:5", "tcp://::1:5", "tcp://[::1:5", "tcp://[127.0.0.1]:5", "tcp://me@host:5",
+     "tcp://lo;127.0.0.1:5", "tcp://127.0.0.1:1:2", "tcp://$EDGE:5", f"tcp://{64 * 'a'}:5"],
 )  # fmt: skip
 def test_unusable_addresses(client: ClientEndpoint, address: str) -> None:
-    with pytest.raises(UserError, match=f"'{address}' cannot be used"):
+    with pytest.raises(UserError, match=re.escape(f"'{address}' cannot be used")):
         client.connect(address)
-    with pytest.raises(UserError, match=f"'{address}' cannot be bound"):
+    with pytest.raises(UserError, match=re.escape(f"'{address}' cannot be bound")):
         ServerEndpoint(address)
+    with pytest.raises(UserError, match="write it like"):
+        resolve_upstream(address)
+    with pytest.raises(UserError, match="cannot listen at"):
+        listen_at(address)
     assert client.poll(0.0) == []
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:0", "tcp://*:5"])
+def test_addresses_at_which_a_server_can_only_listen(client: ClientEndpoint, address: str) -> None:
+    with pytest.raises(UserError, match="is where a server"):
+        client.connect(address)
+    with pytest.raises(UserError, match="is where a server"):
+        resolve_upstream(address)
+
+
+def test_addresses_without_a_scheme_and_of_ipv6(client: ClientEndpoint) -> None:
+    for address in ("127.0.0.1:0", "tcp://[::1]:0"):
+        with serving(address) as bound:
+            client.connect(bound.removeprefix("tcp://"))
+            (event,) = client.poll(10.0)
+            assert isinstance(event, Connected)
 
 
 def test_a_busy_port_is_one_clear_line() -> None:

@@ -64,6 +64,8 @@ def refused(*overrides: str) -> str:
         (["server.address=tcp://0.0.0.0:0"], "open to other machines and there are no keys"),
         (["server=remote", "server.address=tcp://127.0.0.1:9"], "nothing listens there: start the server there first"),
         (["server=remote", "server.address=nowhere"], "write it like tcp://127.0.0.1:5555"),
+        (["server=remote", "server.address=tcp://127.0.0.1:0"], "port 0 is where a server takes a free port"),
+        (["server.address=tcp://127.0.0.1:22x"], "server.address=tcp://127.0.0.1:22x: it is not host:port; write it"),
         (["sweep.index=file/index"], "folder 'file/index' cannot be made (File exists: 'file')"),
         (["mlflow.artifact_dir=file"], "folder 'file' cannot be made (File exists"),
         (["trace.mbps=0.0001"], "less than one packet of 1504"),

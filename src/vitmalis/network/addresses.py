@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from ipaddress import IPv6Address
 from typing import Any
 
 SCHEME = "tcp://"
 MAX_PORT = 65_535
+MAX_NAME = 253
+"""Longest host name, characters."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 SocketAddress = tuple[socket.AddressFamily, tuple[Any, ...]]
 """Address family, and the address as Python's sockets take it."""
@@ -19,11 +24,45 @@ def split_address(address: str) -> tuple[str, int]:
         ValueError: it is neither, or has a port that does not exist.
     """
     host, _, port = address.removeprefix(SCHEME).rpartition(":")
-    if not host or "/" in host or not (port.isascii() and port.isdigit()):
+    if not (port.isascii() and port.isdigit()) or not _is_host(host):
         raise ValueError("it is not host:port")
     if len(port) > 5 or int(port) > MAX_PORT:  # libzmq would take the lowest 16 bits
         raise ValueError(f"ports end at {MAX_PORT}")
     return host.strip("[]"), int(port)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text is a host name, an IPv4 address, an IPv6 address in brackets, or `*`."""
+    if text.startswith("[") and text.endswith("]"):
+        return _is_ipv6(text[1:-1])
+    return text == "*" or (len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def split_target(address: str) -> tuple[str, int]:
+    """Split the address of a server to connect to; see `split_address`.
+
+    Raises:
+        ValueError: it is no address, or one at which a server can listen but none be reached.
+    """
+    host, port = split_address(address)
+    if host == "*":
+        raise ValueError("* is where a server listens: name its host")
+    if port == 0:
+        raise ValueError("port 0 is where a server takes a free port: give that port")
+    return host, port
+
+
+def join_address(host: str, port: int) -> str:
+    """The address tcp://host:port, with brackets for IPv6."""
+    return f"{SCHEME}[{host}]:{port}" if ":" in host else f"{SCHEME}{host}:{port}"
 
 
 def resolve(address: str) -> SocketAddress:
@@ -69,4 +108,4 @@ def listen(address: str, receive_buffer_bytes: int | None = None) -> socket.sock
 def bound_address(listener: socket.socket) -> str:
     """The address of a listening socket, tcp://host:port."""
     host, port = listener.getsockname()[:2]
-    return f"{SCHEME}[{host}]:{port}" if ":" in host else f"{SCHEME}{host}:{port}"
+    return join_address(host, port)

@@ -19,13 +19,13 @@ def open_listener(address: str, *, secured: bool) -> socket.socket:
     Raises:
         UserError: the address cannot be bound, or is open to other machines and not secured.
     """
-    if not secured and not is_local(address):
-        raise UserError(
-            f"server address '{address}' is open to other machines and there are no keys: make some with python -m "
-            "vitmalis.keys and give --keys, listen on 127.0.0.1, or say --insecure to serve anyone who can connect"
-        )
     try:
-        return listen(address)
+        if secured or is_local(address):
+            return listen(address)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"server address '{address}' cannot be bound ({reason}); port 0 takes a free one") from error
+    raise UserError(
+        f"server address '{address}' is open to other machines and there are no keys: make some with python -m "
+        "vitmalis.keys and give --keys, listen on 127.0.0.1, or say --insecure to serve anyone who can connect"
+    )

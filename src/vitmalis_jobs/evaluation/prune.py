@@ -94,14 +94,21 @@ def _runs(runs: Path, older_than_days: float | None, failed: bool) -> Iterator[C
 def _caches(runs: Path, names: list[str]) -> Iterator[Candidate]:
     busy = next((folder for folder in run_folders(runs) if lock_problem(folder)), None) if names else None
     for name in names:
-        path = runs / "cache" / name
-        link = next((each for each in (path, path.parent) if each.is_symlink()), None)
-        if link is not None:
-            yield Candidate(path, CACHES[name], 0, "is a link" if link == path else f"lies behind the link {link}")
-        elif path.is_dir():
-            contents = contents_of(path)
-            kept = contents.problem or (f"the run in {busy} may use it" if busy else "")
-            yield Candidate(path, CACHES[name], contents.size_bytes, kept)
+        for path in _cache_folders(runs / "cache", name):
+            way = (path, *(each for each in path.parents if each.is_relative_to(runs / "cache")))
+            link = next((each for each in way if each.is_symlink()), None)
+            if link is not None:
+                yield Candidate(path, CACHES[name], 0, "is a link" if link == path else f"lies behind the link {link}")
+            elif path.is_dir():
+                contents = contents_of(path)
+                kept = contents.problem or (f"the run in {busy} may use it" if busy else "")
+                yield Candidate(path, CACHES[name], contents.size_bytes, kept)
+
+
+def _cache_folders(cache: Path, name: str) -> list[Path]:
+    """Where a cache of this name may lie: in the folder of caches, and in that of each kind of GPU (`boxes_cache`)."""
+    kinds = sorted(folder for folder in cache.glob("*") if folder.is_dir() and folder.name not in CACHES)
+    return [cache / name, *(folder / name for folder in kinds)]
 
 
 def show(runs: Path, found: list[Candidate], console: Console) -> None:

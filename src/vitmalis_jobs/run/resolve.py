@@ -11,13 +11,13 @@ import msgspec
 from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
-from vitmalis.network.addresses import split_address
+from vitmalis.network.addresses import split_address, split_target
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
 from vitmalis_jobs.common.detectors import has_random_weights
 from vitmalis_jobs.run import mahimahi
-from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.config import EvaluationConfig, ServerOptions
 from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
 
 
@@ -31,7 +31,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     """
     config = chosen(config)
     _check_clock(config)
-    _check_address(config.server.address)
+    _check_address(config.server)
     _check_keys(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
@@ -110,11 +110,11 @@ def _check_virtual(config: EvaluationConfig) -> None:
         raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
 
 
-def _check_address(address: str) -> None:
+def _check_address(server: ServerOptions) -> None:
     try:
-        split_address(address)
+        split_address(server.address) if server.spawn else split_target(server.address)
     except ValueError as error:
-        raise UserError(f"server.address={address}: {error}; write it like tcp://127.0.0.1:5555") from error
+        raise UserError(f"server.address={server.address}: {error}; write it like tcp://127.0.0.1:5555") from error
 
 
 def _check_keys(config: EvaluationConfig) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
 from vitmalis.errors import UserError
-from vitmalis.network.addresses import SocketAddress, bound_address, listen, resolve
+from vitmalis.network.addresses import SocketAddress, bound_address, listen, resolve, split_target
 from vitmalis.network.emulation.path import EmulatedPath, Transport
 from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES, Relay
 from vitmalis.network.traces import load_trace
@@ -32,6 +32,7 @@ RECEIVE_BUFFER_BYTES = 64 * 1024
 def resolve_upstream(address: str) -> SocketAddress:
     """Resolve the server's address; raise `UserError` if it is none, or the host is unknown."""
     try:
+        split_target(address)
         return resolve(address)
     except ValueError as error:
         raise UserError(f"address '{address}' cannot be used ({error}): write it like 127.0.0.1:5555") from error

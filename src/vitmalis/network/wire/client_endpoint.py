@@ -14,7 +14,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from vitmalis.errors import UserError
-from vitmalis.network.addresses import split_address
+from vitmalis.network.addresses import join_address, split_target
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.events import (
     Connected,
@@ -72,8 +72,9 @@ class _DealerConnection:
         self._read_bytes = 0  # received on it up to the last complete message
         self.deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S + 1.0
         try:
-            split_address(address)
-            self.dealer.connect(address)
+            host, port = split_target(address)
+            self.dealer.setsockopt(zmq.IPV6, ":" in host)
+            self.dealer.connect(join_address(host, port))
         except (zmq.ZMQError, ValueError) as error:
             self.close()
             reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else error

@@ -21,6 +21,7 @@ from zmq.auth import create_certificates, load_certificate
 from zmq.utils import z85
 
 from vitmalis.errors import UserError
+from vitmalis.network.addresses import split_address
 from vitmalis.network.wire.peer_log import LogLimit
 
 SERVER = "server"
@@ -208,14 +209,15 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach a listening address (tcp://host:port, ipc://file or inproc://name)."""
-    scheme, _, rest = address.partition("://")
-    if scheme in ("ipc", "inproc") or not rest:
-        return True
-    host = (rest.rpartition(":")[0] or rest).strip("[]")
+    """Whether only this machine can reach a listening address.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    host, _ = split_address(address)
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # `*`, an interface or a name
+    except ValueError:  # `*` or a name
         return False
