@@ -2,14 +2,11 @@
 
 import sys
 
-try:
-    from vitmalis_jobs.evaluation.cli import main
-except ModuleNotFoundError as error:
-    print(
-        f"error: {sys.executable} has no module '{error.name}': run `make install`, then `source .venv/bin/activate`",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+from checkout import require_environment
+
+require_environment()
+
+from vitmalis_jobs.evaluation.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

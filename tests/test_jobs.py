@@ -79,3 +79,12 @@ def test_help_says_what_the_job_does(
     about = parts[1] if parts[0].startswith("usage: ") else parts[0]
     assert len(about.split()) >= 4
     assert not about.startswith(("options:", "positional arguments:"))
+
+
+def test_an_installation_without_the_jobs_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "vitmalis_jobs.evaluation.prune", raising=False)
+    monkeypatch.setitem(sys.modules, "rich.table", None)  # as if it were not installed
+    assert run(monkeypatch, "prune") == 2
+    assert "has no module 'rich.table': pip install 'vitmalis[jobs]'" in capsys.readouterr().err

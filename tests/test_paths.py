@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vitmalis.locks import file_lock
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, remove_empty, remove_if_only
 
 
 @pytest.mark.parametrize(("folder_mode", "group_may_write"), [(0o2775, True), (0o755, False)])
@@ -82,3 +82,25 @@ def test_a_file_of_another_user_is_named_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"error: '{tmp_path}/run.lock' may not be opened or written: ")
     assert f"belongs to {tmp_path.owner()}" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_folders_are_removed_as_far_as_they_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    remove_empty(tmp_path / "a/b/c", tmp_path / "a")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    remove_empty(tmp_path / "a", Path("/elsewhere"))
+    assert (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["x/other"], ["y"]])
+def test_only_what_is_known_is_removed(tmp_path: Path, more: list[str]) -> None:
+    folder = tmp_path / "a/b"
+    for name in ("one", "x/two", *more):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    remove_if_only(folder, ("one", "x/two", "x/three"), tmp_path)
+    assert folder.exists() == bool(more)
+    assert bool(list(tmp_path.iterdir())) == bool(more)
+    (tmp_path / "link").symlink_to(tmp_path)
+    remove_if_only(tmp_path / "link", (), tmp_path)
+    assert (tmp_path / "link").is_symlink()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 
 def cache_dir() -> Path:
@@ -44,6 +45,32 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     share_with_group(path)
+
+
+def remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder, and those above it below `top`, as far as they are empty."""
+    for path in (folder, *folder.parents):
+        if path == top or not path.is_relative_to(top):
+            return
+        try:
+            path.rmdir()
+        except OSError:  # it holds something
+            return
+
+
+def remove_if_only(folder: Path, files: Collection[str], top: Path) -> None:
+    """Remove a folder that holds nothing but these files, and those above it below `top` that become empty.
+
+    Args:
+        folder: not a link, else it stays.
+        files: paths relative to the folder.
+        top: absolute path.
+    """
+    known = {PurePosixPath(file) for file in files}
+    known |= {parent for file in known for parent in file.parents}
+    if not folder.is_symlink() and all(PurePosixPath(path.relative_to(folder)) in known for path in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
+        remove_empty(folder.absolute().parent, top)
 
 
 def share_with_group(path: Path) -> None:

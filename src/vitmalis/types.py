@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,13 @@ RgbImage = NDArray[np.uint8]
 """RGB uint8 (H, W, 3): the only image layout inside the library."""
 
 BoolMask = NDArray[np.bool_]
+
+MAX_WINDOW, MAX_FACTOR = 64, 8
+"""Largest window and downsampling factor of a model that can be served; the messages admit no more."""
+
+DownsamplingFactor = Literal[2, 3, 4]
+"""Downsampling factors that options offer: 1 changes nothing, and beyond 4 hardly anything is seen."""
+DOWNSAMPLING_FACTORS: tuple[int, ...] = get_args(DownsamplingFactor)
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from hydra.errors import HydraException
+
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import is_busy
@@ -69,5 +71,10 @@ def evaluate(
             )
     path = directory or Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
     place = RunDirectory(path, overrides=overrides)
-    with place.summary_on_failure():
-        return FinishedRun(path, run_evaluation(composed(overrides), place, resources, terminal))
+    try:
+        with place.summary_on_failure():
+            return FinishedRun(path, run_evaluation(composed(overrides), place, resources, terminal))
+    except (HydraException, UserError):
+        if directory is None:
+            place.discard(Path.cwd())
+        raise

@@ -283,6 +283,14 @@ def test_a_moved_project_keeps_its_artifacts_together(tmp_path: Path, monkeypatc
     assert [[f.path for f in store.client.list_artifacts(run)] for run in (first, second)] == [["note.txt"]] * 2
 
 
+def test_no_experiment_has_an_absolute_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither has the one that MLflow makes with every store and that no job uses."""
+    monkeypatch.chdir(tmp_path)
+    store = Store("sqlite:///runs/mlflow.db", "tests", Path("runs/artifacts"))
+    locations = {each.name: each.artifact_location for each in store.client.search_experiments()}
+    assert locations == {"Default": "runs/artifacts", "tests": "runs/artifacts"}
+
+
 def test_a_copied_project_has_its_own_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     _, first = _log_note(tmp_path / "one", monkeypatch)

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import MissingConfigException
+from mlflow import MlflowClient
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import error_line
+from vitmalis_jobs.evaluation.cli import main
 
 PROJECT = Path(__file__).parents[2]
 
 
 def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Start evaluate.py as a user does."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(PROJECT / "evaluate.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -40,23 +43,65 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["trace=file", "trace.path=gone.csv"], "gone.csv"),
         (["trace=file"], "trace.path"),
         (["eval.seconds=[1"], "[1"),
-        (["video=file", "video.path=gone.mp4"], "gone.mp4"),
     ],
 )
-def test_a_mistake_gets_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
-    result = evaluate(*arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert result.stderr.startswith("error: ")
-    assert expected in result.stderr
+def test_a_mistake_gets_one_line_and_leaves_nothing(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, since the imports of a new one take most of the time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    assert main() == 2
+    stderr = capfd.readouterr().err
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    assert stderr.startswith("error: ")
+    assert expected in stderr
+    assert not list(tmp_path.glob("runs/evaluations"))
 
 
-def test_a_python_without_the_environment_is_told_what_to_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-S", str(PROJECT / "evaluate.py")]  # without installed packages
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "run `make install`, then `source .venv/bin/activate`\n" in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_what_else_is_in_the_folder_of_a_refused_run_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.yaml").write_text("of an earlier run")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "eval.seconds=ten", "hydra.run.dir=mine"])
+    assert main() == 2
+    assert (tmp_path / "mine/config.yaml").exists()
+    assert (tmp_path / "mine/summary.json").exists()
+
+
+def test_a_sweep_that_is_refused_before_its_first_run_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "-m", "policy=vitmali,back2back"])
+    assert main() == 2
+    assert "did you mean vitmalis?" in capfd.readouterr().err
+    assert not list(tmp_path.glob("runs/sweeps"))
+    store = MlflowClient("sqlite:///runs/mlflow.db")
+    assert not store.search_runs([each.experiment_id for each in store.search_experiments()])
+
+
+def test_a_mistake_gets_one_line_from_the_command(tmp_path: Path) -> None:
+    result = evaluate("video=file", "video.path=gone.mp4", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert "gone.mp4" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["evaluate.py"], ["-m", "evaluation.report", "mine"], ["-m", "profiling.latency"],
+                                     ["-m", "training.install", "runs"], ["-m", "validation.parity"]])  # fmt: skip
+def test_a_python_without_the_environment_is_told_what_to_run(command: list[str]) -> None:
+    without = {"PYTHONPATH": "", "PATH": os.environ["PATH"]}
+    for environment, missing in ((without, "vitmalis_jobs"), (without | {"PYTHONPATH": "src"}, "hydra")):
+        started = [sys.executable, "-S", *command]  # without installed packages
+        result = subprocess.run(started, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        line = f"has no module '{missing}': run `make install`, then `source .venv/bin/activate`\n"
+        assert result.stderr.endswith(line)
+        assert result.stderr.count("\n") == 1
 
 
 def test_help_helps(tmp_path: Path) -> None:

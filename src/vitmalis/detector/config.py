@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import MAX_FACTOR, MAX_WINDOW, ModelGeometry, RegionGrid
-from vitmalis.types import COCO_CLASSES
+from vitmalis.regions.grid import ModelGeometry, RegionGrid
+from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW
 
 Source = Literal["builtin", "timm", "detectron2"]
 """Where a model comes from: this package, or another library through an adapter."""

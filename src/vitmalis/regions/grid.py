@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.types import BoolMask
+from vitmalis.types import MAX_FACTOR, MAX_WINDOW, BoolMask
 
 Int64Array = NDArray[np.int64]
 
-MAX_WINDOW, MAX_FACTOR = 64, 8
-"""Largest window and downsampling factor of a model that can be served; the messages admit no more."""
 MAX_PATCH_PX, MAX_RESTORATION_POINTS = 64, 64
 """Largest patch and number of restoration points that a session admits."""
-
-DownsamplingFactor = Literal[2, 3, 4]
-"""Downsampling factors that options offer: 1 changes nothing, and beyond 4 hardly anything is seen."""
-DOWNSAMPLING_FACTORS: tuple[int, ...] = get_args(DownsamplingFactor)
 
 
 @dataclass(frozen=True, slots=True)

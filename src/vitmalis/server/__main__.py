@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from vitmalis.errors import UserError
 from vitmalis.process import exit_on_stdin_eof, log_to, raise_descriptor_limit
-from vitmalis.regions.grid import DOWNSAMPLING_FACTORS
 from vitmalis.server.listening import open_listener
+from vitmalis.types import DOWNSAMPLING_FACTORS
 
 
 def _positive(text: str) -> int:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 
 def place_artifacts(database: Path, experiment_id: str, artifact_dir: Path, relative: bool) -> None:
-    """Mend the artifact location of an experiment and of its runs, if it is not where the artifacts are.
+    """Mend the artifact location of an experiment, if there is one, and of its runs, if it is not where artifacts are.
 
     A location that still exists is kept. One that does not (the project was moved), or that is the same folder of
     another project (this one is a copy), becomes `artifact_dir`.
@@ -30,8 +30,8 @@ def place_artifacts(database: Path, experiment_id: str, artifact_dir: Path, rela
 
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         query = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
-        (stored,) = connection.execute(query, [int(experiment_id)]).fetchone()
-        if not is_local_uri(stored):
+        (stored,) = connection.execute(query, [int(experiment_id)]).fetchone() or ("",)
+        if not stored or not is_local_uri(stored):
             return
         path = Path(local_file_uri_to_path(stored))
         copied = relative and path.is_absolute() and _same_place(path, artifact_dir)

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vitmalis.errors import UserError
-from vitmalis.paths import group_umask
+from vitmalis.paths import group_umask, remove_empty
 from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
@@ -86,6 +86,8 @@ def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Ca
                 except USER_ERRORS as error:
                     print_error(error)
                     statuses.append(2)
+                    runtime = HydraConfig.get().runtime
+                    remove_empty(Path(runtime.output_dir), Path(runtime.cwd))  # Hydra made it before the job began
 
             command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)
             status = run_job(command, config_name)

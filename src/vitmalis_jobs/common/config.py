@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import MAX_WINDOW, DownsamplingFactor
+from vitmalis.types import MAX_WINDOW, DownsamplingFactor
 from vitmalis.video.manifest import manifest
 
 MOST = 1e9

@@ -32,6 +32,7 @@ _SQLITE = "sqlite:///"
 _PARAM_LIMIT = 6000
 _BATCH = 100
 _PARENT = "mlflow.parentRunId"
+_DEFAULT = "0"  # the experiment that MLflow makes with every store
 RETRIES_S = (0.5, 2.0)
 """Pauses after which the status of a run that has ended is set again where that failed."""
 _RESERVED_BYTES = 2**20
@@ -71,7 +72,8 @@ class Store:
                 if database:
                     share_with_group(database)
                     relative = not Path(tracking_uri.removeprefix(_SQLITE)).is_absolute()
-                    place_artifacts(database, self.experiment_id, artifact_dir.absolute(), relative)
+                    for experiment_id in (_DEFAULT, self.experiment_id):
+                        place_artifacts(database, experiment_id, artifact_dir.absolute(), relative)
         except MlflowException as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"mlflow.tracking_uri={tracking_uri}: cannot open the store: {reason}") from error
@@ -161,6 +163,10 @@ class Store:
         if info is not None:
             Run(self.client, info, self.name).log_metrics(metrics)
             self.client.set_terminated(run_id, status)
+
+    def delete(self, run_id: str) -> None:
+        """Move a run to MLflow's deleted ones."""
+        self.client.delete_run(run_id)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run that is no longer being written."""

@@ -102,21 +102,23 @@ class EvaluateCommand:
 
         install_sigterm_handler()
         hydra_config = HydraConfig.get()
+        directory, here = run_directory(hydra_config), Path(hydra_config.runtime.cwd)
         try:
             refuse_chdir()
         except UserError as error:
             if not self._returns_to_deferred:
                 raise  # what a launcher's worker reports would not reach the sweep
             self.report(error)
+            directory.discard(here)
             return None
-        check_working_directory(Path(hydra_config.runtime.cwd))
-        directory = run_directory(hydra_config)
+        check_working_directory(here)
         try:
             with directory.summary_on_failure():
                 options = typed(config)
                 return self._evaluate(options, directory, wait=not self._returns_to_deferred)
         except USER_ERRORS as error:
             self.report(error)
+            directory.discard(here)
         except RunInProgress:
             self._deferred.append((options, directory))
         return None

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.names import check_path_part
+from vitmalis.paths import remove_if_only
 from vitmalis_jobs.common.storage_errors import storage_errors
 from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
@@ -45,6 +46,7 @@ class Sweep:
     def __init__(self) -> None:
         self.directory: Path | None = None
         self._mlflow: DictConfig | None = None
+        self._new = False
 
     def open(self, directory: Path, command: list[str], mlflow: DictConfig) -> None:
         """Make the sweep's folder and its MLflow run, or go on with those that are there.
@@ -69,6 +71,7 @@ class Sweep:
                     "be mixed with these: choose another sweep.name, or remove the folder"
                 )
             run_id = str(known.get("run_id", ""))
+            self._new = not known
             if known.get("store") != store.name or not store.reopen(run_id):
                 tags = {"sweep": str(directory), "sweep.command": " ".join(command)}
                 run_id = store.create_parent(directory.name, tags)
@@ -80,7 +83,7 @@ class Sweep:
         return print_comparison(self.directory) if self.directory else False
 
     def close(self, interrupted: bool, failed: bool) -> None:
-        """End the sweep's MLflow run.
+        """End the sweep's MLflow run; remove that and the folder of a new sweep that was refused before its first run.
 
         Args:
             interrupted: whether the command was interrupted.
@@ -89,6 +92,12 @@ class Sweep:
         if self.directory is None or self._mlflow is None:
             return
         run_id = str(read_sweep(self.directory).get("run_id", ""))
+        if self._new and failed:
+            remove_if_only(self.directory, (SWEEP_FILE, f"{SWEEP_FILE}.lock", "multirun.yaml"), Path.cwd())
+        if not self.directory.exists():
+            with suppress(UserError), storage_errors():
+                _store(self._mlflow).delete(run_id)
+            return
         summaries = read_summaries(self.directory)
         count = Counter(summary["status"] for summary in summaries)
         counts = {"runs_finished": count["FINISHED"], "runs_failed": count["FAILED"]}

@@ -24,8 +24,8 @@ from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.flops import VitCost, vit_cost
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import DOWNSAMPLING_FACTORS, RegionGrid
-from vitmalis.types import BoolMask, RgbImage
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal

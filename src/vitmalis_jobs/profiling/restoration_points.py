@@ -25,8 +25,8 @@ from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
 from vitmalis.paths import cache_dir, data_dir
 from vitmalis.regions.classify import task_relevance
-from vitmalis.regions.grid import DOWNSAMPLING_FACTORS, RegionGrid
-from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, Detections, RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video

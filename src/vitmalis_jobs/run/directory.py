@@ -12,7 +12,7 @@ from typing import Any
 from filelock import Timeout
 
 from vitmalis.locks import file_lock
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, remove_if_only
 from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.common.job_output import json_text
 from vitmalis_jobs.common.storage_errors import noted_on
@@ -21,6 +21,13 @@ RUN_FILE = ".vitmalis-run"
 """Lies in the folder of every run from its first moment; locked while the run is made."""
 SUMMARY_FILE = "summary.json"
 SWEEP_FILE = "sweep.json"
+_REFUSED_FILES = {
+    RUN_FILE,
+    SUMMARY_FILE,
+    "logs/evaluate.log",
+    *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
+}
+"""What lies in the folder of a run that was refused."""
 
 
 class RunInProgress(Exception):
@@ -101,6 +108,17 @@ class RunDirectory:
                 with noted_on(error, f"no {SUMMARY_FILE}"):
                     self.write_summary(status, {}, error=" ".join(str(error).split()))
             raise
+
+    def discard(self, top: Path) -> None:
+        """Remove what a run left that was refused before it played: nothing that anyone would look for.
+
+        A folder of a sweep, whose table shows refusals, and one that holds anything else stay as they are.
+
+        Args:
+            top: absolute path of a folder; those below it that become empty are removed, too.
+        """
+        if self.sweep is None:
+            remove_if_only(self.path, _REFUSED_FILES, top)
 
 
 def read_sweep(directory: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from vitmalis.regions.grid import MAX_FACTOR, MAX_WINDOW, ModelGeometry
-from vitmalis.types import COCO_CLASSES, BoolMask, Configuration
+from vitmalis.regions.grid import ModelGeometry
+from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration
 
 MAGIC = b"VM"
 PROTOCOL = 2

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.regions.grid import DownsamplingFactor
+from vitmalis.types import DownsamplingFactor
 from vitmalis.video.manifest import manifest
 from vitmalis.video.standin import PROFILES
 from vitmalis_jobs.common.config import (
