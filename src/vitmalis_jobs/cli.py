@@ -40,7 +40,7 @@ JOBS = {
     "validate library-baselines": ("validation.library_baselines", "compare speed and memory with other libraries"),
 }
 """Name of each job on the command line, its module in `vitmalis_jobs`, and what it does."""
-INSTALL = "pip install 'vitmalis[jobs]', or in a checkout `make install`, brings what the jobs need"
+_INSTALL = "pip install 'vitmalis[jobs]', or in a checkout `make install`, brings what the jobs need"
 
 
 def usage() -> str:
@@ -65,7 +65,7 @@ def main() -> int:
             except ModuleNotFoundError as error:
                 if str(error.name).startswith("vitmalis"):
                     raise  # a bug, no installation without an extra
-                print(f"error: {sys.executable} has no module '{error.name}': {INSTALL}", file=sys.stderr)
+                print(f"error: {sys.executable} has no module '{error.name}': {_INSTALL}", file=sys.stderr)
                 return 2
             return int(job.main() or 0)
     print(f"error: there is no job '{' '.join(arguments[:2])}': vitmalis --help lists them", file=sys.stderr)
