@@ -28,7 +28,7 @@ from vitmalis_jobs.profiling.latency.config import FrameSize, LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import CodecDurations, measure_codec, measure_inference, typical_mask
 from vitmalis_jobs.profiling.latency.fitting import fit_point, is_poor
 from vitmalis_jobs.profiling.latency.job import profile
-from vitmalis_jobs.profiling.latency.measure import encode_table, read_frames
+from vitmalis_jobs.profiling.latency.measure import encode_table, read_frames, read_inputs
 from vitmalis_jobs.profiling.latency.stages import spread
 from vitmalis_jobs.run import latency_tables as tables
 from vitmalis_jobs.run.config import EvaluationConfig, typed
@@ -154,7 +154,7 @@ def small_job(folder: Path, **changes: object) -> LatencyConfig:
 def run_small(config: LatencyConfig, folder: Path) -> dict:
     store = Store(config.mlflow.tracking_uri, "profiling", folder / "artifacts")
     with store.run("latency", {}) as run:
-        return profile(config, Terminal.on_stderr(), run)
+        return profile(config, read_inputs(config, quiet), Terminal.on_stderr(), run)
 
 
 def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from vitmalis.detector import PRESETS, Detector, load_detector
+from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
 from vitmalis.paths import cache_dir, data_dir
@@ -170,6 +171,8 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         UserError: no such model, clip or restoration point, or a count that is not positive.
     """
     check_positive(options, "frames", "threads")
+    if options.weights == RANDOM:
+        raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
     torch.set_num_threads(options.threads)
     detector = load_detector(
         options.model,

@@ -5,8 +5,6 @@ A run that could not end well is refused within seconds, before minutes of prepa
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from pathlib import Path
 
@@ -17,9 +15,10 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, VersionMismatch
 from vitmalis.network.wire.messages import ProtocolVersionError, Welcome
 from vitmalis.network.wire.security import read_client_keys, read_server_keys
-from vitmalis.paths import cache_dir, make_folder
+from vitmalis.paths import cache_dir
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.video.live import check_live, live_source
+from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.prepare import prepare_run
@@ -60,8 +59,7 @@ def check_machine(spec: RunSpec) -> Welcome | None:
         PermissionError: a folder may not be written.
     """
     config = spec.config
-    for folder in (cache_dir(), Path(config.sweep.index), Path(config.mlflow.artifact_dir)):
-        _check_writable(folder)
+    check_writable(cache_dir(), Path(config.sweep.index), Path(config.mlflow.artifact_dir))
     live = config.video["name"] == "camera"
     if config.server.spawn or not live:  # else the model runs on the other machine alone
         checked_device(config.model.device)
@@ -73,19 +71,6 @@ def check_machine(spec: RunSpec) -> Welcome | None:
         _check_own_server(config)
         return None
     return _welcome(config)
-
-
-def _check_writable(folder: Path) -> None:
-    """Create a folder if there is none, and check that files can be made in it."""
-    try:
-        make_folder(folder)
-    except PermissionError:
-        raise
-    except OSError as error:
-        reason = f"{error.strerror}: '{error.filename}'"
-        raise UserError(f"folder '{folder}' cannot be made ({reason}): name another one") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _check_own_server(config: EvaluationConfig) -> None:

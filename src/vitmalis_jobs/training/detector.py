@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.detector import build_model, load_checkpoint, load_into, preset
 from vitmalis.detector.base import DetectionModel
+from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked, flatten
 from vitmalis_jobs.common.mlflow_store import Store
@@ -59,18 +60,19 @@ def initial_state(config: DetectorTrainingConfig) -> TrainingState:
 def train_detector(config: DetectorTrainingConfig) -> None:
     """Train as configured, from the last checkpoint in `train.folder` if there is one."""
     folder = Path(config.train.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, Path(config.export.path).parent)
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     state = initial_state(config)
-    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     clips = read_clips(config.clips)
+    sets, stream = validation_sets(config, clips), training_stream(config, clips)
+    store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     values = msgspec.to_builtins(config)
     OmegaConf.save(OmegaConf.create(values), folder / f"config_from_{state.step:07d}.yaml")
     with store.run(f"{config.model.name} from step {state.step}", {"job": "train_detector"}) as run:
         run.log_params(flatten(values))
-        monitor = TrainingMonitor(config, state, validation_sets(config, clips), run, folder)
-        train(state, training_stream(config, clips), config.train, monitor.after_step)
+        monitor = TrainingMonitor(config, state, sets, run, folder)
+        train(state, stream, config.train, monitor.after_step)
         monitor.evaluate()
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from vitmalis.detector import load_detector, model_config
 from vitmalis.estimation.estimators import Target
+from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked, flatten
 from vitmalis_jobs.common.mlflow_store import Store
@@ -43,14 +44,16 @@ def train_estimators(config: EstimatorTrainingConfig) -> str:
     folder, model_id = samples_folder(config)
     geometry = model_config(config.model.name, **config.model.architecture).geometry
     samples = read_samples(folder)
+    sets = {target: sample_set(samples, target) for target in TARGETS}
+    check_writable(Path(config.search.folder), Path(config.export.folder))
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     tags = {"job": "train_estimators", "model": config.model.name, "model_id": model_id}
     with store.run(f"estimators of {config.model.name}", tags) as run:
         run.log_params(flatten({"search": msgspec.to_builtins(config.search)}))
         training = EstimatorTraining(config, model_id, geometry, run)
         for target in TARGETS:
-            training.train(sample_set(samples, target))
-        return training.report(sample_set(samples, "f1"))
+            training.train(sets[target])
+        return training.report(sets["f1"])
 
 
 @hydra_job("train_estimators")

@@ -23,6 +23,7 @@ from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.generate import TRACES_EACH
 from vitmalis.types import Detections
+from vitmalis_jobs.common.checks import check_trained
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -30,10 +31,10 @@ from vitmalis_jobs.common.machine_load import BUSY, LoadMeter
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
+from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import composed, flat
 from vitmalis_jobs.run.describe import stand_ins
 from vitmalis_jobs.run.execute import find_references
-from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.processes import PlayProgress
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resolve import chosen, resolve_run
@@ -61,13 +62,16 @@ def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> l
     config = chosen(composed(overrides))
     if config.virtual:
         raise UserError("clock=virtual has one client: leave it out")
+    if config.video["name"] == "camera":
+        raise UserError("video=camera: clients are compared by F1, which a live source has not: give a clip")
+    check_trained(config.model, "clients are compared by F1")
     prepared_runs = []
     for number in range(clients):
         own = config
         if "index" in config.trace:
             index = (config.trace["index"] + number) % TRACES_EACH
             own = msgspec.structs.replace(config, trace=config.trace | {"index": index})
-        prepared_runs.append(prepare_run(resolve_run(own), terminal))
+        prepared_runs.append(prepare_checked(resolve_run(own), terminal))
     return prepared_runs
 
 
@@ -134,10 +138,8 @@ def measure(
             with store.run(f"load-{count}-clients-batch-{max_batch}", tags) as run:
                 run.log_params(flat(config))
                 references = find_references(prepared_runs[0], resources, terminal, run.tag)
-                if references is None:
-                    raise UserError(
-                        "clients are compared by F1: give a clip, not a live source, and weights, not random ones"
-                    )
+                if references is None:  # refused by `client_runs`
+                    raise RuntimeError("no references")
                 own = folder / f"{count}x{max_batch}"
                 meter = LoadMeter()
                 with terminal.progress(f"{count} clients, batches of at most {max_batch}") as step:

@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 
 from vitmalis.detector import chosen_device
 from vitmalis.estimation.latency import InferenceFit, LatencyTables, save_latency_tables
+from vitmalis.paths import cache_dir
+from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
@@ -28,13 +30,13 @@ from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import InferenceDurations
 from vitmalis_jobs.profiling.latency.figure import draw_fits
 from vitmalis_jobs.profiling.latency.fitting import is_poor, medians
-from vitmalis_jobs.profiling.latency.measure import Measurement, measure
+from vitmalis_jobs.profiling.latency.measure import Inputs, Measurement, measure, read_inputs
 
 
-def profile(config: LatencyConfig, terminal: Terminal, run: Run) -> dict[str, Any]:
+def profile(config: LatencyConfig, inputs: Inputs, terminal: Terminal, run: Run) -> dict[str, Any]:
     """Measure, store, draw and log; returns what the job prints."""
     meter = LoadMeter()
-    measurement = measure(config, terminal.step)
+    measurement = measure(config, inputs, terminal.step)
     load = meter.load()
     for name, reason in measurement.left_out.items():
         terminal.warn(f"{name} is left out: {reason}")
@@ -133,10 +135,12 @@ def log_tables(run: Run, tables: LatencyTables, path: Path) -> None:
 @hydra_job("profile_latency")
 def main(config: DictConfig) -> None:
     """Measure the tables that the configuration describes; print and store the result."""
-    options = checked(config, LatencyConfig)
+    options, terminal = checked(config, LatencyConfig), Terminal.on_stderr()
+    check_writable(cache_dir(), Path(options.output).parent if options.output else cache_dir())
+    inputs = read_inputs(options, terminal.step)
     store = Store(options.mlflow.tracking_uri, options.mlflow.experiment, Path(options.mlflow.artifact_dir))
     with store.run(f"latency of {options.model.name}", {"job": "profile_latency"}) as run:
-        result = profile(options, Terminal.on_stderr(), run)
+        result = profile(options, inputs, terminal, run)
     emit(result, Path("runs/profiling/latency.json"))
 
 

@@ -78,23 +78,49 @@ class ServerTimes(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any] = {}
 
 
-def measure(config: LatencyConfig, progress: Progress) -> Measurement:
-    """Measure the tables that a configuration describes.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is measured.
+
+    Attributes:
+        detector: the model.
+        frames: of the configured size, RGB uint8 (H, W, 3).
+        left_out: clips that are not available here, with the reason.
+        server_tables: measured on the server's host, with stages; None if decoding and inference are measured here.
+    """
+
+    detector: Detector
+    frames: list[RgbImage]
+    left_out: dict[str, str]
+    server_tables: LatencyTables | None
+
+
+def read_inputs(config: LatencyConfig, progress: Progress) -> Inputs:
+    """Load the model, frames and server's tables that a configuration names.
 
     Raises:
-        UserError: no clip is available, the model is unknown, or `server_tables` do not fit.
+        UserError: no clip is available, the model cannot be loaded, or `server_tables` do not fit.
     """
     torch.set_num_threads(config.server_threads)
     cv2.setNumThreads(config.client_threads)
     detector = load_detector(config.model.name, **config.model.detector_options, compiled=config.model.compile)
+    server_tables = None
+    if config.server_tables is not None:
+        server_tables = read_server_tables(Path(config.server_tables), config, detector)
     frames, left_out = read_frames(config, progress)
+    return Inputs(detector, frames, left_out, server_tables)
+
+
+def measure(config: LatencyConfig, inputs: Inputs, progress: Progress) -> Measurement:
+    """Measure the tables that a configuration describes."""
+    detector, frames, left_out = inputs.detector, inputs.frames, inputs.left_out
     grid = detector.config.region_grid(config.frame.height, config.frame.width)
     counts, draws = region_counts(config.codec.shares, grid), np.random.default_rng(config.seed)
     codec = measure_codec(frames, grid, counts, config.codec.qualities, config.repeats, draws, progress)
-    if config.server_tables is None:
+    if inputs.server_tables is None:
         server = measure_server(config, detector, frames, codec, progress)
     else:
-        server = read_server(Path(config.server_tables), config, detector, frames, progress)
+        server = server_of_tables(inputs.server_tables, config, detector, frames, progress)
     tables = LatencyTables(
         device=config.device or platform.node(),
         server=server.name,
@@ -180,10 +206,8 @@ def measure_server(
     )
 
 
-def read_server(
-    path: Path, config: LatencyConfig, detector: Detector, frames: Sequence[RgbImage], progress: Progress
-) -> ServerTimes:
-    """Take the server's part from tables that were measured on its own host; frames are compressed on this one.
+def read_server_tables(path: Path, config: LatencyConfig, detector: Detector) -> LatencyTables:
+    """Read tables that were measured on the server's host.
 
     Raises:
         UserError: no such file, or one of another model or frame size.
@@ -197,6 +221,15 @@ def read_server(
         )
     if tables.stages is None:
         raise UserError(f"server_tables={path}: without stages; measure there with `python -m profiling.latency`")
+    return tables
+
+
+def server_of_tables(
+    tables: LatencyTables, config: LatencyConfig, detector: Detector, frames: Sequence[RgbImage], progress: Progress
+) -> ServerTimes:
+    """Take the server's part from the tables of its own host; frames are compressed on this one."""
+    if tables.stages is None:
+        raise ValueError("tables without stages")
     grid = detector.config.region_grid(config.frame.height, config.frame.width)
     draws = np.random.default_rng(config.seed)
     device = measure_whole(frames, lambda image: None, grid, draws, progress)

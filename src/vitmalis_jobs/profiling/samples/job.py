@@ -18,11 +18,13 @@ from typing import Any
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.detector import Detector
 from vitmalis.errors import UserError
 from vitmalis.names import check_path_part
 from vitmalis.paths import cache_dir
 from vitmalis.video.clips import Part, resolve_clip
 from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.common.checks import check_trained, check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
@@ -97,11 +99,9 @@ def run_chunks(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFol
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def sample(config: SamplesConfig, terminal: Terminal) -> dict[str, Any]:
+def sample(config: SamplesConfig, detector: Detector, parts: Sequence[ClipPart], terminal: Terminal) -> dict[str, Any]:
     """Sample what is missing and merge it into a file for each clip; returns what the job prints."""
-    detector = config.load_detector()
     folder = SampleFolder(Path(config.folder), detector.name, detector.model_id, config.settings())
-    parts, left_out = find_clips(config, terminal)
     chunks = list(make_chunks(parts, config, folder))
     try:
         if chunks:
@@ -115,7 +115,6 @@ def sample(config: SamplesConfig, terminal: Terminal) -> dict[str, Any]:
         "folder": str(folder.path),
         "complete": not missing,
         "missing_frames": missing,
-        "left_out": left_out,
         "clips": {path.stem: summary(path) for path in files},
     }
 
@@ -126,11 +125,14 @@ def main(config: DictConfig) -> None:
     terminal = Terminal.on_stderr()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's signal ends the job as Ctrl-C does
     options = checked(config, SamplesConfig)
+    check_trained(options.model, "samples are of its boxes")
+    check_writable(cache_dir(), Path(options.folder))
+    detector, (parts, left_out) = options.load_detector(), find_clips(options, terminal)
     store = Store(options.mlflow.tracking_uri, options.mlflow.experiment, Path(options.mlflow.artifact_dir))
     try:
         with store.run(f"samples of {options.model.name}", {"job": "profile_samples"}) as run:
             run.log_params(options.settings())
-            result = sample(options, terminal)
+            result = sample(options, detector, parts, terminal) | {"left_out": left_out}
             run.tag({"model_id": result["model_id"]})
             run.log_metrics({"frames": sum(clip["frames"] for clip in result["clips"].values())})
     except KeyboardInterrupt:
