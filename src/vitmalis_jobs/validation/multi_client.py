@@ -32,7 +32,7 @@ from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.checks import prepare_checked
-from vitmalis_jobs.run.config import composed, flat
+from vitmalis_jobs.run.config import EvaluationConfig, composed, flat
 from vitmalis_jobs.run.describe import stand_ins
 from vitmalis_jobs.run.execute import find_references
 from vitmalis_jobs.run.processes import PlayProgress
@@ -53,13 +53,13 @@ METRICS = (
 """Metrics of each client in the result."""
 
 
-def client_runs(clients: int, overrides: Sequence[str], terminal: Terminal) -> list[PreparedRun]:
+def client_runs(clients: int, config: EvaluationConfig, terminal: Terminal) -> list[PreparedRun]:
     """The run of each client: the same except for its trace.
 
     Raises:
         UserError: the configuration is not one of several clients in real time.
     """
-    config = chosen(composed(overrides))
+    config = chosen(config)
     if config.virtual:
         raise UserError("clock=virtual has one client: leave it out")
     if config.video["name"] == "camera":
@@ -125,10 +125,11 @@ def measure(
     """
     if min(*counts, *batches) < 1:
         raise UserError(f"--clients {counts} and --max-batch {batches}: numbers must be at least 1")
-    prepared_runs = client_runs(max(counts), overrides, terminal)
-    config, rows = prepared_runs[0].config, []
+    config = composed(overrides)
     if not config.server.spawn and list(batches) != [1]:
         raise UserError(f"--max-batch {batches}: the server at {config.server.address} was started with its own")
+    prepared_runs = client_runs(max(counts), config, terminal)
+    config, rows = prepared_runs[0].config, []
     resources = Resources()
     store = resources.store(config.mlflow)
     for count in counts:
