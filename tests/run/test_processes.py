@@ -64,7 +64,7 @@ def kills(*killed: SupervisedProcess) -> processes.PlayProgress:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 180
     while not reached():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

@@ -17,7 +17,7 @@ from vitmalis.errors import UserError
 from vitmalis.process import Child
 from vitmalis_jobs.run.supervisor import MAX_FAILURES, Facts, SupervisedProcess
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 SERVE = """
 import json, sys, time
 print(json.dumps({"ready": sys.argv[1], "life": int(sys.argv[2])}), flush=True)

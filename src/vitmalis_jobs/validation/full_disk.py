@@ -24,7 +24,7 @@ DISK_MB = 160
 """Size of the disk: enough to start a run."""
 PLAYED_S = 3.0
 """How long a run has played when its disk is filled up."""
-START_S, HANG_S = 300.0, 180.0
+START_S, HANG_S = 1200.0, 300.0
 """Time in which a run starts to play, and in which it ends after its disk is full."""
 CAUSES = ("No space left", "are free on its disk", "disk is full", "disk full")
 
