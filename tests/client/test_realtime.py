@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -184,6 +185,15 @@ def test_interrupted_process_keeps_the_records_it_has(video: VideoSpec, tmp_path
     assert 4 <= len(read_frames(tmp_path / FRAMES_FILE)) < FRAMES
     assert read_offloads(tmp_path / OFFLOADS_FILE)[0].status == "ok"
     assert read_info(tmp_path / FRAMES_FILE).policy == "trackb2b"
+
+
+def test_a_mistake_is_reported_where_the_log_has_no_room(tmp_path: Path) -> None:
+    """On standard output, a pipe, as the log may lie on the full disk that the mistake is about."""
+    command = [sys.executable, "-m", "vitmalis.client", "--session", str(tmp_path / "missing.json")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.returncode == 2
+    assert "missing.json' cannot be read" in json.loads(done.stdout)["error"]
 
 
 def test_client_reconnects_to_a_server_that_is_silent_for_a_while(video: VideoSpec, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -50,7 +51,9 @@ def main() -> int:
         given = {name: value for name, value in changes.items() if value is not None}
         return play(msgspec.structs.replace(session, server_address=address, **given), interrupts)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with suppress(OSError):  # the log may lie on the full disk that this is about
+            print_json({"error": str(error)})
+            print(f"error: {error}", file=sys.stderr)
         return 2
 
 

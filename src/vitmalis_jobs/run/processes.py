@@ -134,24 +134,26 @@ def play(
     try:
         with Child("client", "vitmalis.client", arguments, log, _environment(threads), shell) as child:
             child.wait_ready()
+            mistake = ""
             for report in _reports(child):
+                mistake = report.get("error", mistake)
                 if "progress" in report:
                     progress(report["progress"], report["frames"], report["offloads"], report["lost"])
-            _check_exit(child)
+            _check_exit(child, mistake)
     finally:
         with suppress(OSError, UserError):  # it is the client's failure that is reported
             recover_records(Path(session.output_dir))
     return read_records(Path(session.output_dir))
 
 
-def _check_exit(client: Child) -> None:
-    """Wait for the end of a client that reports no more, and raise `UserError` where it failed."""
+def _check_exit(client: Child, mistake: str) -> None:
+    """Wait for the end of a client, and raise `UserError` where it failed; `mistake` is what it reported of a user."""
     try:
         code = client.wait(STALL_S)
     except TimeoutExpired:
         raise ClientFailed(f"the client did not end within {STALL_S:g} s (see {client.log})") from None
-    if code == 2:
-        raise UserError(f"the client gave up: {client.last_log_line()}")
+    if mistake or code == 2:
+        raise UserError(f"the client gave up: {mistake or client.last_log_line()}")
     if code < 0:
         raise ClientFailed(f"the client was {exit_cause(code)}; its records end early (see {client.log})")
     if code > 0:
