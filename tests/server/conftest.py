@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
-from tests.server.blob_server import GEOMETRY
+from tests.server.blob_server import GEOMETRY, BlobDetector
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Event
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+from vitmalis.server.worker import Limits
 from vitmalis.types import BoolMask, Configuration, RgbImage
 
 PATIENCE_S = 120.0
@@ -76,6 +81,24 @@ def blob_server(folder: Path, address: str = "tcp://127.0.0.1:0", shell: Sequenc
     """A server process, of this checkout even where another one is installed."""
     environment = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))}
     return Child("blob server", "tests.server.blob_server", [address], folder / "server.log", environment, shell)
+
+
+@contextmanager
+def serving(
+    max_connections: int = 1024, max_growth_bytes: int | None = None
+) -> Iterator[tuple[Service, ServerEndpoint]]:
+    """A service in a thread of this process, and its endpoint."""
+    with ServerEndpoint("tcp://127.0.0.1:0", 2**20, max_connections=max_connections) as endpoint:
+        service = Service(endpoint, BlobDetector(), Limits(max_growth_bytes=max_growth_bytes))
+        service.warm_up()
+        thread = threading.Thread(target=service.run)
+        thread.start()
+        try:
+            yield service, endpoint
+        finally:
+            service.stop()
+            thread.join(PATIENCE_S)
+            assert service.close(PATIENCE_S)
 
 
 def free_address() -> str:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S, jpeg, next_event, next_events, offload
+from tests.server.conftest import jpeg, next_event, next_events, offload, serving
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
-from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.memory import MemoryGuard
-from vitmalis.server.service import Service
-from vitmalis.server.worker import Limits
 from vitmalis_jobs.validation.raw_peer import closed_by_peer, frame, hello, zmtp
 
 PART = frame(bytes(2**20), more=True)
-
-
-@contextmanager
-def serving(max_growth_bytes: int | None = None) -> Iterator[tuple[Service, ServerEndpoint]]:
-    with ServerEndpoint("tcp://127.0.0.1:0", 2**20) as endpoint:
-        service = Service(endpoint, BlobDetector(), Limits(max_growth_bytes=max_growth_bytes))
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        try:
-            yield service, endpoint
-        finally:
-            service.stop()
-            thread.join(PATIENCE_S)
-            assert service.close(PATIENCE_S)
 
 
 def serve_one(client: ClientEndpoint, seq: int) -> None:

@@ -6,41 +6,22 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import zmq
 
-from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S, RawClient, blob_server, jpeg, next_event, offload
+from tests.server.conftest import PATIENCE_S, RawClient, blob_server, jpeg, next_event, offload, serving
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.server import endpoint as endpoint_module
-from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.framing import FrameCounter
-from vitmalis.server.service import Service
 from vitmalis_jobs.validation.raw_peer import GREETING, SIGNATURE, closed_by_peer, frame, hello, plain, ready, zmtp
 
 FIRST_ID = 0x006B8B4567
 """The first id that libzmq's ROUTER gives without a seed, from glibc's rand()."""
-
-
-@contextmanager
-def serving(max_connections: int = 1024) -> Iterator[tuple[Service, ServerEndpoint]]:
-    with ServerEndpoint("tcp://127.0.0.1:0", 2**20, max_connections=max_connections) as endpoint:
-        service = Service(endpoint, BlobDetector())
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        try:
-            yield service, endpoint
-        finally:
-            service.stop()
-            thread.join(PATIENCE_S)
-            assert service.close(PATIENCE_S)
 
 
 def serve_one(address: str) -> None:

@@ -104,8 +104,9 @@ def _supervise(args: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    # Until the service runs there is nothing to save, and the interpreter may crash if it ends under torch's threads.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))
     exit_on_stdin_eof()
     raise_descriptor_limit()
     log_to(args.log)
