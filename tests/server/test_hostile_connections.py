@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-import struct
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,10 +17,17 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.server import endpoint as endpoint_module
 from vitmalis.server.framing import FrameCounter
-from vitmalis_jobs.validation.raw_peer import GREETING, SIGNATURE, closed_by_peer, frame, hello, plain, ready, zmtp
-
-FIRST_ID = 0x006B8B4567
-"""The first id that libzmq's ROUTER gives without a seed, from glibc's rand()."""
+from vitmalis_jobs.validation.raw_peer import (
+    GREETING,
+    SIGNATURE,
+    closed_by_peer,
+    frame,
+    hello,
+    plain,
+    ready,
+    router_id,
+    zmtp,
+)
 
 
 def serve_one(address: str) -> None:
@@ -37,7 +43,7 @@ def test_peers_that_claim_the_ids_of_others_end_nothing(tmp_path: Path) -> None:
     with blob_server(tmp_path) as server, ExitStack() as stack:
         address = str(server.wait_ready()["ready"])
         for number in range(64):
-            raw = stack.enter_context(zmtp(address, b"\0" + struct.pack(">I", FIRST_ID + number)))
+            raw = stack.enter_context(zmtp(address, router_id(number)))
             raw.sendall(hello())
             assert raw.recv(1)
         for _ in range(2):

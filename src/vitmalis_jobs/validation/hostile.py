@@ -8,7 +8,6 @@ result is one JSON object on standard output and in `runs/profiling`; `missed` n
 from __future__ import annotations
 
 import argparse
-import struct
 import sys
 import tempfile
 import threading
@@ -34,15 +33,13 @@ from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.fuzz import BATCH, Attacker, served_geometry
-from vitmalis_jobs.validation.raw_peer import GREETING, frame, hello, plain, zmtp
+from vitmalis_jobs.validation.raw_peer import GREETING, frame, hello, plain, router_id, zmtp
 
 BARS = {"crashes": 0, "growth_mb": 50, "waited_inferences": 2.0, "disconnected": 0, "unanswered": 0}
 """Most that each of these results may be."""
 SIZE = (320, 192)
 """Width and height of the honest client's frames."""
 WARM_UP_OFFLOADS = 20
-FIRST_ID = 0x006B8B4567
-"""The first id that a ROUTER of libzmq 4.3.5 gives if rand() is not seeded; it aborts if a peer has claimed it."""
 CLAIMED_IDS = 64
 FLOOD_PARTS = 20_000
 SETTLE_S = 70.0
@@ -123,7 +120,7 @@ def claim_ids(address: str) -> None:
     """Hold connections that have claimed ids which the server may give others, then open new ones."""
     with ExitStack() as stack:
         for number in range(CLAIMED_IDS):
-            stack.enter_context(zmtp(address, b"\0" + struct.pack(">I", FIRST_ID + number)))
+            stack.enter_context(zmtp(address, router_id(number)))
         for _ in range(CLAIMED_IDS):
             zmtp(address).close()
 
