@@ -12,6 +12,7 @@ from vitmalis.detector.build import build_model
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig, preset
 from vitmalis.detector.detector import Detector
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.fcos_training import BatchTargets
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.vit import HierarchicalPatchEmbed
 from vitmalis.errors import UserError
@@ -102,8 +103,8 @@ def test_patches_do_what_the_image_does(model: DetectionModel, image: np.ndarray
 def test_a_detector_learns_at_mixed_resolution(image: np.ndarray, mask: np.ndarray) -> None:
     model = build_model(small_config())
     assert isinstance(model, FcosDetector)
-    targets = [{"boxes": torch.tensor([[20.0, 20.0, 90.0, 120.0]]), "labels": torch.tensor([1])}]
-    losses = model.loss(model(batch(image), mask, 2), targets)
+    target = {"boxes": torch.tensor([[20.0, 20.0, 90.0, 120.0]]), "labels": torch.tensor([1])}
+    losses = model.loss(model(batch(image), mask, 2), BatchTargets.padded([target]))
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -5,11 +5,13 @@ from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkp
 from vitmalis.detector.config import PRESETS, DetectorConfig, ModelConfig, preset
 from vitmalis.detector.detector import Detector, load_detector
 from vitmalis.detector.devices import checked_device, chosen_device
-from vitmalis.detector.fcos import FcosDetector, HeadOutputs, fcos_loss
+from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.fcos_training import BatchTargets, HeadOutputs, fcos_loss
 from vitmalis.detector.sources import model_config
 
 __all__ = [
     "PRESETS",
+    "BatchTargets",
     "Detector",
     "DetectorConfig",
     "FcosDetector",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vitmalis.detector import BatchTargets
 from vitmalis.types import RgbImage
 from vitmalis_jobs.training.detection.augment import apply_view, photometric, random_view
 from vitmalis_jobs.training.detection.config import Stage
@@ -97,20 +98,21 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, height, width).
-        targets: per image `boxes` (N, 4), `labels` (N,) as indices into `CLASSES`, `ignore_boxes` (M, 4).
+        targets: of the images; labels are indices into `CLASSES`.
     """
 
     images: Tensor
-    targets: list[dict[str, Tensor]]
+    targets: BatchTargets
 
 
 def collate(samples: list[tuple[Tensor, Targets]]) -> Batch:
     """Stack samples, all of one size, into a batch."""
-    return Batch(torch.stack([image for image, _ in samples]), [as_tensors(targets) for _, targets in samples])
+    targets = BatchTargets.padded([as_tensors(targets) for _, targets in samples])
+    return Batch(torch.stack([image for image, _ in samples]), targets)
 
 
 def as_tensors(targets: Targets) -> dict[str, Tensor]:
-    """Targets in the form of `FcosDetector.loss`: `boxes` (N, 4), `labels` (N,), `ignore_boxes` (M, 4)."""
+    """Targets in the form that `BatchTargets.padded` takes: `boxes` (N, 4), `labels` (N,), `ignore_boxes` (M, 4)."""
     objects = targets.objects()
     ignored = targets.boxes_xyxy[targets.labels == IGNORE]
     columns = torch.tensor([COLUMN[int(label)] for label in objects.labels], dtype=torch.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitmalis.detector import BatchTargets
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis_jobs.training.detection.config import TrainOptions
 from vitmalis_jobs.training.detection.mask_sampling import random_mixture
@@ -42,15 +43,13 @@ def window_of_positions(model: FcosDetector, generator: torch.Generator) -> Iter
         del vit.positions
 
 
-def train_batch(
-    state: TrainingState, images: Tensor, targets: list[dict[str, Tensor]], options: TrainOptions
-) -> dict[str, float]:
+def train_batch(state: TrainingState, images: Tensor, targets: BatchTargets, options: TrainOptions) -> dict[str, float]:
     """Take one optimiser step on a batch.
 
     Args:
         state: is changed in place.
         images: uint8 (B, 3, H, W).
-        targets: see `FcosDetector.loss`.
+        targets: of the same images.
         options: of the optimisation.
 
     Returns:
