@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vitmalis.detector import PRESETS
@@ -8,6 +10,9 @@ from vitmalis.video.standin import PROFILES
 from vitmalis.video.standin.clip import SEEDS
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
+from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, LabelledFrame
+from vitmalis_jobs.training.detection.labels import Targets
+from vitmalis_jobs.training.detection.street_frames import StreetFrames
 from vitmalis_jobs.training.detection.training_data import training_stream
 
 
@@ -17,7 +22,8 @@ def composed(*overrides: str) -> DetectorTrainingConfig:
 
 def test_the_shipped_configuration_fits_its_type_and_makes_a_stream() -> None:
     config = composed()
-    stream = training_stream(config, [])
+    frame = LabelledFrame(Path("frame.jpg"), 0, Targets.of([], []))
+    stream = training_stream(config, [LabelledClip("drive_day", [frame], [])], StreetFrames([], []))
     assert config.train.hours is not None
     assert config.train.progress(10, 1800.0) == pytest.approx(1800 / (3600 * config.train.hours))
     assert stream.stages[-1].until == 1.0
@@ -53,6 +59,8 @@ def test_the_length_is_given_once(overrides: tuple[str, ...]) -> None:
         ("clips.weights={drive_day: -1}", r"clips\.weights.*: expected `float` > 0\.0"),
         ("+clips.weights.drive_night=1", r"clips\.weights: there is no clip 'drive_night': choose among .*drive_day"),
         ("rendered.profiles=[walkX]", r"rendered\.profiles: there is no 'walkX': choose among walkS"),
+        ("rendered.share=0.7", r"rendered\.share=0\.7 and street\.share=0\.4 are more than 1 together"),
+        ("street.one_scene=[a, '']", r"street\.one_scene\[1\]=: expected `str` of length >= 1"),
         ("held_out.consecutive=0", r"held_out\.consecutive=0"),
         ("model.weights=a.pt", r"model\.weights=a\.pt is for evaluations: training starts from start\.weights="),
         ("model.window=9", r"model\.window=9 .*start\.window"),

@@ -93,7 +93,7 @@ def test_fine_tuning_learns_the_tables_and_the_result_loads(weights: Path, tmp_p
     options = checked(compose("train_detector", overrides), DetectorTrainingConfig).train
     rendered = RenderedSource(Square, ("walkS",), 10_000, frames_per_scene=3)
     stages = (Stage(until=1.0, batch=2, sizes=((64, 64),), scales=(1.0, 1.0)),)
-    stream = TrainingStream({}, {}, rendered, 1.0, 2, stages, seed=5)
+    stream = TrainingStream({}, {}, [], 0.0, rendered, 1.0, 2, stages, seed=5)
     model = initial_model("small", start(weights, 3))
     before = model.backbone.net.blocks[0].attn.rel_pos_h.clone()
     state = TrainingState.fresh(model, options.learning_rate, options.weight_decay)

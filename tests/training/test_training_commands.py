@@ -61,7 +61,7 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     """Two steps on small views of rendered scenes, a third after a restart, then the scores of what was exported."""
     monkeypatch.chdir(tmp_path)
     small = [
-        "~clips.weights", "+clips.weights={}", "rendered.share=1", "rendered.profiles=[walkS]",
+        "~clips.weights", "+clips.weights={}", "rendered.share=1", "street.share=0", "rendered.profiles=[walkS]",
         "rendered.frames_per_scene=2", "held_out.frames_per_profile=1", "train.hours=null", "train.workers=0",
         "train.log_every_steps=1", "train.folder=run",
         "stages=[{until: 1, batch: 1, sizes: [[64, 64]], scales: [1, 1]}]",

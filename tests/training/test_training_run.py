@@ -59,7 +59,10 @@ def stream(tmp_path: Path) -> TrainingStream:
         cv2.imwrite(str(tmp_path / f"{i}.jpg"), image)
         frames.append(LabelledFrame(tmp_path / f"{i}.jpg", i, Targets.of([[40 + 5 * i, 30, 80 + 5 * i, 90]], [0])))
     rendered = RenderedSource(Square, ("walkS", "driveN"), 10_000, frames_per_scene=3)
-    return TrainingStream({"clip": frames}, {"clip": 1.0}, rendered, 0.5, 2, STAGES, seed=5)
+    return TrainingStream(
+        clips={"clip": frames}, weights={"clip": 1.0}, street=[], street_share=0.0, rendered=rendered,
+        rendered_share=0.5, views_per_frame=2, stages=STAGES, seed=5,
+    )  # fmt: skip
 
 
 def options(steps: int) -> TrainOptions:

@@ -25,8 +25,9 @@ from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, StartOptions
 from vitmalis_jobs.training.detection.monitor import TrainingMonitor
 from vitmalis_jobs.training.detection.state import TrainingState
+from vitmalis_jobs.training.detection.street_frames import read_street
 from vitmalis_jobs.training.detection.trainer import train
-from vitmalis_jobs.training.detection.training_data import read_clips, training_stream, validation_sets
+from vitmalis_jobs.training.detection.training_data import FRAME_SIZE, read_clips, training_stream, validation_sets
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ def train_detector(config: DetectorTrainingConfig) -> None:
     torch.set_num_threads(config.train.threads)
     cv2.setNumThreads(1)
     state = initial_state(config)
-    clips = read_clips(config.clips)
-    sets, stream = validation_sets(config, clips), training_stream(config, clips)
+    clips, street = read_clips(config.clips), read_street(config.street, FRAME_SIZE)
+    sets, stream = validation_sets(config, clips, street), training_stream(config, clips, street)
     store = Store(config.mlflow.tracking_uri, config.mlflow.experiment, Path(config.mlflow.artifact_dir))
     values = msgspec.to_builtins(config)
     OmegaConf.save(OmegaConf.create(values), folder / f"config_from_{state.step:07d}.yaml")

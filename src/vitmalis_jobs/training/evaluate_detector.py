@@ -35,7 +35,8 @@ from vitmalis_jobs.training.detection.detection_scores import score_line, shown
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
 from vitmalis_jobs.training.detection.prepared_frames import MARKET
 from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
-from vitmalis_jobs.training.detection.training_data import read_clips, validation_sets
+from vitmalis_jobs.training.detection.street_frames import read_street
+from vitmalis_jobs.training.detection.training_data import FRAME_SIZE, read_clips, validation_sets
 from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate, evenly_spaced, predict
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,8 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     folder = Path(config.train.folder)
     start = config.start
     model = trained_model(config.model.name, start.weights, start.window, start.downsampling_factor)
-    clips = read_clips(config.clips)
-    sets = validation_sets(config, clips)
+    clips, street = read_clips(config.clips), read_street(config.street, FRAME_SIZE)
+    sets = validation_sets(config, clips, street)
     scores = evaluate(model, sets, folder / "evaluation")
     stability = {clip.name: clip_stability(model, clip, config.held_out.consecutive) for clip in clips}
     for name, set_scores in scores.items():

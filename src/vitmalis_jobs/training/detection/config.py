@@ -121,11 +121,29 @@ class RenderedOptions(Section, frozen=True):
             raise UserError(f"rendered.profiles: there is no '{unknown[0]}': choose among {', '.join(PROFILES)}")
 
 
+class StreetOptions(Section, frozen=True):
+    """`street`: labelled images of many places, split by scene.
+
+    Attributes:
+        share: of the samples of a batch; 0 leaves street frames out, of the validation sets, too.
+        validation_share: share of the scenes that is for validation.
+        split_seed: decides which scenes these are.
+        one_scene: beginnings of prefixes; the sources whose prefix begins so are one scene.
+    """
+
+    folder: str
+    share: Share
+    validation_share: Share
+    split_seed: Seed
+    one_scene: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...]
+
+
 class ValidationOptions(Section, frozen=True):
     """`held_out`: how many frames a model is evaluated on."""
 
     frames_per_clip: Count
     frames_per_profile: Count
+    frames_per_street_scene: Count
     consecutive: Count
 
 
@@ -144,11 +162,17 @@ class DetectorTrainingConfig(Section, frozen=True):
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
     clips: ClipOptions
     rendered: RenderedOptions
+    street: StreetOptions
     held_out: ValidationOptions
     export: ExportOptions
     mlflow: MlflowOptions
 
     def __post_init__(self) -> None:
+        if self.rendered.share + self.street.share > 1:
+            raise UserError(
+                f"rendered.share={self.rendered.share:g} and street.share={self.street.share:g} are more than 1 "
+                "together: lower one of them"
+            )
         for name, default in (("weights", None), ("window", None), ("downsampling_factor", 2)):
             if (value := getattr(self.model, name)) != default:
                 raise UserError(f"model.{name}={value} is for evaluations: training starts from start.{name}=...")

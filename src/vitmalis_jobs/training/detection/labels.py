@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import iou_matrix
-from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis.types import Detections
+from vitmalis_jobs.training.detection.csv_rows import MAX_COORDINATE_PX, read_rows
 
 CLASSES = (0, 1, 2, 5, 9)
 """The trained classes: person, bicycle, car, bus, traffic light (indices into `COCO_CLASSES`)."""
@@ -32,6 +32,9 @@ MIN_VISIBLE = 0.3
 """An object of which a smaller share is visible is ignored."""
 MIN_SIDE_PX = 12
 """An object whose longer side is shorter is ignored."""
+
+MAX_FRAMES = 10**7
+"""Largest number of a frame in a teacher's labels."""
 
 VEHICLES = (2, 5, 6, 7)
 """COCO's car, bus, train and truck, which teachers confuse."""
@@ -84,22 +87,19 @@ def read_teacher(path: Path) -> dict[int, Detections]:
     Raises:
         UserError: a missing file or a row that cannot be read.
     """
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"teacher labels '{path}' are missing: set clips.folder to a folder with labels/<clip>.csv")
     rows: dict[int, list[list[float]]] = defaultdict(list)
-    with path.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                label = COCO_CLASSES.index(row["coco_class"].replace("_", " "))
-                values = [float(row[key]) for key in ("x1", "y1", "x2", "y2", "score")]
-                rows[int(row["frame"])].append([*values, label])
-            except (KeyError, ValueError) as error:
-                raise UserError(f"teacher labels '{path}': row {number}: {error}; see the clips' README") from error
-    return {frame: _detections(np.array(values, np.float32)) for frame, values in rows.items()}
+    for row in read_rows(path, "teacher labels", ("frame", "x1", "y1", "x2", "y2", "score", "coco_class")):
+        box = row.box(-MAX_COORDINATE_PX, MAX_COORDINATE_PX, MAX_COORDINATE_PX)
+        rows[row.whole("frame", 0, MAX_FRAMES)].append([*box, row.real("score", 0, 1), row.coco_class("coco_class")])
+    return {frame: detections_of(values) for frame, values in rows.items()}
 
 
-def _detections(rows: NDArray[np.float32]) -> Detections:
-    return Detections.of(rows[:, :4], rows[:, 4], rows[:, 5])
+def detections_of(rows: list[list[float]]) -> Detections:
+    """Detections of rows `x1, y1, x2, y2, score, class`."""
+    columns = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections.of(columns[:, :4], columns[:, 4], columns[:, 5])
 
 
 def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:

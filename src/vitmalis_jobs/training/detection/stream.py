@@ -5,7 +5,7 @@ A run that stops after batch k and starts again at batch k therefore sees the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from vitmalis_jobs.training.detection.config import Stage
 from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
 from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
 from vitmalis_jobs.training.detection.rendered_source import RenderedSource
+from vitmalis_jobs.training.detection.street_frames import StreetFrame
 
 COLUMN = {label: column for column, label in enumerate(CLASSES)}
 """Column of the class logits that each class is learned in."""
@@ -37,8 +38,10 @@ class TrainingStream(Dataset):
     """Map-style data set of training images with targets.
 
     Attributes:
-        clips: training frames by clip name.
+        clips: training frames by clip name; no clip is empty.
         weights: how often each clip is drawn, relative to the others.
+        street: training frames of many places, empty to train without them.
+        street_share: share of the samples that are street frames.
         rendered: rendered scenes, or None to train on clips only.
         rendered_share: share of the samples of a batch that are rendered.
         views_per_frame: consecutive batches that take views of the same rendered frames.
@@ -48,6 +51,8 @@ class TrainingStream(Dataset):
 
     clips: dict[str, list[LabelledFrame]]
     weights: dict[str, float]
+    street: Sequence[StreetFrame]
+    street_share: float
     rendered: RenderedSource | None
     rendered_share: float
     views_per_frame: int
@@ -69,11 +74,18 @@ class TrainingStream(Dataset):
         rendered = round(self.rendered_share * batch_size)
         if self.rendered is not None and place < rendered:
             return self.rendered.frame(batch // self.views_per_frame * rendered + place)
-        names = [name for name in self.clips if self.clips[name]]
-        weights = np.array([self.weights.get(name, 1.0) for name in names])
-        frames = self.clips[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
+        frames = self._real_frames(rng)
         frame = frames[int(rng.integers(len(frames)))]
         return frame.image(), frame.targets
+
+    def _real_frames(self, rng: np.random.Generator) -> Sequence[LabelledFrame | StreetFrame]:
+        """Draw the frames that a sample is of: those of a clip, or the street frames."""
+        real_share = 1 - (self.rendered_share if self.rendered is not None else 0.0)
+        if self.street and (not self.clips or rng.random() * real_share < self.street_share):
+            return self.street
+        names = list(self.clips)
+        weights = np.array([self.weights.get(name, 1.0) for name in names])
+        return self.clips[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
 
 
 @dataclass

@@ -1,7 +1,8 @@
-"""Validation sets of a detector: the eval part of each clip, and rendered scenes whose seeds are not trained on."""
+"""Validation sets of a detector: the eval part of each clip, and street scenes and rendered scenes not trained on."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from vitmalis_jobs.training.detection.detection_scores import LOWEST_SCORE, Dete
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
 from vitmalis_jobs.training.detection.labels import Targets, rendered_targets
 from vitmalis_jobs.training.detection.rendered_source import Scene
+from vitmalis_jobs.training.detection.street_frames import StreetFrame
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class ValidationSet:
     """A named set of frames with their targets, loaded on demand.
 
     Attributes:
-        name: of the clip, or `rendered_<profile>`.
+        name: of the clip, `street`, or `rendered_<profile>`.
         load: reads or renders the frames and their targets.
     """
 
@@ -35,6 +37,15 @@ def clip_set(clip: LabelledClip, frames: int) -> ValidationSet:
     """Evenly spaced frames of a clip's validation part, or all where there are fewer."""
     chosen = [clip.validation[i] for i in evenly_spaced(len(clip.validation), frames)]
     return ValidationSet(clip.name, lambda: [(frame.image(), frame.targets) for frame in chosen])
+
+
+def street_set(frames: Sequence[StreetFrame], frames_per_scene: int) -> ValidationSet:
+    """Evenly spaced frames of each scene, so that no long clip outweighs the others."""
+    scenes: dict[str, list[StreetFrame]] = defaultdict(list)
+    for frame in frames:
+        scenes[frame.scene].append(frame)
+    chosen = [scene[i] for scene in scenes.values() for i in evenly_spaced(len(scene), frames_per_scene)]
+    return ValidationSet("street", lambda: [(frame.image(), frame.targets) for frame in chosen])
 
 
 def rendered_set(make: Callable[[str, int], Scene], profile: str, frames: int) -> ValidationSet:
