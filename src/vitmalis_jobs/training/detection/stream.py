@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitmalis.detector import BatchTargets
 from vitmalis.types import RgbImage
-from vitmalis_jobs.training.detection.augment import apply_view, photometric, random_view
+from vitmalis_jobs.training.detection.augment import cut, distort
 from vitmalis_jobs.training.detection.config import Stage
+from vitmalis_jobs.training.detection.distortion import random_distortion
 from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
 from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
 from vitmalis_jobs.training.detection.rendered_source import RenderedSource
 from vitmalis_jobs.training.detection.street_frames import StreetFrame
+from vitmalis_jobs.training.detection.views import random_view, targets_in
 
 COLUMN = {label: column for column, label in enumerate(CLASSES)}
 """Column of the class logits that each class is learned in."""
@@ -67,8 +69,8 @@ class TrainingStream(Dataset):
         rng = np.random.default_rng([self.seed, batch, place])
         image, targets = self._source(rng, batch, place, stage.batch)
         view = random_view(rng, (image.shape[1], image.shape[0]), targets, size, stage.scales)
-        seen, moved = apply_view(image, targets, view)
-        return torch.from_numpy(photometric(rng, seen)).permute(2, 0, 1).contiguous(), moved
+        pixels = distort(cut(image, view), random_distortion(rng))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), targets_in(view, targets)
 
     def _source(self, rng: np.random.Generator, batch: int, place: int, batch_size: int) -> tuple[RgbImage, Targets]:
         rendered = round(self.rendered_share * batch_size)
