@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.policy.small_world import write_estimators, write_tables
+from vitmalis import repository_files
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -25,3 +30,31 @@ def vitmalis_options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     folder = tmp_path_factory.mktemp("estimation")
     write_estimators(folder)
     return {"estimators": str(folder), "latency_tables": str(write_tables(folder / "tables.json"))}
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A server of the repositories in `tmp_path / "mirror"`; yields the paths that are requested."""
+    requested: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requested.append(unquote(self.path))
+            _, _, repository, _commit, path = requested[-1].split("/", 4)
+            file = tmp_path / "mirror" / repository / path
+            content = file.read_bytes() if file.is_file() else b""
+            self.send_response(200 if file.is_file() else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(repository_files, "HOST", f"http://127.0.0.1:{server.server_port}")
+        yield requested
+        server.shutdown()
+        thread.join()

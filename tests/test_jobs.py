@@ -23,6 +23,7 @@ MISTAKES = {
     "profile restoration-points": (["--frames", "0"], "--frames"),
     "train detector": (["no_such_option=1"], "no_such_option"),
     "train estimators": (["no_such_option=1"], "no_such_option"),
+    "train fetch-street": (["--mirror", "no_such_mirror"], "no_such_mirror"),
     "train traces": (["no_such_option=1"], "no_such_option"),
     "train install": (["no_such_result"], "no_such_result"),
     "train evaluate-detector": (["no_such_option=1"], "no_such_option"),

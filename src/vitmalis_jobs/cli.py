@@ -19,6 +19,7 @@ JOBS = {
     "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
+    "train fetch-street": ("training.fetch_street", "download street frames to train the embedded detector on"),
     "train traces": ("training.traces", "fit the trace generator to measured traces"),
     "train install": ("training.install", "make what was trained the package's own"),
     "train evaluate-detector": ("training.evaluate_detector", "score a detector on its validation set"),

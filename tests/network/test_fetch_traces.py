@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vitmalis import repository_files
 from vitmalis.network import fetch
 from vitmalis.network.measured import assemble, samples, sources
 from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import Piece, recipe
-from vitmalis.network.measured.sources import SourceFile, gather, source_files
+from vitmalis.network.measured.sources import source_files
 from vitmalis.paths import file_sha256
+from vitmalis.repository_files import RepositoryFile, gather
 
 MIRRORS = Path(__file__).parents[3] / ".mirror" / "checkouts"
 SAME_COLUMNS = (
@@ -89,7 +88,7 @@ def test_the_recipe_is_complete() -> None:
     for name in {piece.trace for piece in pieces}:
         own = [piece for piece in pieces if piece.trace == name and piece.part == "uplink"]
         assert sum((piece.end - piece.start) * per_sample[piece.method] for piece in own) == pytest.approx(300)
-    assert {piece.file for piece in pieces} == set(source_files())
+    assert {piece.file for piece in pieces} == set(source_files().values())
 
 
 def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +103,11 @@ def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     files = {}
     for name, content in contents.items():
-        file = SourceFile("memu", name, "")
+        file = RepositoryFile(*sources.REPOSITORIES["memu"], name, "")
         path = file.below(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        files[name] = SourceFile("memu", name, file_sha256(path))
+        files[name] = RepositoryFile(*sources.REPOSITORIES["memu"], name, file_sha256(path))
     pieces = [
         Piece("4g_00", "uplink", 0, files["up.list"], "3", "list", 0, 20),
         Piece("4g_00", "uplink", 1, files["ul.zip"], "ul.csv:atnt", "driving", 5, 6),
@@ -116,7 +115,7 @@ def small_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     for module in (assemble, fetch):
         monkeypatch.setattr(module, "recipe", lambda: pieces)
-    monkeypatch.setattr(fetch, "source_files", lambda: list(files.values()))
+    monkeypatch.setattr(fetch, "source_files", lambda: {("memu", name): file for name, file in files.items()})
 
 
 def test_from_a_mirror_to_a_trace(
@@ -158,43 +157,13 @@ def test_other_content_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def publisher(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """A server of the files in `mirror` by repository, commit and path; yields its address and the requested paths."""
-    requested: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requested.append(self.path)
-            _, _, repository, commit, path = self.path.split("/", 4)
-            file = tmp_path / "mirror" / repository / path
-            found = file.is_file() and (f"NUWiNS/{repository}", commit) in sources.REPOSITORIES.values()
-            content = file.read_bytes() if found else b""
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", requested
-        server.shutdown()
-        thread.join()
-
-
 def test_a_missing_file_is_named_and_the_next_call_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    publisher: tuple[str, list[str]],
+    publisher: list[str],
 ) -> None:
     small_recipe(tmp_path / "mirror", monkeypatch)
-    host, requested = publisher
-    monkeypatch.setattr(sources, "HOST", host)
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
     ping = next((tmp_path / "mirror").rglob("ping.out"))
     away = ping.rename(ping.with_name("away"))
@@ -203,7 +172,8 @@ def test_a_missing_file_is_named_and_the_next_call_resumes(
     away.rename(ping)
     assert fetch.main(["--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out/4g/4g_00.csv").read_text().endswith("2,7.000,20.00\n")
-    assert [path.rpartition("/")[2] for path in requested] == ["up.list", "ul.zip", "ping.out", "ping.out"]
+    repository, commit = sources.REPOSITORIES["memu"]
+    assert publisher == [f"/{repository}/{commit}/{name}" for name in ("up.list", "ul.zip", "ping.out", "ping.out")]
 
 
 def test_offline_is_one_clear_line(
@@ -211,7 +181,7 @@ def test_offline_is_one_clear_line(
 ) -> None:
     small_recipe(tmp_path / "mirror", monkeypatch)
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "HOST", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(repository_files, "HOST", "http://127.0.0.1:9")  # nothing listens there
     assert fetch.main(["--output", str(tmp_path / "out")]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert "up.list could not be downloaded" in line
@@ -222,7 +192,7 @@ def test_offline_is_one_clear_line(
     not (MIRRORS.is_dir() and EXPECTED.is_dir()), reason="stored copies of the repositories are not here"
 )
 def test_the_stored_repositories_give_the_expected_traces(tmp_path: Path) -> None:
-    list(gather(source_files(), tmp_path / "cache", MIRRORS))
+    list(gather(list(source_files().values()), tmp_path / "cache", MIRRORS))
     names = list(make_traces(tmp_path / "cache", tmp_path))
     assert len(names) == 60
     other_seconds = {}

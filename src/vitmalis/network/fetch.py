@@ -13,8 +13,9 @@ from rich.progress import Progress
 from vitmalis.errors import UserError
 from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import recipe
-from vitmalis.network.measured.sources import gather, source_files
+from vitmalis.network.measured.sources import source_files
 from vitmalis.paths import cache_dir, data_dir
+from vitmalis.repository_files import gather
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Download the sources and make the traces; return the exit status, 2 for a user's mistake or without a network."""
     args = build_parser().parse_args(argv)
-    wanted, names = source_files(), {piece.trace for piece in recipe()}
+    wanted, names = list(source_files().values()), {piece.trace for piece in recipe()}
     folder = cache_dir() / "trace_sources"
     console = Console(stderr=True)
     try:

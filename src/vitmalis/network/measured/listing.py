@@ -42,7 +42,7 @@ def listing_row(name: str, pieces: Sequence[Piece], uplink_mbps: Series, rtt_ms:
         "technology": name[:2].upper(),
         "mobility": _mobility(uplink[0]),
         "operator": "+".join(dict.fromkeys(map(_operator, uplink))),
-        "source_repo": "; ".join(dict.fromkeys(_repository(piece) for piece in uplink)),
+        "source_repo": "; ".join(dict.fromkeys(piece.file.repository for piece in uplink)),
         "source_files": "; ".join(dict.fromkeys(piece.file.path for piece in uplink)),
         "runs_and_ranges": "; ".join(map(_range, uplink)),
         "n_segments": str(len(uplink)),
@@ -66,7 +66,7 @@ def write_listing(rows: Sequence[dict[str, str]], path: Path) -> None:
 
 def _mobility(piece: Piece) -> str:
     """How the phone moved: `driving`, `walking` or `static`."""
-    if piece.file.source == "pam":
+    if piece.file.repository == REPOSITORIES["pam"][0]:
         return "driving"
     known = ("driving", "walking", "static")
     return next((part for part in PurePosixPath(piece.file.path).parts if part in known), "not stated")
@@ -81,13 +81,9 @@ def _operator(piece: Piece) -> str:
     return "not stated"
 
 
-def _repository(piece: Piece) -> str:
-    return REPOSITORIES[piece.file.source][0]
-
-
 def _pings(piece: Piece) -> str:
     runs = {"": "", "all": " all runs"}.get(piece.member, f" Run {piece.member}")
-    return f"{_repository(piece)}: {piece.file.path}{runs}"
+    return f"{piece.file.repository}: {piece.file.path}{runs}"
 
 
 def _range(piece: Piece) -> str:

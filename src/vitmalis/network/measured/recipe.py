@@ -8,7 +8,8 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from vitmalis.network.measured.sources import SourceFile, source_files
+from vitmalis.network.measured.sources import source_files
+from vitmalis.repository_files import RepositoryFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Piece:
     trace: str
     part: str
     group: int
-    file: SourceFile
+    file: RepositoryFile
     member: str
     method: str
     start: float
@@ -38,7 +39,7 @@ class Piece:
 @lru_cache(maxsize=1)
 def recipe() -> list[Piece]:
     """Read all pieces, in the order in which they are joined."""
-    known = {(file.source, file.path): file for file in source_files()}
+    known = source_files()
     with (Path(str(files("vitmalis.network.measured"))) / "recipe.csv").open(newline="") as lines:
         return [
             Piece(

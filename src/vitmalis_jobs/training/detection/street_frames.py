@@ -88,7 +88,7 @@ def read_street(options: StreetOptions, frame_size: tuple[int, int]) -> StreetFr
     if not folder.is_dir():
         log.warning(
             "there are no street frames: '%s' is no folder; training and validation do without them. "
-            "docs/model_card.md says where they come from; street.share=0 leaves them out without this line",
+            "python -m training.fetch_street makes the frames (docs/model_card.md); street.share=0 leaves them out",
             folder,
         )
         return StreetFrames([], [])
@@ -166,7 +166,9 @@ def _read_labels(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str
 
 def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
     if not path.is_file():
-        raise UserError(f"street table '{path}' is missing; docs/model_card.md says what it holds")
+        raise UserError(
+            f"street table '{path}' is missing (its format: docs/model_card.md); street.share=0 leaves them out"
+        )
     return list(read_rows(path, "street table", columns))
 
 
