@@ -97,6 +97,11 @@ class Detections:
         """Return the rows chosen by a bool mask (N,) or by indices."""
         return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
 
+    def scaled(self, across: float, down: float) -> Detections:
+        """Return these rows in an image that is so many times as wide and as high."""
+        scale = np.array([across, down] * 2, np.float32)
+        return Detections(self.boxes_xyxy * scale, self.scores, self.labels)
+
     def with_more(self, other: Detections) -> Detections:
         """Return these rows followed by those of `other`."""
         return Detections(

@@ -12,6 +12,7 @@ from vitmalis.metrics.matching import Counts
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.profiling.restoration_points import (
     ALL,
     Outcome,
@@ -19,7 +20,6 @@ from vitmalis_jobs.profiling.restoration_points import (
     main,
     setting_mask,
     settings,
-    spread_frames,
 )
 
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 160 px

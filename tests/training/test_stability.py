@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vitmalis.types import Detections, RgbImage
-from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
+from vitmalis_jobs.training.detection.stability import persistence, temporal_stability, tracked_f1
 
 SHIFT_PX = 16
 FRAMES = 5
@@ -82,3 +82,22 @@ def test_persistence_by_hand() -> None:
     # First frame: the person stays, the car becomes a person. Second frame: one person stays, the other is lost.
     assert persistence(found) == pytest.approx(2 / 4)
     assert persistence([Detections.empty()] * 3) is None
+
+
+def test_references_that_move_with_the_image_are_tracked(slide: list[RgbImage]) -> None:
+    assert tracked_f1((image, person(t)) for t, image in enumerate(slide)) == 1
+
+
+def test_f1_of_tracked_references_by_hand(slide: list[RgbImage]) -> None:
+    """Two persons, of whom one is missing in frame 1 and too faint to count in frame 3."""
+    other = [person(t, 200, score=0.4 if t == 3 else 0.9) for t in range(FRAMES)]
+    found = [person(t) if t == 1 else person(t).with_more(other[t]) for t in range(FRAMES)]
+    # Steps: one tracked box too many, one missed, one too many, one missed, next to one that matches in each.
+    assert tracked_f1(zip(slide, found, strict=True)) == pytest.approx(2 * 4 / (2 * 4 + 2 + 2))
+
+
+def test_a_box_that_the_tracker_loses_is_missed(slide: list[RgbImage]) -> None:
+    rng = np.random.default_rng(1)
+    noise = [rng.integers(0, 256, (240, 400, 3), np.uint8) for _ in range(2)]
+    assert tracked_f1((image, person(0)) for image in noise) == 0
+    assert tracked_f1((image, Detections.empty()) for image in slide) is None

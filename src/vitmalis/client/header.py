@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vitmalis.codec.offload import sent_mask, sent_size
 from vitmalis.network.wire import messages
 from vitmalis.offload import OffloadDecision
@@ -44,5 +42,4 @@ def in_captured_pixels(detections: Detections, header: messages.Offload, image: 
     The captured frame is larger where the decision made the whole frame smaller.
     """
     height, width = image.shape[:2]
-    scale = np.array([width / header.width, height / header.height] * 2, np.float32)
-    return Detections(detections.boxes_xyxy * scale, detections.scores, detections.labels)
+    return detections.scaled(width / header.width, height / header.height)

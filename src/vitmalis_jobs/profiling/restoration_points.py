@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
@@ -30,14 +29,14 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, Detections, RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
-from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.clips import available_clips, read_frames, spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
-from vitmalis_jobs.profiling.clips import available_clips
 from vitmalis_jobs.profiling.measured_result import report_result
 
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
@@ -108,18 +107,6 @@ def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(chosen[setting.regions]))
     mask.flat[candidates[: round(setting.share * len(candidates))]] = True
     return mask
-
-
-def spread_frames(spec: VideoSpec, count: int) -> list[int]:
-    """Choose frames at even distances, each in the middle of its part of the clip."""
-    return sorted({int((step + 0.5) * spec.frames / count) for step in range(count)})
-
-
-def read_frames(spec: VideoSpec, frames: Sequence[int]) -> Iterator[tuple[int, RgbImage]]:
-    """Decode the chosen frames of a clip, no further than the last."""
-    wanted = set(frames)
-    part = msgspec.structs.replace(spec, frames=max(frames) + 1)
-    return ((index, image) for index, image in enumerate(open_video(part)) if index in wanted)
 
 
 def measure_frame(

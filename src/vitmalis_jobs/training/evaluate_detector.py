@@ -1,6 +1,7 @@
 """Evaluate a detector on the validation sets: `python -m training.evaluate_detector` (conf/train_detector.yaml).
 
-The weights are those of `start.weights`, such as a training's `best.pt`, or else those that come with the package.
+The weights are those of `start.weights`, such as a training's `best.pt`, or else those that come with the package. They
+are scored against labels, and on clips as runs play them against their own boxes (see `OwnBoxScores`).
 Writes `evaluation.json`, a contact sheet of each set and `detector_heldout.jpg` (footage that may be published) to
 `train.folder`.
 """
@@ -12,7 +13,10 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,15 +33,20 @@ from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.machine_load import LoadMeter
+from vitmalis_jobs.training.detection.calibration import best_thresholds
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
-from vitmalis_jobs.training.detection.detection_scores import score_line, shown
-from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
+from vitmalis_jobs.training.detection.played_clips import OwnBoxScores, own_box_scores, played_clips
 from vitmalis_jobs.training.detection.prepared_frames import MARKET
-from vitmalis_jobs.training.detection.stability import persistence, temporal_stability
 from vitmalis_jobs.training.detection.street_frames import read_street
 from vitmalis_jobs.training.detection.training_data import FRAME_SIZE, read_clips, validation_sets
-from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate, evenly_spaced, predict
+from vitmalis_jobs.training.detection.validation_set import (
+    SetScores,
+    ValidationSet,
+    evaluate,
+    evenly_spaced,
+    predict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +73,16 @@ def trained_model(
     return built.eval()
 
 
-def clip_stability(model: FcosDetector, clip: LabelledClip, frames: int) -> tuple[float | None, float | None]:
-    """Persistence and temporal stability over `frames` consecutive frames in the middle of a clip's validation part."""
-    start = max(0, (len(clip.validation) - frames) // 2)
-    images = [frame.image() for frame in clip.validation[start : start + frames]]
-    found = [predict(model, image) for image in images]
-    return persistence(found), temporal_stability(zip(images, found, strict=True))
+def played_scores(model: FcosDetector, config: DetectorTrainingConfig) -> dict[str, OwnBoxScores]:
+    """Score a model on the played clips that are available, and log a line for each and for those left out."""
+    clips, left_out = played_clips(config)
+    for name, reason in left_out.items():
+        log.warning("%s is left out: %s", name, reason)
+    scores = {}
+    for name, clip in clips.items():
+        scores[name] = own_box_scores(partial(predict, model), clip, config.held_out)
+        log.info("%-18s %s", name, scores[name].line())
+    return scores
 
 
 def overview(model: FcosDetector, sets: list[ValidationSet], path: Path) -> None:
@@ -101,6 +114,19 @@ def seconds_per_part(model: FcosDetector, repeats: int = 5) -> dict[str, float]:
     return dict(zip(("backbone", "pyramid", "head", "frame"), map(float, medians), strict=True))
 
 
+def result_of(scores: Mapping[str, SetScores], played: Mapping[str, OwnBoxScores]) -> dict[str, Any]:
+    """The scores as they are written: by kind, then by validation set or clip."""
+    thresholds = best_thresholds(list(scores.values()))
+    return {
+        "scores": {name: dataclasses.asdict(of_set.full) for name, of_set in scores.items()},
+        "half_size_scores": {name: dataclasses.asdict(of_set.halved) for name, of_set in scores.items()},
+        "best_thresholds": {size: best and dataclasses.asdict(best) for size, best in thresholds.items()},
+    } | {
+        field.name: {name: getattr(of_clip, field.name) for name, of_clip in played.items()}
+        for field in dataclasses.fields(OwnBoxScores)
+    }
+
+
 def evaluate_detector(config: DetectorTrainingConfig) -> None:
     """Score the configured weights and time them; log the result and write it into the folder."""
     torch.set_num_threads(config.train.threads)
@@ -108,26 +134,20 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     folder = Path(config.train.folder)
     start = config.start
     model = trained_model(config.model.name, start.weights, start.window, start.downsampling_factor)
-    clips, street = read_clips(config.clips), read_street(config.street, FRAME_SIZE)
-    sets = validation_sets(config, clips, street)
+    street = read_street(config.street, FRAME_SIZE)
+    sets = validation_sets(config, read_clips(config.clips), street)
     scores = evaluate(model, sets, folder / "evaluation")
-    stability = {clip.name: clip_stability(model, clip, config.held_out.consecutive) for clip in clips}
-    for name, set_scores in scores.items():
-        log.info("%-18s %s", name, score_line(set_scores))
-    for name, (kept, stable) in stability.items():
-        log.info("%-18s stability %s, without optical flow %s", name, shown(stable), shown(kept))
+    for name, of_set in scores.items():
+        log.info("%-18s %s", name, of_set.line())
+    for size, best in best_thresholds(list(scores.values())).items():
+        log.info("best score threshold, %s: %s", size.replace("_", " "), best)
+    played = played_scores(model, config)
     meter = LoadMeter()
     seconds, load = seconds_per_part(model), meter.load()
     if load.reasons:
         log.warning("the durations are too long: %s", " and ".join(load.reasons))
-    result = {
-        "scores": {name: dataclasses.asdict(set_scores) for name, set_scores in scores.items()},
-        "persistence": {name: kept for name, (kept, _) in stability.items()},
-        "stability": {name: stable for name, (_, stable) in stability.items()},
-        "seconds": seconds,
-    } | load.facts
     with atomic_path(folder / "evaluation.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+        temporary.write_text(json.dumps(result_of(scores, played) | {"seconds": seconds} | load.facts, indent=1))
     overview(model, sets, folder / "detector_heldout.jpg")
 
 

@@ -29,8 +29,8 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec, open_video
+from vitmalis_jobs.common.clips import available_clips
 from vitmalis_jobs.common.machine import git_commit, processor
-from vitmalis_jobs.profiling.clips import available_clips
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import (
     CodecDurations,

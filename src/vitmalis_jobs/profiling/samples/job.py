@@ -26,11 +26,11 @@ from vitmalis.video.clips import Part, resolve_clip
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.checks import check_trained, check_writable
 from vitmalis_jobs.common.cli import hydra_job
+from vitmalis_jobs.common.clips import available_clips
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
-from vitmalis_jobs.profiling.clips import available_clips
 from vitmalis_jobs.profiling.samples.config import SamplesConfig
 from vitmalis_jobs.profiling.samples.moments import sampled_frames
 from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary

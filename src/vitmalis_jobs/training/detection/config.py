@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -24,6 +25,12 @@ from vitmalis_jobs.common.config import (
 Seed = Annotated[int, msgspec.Meta(ge=0)]
 ViewSide = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
 """Width or height of a training view, pixels: a multiple of the pyramid's coarsest stride."""
+
+
+def check_clips(option: str, names: Iterable[str]) -> None:
+    """Raise `UserError` if an option names a clip that is not in the manifest."""
+    if unknown := sorted(set(names) - set(manifest())):
+        raise UserError(f"{option}: there is no clip '{unknown[0]}': choose among {', '.join(manifest())}")
 
 
 class StartOptions(Section, frozen=True):
@@ -102,8 +109,7 @@ class ClipOptions(Section, frozen=True):
     weights: dict[str, Positive]
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.weights) - set(manifest())):
-            raise UserError(f"clips.weights: there is no clip '{unknown[0]}': choose among {', '.join(manifest())}")
+        check_clips("clips.weights", self.weights)
 
 
 class RenderedOptions(Section, frozen=True):
@@ -139,12 +145,24 @@ class StreetOptions(Section, frozen=True):
 
 
 class ValidationOptions(Section, frozen=True):
-    """`held_out`: how many frames a model is evaluated on."""
+    """`held_out`: what a model is evaluated on.
+
+    Attributes:
+        frames_per_clip: frames of each clip, with and without labels.
+        frames_per_profile: rendered scenes of each profile.
+        frames_per_street_scene: frames of each street scene, at most.
+        consecutive: consecutive frames of each clip, for its steadiness.
+        played: clips of the manifest that are evaluated as runs play them, without labels.
+    """
 
     frames_per_clip: Count
     frames_per_profile: Count
     frames_per_street_scene: Count
-    consecutive: Count
+    consecutive: Annotated[int, msgspec.Meta(ge=2)]
+    played: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_clips("held_out.played", self.played)
 
 
 class ExportOptions(Section, frozen=True):

@@ -15,11 +15,10 @@ from vitmalis.detector import save_checkpoint
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.mlflow_store import Run
-from vitmalis_jobs.training.detection.calibration import best_threshold, calibrated
+from vitmalis_jobs.training.detection.calibration import BOTH_SIZES, best_thresholds, calibrated
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
-from vitmalis_jobs.training.detection.detection_scores import DetectionScores, score_line
 from vitmalis_jobs.training.detection.state import TrainingState
-from vitmalis_jobs.training.detection.validation_set import ValidationSet, evaluate
+from vitmalis_jobs.training.detection.validation_set import SetScores, ValidationSet, evaluate
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class TrainingMonitor:
         self.state.save(self.folder / "last.pt")
         self._saved_s = time.monotonic()
 
-    def evaluate(self) -> dict[str, DetectionScores]:
+    def evaluate(self) -> dict[str, SetScores]:
         """Score the moving average on every validation set; export it if it is the best so far.
 
         Raises:
@@ -98,7 +97,7 @@ class TrainingMonitor:
         scores = evaluate(self.state.ema, self.sets, sheets)
         torch.set_num_threads(threads)
         self._log_scores(scores, sheets)
-        known = [s.best_f1 for s in scores.values() if s.best_f1 is not None]
+        known = [s.full.best_f1 for s in scores.values() if s.full.best_f1 is not None]
         if not known:
             raise UserError(
                 f"no validation set holds an object ({', '.join(scores) or 'there is none'}): add one that does"
@@ -113,26 +112,30 @@ class TrainingMonitor:
         self._evaluated_s = time.monotonic()
         return scores
 
-    def _log_scores(self, scores: dict[str, DetectionScores], sheets: Path) -> None:
-        for name, set_scores in scores.items():
-            log.info("validation %-18s %s", name, score_line(set_scores))
-            for key in _LOGGED_SCORES:
-                value = getattr(set_scores, key)
+    def _log_scores(self, scores: dict[str, SetScores], sheets: Path) -> None:
+        for name, of_set in scores.items():
+            log.info("validation %-18s %s", name, of_set.line())
+            curves: dict[str, float | None] = {key: getattr(of_set.full, key) for key in _LOGGED_SCORES}
+            curves |= {"halved_f1": of_set.halved.f1, "halved_own_f1": of_set.halved_own_f1}
+            for key, value in curves.items():
                 if value is not None:
                     self.run.log_curve(f"{name}/{key}", [self.state.step], [value])
         for path in sorted(sheets.glob("*.jpg")):
             self.run.log_artifact(path, f"held_out/{self.state.step:07d}")
 
-    def export(self, scores: dict[str, DetectionScores]) -> None:
+    def export(self, scores: dict[str, SetScores]) -> None:
         """Write the moving average, calibrated, to `export.path`."""
         assert isinstance(self.state.ema, FcosDetector)
-        threshold = best_threshold(scores.values())
+        best = best_thresholds(list(scores.values()))[BOTH_SIZES]
+        assert best is not None  # `evaluate` refuses sets without an object
         metadata = {
             "step": self.state.step,
             "train_hours": round(self.state.seconds / 3600, 3),
-            "calibrated_from_score": threshold,
-            "held_out_best_f1": {name: set_scores.best_f1 for name, set_scores in scores.items()},
+            "calibrated_from_score": best.threshold,
+            "held_out_best_f1": {name: of_set.full.best_f1 for name, of_set in scores.items()},
             "config": msgspec.to_builtins(self.config),
         }
-        save_checkpoint(calibrated(self.state.ema, threshold), Path(self.config.export.path), metadata)
-        log.info("exported step %d to %s, score %.2f became 0.5", self.state.step, self.config.export.path, threshold)
+        save_checkpoint(calibrated(self.state.ema, best.threshold), Path(self.config.export.path), metadata)
+        log.info(
+            "exported step %d to %s, score %.2f became 0.5", self.state.step, self.config.export.path, best.threshold
+        )

@@ -1,4 +1,8 @@
-"""Temporal stability of a detector: the share of its boxes that the next frame has again."""
+"""Steadiness of a detector from frame to frame.
+
+`tracked_f1` bounds every policy: its boxes are one frame old at best, and tracked. `temporal_stability` and
+`persistence` are shares of boxes that the next frame has again, whatever the tracker loses.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,29 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vitmalis.metrics.matching import DEFAULT_RULE, MatchRule, iou_matrix, match
+from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, iou_matrix, match
 from vitmalis.tracker import OpticalFlowTracker
 from vitmalis.tracker.optical_flow import GrayImage, track_boxes
 from vitmalis.types import Detections, RgbImage
+
+
+def tracked_f1(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float | None:
+    """F1 of references moved into the next frame by the client's tracker, against the references of that frame.
+
+    Args:
+        frames: consecutive images, RGB uint8 (H, W, 3), and their references, which are detections at full size.
+        rule: which boxes count (score >= 0.5) and which match (label, IoU >= 0.5), as when a run is scored.
+
+    Returns:
+        0..1; None if no frame but the first has a reference.
+    """
+    tracker = OpticalFlowTracker()
+    counts = Counts()
+    prepared = ((tracker.prepare(image), found.above(rule.score_threshold)) for image, found in frames)
+    for (image, now), (next_image, following) in itertools.pairwise(prepared):
+        tracker.restart(image, now)
+        counts += match(tracker.step(next_image), following, rule)
+    return counts.f1
 
 
 def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.types import Detections, RgbImage
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
-from vitmalis_jobs.training.detection.detection_scores import LOWEST_SCORE, DetectionScores, score
+from vitmalis_jobs.training.detection.detection_scores import LOWEST_SCORE, DetectionScores, score, score_line, shown
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
 from vitmalis_jobs.training.detection.labels import Targets, rendered_targets
 from vitmalis_jobs.training.detection.rendered_source import Scene
+from vitmalis_jobs.training.detection.scale_robustness import detect_halved, own_box_f1
 from vitmalis_jobs.training.detection.street_frames import StreetFrame
 
 
@@ -65,9 +67,29 @@ def predict(model: FcosDetector, image: RgbImage, bf16: bool = False) -> Detecti
         return model.predict(tensor)[0].above(LOWEST_SCORE)
 
 
+@dataclass(frozen=True)
+class SetScores:
+    """Scores of a model on one validation set.
+
+    Attributes:
+        full: against the labels, in frames of full size.
+        halved: against the labels, in frames that are sent at half the size.
+        halved_own_f1: F1 of the halved frames against the model's own boxes at full size; None if it finds none.
+    """
+
+    full: DetectionScores
+    halved: DetectionScores
+    halved_own_f1: float | None
+
+    def line(self) -> str:
+        """Format the scores as one line of a log."""
+        halved = f"F1 {shown(self.halved.f1)}, against the model's own boxes {shown(self.halved_own_f1)}"
+        return f"{score_line(self.full)}; frames of half size: {halved}"
+
+
 def evaluate(
     model: FcosDetector, sets: Sequence[ValidationSet], sheets: Path | None = None, bf16: bool = False
-) -> dict[str, DetectionScores]:
+) -> dict[str, SetScores]:
     """Score a model on every validation set.
 
     Args:
@@ -76,11 +98,14 @@ def evaluate(
         sheets: folder for a contact sheet `<set>.jpg` of at most six frames of each set; None for no sheets.
         bf16: whether to infer with automatic mixed precision.
     """
+    detect = partial(predict, model, bf16=bf16)
     scores = {}
     for validation_set in sets:
         frames = validation_set.load()
-        found = [predict(model, image, bf16) for image, _ in frames]
-        scores[validation_set.name] = score(found, [targets for _, targets in frames])
+        truth = [targets for _, targets in frames]
+        found = [detect(image) for image, _ in frames]
+        halved = [detect_halved(detect, image) for image, _ in frames]
+        scores[validation_set.name] = SetScores(score(found, truth), score(halved, truth), own_box_f1(halved, found))
         if sheets is not None:
             tiles = [draw(frames[i][0], found[i], frames[i][1]) for i in evenly_spaced(len(frames), 6)]
             save_image(sheets / f"{validation_set.name}.jpg", contact_sheet(tiles, 3, 640))
