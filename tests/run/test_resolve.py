@@ -211,3 +211,26 @@ def test_resolving_touches_nothing(clip: Path, tmp_path: Path, monkeypatch: pyte
 def test_mistakes_are_found_before_anything_is_prepared(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve_run(composed(overrides))
+
+
+HYSTERESIS = "references.hysteresis={appear: 0.55, stay: 0.35}"
+
+
+def test_references_with_hysteresis_are_named(clip: Path) -> None:
+    played = ["video=file", f"video.path={clip}", "trace=constant", "eval.seconds=1"]
+    assert "references" not in stand_ins(prepared(composed(played)))
+    said = stand_ins(prepared(composed([*played, HYSTERESIS])))["references"]
+    assert said == "objects with hysteresis of scores, from 0.55 on, down to 0.35"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["references.hysteresis={appear: 0.4, stay: 0.5}"], r"stay=0\.5 must lie above 0 and below appear=0\.4"),
+        ([HYSTERESIS, "eval.score_threshold=0.7"], r"hysteresis\.appear=0\.55 is below eval\.score_threshold=0\.7"),
+        (["references.hysteresis=true"], r"references\.hysteresis=True: expected `object | null`"),
+    ],
+)
+def test_hysteresis_that_makes_no_sense_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_run(composed(overrides))

@@ -76,7 +76,13 @@ def test_names_and_places_of_files_do_not_count(world: Path) -> None:
     assert digest(prepared(world, clip=renamed)) == digest(prepared(world))
 
 
-@pytest.mark.parametrize("change", ["policy.quality=[80]", "eval.iou_threshold=0.6", "latency.seed=1"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "policy.quality=[80]", "eval.iou_threshold=0.6", "latency.seed=1",
+        "references.hysteresis={appear: 0.6, stay: 0.4}",
+    ],
+)  # fmt: skip
 def test_what_was_asked_for_counts(world: Path, change: str) -> None:
     change = change.replace("policy.quality=", "policy.qualities=")
     assert digest(prepared(world, change)) != digest(prepared(world))

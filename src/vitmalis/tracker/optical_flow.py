@@ -80,6 +80,15 @@ class OpticalFlowTracker:
         self._boxes = Detections(moved[found] / np.float32(scale), kept.scores, kept.labels)
         return self._boxes
 
+    def moved(self, image: GrayImage, next_image: GrayImage, detections: Detections) -> Detections:
+        """Move the boxes of one prepared image to their places in the next; boxes that the flow loses stay in place."""
+        if not len(detections):
+            return detections
+        scale = self.options.scale
+        moved, found = track_boxes(image, next_image, detections.boxes_xyxy * scale, self.options)
+        boxes = np.where(found[:, None], moved / np.float32(scale), detections.boxes_xyxy)
+        return Detections(boxes, detections.scores, detections.labels)
+
     @property
     def boxes(self) -> Detections:
         """The tracked objects, where they were last found."""

@@ -123,12 +123,12 @@ def _draw(
 
 def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:
     """A frame of the played part, RGB uint8 (H, W, 3)."""
-    return next(iter(open_video(one_frame(clip, frame_index))))
+    return next(iter(open_video(part_of(clip, frame_index, 1))))
 
 
-def one_frame(clip: VideoSpec, frame_index: int) -> VideoSpec:
-    """The clip cut to one frame of its played part."""
-    return msgspec.structs.replace(clip, start_frame=clip.start_frame + frame_index, frames=1)
+def part_of(clip: VideoSpec, first: int, frames: int) -> VideoSpec:
+    """The clip cut to some frames of its played part, from its frame `first`."""
+    return msgspec.structs.replace(clip, start_frame=clip.start_frame + first, frames=frames)
 
 
 def _run_directory(run_id: str, tracking_uri: str) -> Path:
@@ -189,8 +189,8 @@ def _reference(
     session: ClientSession, config: EvaluationConfig, frame_index: int, trust_model: bool
 ) -> Detections | None:
     from vitmalis.detector.detector import load_detector
-    from vitmalis.references import compute_references
     from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
+    from vitmalis_jobs.run.execute import references_of
 
     if has_random_weights(config.model):
         return None
@@ -201,7 +201,10 @@ def _reference(
             "--no-reference leaves the actual F1 out"
         )
     detector = load_detector(config.model.name, **config.model.detector_options)
-    return compute_references(one_frame(session.video, frame_index), detector, cache=boxes_cache(config.model))[0]
+    # With hysteresis a frame's references depend on the frames before it.
+    first = frame_index if config.references.hysteresis is None else 0
+    clip = part_of(session.video, first, frame_index + 1 - first)
+    return references_of(clip, detector, config.references, boxes_cache(config.model))[-1]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from omegaconf import DictConfig
 
+from vitmalis.metrics.hysteresis import Hysteresis
 from vitmalis.network.emulation.path import Transport
 from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES
 from vitmalis.network.traces import TYPICAL
@@ -89,9 +90,14 @@ class InferenceCacheOptions(Section, frozen=True):
 
 
 class ReferenceOptions(Section, frozen=True):
-    """`references`: how many frames are computed in parallel."""
+    """`references`: how many frames are computed in parallel, and by which rule boxes are references.
+
+    Attributes:
+        hysteresis: None for the paper's rule, `eval.score_threshold` in each frame by itself.
+    """
 
     workers: Threads
+    hysteresis: Hysteresis | None = None  # absent in older records
 
 
 class OutputOptions(Section, frozen=True):
@@ -257,6 +263,7 @@ def flat(config: EvaluationConfig) -> dict[str, str]:
 def config_hash(config: EvaluationConfig) -> str:
     """Twelve hexadecimal digits, equal for configurations that differ only in where results are kept."""
     sections = msgspec.to_builtins(config)
-    for section in ("mlflow", "output", "references", "inference_cache", "sweep"):
+    for section in ("mlflow", "output", "inference_cache", "sweep"):
         del sections[section]
+    del sections["references"]["workers"]
     return hashlib.sha256(msgspec.json.encode(sections, order="deterministic")).hexdigest()[:12]

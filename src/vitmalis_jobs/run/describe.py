@@ -12,7 +12,7 @@ from vitmalis.network.traces import GENERATED
 from vitmalis.policy import POLICIES
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
-from vitmalis_jobs.run.config import EvaluationConfig, config_hash
+from vitmalis_jobs.run.config import EvaluationConfig, ReferenceOptions, config_hash
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.spec import PreparedRun, RunSpec
 
@@ -87,8 +87,14 @@ def stand_ins(run: PreparedRun) -> dict[str, str]:
         "link": "uplink emulated on one machine" if spec.emulated else "",
         "policy": run.policy_stand_in,
         "latency": _foreign_durations(config),
+        "references": _other_references(config.references),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _other_references(references: ReferenceOptions) -> str:
+    """By which rule boxes are references, if not by the paper's."""
+    return "" if references.hysteresis is None else f"objects with hysteresis of scores, {references.hysteresis}"
 
 
 def _trace_stand_in(trace: dict[str, Any]) -> str:

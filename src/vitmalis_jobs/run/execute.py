@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from vitmalis.references import compute_references
+from vitmalis.metrics.hysteresis import with_hysteresis
+from vitmalis.references import Progress, ReferenceDetector, compute_references
 from vitmalis.types import Detections
+from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
+from vitmalis_jobs.run.config import ReferenceOptions
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
@@ -79,4 +82,21 @@ def find_references(
         return None
     detector, cache = resources.detector(model), boxes_cache(model)
     with terminal.progress("references (full resolution, kept for later runs)") as step:
-        return compute_references(run.clip, detector, step, cache, run.config.references.workers)
+        return references_of(run.clip, detector, run.config.references, cache, step)
+
+
+def references_of(
+    clip: VideoSpec,
+    detector: ReferenceDetector,
+    options: ReferenceOptions,
+    cache: Path,
+    step: Progress = lambda done, total: None,
+) -> list[Detections]:
+    """References of every frame of a clip, by the configured rule.
+
+    All detections are cached, whatever their score, so that the cache serves every rule.
+    """
+    found = compute_references(clip, detector, step, cache, options.workers)
+    if options.hysteresis is None:
+        return found
+    return list(with_hysteresis(open_video(clip), found, options.hysteresis))

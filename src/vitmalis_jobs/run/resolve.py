@@ -33,6 +33,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     _check_clock(config)
     _check_address(config.server)
     _check_keys(config)
+    _check_hysteresis(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
     spec = RunSpec(
@@ -115,6 +116,15 @@ def _check_address(server: ServerOptions) -> None:
         split_address(server.address) if server.spawn else split_target(server.address)
     except ValueError as error:
         raise UserError(f"server.address={server.address}: {error}; write it like tcp://127.0.0.1:5555") from error
+
+
+def _check_hysteresis(config: EvaluationConfig) -> None:
+    hysteresis, threshold = config.references.hysteresis, config.eval.score_threshold
+    if hysteresis is not None and hysteresis.appear < threshold:
+        raise UserError(
+            f"references.hysteresis.appear={hysteresis.appear:g} is below eval.score_threshold={threshold:g}, "
+            "so that no box would count before it appears; give at least as much"
+        )
 
 
 def _check_keys(config: EvaluationConfig) -> None:

@@ -22,7 +22,7 @@ from vitmalis_jobs.run.directory import read_summaries
 SWEEPS = Path("runs") / "sweeps"
 PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "clock")
 """Options that say which policy, clip, trace or clock a run has; any other option makes another variant of a policy."""
-NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.", "inference_cache.", "hydra")
+NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_cache.", "hydra")
 """Beginnings of options that change no result."""
 GEOMETRY = ("model.window", "model.downsampling_factor")
 """Options that say which decision regions a run has; its session says which they are in the end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitmalis.metrics.hysteresis import Hysteresis, with_hysteresis
 from vitmalis.paths import cache_dir
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry
@@ -28,13 +29,18 @@ class OwnBoxScores:
     Attributes:
         halved_f1, enlarged_f1: of frames sent at half the size, and of the same enlarged again, over frames of the
             whole clip; see `scale_robustness`.
-        tracked_f1: of boxes tracked one frame, over consecutive frames; see `stability`, as for the next two.
+        tracked_f1: of references tracked one frame, over consecutive frames; see `stability`, as for the others.
+        hysteresis_f1: the same by references with hysteresis, see `vitmalis.metrics.hysteresis`.
+        shown_f1: of the detector's own boxes tracked one frame, against references with hysteresis: what a client that
+            shows boxes by one score can reach with such references.
         stability, persistence: share of boxes that the next frame has again, with and without optical flow.
     """
 
     halved_f1: float | None
     enlarged_f1: float | None
     tracked_f1: float | None
+    hysteresis_f1: float | None
+    shown_f1: float | None
     stability: float | None
     persistence: float | None
 
@@ -42,7 +48,8 @@ class OwnBoxScores:
         """Format the scores as one line of a log."""
         return (
             f"F1 of halved frames {shown(self.halved_f1)} (enlarged {shown(self.enlarged_f1)}), "
-            f"of boxes tracked one frame {shown(self.tracked_f1)}; "
+            f"of boxes tracked one frame {shown(self.tracked_f1)} (with hysteresis {shown(self.hysteresis_f1)}, "
+            f"shown without {shown(self.shown_f1)}); "
             f"stability {shown(self.stability)} (without optical flow {shown(self.persistence)})"
         )
 
@@ -72,11 +79,14 @@ def own_box_scores(detect: Detect, clip: VideoSpec, options: ValidationOptions) 
     images = dict(read_frames(clip, {*spread, *run}))
     own = {index: detect(image) for index, image in images.items()}
     chosen = [own[index] for index in spread]
-    following = [(images[index], own[index]) for index in run]
+    following, found = [images[index] for index in run], [own[index] for index in run]
+    steady = list(with_hysteresis(following, found, Hysteresis()))
     return OwnBoxScores(
         halved_f1=own_box_f1((detect_halved(detect, images[index]) for index in spread), chosen),
         enlarged_f1=own_box_f1((detect_enlarged(detect, images[index]) for index in spread), chosen),
-        tracked_f1=tracked_f1(following),
-        stability=temporal_stability(following),
-        persistence=persistence([found for _, found in following]),
+        tracked_f1=tracked_f1(following, found, found),
+        hysteresis_f1=tracked_f1(following, steady, steady),
+        shown_f1=tracked_f1(following, found, steady),
+        stability=temporal_stability(zip(following, found, strict=True)),
+        persistence=persistence(found),
     )

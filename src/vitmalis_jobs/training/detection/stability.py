@@ -9,19 +9,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, iou_matrix, match
 from vitmalis.tracker import OpticalFlowTracker
-from vitmalis.tracker.optical_flow import GrayImage, track_boxes
 from vitmalis.types import Detections, RgbImage
 
 
-def tracked_f1(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float | None:
-    """F1 of references moved into the next frame by the client's tracker, against the references of that frame.
+def tracked_f1(
+    images: Iterable[RgbImage],
+    shown: Iterable[Detections],
+    references: Iterable[Detections],
+    rule: MatchRule = DEFAULT_RULE,
+) -> float | None:
+    """F1 of boxes that the client's tracker has moved by one frame, against the references of that frame.
 
     Args:
-        frames: consecutive images, RGB uint8 (H, W, 3), and their references, which are detections at full size.
+        images: consecutive images, RGB uint8 (H, W, 3).
+        shown: the boxes of each image that are moved into the next; often the references themselves.
+        references: of each image.
         rule: which boxes count (score >= 0.5) and which match (label, IoU >= 0.5), as when a run is scored.
 
     Returns:
@@ -29,15 +33,20 @@ def tracked_f1(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = 
     """
     tracker = OpticalFlowTracker()
     counts = Counts()
-    prepared = ((tracker.prepare(image), found.above(rule.score_threshold)) for image, found in frames)
-    for (image, now), (next_image, following) in itertools.pairwise(prepared):
+    prepared = (
+        (tracker.prepare(image), found.above(rule.score_threshold)) for image, found in zip(images, shown, strict=True)
+    )
+    for ((image, now), _), ((next_image, _), reference) in itertools.pairwise(zip(prepared, references, strict=True)):
         tracker.restart(image, now)
-        counts += match(tracker.step(next_image), following, rule)
+        counts += match(tracker.step(next_image), reference, rule)
     return counts.f1
 
 
 def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: MatchRule = DEFAULT_RULE) -> float | None:
     """Share of boxes that the next frame has again after optical flow has moved them there.
+
+    A client drops boxes that the flow loses. Here they stay in place: failures of the flow, in the dark for instance,
+    are not the detector's.
 
     Args:
         frames: consecutive images, RGB uint8 (H, W, 3), and the detections in them.
@@ -50,21 +59,9 @@ def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: Matc
     kept = total = 0
     sure = ((tracker.prepare(image), found.above(rule.score_threshold)) for image, found in frames)
     for (image, now), (next_image, following) in itertools.pairwise(sure):
-        kept += match(moved(tracker, image, next_image, now), following, rule).tp
+        kept += match(tracker.moved(image, next_image, now), following, rule).tp
         total += len(now)
     return kept / total if total else None
-
-
-def moved(tracker: OpticalFlowTracker, image: GrayImage, next_image: GrayImage, found: Detections) -> Detections:
-    """Move the boxes of one prepared image to where they are in the next; boxes that the flow loses stay in place.
-
-    A client drops lost boxes. Here that would count failures of the flow, in the dark for instance, as the detector's.
-    """
-    if not len(found):
-        return found
-    scale = np.float32(tracker.options.scale)
-    boxes, tracked = track_boxes(image, next_image, found.boxes_xyxy * scale, tracker.options)
-    return Detections(np.where(tracked[:, None], boxes / scale, found.boxes_xyxy), found.scores, found.labels)
 
 
 def persistence(found: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> float | None:
