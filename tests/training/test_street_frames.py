@@ -218,3 +218,22 @@ def test_the_development_frames_are_read(shared: Path) -> None:
     labels = np.concatenate([frame.targets.labels for frame in street.validation])
     assert set(labels.tolist()) == {IGNORE, 0, 1, 2, 5, 9}
     assert all(frame.size[0] == 960 or frame.size[1] == 540 for frame in street.train)
+
+
+def test_a_folder_that_nothing_trains_on_is_a_validation_set(folder: Path, tmp_path: Path) -> None:
+    (folder / "sources.csv").unlink()
+    config = composed(
+        tmp_path / "none", f"held_out.folders=[{folder}]", "street.share=0", "rendered.share=0", "~clips.weights",
+        "+clips.weights={}",
+    )  # fmt: skip
+    (held_out,) = validation_sets(config, [], read_street(config.street, FRAME_SIZE))
+    assert held_out.name == "folder_street"
+    assert [targets.labels.tolist() for _, targets in held_out.load()] == [[2], [], [0]]
+
+
+def test_a_held_out_folder_that_is_not_there_or_named_twice(folder: Path, tmp_path: Path) -> None:
+    config = composed(folder, f"held_out.folders=[{tmp_path / 'none'}]")
+    with pytest.raises(UserError, match=r"held_out\.folders: there is no folder '.*none'"):
+        validation_sets(config, [], read_street(config.street, FRAME_SIZE))
+    with pytest.raises(UserError, match=r"held_out\.folders: two folders have one name \(street, street\)"):
+        composed(folder, "held_out.folders=[a/street,b/street]")

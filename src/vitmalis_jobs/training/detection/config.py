@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -153,6 +154,7 @@ class ValidationOptions(Section, frozen=True):
         frames_per_street_scene: frames of each street scene, at most.
         consecutive: consecutive frames of each clip, for its steadiness.
         played: clips of the manifest that are evaluated as runs play them, without labels.
+        folders: further labelled frames that nothing trains on, in the form of `street.folder`; sources are optional.
     """
 
     frames_per_clip: Count
@@ -160,9 +162,15 @@ class ValidationOptions(Section, frozen=True):
     frames_per_street_scene: Count
     consecutive: Annotated[int, msgspec.Meta(ge=2)]
     played: tuple[str, ...]
+    folders: tuple[str, ...]
 
     def __post_init__(self) -> None:
         check_clips("held_out.played", self.played)
+        names = [Path(folder).resolve().name for folder in self.folders]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"held_out.folders: two folders have one name ({', '.join(names)}), by which scores are kept"
+            )
 
 
 class ExportOptions(Section, frozen=True):

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,21 +121,41 @@ def scene_of(file: str, prefixes: Collection[str], one_scene: Sequence[str]) -> 
     return next((beginning for beginning in one_scene if prefix.startswith(beginning)), prefix)
 
 
+def read_labelled_folder(folder: Path, frame_size: tuple[int, int]) -> list[StreetFrame]:
+    """Read the frames of a folder that nothing trains on, which needs no sources: each is a scene of its own.
+
+    Raises:
+        UserError: there is no such folder, or a table or an image is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"held_out.folders: there is no folder '{folder}'")
+    return _labelled_frames(folder, frame_size, lambda file: file)
+
+
 def _read_frames(folder: Path, one_scene: Sequence[str], frame_size: tuple[int, int]) -> list[StreetFrame]:
-    """Read every frame of a folder, in the order of the files' names."""
+    """Read every frame of a folder with sources, in the order of the files' names."""
+    prefixes = {row.values["prefix"] for row in _rows(folder / SOURCES, ("prefix",))}
+
+    def scene(file: str) -> str:
+        found = scene_of(file, prefixes, one_scene)
+        if found is None:
+            raise UserError(f"street.folder={folder}: '{file}' has no source: {SOURCES} has no prefix for it")
+        return found
+
+    return _labelled_frames(folder, frame_size, scene)
+
+
+def _labelled_frames(folder: Path, frame_size: tuple[int, int], scene: Callable[[str], str]) -> list[StreetFrame]:
+    """Read every frame of a folder, in the order of the files' names; `scene` names that of a file."""
     sizes = {path.name: _image_size(path) for path in sorted(folder.glob("*.jpg"))}
     if not sizes:
-        raise UserError(f"street.folder={folder} holds no .jpg")
-    prefixes = {row.values["prefix"] for row in _rows(folder / SOURCES, ("prefix",))}
+        raise UserError(f"folder '{folder}' of labelled frames holds no .jpg")
     labels = _read_labels(folder, sizes)
     frames = []
     for file, size in sizes.items():
-        scene = scene_of(file, prefixes, one_scene)
-        if scene is None:
-            raise UserError(f"street.folder={folder}: '{file}' has no source: {SOURCES} has no prefix for it")
         fitted = fit_size(*size, *frame_size)
         targets = teacher_targets(_scaled(labels[file], size, fitted))
-        frames.append(StreetFrame(folder / file, scene, fitted, targets))
+        frames.append(StreetFrame(folder / file, scene(file), fitted, targets))
     return frames
 
 

@@ -12,7 +12,7 @@ from vitmalis_jobs.training.detection.config import ClipOptions, DetectorTrainin
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, original_video, prepare_clip
 from vitmalis_jobs.training.detection.rendered_source import RenderedSource, Scene
 from vitmalis_jobs.training.detection.stream import TrainingStream
-from vitmalis_jobs.training.detection.street_frames import StreetFrames
+from vitmalis_jobs.training.detection.street_frames import StreetFrames, read_labelled_folder
 from vitmalis_jobs.training.detection.validation_set import ValidationSet, clip_set, rendered_set, street_set
 
 FRAME_SIZE = (960, 540)
@@ -78,11 +78,21 @@ def training_stream(config: DetectorTrainingConfig, clips: list[LabelledClip], s
 def validation_sets(
     config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames
 ) -> list[ValidationSet]:
-    """One validation set for each clip, one of street frames, and one for each profile of rendered scenes."""
+    """One validation set for each clip, one of street frames, one for each folder and each rendered profile."""
     sets = [clip_set(clip, config.held_out.frames_per_clip) for clip in clips]
     if street.validation:
-        sets.append(street_set(street.validation, config.held_out.frames_per_street_scene))
+        sets.append(street_set("street", street.validation, config.held_out.frames_per_street_scene))
+    sets += [folder_set(Path(folder)) for folder in config.held_out.folders]
     if config.rendered.share > 0:
         make, count = SceneMaker(config.rendered.fps), config.held_out.frames_per_profile
         sets += [rendered_set(make, profile, count) for profile in config.rendered.profiles]
     return sets
+
+
+def folder_set(folder: Path) -> ValidationSet:
+    """All frames of a folder of labelled frames that nothing trains on.
+
+    Raises:
+        UserError: see `read_labelled_folder`.
+    """
+    return street_set(f"folder_{folder.resolve().name}", read_labelled_folder(folder, FRAME_SIZE), 1)

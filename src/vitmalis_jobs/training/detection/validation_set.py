@@ -27,7 +27,7 @@ class ValidationSet:
     """A named set of frames with their targets, loaded on demand.
 
     Attributes:
-        name: of the clip, `street`, or `rendered_<profile>`.
+        name: of the clip, `street`, `folder_<name>`, or `rendered_<profile>`.
         load: reads or renders the frames and their targets.
     """
 
@@ -41,13 +41,13 @@ def clip_set(clip: LabelledClip, frames: int) -> ValidationSet:
     return ValidationSet(clip.name, lambda: [(frame.image(), frame.targets) for frame in chosen])
 
 
-def street_set(frames: Sequence[StreetFrame], frames_per_scene: int) -> ValidationSet:
+def street_set(name: str, frames: Sequence[StreetFrame], frames_per_scene: int) -> ValidationSet:
     """Evenly spaced frames of each scene, so that no long clip outweighs the others."""
     scenes: dict[str, list[StreetFrame]] = defaultdict(list)
     for frame in frames:
         scenes[frame.scene].append(frame)
     chosen = [scene[i] for scene in scenes.values() for i in evenly_spaced(len(scene), frames_per_scene)]
-    return ValidationSet("street", lambda: [(frame.image(), frame.targets) for frame in chosen])
+    return ValidationSet(name, lambda: [(frame.image(), frame.targets) for frame in chosen])
 
 
 def rendered_set(make: Callable[[str, int], Scene], profile: str, frames: int) -> ValidationSet:
