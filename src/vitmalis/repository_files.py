@@ -52,25 +52,42 @@ def gather(wanted: Sequence[RepositoryFile], folder: Path, mirror: Path | None) 
 
 
 def _fetch(file: RepositoryFile, target: Path, mirror: Path | None) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if mirror is not None:
         origin = file.below(mirror)
         if not origin.is_file():
             raise UserError(f"'{origin}' does not exist: --mirror takes a folder with checkouts of the repositories")
         _verify(origin, file, str(origin))
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             shutil.copyfile(origin, temporary)
         return
+    download_file(
+        file,
+        target,
+        "finished files are kept, so try again later, or fetch the repositories by other means and give their folder "
+        "as --mirror",
+    )
+
+
+def download_file(file: RepositoryFile, target: Path, way_out: str) -> None:
+    """Download a file to `target`; an interrupted download is resumed by the next call.
+
+    Args:
+        file: the file.
+        target: its path, which exists only once the file is complete and verified.
+        way_out: what a user without a network can do, for the error.
+
+    Raises:
+        UserError: the file cannot be downloaded, or has another checksum.
+    """
     from vitmalis.download import DownloadError, download
 
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     try:
         download(file.url, part, target.name)
     except DownloadError as error:
-        raise UserError(
-            f"{file.url} could not be downloaded ({error}); finished files are kept, so try again later, or fetch the "
-            "repositories by other means and give their folder as --mirror"
-        ) from error
+        raise UserError(f"{file.url} could not be downloaded ({error}); {way_out}") from error
     try:
         _verify(part, file, file.url)
     except UserError:

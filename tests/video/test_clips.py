@@ -7,15 +7,17 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video import market1906
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.encode import Progress, write_clip
-from vitmalis.video.manifest import ClipEntry, manifest
+from vitmalis.video.manifest import ClipEntry, clip_entry, manifest
 from vitmalis.video.probe import probe
 from vitmalis.video.spec import open_video
 from vitmalis.video.standin import PROFILES
@@ -91,6 +93,9 @@ def test_parts_of_the_manifest_do_not_overlap_and_both_exist() -> None:
         else:
             assert 0 < entry.profile_frames < entry.frames
             assert len(entry.sha256) == 64
+        if entry.kind == "repository":
+            assert (len(entry.commit), entry.file) == (40, f"{name}.mp4")
+            assert entry.source == f"github.com/{entry.repository}, {entry.path} ({entry.commit[:10]})"
     assert manifest()["market1906"].profile_frames == 40 * 16
     assert set(standin_clip.SEEDS) == {"profile", "eval"}
     assert len(set(standin_clip.SEEDS.values())) == 2
@@ -112,6 +117,62 @@ def test_manifest_agrees_with_the_real_clips(shared: Path, tmp_path: Path) -> No
             assert parts[0].start_frame == 0
             assert parts[1].start_frame == parts[0].frames == round(entry.frames * 2 / 3)
             assert parts[1].start_frame + parts[1].frames == entry.frames
+
+
+def small_drive(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a clip of 20 frames, and have the manifest know it as `drive_rain`, 8 frames of it for profiling."""
+    write_clip(path, uniform_images(20), 30.0, (64, 36))
+    small = msgspec.structs.replace(clip_entry("drive_rain"), sha256=file_sha256(path), frames=18, profile_frames=8)
+    monkeypatch.setitem(manifest(), "drive_rain", small)
+
+
+def test_a_published_clip_is_downloaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publisher: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_drive(tmp_path / "mirror/lane_detecting/videos/rainy.mp4", monkeypatch)
+    specs = [resolve_clip("drive_rain", cache_dir=tmp_path / "cache") for _ in range(2)]
+    profile = resolve_clip("drive_rain", part="profile", cache_dir=tmp_path / "cache")
+    assert publisher == ["/tmo324/lane_detecting/a4b614b17199b3683200b93791dde862c40e32d3/videos/rainy.mp4"]
+    assert specs[0] == specs[1]
+    assert specs[0].path == str(tmp_path / "cache/video/drive_rain/drive_rain.mp4")
+    assert (profile.start_frame, profile.frames) == (0, 8)
+    assert (specs[0].start_frame, specs[0].frames) == (8, 10)  # of 20 in the file, the manifest plays 18
+
+
+def test_your_copy_of_a_published_clip_is_preferred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publisher: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_drive(Path("data/clips/drive_rain.mp4"), monkeypatch)
+    assert resolve_clip("drive_rain", cache_dir=tmp_path).path == "data/clips/drive_rain.mp4"
+    own = resolve_clip("drive_rain", folder=str(tmp_path / "data/clips"), cache_dir=tmp_path)
+    assert own.path == str(tmp_path / "data/clips/drive_rain.mp4")
+    assert publisher == []
+
+
+def test_another_file_is_not_taken_for_a_published_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publisher: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    served = tmp_path / "mirror/lane_detecting/videos/rainy.mp4"
+    small_drive(served, monkeypatch)
+    served.write_bytes(b"another file")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"rainy\.mp4 is refused: sha256 .* of commit a4b614b"):
+            resolve_clip("drive_rain", cache_dir=tmp_path)
+    assert len(publisher) == 2, "a refused file is not kept"
+
+
+def test_without_a_network_a_published_clip_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitmalis.repository_files.HOST", "http://127.0.0.1:9")
+    with pytest.raises(UserError) as caught:
+        resolve_clip("drive_rain", cache_dir=tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "lane_detecting" in message
+    assert message.endswith("put it at 'data/clips/drive_rain.mp4' (or in a folder of your own with video.folder)")
 
 
 def test_the_papers_videos_are_preferred_to_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.paths import data_dir
+from vitmalis.repository_files import download_file
 from vitmalis.video import market1906
 from vitmalis.video.encode import Progress
 from vitmalis.video.live import live_source
@@ -70,8 +71,8 @@ def resolve_clip(
         max_width, max_height: limits of the delivered size, pixels.
         cache_dir: folder for clips that are made once.
         progress: called while a clip is made.
-        folder: where a "folder" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by default `clips` or
-            `videos` in the user's data (`vitmalis.paths.data_dir`).
+        folder: where a "folder" or "repository" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by
+            default `clips` or `videos` in the user's data (`vitmalis.paths.data_dir`).
         fps: rate of a camera, or a rate that replaces the file's.
 
     Raises:
@@ -159,6 +160,8 @@ def _footage(
         return _part_of(_packaged(name, entry, cache_dir, progress), what, entry, part)
     if entry.kind == "folder":
         return _part_of(_in_folder(what, entry, folder), what, entry, part)
+    if entry.kind == "repository":
+        return _part_of(_published(name, what, entry, folder, cache_dir), what, entry, part)
     own = (Path(folder) if folder else data_dir() / "videos") / name
     if (own / f"{part}.mp4").is_file():
         return _whole_file(own / f"{part}.mp4", what, length_s, fps)
@@ -173,8 +176,12 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
         return clip if prepared else market1906.prepare(entry, folder, progress)
 
 
+def _own_file(entry: ClipEntry, folder: str | None) -> Path:
+    return (Path(folder) if folder else data_dir() / "clips") / entry.file
+
+
 def _in_folder(what: str, entry: ClipEntry, folder: str | None) -> Path:
-    path = (Path(folder) if folder else data_dir() / "clips") / entry.file
+    path = _own_file(entry, folder)
     if not path.is_file():
         raise UserError(
             f"{what}: there is no file '{path}': get {entry.source} ({entry.licence}), "
@@ -184,9 +191,27 @@ def _in_folder(what: str, entry: ClipEntry, folder: str | None) -> Path:
     return path
 
 
+def _published(name: str, what: str, entry: ClipEntry, folder: str | None, cache_dir: Path) -> Path:
+    """The user's file of a published clip, or the one in the cache, which is downloaded once."""
+    own, path = _own_file(entry, folder), cache_dir / "video" / name / entry.file
+    if own.is_file():
+        path = own
+    else:
+        with file_lock(path.with_name("lock")):  # runs that start together download it once
+            if not path.is_file():
+                download_file(
+                    entry.published,
+                    path,
+                    f"check the network, or fetch it by other means and put it at '{own}' (or in a folder of your own "
+                    "with video.folder)",
+                )
+    check_sha256(path, entry.sha256, what)
+    return path
+
+
 def _part_of(path: Path, what: str, entry: ClipEntry, part: Part) -> _Footage:
     file = probe(path)
-    first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, file.frames)
+    first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, entry.frames)
     return _Footage(f"the {part} part of {what}", path, entry.fps, first, end - first, file.size, file.stream)
 
 

@@ -11,22 +11,26 @@ import msgspec
 
 from vitmalis.errors import UserError
 from vitmalis.paths import file_sha256
+from vitmalis.repository_files import RepositoryFile
 
 
 class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Entry of one clip in `manifest.toml`.
 
     Attributes:
-        kind: "package" (the embedded default), "folder" (a file of the user's) or "paper" (the user's, or a stand-in).
+        kind: "package" (the embedded default), "folder" (a file of the user's), "repository" (the user's file or
+            downloaded) or "paper" (the user's, or a stand-in).
         title, source, licence: description, origin and terms of use.
         fps: playback rate, frames per second.
+        repository, commit, path: of a "repository" clip, where its file is published.
         file, sha256: name and checksum of its file; empty if the user supplies the file. Of a "paper" clip, sha256 is
             that of the downloaded video, or empty if it is not known.
-        frames: number of frames to play (0: all of the user's file, or as many of a stand-in as requested).
+        frames: number of frames to play, no more than decode (0: all of the user's file, or as many of a stand-in as
+            requested).
         profile_frames: frames of the profile part; the eval part is the rest (0: the parts are files of their own).
     """
 
-    kind: Literal["package", "folder", "paper"]
+    kind: Literal["package", "folder", "repository", "paper"]
     title: str
     source: str
     licence: str
@@ -35,6 +39,14 @@ class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str = ""
     frames: int = 0
     profile_frames: int = 0
+    repository: str = ""
+    commit: str = ""
+    path: str = ""
+
+    @property
+    def published(self) -> RepositoryFile:
+        """The published file of a "repository" clip."""
+        return RepositoryFile(self.repository, self.commit, self.path, self.sha256)
 
 
 @functools.cache

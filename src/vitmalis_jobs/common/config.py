@@ -120,7 +120,8 @@ def choices_named(arguments: Sequence[str]) -> Iterator[None]:
 
 def _offer_clips() -> None:
     """Make every clip of the manifest a choice of the group `video`, besides the files in `conf/video`."""
-    folders = {"folder": "${paths.data}/clips", "paper": "${paths.data}/videos"}
+    clips = "${paths.data}/clips"
+    folders = {"folder": clips, "repository": clips, "paper": "${paths.data}/videos"}
     for name, entry in manifest().items():
         folder = {"folder": folders[entry.kind]} if entry.kind in folders else {}
         ConfigStore.instance().store(group="video", name=name, node={"name": name} | folder, provider="manifest.toml")
