@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -41,12 +43,18 @@ def composed(folder: Path, *overrides: str) -> DetectorTrainingConfig:
     return checked(compose("train_detector", [f"street.folder={folder}", *overrides]), DetectorTrainingConfig)
 
 
-def options(folder: Path, *overrides: str) -> StreetOptions:
-    return composed(folder, *overrides).street
+@functools.cache
+def shipped() -> DetectorTrainingConfig:
+    """The shipped configuration, composed once."""
+    return checked(compose("train_detector", []), DetectorTrainingConfig)
+
+
+def options(folder: Path, **changes: float) -> StreetOptions:
+    return msgspec.structs.replace(shipped().street, folder=str(folder), **changes)
 
 
 def test_frames_of_any_size_fit_the_frame_and_their_boxes_move_along(folder: Path) -> None:
-    street = read_street(options(folder, "street.validation_share=0"), FRAME_SIZE)
+    street = read_street(options(folder, validation_share=0), FRAME_SIZE)
     assert street.validation == []
     corner, empty, walk = street.train
     assert [frame.scene for frame in street.train] == ["corner", "walk", "walk"]
@@ -64,7 +72,7 @@ def test_unsure_boxes_and_motorcycles_are_ignored(folder: Path) -> None:
         "corner.jpg,200,0,240,40,0.24,bus",
     )  # fmt: skip
     write(folder, "motorcycles_ignore.csv", HEADER.removesuffix(",class"), "corner.jpg,100,100,200,200,1.0")
-    corner = read_street(options(folder, "street.validation_share=0"), FRAME_SIZE).train[0]
+    corner = read_street(options(folder, validation_share=0), FRAME_SIZE).train[0]
     ignored = corner.targets.boxes_xyxy[corner.targets.labels == IGNORE].tolist()
     assert corner.targets.objects().labels.tolist() == [9]
     assert sorted(ignored) == [[0, 0, 80, 80], [200, 200, 400, 400]]
@@ -93,8 +101,7 @@ def test_no_scene_is_in_both_parts(folder: Path) -> None:
         for number in range(1 + i % 3):
             (folder / f"{prefix}_{number:05d}.jpg").write_bytes(image)
     write(folder, "sources.csv", "prefix", "corner", "walk", *prefixes)
-    share = "street.validation_share=0.3"
-    street = read_street(options(folder, share), FRAME_SIZE)
+    street = read_street(options(folder, validation_share=0.3), FRAME_SIZE)
     trained, validated = ({frame.scene for frame in part} for part in (street.train, street.validation))
     assert trained.isdisjoint(validated)
     assert len(trained | validated) == 63
@@ -102,13 +109,12 @@ def test_no_scene_is_in_both_parts(folder: Path) -> None:
 
 
 def test_a_larger_share_keeps_the_validation_scenes_and_another_seed_draws_others(tmp_path: Path) -> None:
-    def validated(*overrides: str) -> set[str]:
-        config = options(tmp_path, *overrides)
+    def validated(**changes: float) -> set[str]:
+        config = options(tmp_path, **changes)
         return {scene for scene in map(str, range(60)) if is_validated(scene, config)}
 
-    share = "street.validation_share=0.3"
-    assert validated(share) < validated("street.validation_share=0.6")
-    assert validated(share) != validated(share, "street.split_seed=9")
+    assert validated(validation_share=0.3) < validated(validation_share=0.6)
+    assert validated(validation_share=0.3) != validated(validation_share=0.3, split_seed=9)
 
 
 def test_the_parts_are_a_source_of_training_and_a_validation_set(folder: Path) -> None:
@@ -193,16 +199,15 @@ def test_a_table_of_any_length_is_not_read(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_a_frame_that_goes_away_is_named(folder: Path) -> None:
-    corner = read_street(options(folder, "street.validation_share=0"), FRAME_SIZE).train[0]
+    corner = read_street(options(folder, validation_share=0), FRAME_SIZE).train[0]
     corner.path.write_bytes(corner.path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"corner\.jpg' cannot be read \(truncated JPEG"):
         corner.image()
 
 
 def test_places_that_several_sources_show_are_one_scene_in_the_shipped_configuration() -> None:
-    config = checked(compose("train_detector", []), DetectorTrainingConfig)
     names = {"oca_road", "oca_road2", "tlreal_left0000", "tlreal_left0681", "oca_street"}
-    scenes = {scene_of(f"{name}.jpg", names, config.street.one_scene) for name in names}
+    scenes = {scene_of(f"{name}.jpg", names, shipped().street.one_scene) for name in names}
     assert scenes == {"oca_road", "tlreal_", "oca_street"}
 
 
