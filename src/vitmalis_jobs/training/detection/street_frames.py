@@ -187,8 +187,8 @@ def _read_labels(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str
 def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
     if not path.is_file():
         raise UserError(
-            f"street table '{path}' is missing (its format: docs/model_card.md); "
-            "street.share=0 leaves street frames out"
+            f"street table '{path}' is missing (its format: docs/model_card.md); street.share=0 or held_out.folders=[] "
+            "leaves its folder out"
         )
     return list(read_rows(path, "street table", columns))
 
