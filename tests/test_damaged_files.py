@@ -37,7 +37,7 @@ from vitmalis.references import _Chunks
 from vitmalis.regions import ModelGeometry
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.evaluation.device.bundle import kept_folder
-from vitmalis_jobs.evaluation.explain import _config
+from vitmalis_jobs.evaluation.finished_run import read_run_config
 from vitmalis_jobs.run.config import composed, read_config
 from vitmalis_jobs.run.directory import read_summaries, read_sweep
 from vitmalis_jobs.training.estimation.sample_set import COLUMNS, read_samples
@@ -120,7 +120,7 @@ def yaml_config(path: Path) -> Reader:
 
     def read(changed: Path) -> None:
         changed.replace(path.parent / "config.yaml")
-        _config(path.parent)
+        read_run_config(path.parent)
 
     return read
 
@@ -215,14 +215,14 @@ def test_a_configuration_has_no_aliases(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"config\.yaml' is no configuration of an evaluation: malformed YAML: it has aliases"
     ):
-        _config(tmp_path)
+        read_run_config(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["output: 7", "a: 2001-99-99", "? [1]\n: 2", "[" * 5000, "", "7", "\0", "\udcff"])
 def test_any_yaml_in_place_of_a_configuration_is_a_user_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match="is no configuration of an evaluation"):
-        _config(tmp_path)
+        read_run_config(tmp_path)
 
 
 def test_latency_tables_of_any_content_are_a_user_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ MISTAKES = {
     "evaluate": (["policy=none"], "policy=none is unknown"),
     "serve": (["--address", "nowhere"], "'nowhere' cannot be bound"),
     "report": (["no_such_sweep"], "no_such_sweep"),
+    "page": (["no_such_run"], "no_such_run"),
     "explain": (["no_such_run"], "no_such_run"),
     "prune": (["--cache", "no_such_cache"], "no_such_cache"),
     "device export": (["bundle", "policy=none"], "policy=none is unknown"),

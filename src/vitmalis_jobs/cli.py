@@ -9,6 +9,7 @@ JOBS = {
     "evaluate": ("evaluation.cli", "play a clip against a real client and server, and score what the user saw"),
     "serve": ("run.serve", "serve a model to clients, again if the server fails"),
     "report": ("evaluation.report", "tables, figures and a page from the runs of one or more sweeps"),
+    "page": ("evaluation.page", "make the page of a run that has none"),
     "explain": ("evaluation.explain", "draw the decisions of a run"),
     "prune": ("evaluation.prune", "show or delete old runs and caches"),
     "device export": ("evaluation.device.export", "write the folder that a device plays"),

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from vitmalis.video.manifest import manifest
 from vitmalis_jobs.common.config import conf_dir
-from vitmalis_jobs.run.config import typed
+from vitmalis_jobs.run.config import OutputOptions, typed
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 SIZES = {
@@ -56,7 +56,7 @@ def test_an_experiment_sweeps_its_grid(name: str) -> None:
             seen.update(run)
             options = typed(composed(*run))
             assert options.clock.name == "virtual"
-            assert (options.output.video_seconds, options.output.figures) == (0, False)
+            assert options.output == OutputOptions(video_seconds=0, figures=False, page=False)
 
 
 def test_the_full_grid_is_the_papers() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmalis.metrics import Counts, MatchRule, match
+from vitmalis.metrics import Counts, MatchRule, match, match_boxes
 from vitmalis.metrics.matching import iou_matrix
 from vitmalis.types import Detections
 
@@ -57,6 +57,9 @@ def test_the_surer_box_chooses_first() -> None:
     shown = Detections.of([[-3, 0, 7, 10], [1, 0, 11, 10]], [0.6, 0.95], [0, 0])
     # IoUs: second box: left 90/110, right 70/130 = 0.54; first box: left 70/130, right 30/170.
     assert match(shown, reference) == Counts(tp=1, fp=1, fn=1)
+    pairs = match_boxes(shown, reference)
+    assert pairs.found.tolist() == [-1, 0]
+    assert pairs.missed.tolist() == [False, True]
 
 
 def test_ratios_by_hand() -> None:

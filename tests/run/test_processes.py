@@ -20,7 +20,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
-from vitmalis.network.traces import constant_trace, load_trace
+from vitmalis.network.traces import constant_trace
 from vitmalis.records import FRAMES_FILE, read_info
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import processes
@@ -138,12 +138,3 @@ def test_a_killed_client_is_one_line_and_leaves_its_records(video: VideoSpec, tm
     assert len(records.frames) >= reached[-1] - 2 * slow.fps
     assert records.offloads[0].status == "ok"
     assert read_info(tmp_path / FRAMES_FILE).ended == "failed"
-
-
-def test_a_trace_is_written_in_the_form_that_loses_nothing(tmp_path: Path) -> None:
-    plain = constant_trace(8.0, 20.0)
-    assert processes.write_trace(plain, tmp_path).name == "trace.csv"
-    (tmp_path / "mine").write_text("1\n3\n3\n10\n")
-    exact = load_trace(tmp_path / "mine", rtt_ms=30.0)
-    back = load_trace(processes.write_trace(exact, tmp_path), rtt_ms=30.0)
-    np.testing.assert_array_equal(back.delivery_opportunities_ms(), exact.delivery_opportunities_ms())

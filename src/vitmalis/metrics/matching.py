@@ -75,20 +75,50 @@ def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.flo
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
-def match(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Counts:
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """The boxes of one frame that count, and which shown box found which reference box.
+
+    Attributes:
+        shown, reference: boxes with at least the rule's score.
+        found: int64 (len(shown),), index of the reference box that each shown box found; -1 for a wrong one.
+    """
+
+    shown: Detections
+    reference: Detections
+    found: NDArray[np.int64]
+
+    @property
+    def counts(self) -> Counts:
+        """Numbers of matched, wrongly shown and missed boxes."""
+        matched = int((self.found >= 0).sum())
+        return Counts(matched, len(self.shown) - matched, len(self.reference) - matched)
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """bool (len(reference),), True for reference boxes that no shown box found."""
+        missed = np.ones(len(self.reference), bool)
+        missed[self.found[self.found >= 0]] = False
+        return missed
+
+
+def match_boxes(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Matches:
     """Match the boxes of one frame: in order of falling score, each takes the free reference box it overlaps most."""
     shown, reference = shown.above(rule.score_threshold), reference.above(rule.score_threshold)
     overlap = iou_matrix(shown.boxes_xyxy, reference.boxes_xyxy)
     overlap[shown.labels[:, None] != reference.labels[None]] = -1.0
-    found = 0
-    for i in np.argsort(-shown.scores, kind="stable"):
-        if found == len(reference):
-            break
+    found = np.full(len(shown), -1)
+    for i in np.argsort(-shown.scores, kind="stable") if len(reference) else ():
         best = int(np.argmax(overlap[i]))
         if overlap[i, best] >= rule.iou_threshold:
             overlap[:, best] = -1.0
-            found += 1
-    return Counts(found, len(shown) - found, len(reference) - found)
+            found[i] = best
+    return Matches(shown, reference, found)
+
+
+def match(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Counts:
+    """Count the matched, wrongly shown and missed boxes of one frame; see `match_boxes`."""
+    return match_boxes(shown, reference, rule).counts
 
 
 def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -101,10 +101,11 @@ class ReferenceOptions(Section, frozen=True):
 
 
 class OutputOptions(Section, frozen=True):
-    """`output`: plots and video that are made from the records."""
+    """`output`: page, plots and video that are made from the records."""
 
     video_seconds: NotNegative
     figures: bool
+    page: bool = True  # absent in older records
 
 
 class SweepOptions(Section, frozen=True):

@@ -19,6 +19,7 @@ from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.disturbance import busy_verdict
 from vitmalis_jobs.run.execute import Executor, needs_detector
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
+from vitmalis_jobs.run.page.files import PAGE_FILE
 from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
 from vitmalis_jobs.run.realtime import play_realtime
 from vitmalis_jobs.run.resolve import resolve_run
@@ -156,8 +157,8 @@ def _logs_kept(mlflow_run: Run, directory: Path) -> Iterator[None]:
 
 def _places(config: EvaluationConfig, directory: Path) -> dict[str, str]:
     """Where to look further, by name."""
-    video = directory / VIDEO_FILE
-    places = {"video": str(video)} if video.exists() else {}
+    files = {"look": directory / PAGE_FILE, "video": directory / VIDEO_FILE}
+    places = {name: str(path) for name, path in files.items() if path.exists()}
     uri = config.mlflow.tracking_uri
     in_checkout = uri == "sqlite:///runs/mlflow.db" and Path("Makefile").is_file()
     places["compare"] = "make ui" if in_checkout else f"mlflow ui --backend-store-uri {uri}"

@@ -15,13 +15,14 @@ from typing import Any
 from vitmalis.client.record_journal import recover_records
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
 from vitmalis.errors import UserError
-from vitmalis.network.traces import Trace, save_mahimahi, save_trace
+from vitmalis.network.traces import Trace
 from vitmalis.process import Child
 from vitmalis.server.admission import decoder_environment
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.supervisor import Facts, SupervisedProcess, exit_cause
+from vitmalis_jobs.run.trace_file import write_trace
 
 STALL_S = 60.0
 """A client that reports no progress for longer is stopped."""
@@ -104,17 +105,6 @@ def relay(
 
     with SupervisedProcess(start, restart=restart) as process:
         yield Endpoint(process.facts["ready"], process=process)
-
-
-def write_trace(trace: Trace, directory: Path) -> Path:
-    """Write the trace as it is played, scaled and shifted, in the form that loses nothing."""
-    if trace.opportunities_ms is None:
-        path = directory / "trace.csv"
-        save_trace(trace, path)
-    else:
-        path = directory / "trace.mahimahi"
-        save_mahimahi(trace, path)
-    return path
 
 
 def play(

@@ -15,12 +15,14 @@ from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.common.signals import deferred_signals
-from vitmalis_jobs.run.describe import stand_ins
+from vitmalis_jobs.run.describe import describe, stand_ins
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.page.build import PlayedRun, run_document
+from vitmalis_jobs.run.page.files import PAGE_FILE, write_run_page
 from vitmalis_jobs.run.records import RunRecords, record_files, records_sha256
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
@@ -49,6 +51,8 @@ def publish(
     if run.config.output.figures:
         files += _plots(run, records, references, directory.path)
         files += _decision(run, records, references, directory.path)
+    if run.config.output.page:
+        files += _page(run, result, metrics, directory, terminal)
     for path in files:
         mlflow_run.log_artifact(path)
     return metrics
@@ -135,6 +139,26 @@ def _video(
             files.append(directory / VIDEO_FILE)
             video.write(files[-1], _counted(_images(run.clip, 0, frames), frames, step))
     return files
+
+
+def _page(
+    run: PreparedRun, result: RunResult, metrics: dict[str, float], directory: RunDirectory, terminal: Terminal
+) -> list[Path]:
+    """The page of the run, with its video; of a live source without."""
+    played = PlayedRun(
+        session=run.session("", directory.path),
+        records=result.records,
+        references=result.references,
+        rule=run.spec.rule,
+        trace=run.spec.trace if run.spec.emulated else None,
+        metrics=metrics,
+        stand_ins=stand_ins(run),
+        facts=describe(run),
+    )
+    frames = len(result.records.frames)
+    with terminal.progress("page of the run") as step:
+        images = None if run.clip.live else _counted(_images(run.clip, 0, frames), frames, step)
+        return write_run_page(directory.path / PAGE_FILE, run_document(played), images)
 
 
 def _images(clip: VideoSpec, first: int, count: int) -> Iterator[RgbImage]:

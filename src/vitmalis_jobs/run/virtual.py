@@ -23,6 +23,7 @@ from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.spec import PreparedRun
+from vitmalis_jobs.run.trace_file import write_trace
 
 
 def play_virtual(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
@@ -52,6 +53,8 @@ def _play(
     """Play the clip against a server and write the records."""
     config, session = run.config, run.session("", directory)
     write_session(session, directory / SESSION_FILE)
+    if run.spec.emulated:
+        write_trace(run.spec.trace, directory)
     cv2.setNumThreads(config.client.threads)
     room = Room(directory, config.mlflow)
 

@@ -117,7 +117,8 @@ class Runs:
         Raises:
             UserError, HydraException: the overrides cannot be composed, or the run cannot be made.
         """
-        options, number = (*overrides, "output.video_seconds=0", *self._common), next(self._numbers)
+        records_only = ("output.page=false", "output.video_seconds=0")
+        options, number = (*overrides, *records_only, *self._common), next(self._numbers)
         place = RunDirectory(self.folder / str(number), sweep=self.folder, number=number, overrides=options)
         with place.summary_on_failure():
             metrics = pipeline.run_evaluation(composed(options), place, self._resources, self._terminal)

@@ -55,7 +55,7 @@ COMMANDS = {
     ),
     "sweep": Command(
         ("-m", "clock=virtual", "video=market1906", "trace=4g,5g", "policy=back2back,trackb2b,trackud,trackroi",
-         "latency=paper_testbed", "eval.seconds=2", "output.video_seconds=0"), 8, 25.0,
+         "latency=paper_testbed", "eval.seconds=2", "output.page=false", "output.video_seconds=0"), 8, 25.0,
     ),
 }  # fmt: skip
 """The commands to kill, by the name of their target."""

@@ -79,8 +79,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def start_run(folder: Path, run: Path, overrides: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
     """Start a run whose folder and store are on the disk."""
-    options = [f"hydra.run.dir={run}", "eval.seconds=10", "output.figures=false", "output.video_seconds=0"]
-    command = evaluate_command(folder, [*options, *overrides])
+    options = [f"hydra.run.dir={run}", "eval.seconds=10"]
+    records_only = ["output.page=false", "output.figures=false", "output.video_seconds=0"]
+    command = evaluate_command(folder, [*options, *records_only, *overrides])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=environment)
 

@@ -157,7 +157,7 @@ def long_run(
     seconds: float, folder: Path, overrides: Sequence[str], terminal: Terminal
 ) -> tuple[PreparedRun, list[str]]:
     """Make the long video and its references; returns the run and the options of `evaluate.py` that make it."""
-    options = ["clock=virtual", "output.figures=false", "output.video_seconds=0", *overrides]
+    options = ["clock=virtual", "output.page=false", "output.figures=false", "output.video_seconds=0", *overrides]
     short = prepared_run([*options, "eval.seconds=3600"], terminal)
     clip = folder / "clip.mp4"
     loop_clip(Path(short.clip.path), clip, FPS * seconds / short.clip.fps + 1)

@@ -19,9 +19,9 @@ from vitmalis_jobs.run.figures.region_overlay import draw_region_overlay
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TAU_NAMES = ("nothing", "CMRs", "CMRs and SBRs")
+TAU_NAMES = ("nothing", "CMRs", "CMRs and SBRs")
 _CHOSEN, _DIM = VERMILION, "#555555"
-_REASONS = {
+REASONS = {
     "only": "the only one on the frontier",
     "knee": "at the knee",
     "stale": "fastest: the last offload is too long ago",
@@ -89,7 +89,7 @@ def _candidates(axes: Axes, explanation: DecisionExplanation, latency_s: float |
     tau_d = explanation.tau_d
     for tau in np.unique(tau_d).tolist():
         of = tau_d == tau
-        label = f"$\\tau_d$ = {tau}: {_TAU_NAMES[tau]}"
+        label = f"$\\tau_d$ = {tau}: {TAU_NAMES[tau]}"
         axes.scatter(latency_ms[of], accuracy[of], 14, colour(tau), alpha=0.55, linewidths=0, label=label)
     frontier = explanation.frontier
     axes.plot(latency_ms[frontier], accuracy[frontier], "-", color=_DIM, lw=1, label="Pareto frontier")
@@ -125,7 +125,7 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
     chosen = explanation.chosen
     configuration = (
         f"tau_d {explanation.tau_d[chosen]}, quality {explanation.quality[chosen]}, "
-        f"restoration point {explanation.restoration_point[chosen]} ({_REASONS[explanation.reason]})"
+        f"restoration point {explanation.restoration_point[chosen]} ({REASONS[explanation.reason]})"
     )
     kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
     latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3

@@ -13,7 +13,7 @@ from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import Detections
 from vitmalis_jobs.common.plotting import BLUE, GREEN, GREY, ORANGE, SKY_BLUE, VERMILION, YELLOW, canvas, save_figure
 
-_COLOURS = {
+STAGE_COLOURS = {
     "encode_s": ORANGE,
     "uplink_s": SKY_BLUE,
     "queue_s": GREY,
@@ -33,7 +33,7 @@ def latency_breakdown(path: Path, offloads: Sequence[OffloadRecord], title: str)
     for stage in STAGES:
         heights = np.array([getattr(o, stage) or 0.0 for o in returned]) * 1e3
         label = f"{stage.removesuffix('_s')} ({np.median(heights):.0f} ms)" if returned else stage.removesuffix("_s")
-        axes.bar(starts, heights, widths * 0.92, bottom, align="edge", color=_COLOURS[stage], label=label)
+        axes.bar(starts, heights, widths * 0.92, bottom, align="edge", color=STAGE_COLOURS[stage], label=label)
         bottom += heights
     lost = [o.start_time_s for o in offloads if o.status != "ok"]
     if lost:

@@ -1,0 +1,83 @@
+// What is drawn over a frame. Coordinates are pixels of the clip; `unit` is the length of a screen pixel in them.
+
+const LAYERS = [
+  ["boxes", "boxes shown", "boxes that the user saw and that match a reference box", true],
+  ["wrong", "wrong", "boxes that the user saw and that match no reference box", true],
+  ["missed", "missed", "reference boxes that no shown box matches", true],
+  ["references", "reference", "boxes of the full-resolution model on this very frame", false],
+  ["regions", "region types", "types of the decision regions, as the last offload saw them", false],
+  ["sent", "as sent", "regions at the resolution in which the last offload sent them", false],
+];
+const WRONG = "#b9bec8";
+const MISSED = "#ff4d4f";
+const REFERENCE = "#ffffff";
+
+/** Draw the layers that are on. */
+function drawLayers(context, image, run, frame, layers, unit) {
+  const offload = run.offloadAt(frame);
+  if (layers.sent && offload && image) drawAsSent(context, image, run, offload);
+  if (layers.regions && offload) drawRegions(context, run, offload, unit);
+  if (layers.references) drawBoxes(context, run, run.frames.references[frame], unit, { colour: REFERENCE, dash: [2, 3] });
+  if (layers.missed) drawBoxes(context, run, run.missed(frame), unit, { colour: MISSED, dash: [7, 5], named: "class" });
+  if (layers.wrong) drawBoxes(context, run, run.wrong(frame), unit, { colour: WRONG, named: "class" });
+  if (layers.boxes) drawBoxes(context, run, run.right(frame), unit, { named: "scored" });
+}
+
+/** Draw boxes in the colour of their class or in one colour, with class and score (`named`: "scored"), class alone or neither. */
+function drawBoxes(context, run, boxes, unit, { colour = "", dash = [], named = "" } = {}) {
+  context.save();
+  context.lineWidth = 2 * unit;
+  context.setLineDash(dash.map((length) => length * unit));
+  for (const [x1, y1, x2, y2, confidence, klass] of boxes) {
+    const { name, colour: own } = run.legend.classes[klass];
+    context.strokeStyle = colour || own;
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    if (named) drawTag(context, named === "scored" ? `${name} ${confidence.toFixed(2)}` : name, x1, y1, unit, colour || own);
+  }
+  context.restore();
+}
+
+/** A label whose lower left corner is at a point, kept inside the frame. */
+function drawTag(context, text, x, y, unit, background, colour = "#16181d") {
+  context.font = `600 ${10.5 * unit}px system-ui, sans-serif`;
+  const [width, height] = [context.measureText(text).width + 6 * unit, 14 * unit];
+  const top = Math.max(y - height, 0);
+  context.fillStyle = background;
+  context.fillRect(x - unit, top, width, height);
+  context.fillStyle = colour;
+  context.textBaseline = "middle";
+  context.fillText(text, x + 2 * unit, top + height / 2);
+}
+
+/** Tint and name the regions by the types that an offload's decision gave them. */
+function drawRegions(context, run, offload, unit) {
+  const types = offload.decision?.region_types;
+  const low = new Set(offload.low_regions);
+  for (const [index, [left, top, right, bottom]] of run.clip.regions.entries()) {
+    const resolution = low.has(index) ? `1/${offload.low_factor}` : "";
+    if (!types && !resolution) continue;
+    const { name, colour } = types ? run.legend.region_types[types[index]] : { name: "", colour: "#ffffff" };
+    context.fillStyle = `${colour}26`;
+    context.strokeStyle = colour;
+    context.lineWidth = unit;
+    context.fillRect(left, top, right - left, bottom - top);
+    context.strokeRect(left + unit, top + unit, right - left - 2 * unit, bottom - top - 2 * unit);
+    drawTag(context, `${name} ${resolution}`.trim(), left + 3 * unit, top + 18 * unit, unit, "#000000b0", "#ffffff");
+  }
+}
+
+/** Draw the regions that an offload sent at low resolution with pixels of that size. */
+function drawAsSent(context, image, run, offload) {
+  const small = drawAsSent.canvas ??= document.createElement("canvas");
+  context.save();
+  context.imageSmoothingEnabled = false;
+  for (const index of offload.low_regions) {
+    const [left, top, right, bottom] = run.clip.regions[index];
+    const [width, height] = [right - left, bottom - top];
+    small.width = Math.max(1, Math.round(width / offload.low_factor));
+    small.height = Math.max(1, Math.round(height / offload.low_factor));
+    small.getContext("2d").drawImage(image, left, top, width, height, 0, 0, small.width, small.height);
+    context.drawImage(small, left, top, width, height);
+  }
+  context.restore();
+}

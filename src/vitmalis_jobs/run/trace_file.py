@@ -1,0 +1,29 @@
+"""The file of the trace that a run plays, in the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitmalis.network.traces import Trace, load_trace, save_mahimahi, save_trace
+
+_RATES_FILE, _OPPORTUNITIES_FILE = "trace.csv", "trace.mahimahi"
+
+
+def write_trace(trace: Trace, directory: Path) -> Path:
+    """Write the trace as it is played, scaled and shifted, in the form that loses nothing."""
+    if trace.opportunities_ms is None:
+        path = directory / _RATES_FILE
+        save_trace(trace, path)
+    else:
+        path = directory / _OPPORTUNITIES_FILE
+        save_mahimahi(trace, path)
+    return path
+
+
+def read_trace(directory: Path) -> Trace | None:
+    """The trace that a run played; None for a link without emulation and for older runs in virtual time.
+
+    Round-trip times of a Mahimahi file are not in it.
+    """
+    paths = (directory / name for name in (_RATES_FILE, _OPPORTUNITIES_FILE))
+    return next((load_trace(path) for path in paths if path.is_file()), None)
