@@ -51,7 +51,7 @@ def test_a_large_video_lies_next_to_the_page(
     assert read_page(path).video_file == tmp_path / "run.mp4"
 
 
-def test_a_page_asks_for_nothing_elsewhere(tmp_path: Path, document: RunDocument) -> None:
+def test_a_page_requests_nothing_else(tmp_path: Path, document: RunDocument) -> None:
     write_run_page(tmp_path / "run.html", document, images())
     text = re.sub(r'<script id="video".*?</script>', "", (tmp_path / "run.html").read_text(), flags=re.DOTALL)
     assert not re.findall(r"https?://|(?:src|href)=\"(?!\")", text)
@@ -87,7 +87,7 @@ def test_foreign_pages_are_refused(tmp_path: Path, document: RunDocument) -> Non
         read_page(path)
 
 
-def test_a_video_file_cannot_point_elsewhere(tmp_path: Path, document: RunDocument) -> None:
+def test_a_video_file_is_next_to_its_page(tmp_path: Path, document: RunDocument) -> None:
     path = tmp_path / "run.html"
     video = files.PageVideo(file="../../secret.mp4")
     files.write_page(path, "run", "title", [document], video)

@@ -77,7 +77,8 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Offload(msgspec.Struct, frozen=True):
-    """One offload.
+    """What one offload sent, cost and gave.
+
 
     Attributes:
         frame: the offloaded frame.
