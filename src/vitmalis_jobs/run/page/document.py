@@ -79,7 +79,6 @@ class Decision(msgspec.Struct, frozen=True):
 class Offload(msgspec.Struct, frozen=True):
     """What one offload sent, cost and gave.
 
-
     Attributes:
         frame: the offloaded frame.
         status: ok, lost or failed.
