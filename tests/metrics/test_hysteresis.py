@@ -31,7 +31,7 @@ def box(t: int, score: float, label: int = 0, left: float = 60) -> Detections:
 
 
 def counted(images: list[RgbImage], found: list[Detections]) -> list[int]:
-    """Objects of each frame."""
+    """Count the objects of each frame."""
     return [len(objects) for objects in with_hysteresis(images, found, HYSTERESIS)]
 
 

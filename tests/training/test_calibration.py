@@ -56,7 +56,7 @@ def test_the_best_threshold_is_that_of_the_mean_curve() -> None:
 def test_the_shift_serves_full_and_half_size() -> None:
     """Full frames are best at 0.60 and halved ones at 0.30, but 0.45 is good for both."""
     full, halved = curve(at_60=0.9, at_45=0.8), curve(at_30=0.7, at_45=0.5)
-    best = best_thresholds([SimpleNamespace(full=full, halved=halved)])
+    best = best_thresholds([SimpleNamespace(full=full, half_size=halved)])
     assert best["full_size"].threshold == pytest.approx(0.6)
     assert best["half_size"].threshold == pytest.approx(0.3)
     assert (best[BOTH_SIZES].threshold, best[BOTH_SIZES].f1) == pytest.approx((0.45, 0.65))

@@ -1,7 +1,7 @@
 """Hysteresis in references: an object appears at one score and stays, while it is tracked, down to a lower one.
 
 A detector whose scores cross the threshold back and forth makes references flicker, which no policy can follow. This is
-an option beside the paper's rule, by which each frame's references are its own detections above one score.
+an option next to the paper's rule, by which each frame's references are its own detections above one score.
 """
 
 from __future__ import annotations

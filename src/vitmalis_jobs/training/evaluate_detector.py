@@ -119,7 +119,8 @@ def result_of(scores: Mapping[str, SetScores], played: Mapping[str, OwnBoxScores
     thresholds = best_thresholds(list(scores.values()))
     return {
         "scores": {name: dataclasses.asdict(of_set.full) for name, of_set in scores.items()},
-        "half_size_scores": {name: dataclasses.asdict(of_set.halved) for name, of_set in scores.items()},
+        "half_size_scores": {name: dataclasses.asdict(of_set.half_size) for name, of_set in scores.items()},
+        "validation_halved_f1": {name: of_set.halved_f1 for name, of_set in scores.items()},
         "best_thresholds": {size: best and dataclasses.asdict(best) for size, best in thresholds.items()},
     } | {
         field.name: {name: getattr(of_clip, field.name) for name, of_clip in played.items()}

@@ -57,8 +57,8 @@ def best_threshold(scores: Iterable[DetectionScores]) -> BestThreshold | None:
 
 def best_thresholds(scores: Collection[SetScores]) -> dict[str, BestThreshold | None]:
     """The best thresholds of frames of full size, of halved ones, and of both, where each size has the same weight."""
-    full, halved = [of_set.full for of_set in scores], [of_set.halved for of_set in scores]
-    by_size = {"full_size": full, "half_size": halved, BOTH_SIZES: [*full, *halved]}
+    full, half = [of_set.full for of_set in scores], [of_set.half_size for of_set in scores]
+    by_size = {"full_size": full, "half_size": half, BOTH_SIZES: [*full, *half]}
     return {name: best_threshold(of_size) for name, of_size in by_size.items()}
 
 

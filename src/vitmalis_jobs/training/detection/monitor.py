@@ -116,7 +116,7 @@ class TrainingMonitor:
         for name, of_set in scores.items():
             log.info("validation %-18s %s", name, of_set.line())
             curves: dict[str, float | None] = {key: getattr(of_set.full, key) for key in _LOGGED_SCORES}
-            curves |= {"halved_f1": of_set.halved.f1, "halved_own_f1": of_set.halved_own_f1}
+            curves |= {"half_size_f1": of_set.half_size.f1, "halved_f1": of_set.halved_f1}
             for key, value in curves.items():
                 if value is not None:
                     self.run.log_curve(f"{name}/{key}", [self.state.step], [value])

@@ -73,17 +73,17 @@ class SetScores:
 
     Attributes:
         full: against the labels, in frames of full size.
-        halved: against the labels, in frames that are sent at half the size.
-        halved_own_f1: F1 of the halved frames against the model's own boxes at full size; None if it finds none.
+        half_size: against the labels, in frames that are sent at half the size.
+        halved_f1: F1 of the halved frames against the model's own boxes at full size; None if it finds none.
     """
 
     full: DetectionScores
-    halved: DetectionScores
-    halved_own_f1: float | None
+    half_size: DetectionScores
+    halved_f1: float | None
 
     def line(self) -> str:
         """Format the scores as one line of a log."""
-        halved = f"F1 {shown(self.halved.f1)}, against the model's own boxes {shown(self.halved_own_f1)}"
+        halved = f"F1 {shown(self.half_size.f1)}, against the model's own boxes {shown(self.halved_f1)}"
         return f"{score_line(self.full)}; frames of half size: {halved}"
 
 
