@@ -12,7 +12,7 @@ from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, LabelledFrame
 from vitmalis_jobs.training.detection.labels import Targets
-from vitmalis_jobs.training.detection.street_frames import StreetFrames
+from vitmalis_jobs.training.detection.street_frames import StreetFrame, StreetFrames
 from vitmalis_jobs.training.detection.training_data import training_stream
 
 
@@ -20,14 +20,36 @@ def composed(*overrides: str) -> DetectorTrainingConfig:
     return checked(compose("train_detector", overrides), DetectorTrainingConfig)
 
 
+FRAME = LabelledFrame(Path("frame.jpg"), 0, (960, 540), Targets.of([], []))
+
+
 def test_the_shipped_configuration_fits_its_type_and_makes_a_stream() -> None:
     config = composed()
-    frame = LabelledFrame(Path("frame.jpg"), 0, Targets.of([], []))
-    stream = training_stream(config, [LabelledClip("drive_day", [frame], [])], StreetFrames([], []))
+    stream = training_stream(config, [LabelledClip("drive_day", [FRAME], [])], StreetFrames([], []), [FRAME])
     assert config.train.hours is not None
     assert config.train.progress(10, 1800.0) == pytest.approx(1800 / (3600 * config.train.hours))
     assert stream.stages[-1].until == 1.0
     assert config.model.name in PRESETS
+
+
+def shares(config: DetectorTrainingConfig, clips: tuple[str, ...], *, street: bool) -> dict[str, float]:
+    """Share of the samples of each source, where only these clips are there, and perhaps street frames."""
+    frames = StreetFrames([StreetFrame(FRAME.path, "place", FRAME.size, FRAME.targets)] if street else [], [])
+    labelled = [LabelledClip(name, [FRAME], []) for name in clips]
+    return {source.name: source.share for source in training_stream(config, labelled, frames, [FRAME]).sources}
+
+
+def test_the_sources_have_the_configured_shares_and_those_of_absent_ones() -> None:
+    config = composed("clips.weights={drive_day: 3, indoor: 1}", "rendered.share=0.35", "street.share=0.45")
+    clips = ("drive_day", "indoor")
+    rendered = {"rendered": 0.35}
+    whole = {"drive_day": 0.15, "indoor": 0.05, "street": 0.45} | rendered
+    assert shares(config, clips, street=True) == pytest.approx(whole)
+    assert shares(config, ("drive_day",), street=True) == pytest.approx({"drive_day": 0.2, "street": 0.45} | rendered)
+    assert shares(config, clips, street=False) == pytest.approx({"drive_day": 0.4875, "indoor": 0.1625} | rendered)
+    assert shares(config, (), street=True) == pytest.approx({"street": 0.65} | rendered)
+    real = composed("rendered.share=0", "street.share=0")
+    assert shares(real, ("drive_day",), street=False) == {"drive_day": 1.0}
 
 
 def test_scenes_that_are_played_or_validated_on_are_not_trained_on() -> None:
@@ -52,6 +74,8 @@ def test_the_length_is_given_once(overrides: tuple[str, ...]) -> None:
         ("train.bf16=maybe", r"train\.bf16=maybe: expected `bool`, got `str`"),
         ("+train.lerning_rate=1", r"train: object contains unknown field `lerning_rate`"),
         ("+trian=1", "unknown field `trian`"),
+        ("whole_frames.size=[480, 270]", r"whole_frames\.size\[1\]=270: expected `int` that's a multiple of 32"),
+        ("train.batch_scale=0", r"train\.batch_scale=0: expected `int` >= 1"),
         ("stages=[]", r"stages=\[\]: expected `array` of length >= 1"),
         ("stages.0.until=1.5", r"stages\[0\]\.until=1\.5"),
         ("stages.1.sizes=[[100, 64]]", r"stages\[1\]\.sizes\[0\]\[0\]=100: expected `int` that's a multiple of 32"),

@@ -12,6 +12,7 @@ import pytest
 
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.config import checked, compose
+from vitmalis_jobs.training.detection.batches import CpuBatches
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, StreetOptions
 from vitmalis_jobs.training.detection.labels import IGNORE
 from vitmalis_jobs.training.detection.street_frames import is_validated, read_street, scene_of
@@ -125,9 +126,10 @@ def test_the_parts_are_a_source_of_training_and_a_validation_set(folder: Path) -
     assert [len(targets) for _, targets in street_set.load()] == [1, 0]  # the corner, and the first frame of the walk
 
     config = composed(folder, "street.validation_share=0", "street.share=1", "rendered.share=0")
-    stream = training_stream(config, [], read_street(config.street, FRAME_SIZE))
-    views = [stream[(batch, 0, 0)][0] for batch in range(3)]
-    assert all(view.shape[0] == 3 and int(view.float().max()) > 60 for view in views)
+    stream = training_stream(config, [], read_street(config.street, FRAME_SIZE), [])
+    batch = next(CpuBatches(stream, 0).from_batch(0, lambda _: 0.0))
+    assert [source.name for source in stream.sources] == ["street"]
+    assert batch.images.shape[:2] == (stream.plan(0, 0).samples, 3)
 
 
 def test_an_absent_folder_is_left_out_and_one_line_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +142,7 @@ def test_an_absent_folder_is_left_out_and_one_line_says_so(tmp_path: Path, caplo
     assert "street.share=0" in line
     assert [s.name for s in validation_sets(composed(tmp_path / "none", "rendered.share=0"), [], street)] == []
     with pytest.raises(UserError, match=r"rendered\.share=0\.35 leaves samples for real frames, and there are none"):
-        training_stream(composed(tmp_path / "none"), [], street)
+        training_stream(composed(tmp_path / "none"), [], street, [])
 
 
 @pytest.mark.parametrize(

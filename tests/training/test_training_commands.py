@@ -32,7 +32,8 @@ def test_a_mistake_on_the_command_line(tmp_path: Path) -> None:
     ("job", "override", "status", "error"),
     [
         (detector, "model=vitdet_x", 2, "error: model=vitdet_x is unknown: did you mean vitdet_l? Else choose one of "),
-        (detector, "train.batch=3", 2, "error: there is no option 'train.batch': --cfg job shows all there are"),
+        (detector, "train.device=gpu0", 2, "error: train.device=gpu0 is not available here ("),
+        (detector, "train.batch=3", 2, "error: there is no option 'train.batch': did you mean whole_frames.batch?"),
         (evaluate_detector, "start.weights=none.pt", 2, "none.pt"),
         (estimators, "samples.folder=none", 2, "error: none has no samples (*.parquet); make them with"),
         (traces, "source=none", 2, "error: none/traces.csv is not there; give source=<folder"),
@@ -62,9 +63,8 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     small = [
         "~clips.weights", "+clips.weights={}", "rendered.share=1", "street.share=0", "rendered.profiles=[walkS]",
-        "rendered.frames_per_scene=2", "held_out.frames_per_profile=1", "held_out.played=[]",
-        "train.hours=null", "train.workers=0",
-        "train.log_every_steps=1", "train.folder=run",
+        "rendered.scenes=1", "rendered.frames_per_scene=2", "held_out.frames_per_profile=1", "held_out.played=[]",
+        "train.device=cpu", "train.hours=null", "train.workers=0", "train.log_every_steps=1", "train.folder=run",
         "stages=[{until: 1, batch: 1, sizes: [[64, 64]], scales: [1, 1]}]",
     ]  # fmt: skip
     for steps in (2, 3):

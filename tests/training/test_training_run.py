@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,21 +11,23 @@ from vitmalis.detector import build_model, preset
 from vitmalis.detector.config import PyramidConfig, VitConfig
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
-from vitmalis.video.standin import SceneFrame
 from vitmalis_jobs.common.config import checked, compose
-from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, Stage, TrainOptions
+from vitmalis_jobs.training.detection.batches import Batches, CpuBatches, DeviceBatches
+from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, Stage, TrainOptions, WholeFrameOptions
 from vitmalis_jobs.training.detection.detection_scores import score, score_line
+from vitmalis_jobs.training.detection.device_frames import DeviceFrames
 from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
 from vitmalis_jobs.training.detection.labels import Targets
-from vitmalis_jobs.training.detection.rendered_source import RenderedSource
 from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor, make_optimisers
-from vitmalis_jobs.training.detection.stream import TrainingStream, loader, stage_at
-from vitmalis_jobs.training.detection.trainer import train, window_of_positions
+from vitmalis_jobs.training.detection.step_log import StepLog
+from vitmalis_jobs.training.detection.stream import Source, TrainingStream, stage_at
+from vitmalis_jobs.training.detection.trainer import StepReport, train, window_of_positions
 
 STAGES = (
     Stage(until=0.5, batch=2, sizes=((64, 64), (96, 64)), scales=(0.5, 1.0)),
     Stage(until=1.0, batch=2, sizes=((128, 64),), scales=(1.0, 1.0)),
 )
+WHOLE_FRAMES = WholeFrameOptions(share=0.3, size=(96, 64), batch=3)
 
 
 def tiny_model() -> torch.nn.Module:
@@ -36,33 +39,28 @@ def tiny_model() -> torch.nn.Module:
     return build_model(msgspec.structs.replace(config, vit=vit, pyramid=pyramid))
 
 
-class Square:
-    """A scene of one grey square whose place depends on profile, seed and frame."""
-
-    def __init__(self, profile: str, seed: int) -> None:
-        self.offset = seed % 7 + (20 if profile == "walkS" else 40)
-
-    def render_full(self, frame_index: int) -> SceneFrame:
-        start = self.offset + frame_index % 5
-        image = np.full((128, 160, 3), 30, np.uint8)
-        image[start : start + 40, start : start + 40] = 200
-        box = [[start, start, start + 40, start + 40]]
-        return SceneFrame(image, Detections.of(box, [1.0], [2]), np.ones(1, np.float32))
-
-
 @pytest.fixture
 def stream(tmp_path: Path) -> TrainingStream:
-    frames = []
-    for i in range(4):
-        image = np.full((128, 160, 3), 10 * i, np.uint8)
-        image[30:90, 40 + 5 * i : 80 + 5 * i] = 220
-        cv2.imwrite(str(tmp_path / f"{i}.jpg"), image)
-        frames.append(LabelledFrame(tmp_path / f"{i}.jpg", i, Targets.of([[40 + 5 * i, 30, 80 + 5 * i, 90]], [0])))
-    rendered = RenderedSource(Square, ("walkS", "driveN"), 10_000, frames_per_scene=3)
-    return TrainingStream(
-        clips={"clip": frames}, weights={"clip": 1.0}, street=[], street_share=0.0, rendered=rendered,
-        rendered_share=0.5, views_per_frame=2, stages=STAGES, seed=5,
-    )  # fmt: skip
+    """Two sources of small frames, one of two sizes."""
+    sources = []
+    for name, width in (("clip", 160), ("street", 120)):
+        frames = []
+        for i in range(4):
+            image = np.full((128, width + 10 * (i % 2), 3), 10 * i, np.uint8)
+            image[30:90, 40 + 5 * i : 80 + 5 * i] = 220
+            path = tmp_path / f"{name}{i}.png"
+            cv2.imwrite(str(path), image)
+            targets = Targets.of([[40 + 5 * i, 30, 80 + 5 * i, 90]], [0])
+            frames.append(LabelledFrame(path, i, (image.shape[1], image.shape[0]), targets))
+        sources.append(Source(name, frames, 0.5))
+    return TrainingStream(tuple(sources), STAGES, WHOLE_FRAMES, batch_scale=1, seed=5)
+
+
+def batches_of(stream: TrainingStream, kind: str) -> Batches:
+    """The batches of a stream as the CPU or another device makes them; here that is the CPU as well."""
+    if kind == "opencv":
+        return CpuBatches(stream, workers=0)
+    return DeviceBatches(stream, 0, DeviceFrames.load(stream.frames, torch.device("cpu"), 1))
 
 
 def options(steps: int) -> TrainOptions:
@@ -77,27 +75,30 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("muon", [False, True])
-def test_a_run_resumed_equals_a_run_that_never_stopped(stream: TrainingStream, tmp_path: Path, muon: bool) -> None:
+@pytest.mark.parametrize(("kind", "muon"), [("opencv", False), ("opencv", True), ("device", True)])
+def test_a_run_resumed_equals_a_run_that_never_stopped(
+    stream: TrainingStream, tmp_path: Path, kind: str, muon: bool
+) -> None:
     torch.set_num_threads(1)
+    batches = batches_of(stream, kind)
     whole = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
     uninterrupted: list[float] = []
-    train(whole, stream, options(6), lambda losses, progress: uninterrupted.append(losses["classification"]))
+    train(whole, batches, options(6), lambda report: uninterrupted.append(float(report.values["classification"])))
 
-    def stop_after_two(_losses: dict[str, float], _progress: float) -> None:
+    def stop_after_two(_report: StepReport) -> None:
         if first.step == 2:
             first.save(tmp_path / "last.pt")
             raise Stop
 
     first = TrainingState.fresh(tiny_model(), 1e-3, 0.05, muon)
     with pytest.raises(Stop):
-        train(first, stream, options(6), stop_after_two)
+        train(first, batches, options(6), stop_after_two)
     torch.manual_seed(99)
     second = TrainingState.fresh(build_model(first.model.config), 1e-3, 0.05, muon)
     second.restore(tmp_path / "last.pt")
     assert second.step == 2
     resumed: list[float] = []
-    train(second, stream, options(6), lambda losses, progress: resumed.append(losses["classification"]))
+    train(second, batches, options(6), lambda report: resumed.append(float(report.values["classification"])))
 
     assert resumed == uninterrupted[2:]
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
@@ -113,22 +114,97 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_samples_are_a_function_of_their_place(stream: TrainingStream) -> None:
-    image, targets = stream[(3, 1, 0)]
+    sample = stream[(3, 1, 0)]
     for _ in range(2):
         stream[(8, 0, 1)]
-        again, same = stream[(3, 1, 0)]
-        assert torch.equal(image, again)
-        assert (targets.boxes_xyxy == same.boxes_xyxy).all()
-    other, _ = stream[(4, 1, 0)]
-    assert image.shape != other.shape or not torch.equal(image, other)
+        again = stream[(3, 1, 0)]
+        assert (again.frame, again.view, again.distortion) == (sample.frame, sample.view, sample.distortion)
+        assert (again.targets.boxes_xyxy == sample.targets.boxes_xyxy).all()
+    assert stream[(4, 1, 0)].view != sample.view
 
 
-def test_stages_follow_the_progress(stream: TrainingStream) -> None:
+def test_sources_are_drawn_by_their_shares(stream: TrainingStream) -> None:
+    clip, street = stream.sources
+    uneven = replace(stream, sources=(replace(clip, share=3.0), street))
+    drawn = [uneven[(batch, 0, 0)].frame for batch in range(400)]
+    assert set(drawn) == set(range(8))
+    of_clip = sum(frame < 4 for frame in drawn) / len(drawn)
+    assert of_clip == pytest.approx(3 / 3.5, abs=0.06)  # three standard deviations of 400 draws
+
+
+def test_stages_follow_the_progress_and_the_batch_scale(stream: TrainingStream) -> None:
     assert [stage_at(STAGES, p) for p in (0, 0.49, 0.5, 1.0)] == [0, 0, 1, 1]
-    batches = iter(loader(stream, 0, lambda batch: batch / 4, workers=0))
-    sizes = [tuple(next(batches).images.shape[2:]) for _ in range(4)]
-    assert all(size in {(64, 64), (64, 96)} for size in sizes[:2])
-    assert sizes[2:] == [(64, 128)] * 2
+    crops = replace(stream, whole_frames=WholeFrameOptions(share=0, size=(64, 64), batch=1), batch_scale=2)
+    supply = CpuBatches(crops, 0).from_batch(0, lambda batch: batch / 4)
+    sizes = [tuple(next(supply).images.shape) for _ in range(4)]
+    assert all(size in {(4, 3, 64, 64), (4, 3, 64, 96)} for size in sizes[:2])
+    assert sizes[2:] == [(4, 3, 64, 128)] * 2
+
+
+def test_a_share_of_the_batches_shows_whole_frames(stream: TrainingStream) -> None:
+    plans = [stream.plan(batch, stage) for batch in range(200) for stage in (0, 1)]
+    whole = [plan for plan in plans if plan.whole_frames]
+    assert {(plan.samples, plan.size) for plan in whole} == {(3, (96, 64))}
+    assert len(whole) / len(plans) == pytest.approx(WHOLE_FRAMES.share, abs=0.1)
+    batch = next(number for number in range(20) if stream.plan(number, 0).whole_frames)
+    for place in range(3):
+        sample = stream[(batch, place, 0)]
+        assert sample.whole_frame
+        assert 0.8 * 0.5 <= sample.view.scale <= 0.5 + 1e-9  # 128 rows in 64
+        assert len(sample.targets.objects()) == 1
+
+
+def test_a_device_makes_the_batches_that_workers_make(stream: TrainingStream) -> None:
+    """The same frames, views, targets and distortions; only the noise is another."""
+    ours, theirs = (batches_of(stream, kind).from_batch(0, lambda _: 0.0) for kind in ("device", "opencv"))
+    for number in range(8):
+        a, b = next(ours), next(theirs)
+        assert a.images.shape == b.images.shape
+        assert a.whole_frames == b.whole_frames == stream.plan(number, 0).whole_frames
+        assert all(map(torch.equal, a.targets, b.targets))
+        for place, (image, expected) in enumerate(zip(a.images, b.images, strict=True)):
+            noise = 255 * stream[(number, place, 0)].distortion.noise
+            assert (image - expected.float()).abs().mean() < 1 + 1.5 * noise  # a flat area may be rounded otherwise
+
+
+def test_worker_processes_make_the_same_batches(stream: TrainingStream) -> None:
+    here, there = (next(CpuBatches(stream, workers).from_batch(2, lambda _: 0.0)) for workers in (0, 1))
+    assert torch.equal(here.images, there.images)
+    assert all(map(torch.equal, here.targets, there.targets))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU on this machine")
+def test_a_gpu_makes_the_images_of_the_cpu_and_trains(stream: TrainingStream) -> None:
+    device = torch.device("cuda")
+    here, there = (
+        DeviceBatches(stream, 0, DeviceFrames.load(stream.frames, each, 1)) for each in (torch.device("cpu"), device)
+    )
+    a, b = next(here.from_batch(0, lambda _: 0.0)), next(there.from_batch(0, lambda _: 0.0))
+    assert (a.images - b.images.cpu()).abs().mean() < 15  # the noise is another one
+    state = TrainingState.fresh(tiny_model().to(device), 1e-3, 0.05, muon=True)
+    reports: list[StepReport] = []
+    train(state, there, options(3), reports.append)
+    assert all(value.isfinite() for report in reports for value in report.values.values())
+
+
+def test_means_of_steps_and_their_throughput() -> None:
+    steps = StepLog(10)
+    assert steps.means() == {}
+    for loss, rate in ((1.0, 0.2), (3.0, 0.4)):
+        values = {"boxes": torch.tensor(loss), "gradient_norm": torch.tensor(5.0)}
+        steps.add(StepReport(values, rate, 0.5, views=8, seconds=2.0, waited_s=0.5))
+    assert steps.means() == pytest.approx(
+        {"boxes": 2.0, "gradient_norm": 5.0, "learning_rate": 0.3, "views_per_s": 4.0, "waiting_share": 0.25}
+    )
+    assert steps.means() == {}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step() -> None:
+    steps = StepLog(10)
+    for loss in (1.0, float("nan"), 2.0):
+        steps.add(StepReport({"boxes": torch.tensor(loss)}, 0.1, 0.5, views=8, seconds=1.0, waited_s=0.0))
+    with pytest.raises(UserError, match=r"boxes is nan in step 12: .*train\.learning_rate"):
+        steps.means()
 
 
 def test_learning_rate_warms_up_and_falls() -> None:

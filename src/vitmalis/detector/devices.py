@@ -19,8 +19,12 @@ def chosen_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def checked_device(name: str) -> torch.device:
+def checked_device(name: str, option: str = "model.device") -> torch.device:
     """Look up a device by name, and compute something on it.
+
+    Args:
+        name: as PyTorch names it, or "auto".
+        option: where the name was given, for the message.
 
     Raises:
         UserError: this machine has no such device, or it cannot compute.
@@ -31,7 +35,7 @@ def checked_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].partition(". ")[0]  # PyTorch may go on for pages
         raise UserError(
-            f"model.device={name} is not available here ({reason}): choose {', '.join(_available())}, or {AUTO} for "
+            f"{option}={name} is not available here ({reason}): choose {', '.join(_available())}, or {AUTO} for "
             "the best of them"
         ) from error
     return device

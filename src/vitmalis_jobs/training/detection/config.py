@@ -53,11 +53,14 @@ class TrainOptions(Section, frozen=True):
         clip_norm: largest norm of the gradient.
         box_weight: weight of the box loss relative to the other two.
         mixed_share: share of the batches in which random regions are downsampled (see `random_mixture`).
-        bf16: automatic mixed precision on the CPU.
-        workers: processes that prepare batches; 0 prepares them in the training process.
+        bf16: automatic mixed precision.
+        device: as PyTorch names it, or "auto", see `chosen_device`.
+        batch_scale: factor of the numbers of images in a batch.
+        workers: processes that prepare batches, and before that render frames; 0 does both in the training process.
     """
 
     folder: str
+    device: str
     hours: Positive | None
     steps: Count | None
     learning_rate: Positive
@@ -69,6 +72,7 @@ class TrainOptions(Section, frozen=True):
     box_weight: NotNegative
     mixed_share: Share
     bf16: bool
+    batch_scale: Count
     threads: Count
     workers: Annotated[int, msgspec.Meta(ge=0)]
     seed: Seed
@@ -103,6 +107,20 @@ class Stage(Section, frozen=True):
     scales: tuple[Positive, Positive]
 
 
+class WholeFrameOptions(Section, frozen=True):
+    """`whole_frames`: batches, in every stage, whose views each show a whole frame.
+
+    Attributes:
+        share: of the batches.
+        size: (width, height) of the views in pixels.
+        batch: images per batch.
+    """
+
+    share: Share
+    size: tuple[ViewSide, ViewSide]
+    batch: Count
+
+
 class ClipOptions(Section, frozen=True):
     """`clips`: real clips with a teacher's labels, and how often each is drawn."""
 
@@ -114,13 +132,18 @@ class ClipOptions(Section, frozen=True):
 
 
 class RenderedOptions(Section, frozen=True):
-    """`rendered`: scenes of the renderer, which knows their true boxes."""
+    """`rendered`: scenes of the renderer, which knows their true boxes.
+
+    Attributes:
+        share: of the samples.
+        scenes: of each profile, with the seeds `first_seed`, `first_seed` + 1, ...
+    """
 
     share: Share
     profiles: tuple[str, ...]
     first_seed: Seed
+    scenes: Count
     frames_per_scene: Count
-    views_per_frame: Count
     fps: Positive
 
     def __post_init__(self) -> None:
@@ -186,6 +209,7 @@ class DetectorTrainingConfig(Section, frozen=True):
     start: StartOptions
     train: TrainOptions
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
+    whole_frames: WholeFrameOptions
     clips: ClipOptions
     rendered: RenderedOptions
     street: StreetOptions

@@ -80,9 +80,9 @@ def cut(frames: Tensor, sizes: Tensor, views: Views, size: tuple[int, int]) -> T
         padding = (at < begin[:, None]) | (at >= end[:, None])
         weights = _sampling_weights(centres, sizes[:, axis], frames.shape[3 - axis], blur_px, radius)
         axes.append((weights, padding))
-    (across, beside), (down, below) = axes
+    (across, outside_x), (down, outside_y) = axes
     out = down[:, None] @ frames.float() @ across[:, None].mT
-    return torch.where((below[:, :, None] | beside[:, None])[:, None], PAD_VALUE, out.round())
+    return torch.where((outside_y[:, :, None] | outside_x[:, None])[:, None], PAD_VALUE, out.round())
 
 
 def _sampling_weights(centres: Tensor, sizes: Tensor, length: int, blur_px: Tensor, radius: int) -> Tensor:

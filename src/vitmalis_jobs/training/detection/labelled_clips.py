@@ -31,13 +31,15 @@ class LabelledFrame:
     """A prepared frame on disk with its targets.
 
     Attributes:
-        path: JPEG of `HEIGHT_PX` rows.
-        index: frame of the original file.
-        targets: the teacher's labels, in pixels of the prepared frame.
+        path: JPEG.
+        index: frame of the original video or of the rendered scene.
+        size: width and height, pixels.
+        targets: in pixels of the prepared frame.
     """
 
     path: Path
     index: int
+    size: tuple[int, int]
     targets: Targets
 
     def image(self) -> RgbImage:
@@ -102,7 +104,7 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledC
 
     def frames(part: list[int], found: list[Detections]) -> list[LabelledFrame]:
         targets = [teacher_targets(detections, facades=market) for detections in found]
-        return [LabelledFrame(prepared.path(i), i, t) for i, t in zip(part, targets, strict=True)]
+        return [LabelledFrame(prepared.path(i), i, prepared.size, t) for i, t in zip(part, targets, strict=True)]
 
     train, validation = split_frames(name, prepared.indices)
     # Only training labels are corrected over time: scores are taken against the teacher's labels as they are.

@@ -30,8 +30,12 @@ FACADE_TOP_PX = 8
 """A facade that the teacher takes for a vehicle begins within so many rows of the top."""
 MIN_VISIBLE = 0.3
 """An object of which a smaller share is visible is ignored."""
-MIN_SIDE_PX = 12
-"""An object whose longer side is shorter is ignored."""
+MIN_SIDE_PX = 8
+"""In training, an object whose longer side is shorter is ignored."""
+VALIDATED_SIDE_PX = 12
+"""In rendered validation sets, an object whose longer side is shorter is ignored.
+
+It is not that of training, so that scores can be compared with those of models that were trained with another one."""
 
 MAX_FRAMES = 10**7
 """Largest number of a frame in a teacher's labels."""
@@ -130,17 +134,17 @@ def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:
     return Targets.of(boxes, labels)
 
 
-def rendered_targets(truth: Detections, visible: NDArray[np.float32]) -> Targets:
+def rendered_targets(truth: Detections, visible: NDArray[np.float32], min_side_px: int) -> Targets:
     """Turn the true boxes of a rendered frame into targets.
 
     Args:
         truth: boxes of any COCO class; classes that are not trained are left out.
-        visible: (N,) visible share of each object; below `MIN_VISIBLE` it is ignored, as is an object whose longer side
-            is below `MIN_SIDE_PX`.
+        visible: (N,) visible share of each object; below `MIN_VISIBLE` it is ignored.
+        min_side_px: an object whose longer side is shorter is ignored.
     """
     labels = [trained_class(int(label)) for label in truth.labels]
     keep = np.array([label is not None for label in labels], bool)
     known = np.array([IGNORE if label is None else label for label in labels], np.int64)
     sides = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
-    unsure = (visible < MIN_VISIBLE) | (sides.max(1, initial=0) < MIN_SIDE_PX)
+    unsure = (visible < MIN_VISIBLE) | (sides.max(1, initial=0) < min_side_px)
     return Targets.of(truth.boxes_xyxy, np.where(unsure, IGNORE, known)).select(keep)

@@ -18,6 +18,8 @@ from vitmalis_jobs.common.mlflow_store import Run
 from vitmalis_jobs.training.detection.calibration import BOTH_SIZES, best_thresholds, calibrated
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.state import TrainingState
+from vitmalis_jobs.training.detection.step_log import StepLog
+from vitmalis_jobs.training.detection.trainer import StepReport
 from vitmalis_jobs.training.detection.validation_set import SetScores, ValidationSet, evaluate
 
 log = logging.getLogger(__name__)
@@ -42,46 +44,53 @@ class TrainingMonitor:
     sets: list[ValidationSet]
     run: Run
     folder: Path
-    _sums: dict[str, float] = field(default_factory=dict)
-    _count: int = 0
+    _steps: StepLog = field(init=False)
+    _progress: float = 0.0
     _saved_s: float = field(default_factory=time.monotonic)
     _evaluated_s: float = field(default_factory=time.monotonic)
 
-    def after_step(self, losses: dict[str, float], progress: float) -> None:
+    def __post_init__(self) -> None:
+        self._steps = StepLog(self.state.step)
+
+    def after_step(self, report: StepReport) -> None:
         """Do what is due after a batch.
 
-        Args:
-            losses: of the batch, by name.
-            progress: share of the run that is over, 0..1.
+        Raises:
+            UserError: a loss was not finite in one of the last steps.
         """
-        self._count += 1
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps.add(report)
+        self._progress = report.progress
         options, now_s = self.config.train, time.monotonic()
         if self.state.step % options.log_every_steps == 0:
-            self._log_means(progress)
+            self._log_means()
         if now_s - self._saved_s >= options.checkpoint_every_s:
             self.checkpoint()
         if now_s - self._evaluated_s >= options.evaluate_every_s:
             self.evaluate()
 
-    def _log_means(self, progress: float) -> None:
-        """Log the mean losses since the last line, and the time left."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        left_s = self.state.seconds / max(progress, 1e-6) * (1 - progress)
+    def _log_means(self) -> None:
+        """Log the means since the last line, and the time left."""
+        means = self._steps.means()
+        if not means:
+            return
+        left_s = self.state.seconds / max(self._progress, 1e-6) * (1 - self._progress)
         log.info(
             "step %6d  %5.1f %%  left %4.0f min  %s",
             self.state.step,
-            100 * progress,
+            100 * self._progress,
             left_s / 60,
-            "  ".join(f"{name} {value:.4f}" for name, value in means.items()),
+            "  ".join(f"{name} {value:.4g}" for name, value in means.items()),
         )
         for name, value in means.items():
             self.run.log_curve(f"train/{name}", [self.state.step], [value])
-        self._sums, self._count = {}, 0
 
     def checkpoint(self) -> None:
-        """Save the state, from which the next start of the job continues."""
+        """Save the state, from which the next start of the job continues.
+
+        Raises:
+            UserError: a loss was not finite in one of the last steps; the former checkpoint stays.
+        """
+        self._log_means()
         self.state.save(self.folder / "last.pt")
         self._saved_s = time.monotonic()
 
@@ -89,8 +98,9 @@ class TrainingMonitor:
         """Score the moving average on every validation set; export it if it is the best so far.
 
         Raises:
-            UserError: no validation set holds an object, so that none can be called the best.
+            UserError: no validation set holds an object, so that none can be called the best; or see `checkpoint`.
         """
+        self.checkpoint()
         assert isinstance(self.state.ema, FcosDetector)
         sheets = self.folder / "contact_sheets" / f"{self.state.step:07d}"
         threads = torch.get_num_threads()

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 
+from vitmalis.codec.jpeg_structure import jpeg_size
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.paths import atomic_path, file_sha256
 from vitmalis.types import RgbImage
@@ -30,6 +31,11 @@ class PreparedFrames:
 
     folder: Path
     indices: list[int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames, pixels."""
+        return jpeg_size(self.path(self.indices[0]).read_bytes())
 
     def path(self, index: int) -> Path:
         """The JPEG of one frame."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vitmalis.detector.checkpoint import read_torch_file
 from vitmalis.paths import atomic_path
@@ -44,9 +45,7 @@ class TrainingState:
     def update_average(self, decay: float) -> None:
         """Update the moving average with the model's weights; in the first steps with a smaller decay."""
         keep = min(decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - keep)
+        get_ema_multi_avg_fn(keep)(list(self.ema.parameters()), list(self.model.parameters()), None)
 
     def save(self, path: Path) -> None:
         """Write the state to a file that appears whole; `restore` reads it."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitmalis.detector import BatchTargets
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis_jobs.training.detection.batches import Batch, Batches
 from vitmalis_jobs.training.detection.config import TrainOptions
 from vitmalis_jobs.training.detection.mask_sampling import random_mixture
 from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor
-from vitmalis_jobs.training.detection.stream import TrainingStream, loader
 
 
 @contextmanager
@@ -43,33 +43,50 @@ def window_of_positions(model: FcosDetector, generator: torch.Generator) -> Iter
         del vit.positions
 
 
-def train_batch(state: TrainingState, images: Tensor, targets: BatchTargets, options: TrainOptions) -> dict[str, float]:
-    """Take one optimiser step on a batch.
+@dataclass(frozen=True)
+class StepReport:
+    """What happened in one step.
+
+    Attributes:
+        values: losses and the gradient's norm by name, on the training device, which may still compute them.
+        learning_rate: of the step.
+        progress: share of the run that was over before the step, 0..1.
+        views: training images of the batch.
+        seconds: elapsed in the step.
+        waited_s: the part of it before the batch was there.
+    """
+
+    values: dict[str, Tensor]
+    learning_rate: float
+    progress: float
+    views: int
+    seconds: float
+    waited_s: float
+
+
+def train_batch(state: TrainingState, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
+    """Take one optimiser step on a batch, without waiting for the device.
 
     Args:
         state: is changed in place.
-        images: uint8 (B, 3, H, W).
-        targets: of the same images.
+        batch: on the device of the model.
         options: of the optimisation.
 
     Returns:
-        The losses and the gradient's norm.
-
-    Raises:
-        FloatingPointError: the loss is not finite.
+        The losses and the gradient's norm; the caller finds out whether they are finite.
     """
-    model = state.model
+    model, images = state.model, batch.images
     assert isinstance(model, FcosDetector)
     generator = torch.Generator().manual_seed(options.seed * 1_000_003 + state.step)
     rng = np.random.default_rng([options.seed, state.step])
     grid = model.config.region_grid(images.shape[2], images.shape[3])
     mixture = random_mixture(rng, grid, model.config.geometry.restoration_points, options.mixed_share)
-    with window_of_positions(model, generator), torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    # A whole frame gets the positions that it gets in use: the table, resized.
+    positions = nullcontext() if batch.whole_frames else window_of_positions(model, generator)
+    with positions, torch.autocast(images.device.type, torch.bfloat16, enabled=options.bf16):
         outputs = model(images.float(), *mixture)
-    losses = model.loss(outputs, targets)
+    losses = model.loss(outputs, batch.targets)
     total = losses["classification"] + options.box_weight * losses["boxes"] + losses["centreness"]
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"loss is {float(total.detach())} at step {state.step}")
     model.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
@@ -77,32 +94,31 @@ def train_batch(state: TrainingState, images: Tensor, targets: BatchTargets, opt
         optimiser.step()
     state.step += 1
     state.update_average(options.ema_decay)
-    return {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
+    return {name: value.detach() for name, value in losses.items()} | {"gradient_norm": norm.detach()}
 
 
 def train(
-    state: TrainingState,
-    stream: TrainingStream,
-    options: TrainOptions,
-    after_step: Callable[[dict[str, float], float], None],
+    state: TrainingState, batches: Batches, options: TrainOptions, after_step: Callable[[StepReport], None]
 ) -> None:
     """Train until the run has its configured length.
 
     Args:
-        state: is changed in place; the stream continues at its step.
-        stream: training images.
+        state: is changed in place; its step is the first batch.
+        batches: training images.
         options: of the optimisation, with the length of the run.
-        after_step: called with the losses and the progress after each batch; its time does not count as training time.
+        after_step: called after each batch; its time does not count as training time.
     """
-    batches = iter(loader(stream, state.step, lambda step: options.progress(step, state.seconds), options.workers))
+    supply = batches.from_batch(state.step, lambda step: options.progress(step, state.seconds))
     state.model.train()
     while (progress := options.progress(state.step, state.seconds)) < 1:
         began_s = time.monotonic()
-        batch = next(batches)
+        batch = next(supply)
+        waited_s = time.monotonic() - began_s
         learning_rate = options.learning_rate * learning_rate_factor(progress, options.warm_up)
         for optimiser in state.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate
-        losses = train_batch(state, batch.images, batch.targets, options)
-        state.seconds += time.monotonic() - began_s
-        after_step(losses | {"learning_rate": learning_rate}, progress)
+        values = train_batch(state, batch, options)
+        seconds = time.monotonic() - began_s
+        state.seconds += seconds
+        after_step(StepReport(values, learning_rate, progress, len(batch.images), seconds, waited_s))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vitmalis.errors import UserError
 from vitmalis.paths import cache_dir
-from vitmalis.video.standin import StreetScene
-from vitmalis_jobs.training.detection.config import ClipOptions, DetectorTrainingConfig
-from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, original_video, prepare_clip
-from vitmalis_jobs.training.detection.rendered_source import RenderedSource, Scene
-from vitmalis_jobs.training.detection.stream import TrainingStream
+from vitmalis_jobs.training.detection.config import ClipOptions, DetectorTrainingConfig, RenderedOptions
+from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, LabelledFrame, original_video, prepare_clip
+from vitmalis_jobs.training.detection.rendered_frames import rendered_frames
+from vitmalis_jobs.training.detection.rendered_scenes import SceneMaker
+from vitmalis_jobs.training.detection.stream import Source, TrainingStream
 from vitmalis_jobs.training.detection.street_frames import StreetFrames, read_labelled_folder
 from vitmalis_jobs.training.detection.validation_set import ValidationSet, clip_set, rendered_set, street_set
 
@@ -33,46 +32,56 @@ def read_clips(options: ClipOptions) -> list[LabelledClip]:
     return clips
 
 
-@dataclass(frozen=True)
-class SceneMaker:
-    """Factory of rendered scenes with one frame rate; picklable, so that worker processes can have it."""
-
-    fps: float
-
-    def __call__(self, profile: str, seed: int) -> Scene:
-        """Scene of a profile and a seed, `FRAME_SIZE` pixels."""
-        return StreetScene(profile, seed, *FRAME_SIZE, self.fps)
+def scene_maker(options: RenderedOptions) -> SceneMaker:
+    """The factory of rendered scenes."""
+    return SceneMaker(FRAME_SIZE, options.fps)
 
 
-def training_stream(config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames) -> TrainingStream:
-    """The stream of training images: views of clips and street frames, their training parts, and of rendered scenes.
+def render_frames(options: RenderedOptions, workers: int) -> list[LabelledFrame]:
+    """The rendered frames for training, of which worker processes make those that the cache does not have."""
+    if options.share == 0:
+        return []
+    return rendered_frames(scene_maker(options), options, cache_dir() / "detector_training", workers)
+
+
+def training_stream(
+    config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames, rendered: list[LabelledFrame]
+) -> TrainingStream:
+    """The stream of training samples: of clips and street frames, their training parts, and of rendered frames.
 
     Raises:
         UserError: there is no real frame, but a share of the samples is real.
     """
-    options = config.rendered
-    rendered = None
-    if options.share > 0:
-        rendered = RenderedSource(
-            SceneMaker(options.fps), options.profiles, options.first_seed, options.frames_per_scene
-        )
-    clip_frames = {clip.name: clip.train for clip in clips if clip.train}
-    if options.share < 1 and not clip_frames and not street.train:
-        raise UserError(
-            f"rendered.share={options.share:g} leaves samples for real frames, and there are none: name clips in "
-            "clips.weights, bring street frames, or train with rendered.share=1 street.share=0"
-        )
+    sources = [*real_sources(config, clips, street), Source("rendered", rendered, config.rendered.share)]
     return TrainingStream(
-        clips=clip_frames,
-        weights=config.clips.weights,
-        street=street.train,
-        street_share=config.street.share,
-        rendered=rendered,
-        rendered_share=options.share,
-        views_per_frame=options.views_per_frame,
+        sources=tuple(source for source in sources if source.share > 0),
         stages=config.stages,
+        whole_frames=config.whole_frames,
+        batch_scale=config.train.batch_scale,
         seed=config.train.seed,
     )
+
+
+def real_sources(config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames) -> list[Source]:
+    """The training parts of the clips and the street frames; the clips' share is what the other sources leave.
+
+    Where there are no clips, or no street frames, the others take their share.
+
+    Raises:
+        UserError: there is no real frame, but a share of the samples is real.
+    """
+    share = 1 - config.rendered.share
+    clips = [clip for clip in clips if clip.train]
+    if share > 0 and not clips and not street.train:
+        raise UserError(
+            f"rendered.share={config.rendered.share:g} leaves samples for real frames, and there are none: name clips "
+            "in clips.weights, bring street frames, or train with rendered.share=1 street.share=0"
+        )
+    street_share = (config.street.share if clips else share) if street.train else 0.0
+    weights = config.clips.weights
+    unit = (share - street_share) / (sum(weights[clip.name] for clip in clips) or 1.0)
+    sources = [Source(clip.name, clip.train, unit * weights[clip.name]) for clip in clips]
+    return [*sources, Source("street", street.train, street_share)]
 
 
 def validation_sets(
@@ -84,7 +93,7 @@ def validation_sets(
         sets.append(street_set("street", street.validation, config.held_out.frames_per_street_scene))
     sets += [folder_set(Path(folder)) for folder in config.held_out.folders]
     if config.rendered.share > 0:
-        make, count = SceneMaker(config.rendered.fps), config.held_out.frames_per_profile
+        make, count = scene_maker(config.rendered), config.held_out.frames_per_profile
         sets += [rendered_set(make, profile, count) for profile in config.rendered.profiles]
     return sets
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.types import Detections, RgbImage
 from vitmalis_jobs.training.detection.contact_sheet import contact_sheet, draw, save_image
 from vitmalis_jobs.training.detection.detection_scores import LOWEST_SCORE, DetectionScores, score, score_line, shown
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip
-from vitmalis_jobs.training.detection.labels import Targets, rendered_targets
-from vitmalis_jobs.training.detection.rendered_source import Scene
+from vitmalis_jobs.training.detection.labels import VALIDATED_SIDE_PX, Targets, rendered_targets
+from vitmalis_jobs.training.detection.rendered_scenes import Scene
 from vitmalis_jobs.training.detection.scale_robustness import detect_halved, own_box_f1
 from vitmalis_jobs.training.detection.street_frames import StreetFrame
 
@@ -55,16 +56,16 @@ def rendered_set(make: Callable[[str, int], Scene], profile: str, frames: int) -
 
     def load() -> list[tuple[RgbImage, Targets]]:
         rendered = [make(profile, seed).render_full(30 * seed) for seed in range(1, frames + 1)]
-        return [(frame.image, rendered_targets(frame.boxes, frame.visible)) for frame in rendered]
+        return [(frame.image, rendered_targets(frame.boxes, frame.visible, VALIDATED_SIDE_PX)) for frame in rendered]
 
     return ValidationSet(f"rendered_{profile}", load)
 
 
 def predict(model: FcosDetector, image: RgbImage, bf16: bool = False) -> Detections:
-    """Detect objects in one image, down to `LOWEST_SCORE`."""
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        return model.predict(tensor)[0].above(LOWEST_SCORE)
+    """Detect objects in one image, down to `LOWEST_SCORE`, on the model's device."""
+    device = next(model.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return model.predict(image_tensor(image, device))[0].above(LOWEST_SCORE)
 
 
 @dataclass(frozen=True)
