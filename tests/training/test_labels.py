@@ -10,6 +10,8 @@ from vitmalis_jobs.training.detection.labelled_clips import split_frames
 from vitmalis_jobs.training.detection.labels import (
     CLASSES,
     IGNORE,
+    MIN_SIDE_PX,
+    VALIDATED_SIDE_PX,
     read_teacher,
     rendered_targets,
     teacher_targets,
@@ -72,8 +74,16 @@ def test_facades_are_ignored_only_where_asked() -> None:
 
 def test_hidden_rendered_objects_are_ignored() -> None:
     truth = detections((BOX, 1.0, "person"), (BOX, 1.0, "truck"), (BOX, 1.0, "dog"))
-    targets = rendered_targets(truth, np.array([0.29, 0.31, 1.0], np.float32))
+    targets = rendered_targets(truth, np.array([0.29, 0.31, 1.0], np.float32), MIN_SIDE_PX)
     assert targets.labels.tolist() == [IGNORE, 5]
+
+
+def test_small_rendered_objects_are_ignored_in_validation_before_they_are_in_training() -> None:
+    sides = (7, 8, 11, 12)
+    truth = detections(*(((0, 0, 3, side), 1.0, "person") for side in sides))
+    seen = np.ones(4, np.float32)
+    assert rendered_targets(truth, seen, MIN_SIDE_PX).labels.tolist() == [IGNORE, 0, 0, 0]
+    assert rendered_targets(truth, seen, VALIDATED_SIDE_PX).labels.tolist() == [IGNORE, IGNORE, IGNORE, 0]
 
 
 def test_teacher_file_with_a_bad_row_names_file_and_row(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitmalis.detector.batched_layout import Mixed
 from vitmalis.detector.config import ModelConfig
+from vitmalis.detector.devices import constant
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
 from vitmalis.detector.pyramid import Backbone
@@ -25,13 +26,12 @@ class DetectionModel(nn.Module, ABC):
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise RGB images (B, 3, H, W) of range 0..255, then pad with zeros to the multiple the model needs."""
-        mean = images.new_tensor(self.config.pixel_mean).view(3, 1, 1)
-        std = images.new_tensor(self.config.pixel_std).view(3, 1, 1)
+        mean, std = (constant(v, images).view(3, 1, 1) for v in (self.config.pixel_mean, self.config.pixel_std))
         return pad_to_multiple((images - mean) / std, self.config.divisor_px)
 
     def prepare_patches(self, patches: Tensor, layout: Mixed) -> Tensor:
         """Normalise RGB patches (B, T, patch, patch, 3) of range 0..255; pixels beyond the frame become zero."""
-        mean, std = patches.new_tensor(self.config.pixel_mean), patches.new_tensor(self.config.pixel_std)
+        mean, std = (constant(v, patches) for v in (self.config.pixel_mean, self.config.pixel_std))
         return (patches - mean) / std * layout.inside()[..., None]
 
     def layout(self, image_size: tuple[int, int], downsample_mask: BoolMask | None) -> MixedLayout | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from vitmalis.errors import UserError
 
@@ -39,6 +42,11 @@ def checked_device(name: str, option: str = "model.device") -> torch.device:
             "the best of them"
         ) from error
     return device
+
+
+def constant(values: Sequence[object], like: Tensor) -> Tensor:
+    """Copy numbers to where a tensor is, as its type; on a GPU without waiting for what that computes."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def _available() -> list[str]:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitmalis.detector.devices import constant
+
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -52,13 +54,13 @@ def jpeg_coded(images: Tensor, quality: Tensor) -> Tensor:
 
 
 def _mixed(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.einsum("kc,bchw->bkhw", images.new_tensor(matrix), images)
+    return torch.einsum("kc,bchw->bkhw", constant(matrix, images), images)
 
 
 def _steps(table: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
     """Quantisation steps (B, 1, 1, 8, 8) of a table at each quality, as libjpeg scales them."""
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)[:, None, None]
-    scaled = (torch.tensor(table, device=quality.device) * percent + 50) // 100
+    scaled = (constant(table, quality) * percent + 50) // 100
     return scaled.clamp(1, 255).float()[:, None, None]
 
 
