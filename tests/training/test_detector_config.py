@@ -81,7 +81,7 @@ def test_the_length_is_given_once(overrides: tuple[str, ...]) -> None:
         ("stages.1.sizes=[[100, 64]]", r"stages\[1\]\.sizes\[0\]\[0\]=100: expected `int` that's a multiple of 32"),
         ("stages.1.sizes=[[64]]", r"stages\[1\]\.sizes\[0\]=\[64\]: expected `array` of length 2"),
         ("clips.weights={drive_day: -1}", r"clips\.weights.*: expected `float` > 0\.0"),
-        ("+clips.weights.drive_night=1", r"clips\.weights: there is no clip 'drive_night': choose among .*drive_day"),
+        ("+clips.weights.drive_mars=1", r"clips\.weights: there is no clip 'drive_mars': choose among .*drive_day"),
         ("rendered.profiles=[walkX]", r"rendered\.profiles: there is no 'walkX': choose among walkS"),
         ("rendered.share=0.7", r"rendered\.share=0\.7 and street\.share=0\.4 are more than 1 together"),
         ("street.one_scene=[a, '']", r"street\.one_scene\[1\]=: expected `str` of length >= 1"),
