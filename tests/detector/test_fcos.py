@@ -107,6 +107,15 @@ def test_ignored_cells_cost_nothing() -> None:
     assert fcos_loss(outputs, targets._replace(ignore_boxes=empty), RADIUS)["classification"] > 1
 
 
+def test_matching_and_losses_wait_for_no_value() -> None:
+    """Tensors of the meta device have no values: whatever asks for one, and would wait for a GPU, raises."""
+    with torch.device("meta"):
+        outputs = HeadOutputs(torch.rand(2, 80, 5), torch.rand(2, 80, 4), torch.rand(2, 80), two_levels(8, 8))
+        labels = torch.zeros(2, 3, dtype=torch.int64)
+        targets = BatchTargets(torch.rand(2, 3, 4), labels, torch.rand(2, 3, 4))
+    assert {loss.shape for loss in fcos_loss(outputs, targets, RADIUS).values()} == {()}
+
+
 def test_targets_are_padded_with_empty_boxes() -> None:
     one, two = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[5.0, 6.0, 7.0, 8.0], [0.0, 0.0, 9.0, 9.0]])
     targets = BatchTargets.padded(
