@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install evaluate test test-slow notebooks lint format audit ui clean
+.PHONY: help install demo evaluate test test-slow notebooks lint format audit ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 install: $(INSTALLED) ## Create the virtual environment and install everything
+
+demo: $(INSTALLED) ## Play the embedded clip under two policies and open a page that compares them
+	$(BIN)/vitmalis demo $(ARGS)
 
 evaluate: $(INSTALLED) ## Run the embedded default (ARGS="video=walkS trace=5g" changes it)
 	$(BIN)/python evaluate.py $(ARGS)

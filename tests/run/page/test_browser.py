@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.run.page.browser import Tab, chromium
 from tests.run.page.small_run import images, small_run, write_clip
+from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
 from vitmalis_jobs.run.page.build import run_document
-from vitmalis_jobs.run.page.files import write_run_page
+from vitmalis_jobs.run.page.files import read_page, write_run_page
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +86,7 @@ def test_keys_and_clicks_seek(tab: Tab, page: Path) -> None:
     tab.press("End")
     assert text(tab, "output").startswith("frame 3 ")
     x, y = tab.run(
-        "(({left, top, width}) => [left + 122 + (width - 200) * 0.4, top + 20])"
+        "(({left, top, width}) => [left + 134 + (width - 212) * 0.4, top + 20])"
         "(document.querySelector('.timeline').getBoundingClientRect())"
     )
     for kind in ("mousePressed", "mouseReleased"):
@@ -131,6 +133,29 @@ def test_a_video_next_to_the_page_plays(tab: Tab, page: Path, monkeypatch: pytes
     tab.press("End")  # pixels of a canvas with images of another file cannot be read
     tab.wait("Math.abs(document.querySelector('video').currentTime - 0.35) < 0.01")
     tab.wait("!document.querySelector('video').seeking")
+
+
+def test_two_runs_are_compared(tab: Tab, page: Path, tmp_path: Path) -> None:
+    first = read_page(page)
+    boxes = [[], [], [], []]
+    frames = msgspec.structs.replace(first.document.frames, boxes=boxes, f1=[0.0, 0.0, 0.0, None])
+    nothing_shown = msgspec.structs.replace(first.document, policy="back2back", frames=frames)
+    write_run_page(tmp_path / "other.html", nothing_shown, images())
+    tab.open(compare(read_page(tmp_path / "other.html"), first, tmp_path / "compare.html"))
+    assert text(tab, "h1") == "back2back and vitmalis on clip over 4g_00"
+    tab.run(
+        "{ const slider = document.querySelector('input[type=range]'); slider.value = 2;"
+        " slider.dispatchEvent(new Event('input')) }"
+    )
+    captions = tab.run("[...document.querySelectorAll('.both figcaption')].map((each) => each.textContent.slice(0, 7))")
+    assert captions == ["F1 0.00", "F1 0.67"]
+    x, y = tab.run(
+        "(({left, top, width}) => [left + 134 + (width - 212) * 0.6, top + 20])"
+        "(document.querySelector('.timeline').getBoundingClientRect())"
+    )
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    tab.wait("!document.querySelector('.tip').hidden")
+    assert "back2back: F1 0.00vitmalis: F1 0.67difference +0.67" in text(tab, ".tip")
 
 
 def test_a_run_without_images_has_its_numbers(tab: Tab, page: Path) -> None:

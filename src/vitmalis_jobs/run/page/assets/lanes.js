@@ -1,4 +1,6 @@
-// The lanes of the time axis. A lane has a height, draws itself between two heights, and explains itself at a frame.
+// The lanes of the time axis. A lane has a height and three methods: `draw(axis, top)` draws it below a height,
+// `values(frame)` returns what is written at its right, [text, colour of the theme] a line, and
+// `explain(frame, time_s)` the lines of text for the pointer.
 //
 // `axis` has the context, `x(time_s)`, and `frames`, the visible range of frames [first, last].
 
@@ -58,14 +60,14 @@ class CapacityLane {
     }
   }
 
-  value(frame) {
-    return megabits(this.run.capacityAt(this.run.time(frame)));
+  values(frame) {
+    return [[megabits(this.run.capacityAt(this.run.time(frame))), "text"]];
   }
 
   explain(frame) {
     const offload = this.run.offloadAt(frame);
     const upload = offload ? [`upload of offload ${offload.offload_id}: ${megabits(offload.uplink_mbps.actual)}`] : [];
-    return [`capacity ${this.value(frame)}`, ...upload];
+    return [`capacity ${this.values(frame)[0][0]}`, ...upload];
   }
 }
 
@@ -96,9 +98,9 @@ class OffloadLane {
     }
   }
 
-  value(frame) {
+  values(frame) {
     const offload = this.run.offloadAt(frame);
-    return offload ? milliseconds(offload.e2e_latency_s.actual) : DASH;
+    return [[offload ? milliseconds(offload.e2e_latency_s.actual) : DASH, "text"]];
   }
 
   explain(frame, time_s) {
@@ -129,11 +131,11 @@ class OffloadLane {
     writeText(axis.context, offload.status, axis.x(offload.start_s) + 4, y + 7, themeColour("bad"));
   }
 
-  /** The row of each offload: the first in which the one before has ended. */
+  /** The row of each offload: the first in which the one before has ended, but for the rounding of times. */
   #rows() {
     const ends = [];
     return this.run.offloads.map((offload) => {
-      const free = ends.findIndex((end) => end <= offload.start_s + 1e-6);
+      const free = ends.findIndex((end) => end <= offload.start_s + 1e-3);
       const row = free < 0 ? ends.length : free;
       ends[row] = this.run.arrival_s(offload) ?? offload.start_s;
       return row;
@@ -163,8 +165,8 @@ class ValueLane {
     }
   }
 
-  value(frame) {
-    return this.series.map(({ run, value }) => this.text(value(run, frame))).join(" · ");
+  values(frame) {
+    return this.series.map(({ run, colour, value }) => [this.text(value(run, frame)), colour]);
   }
 
   explain(frame) {
@@ -190,8 +192,8 @@ class LossLane {
     }
   }
 
-  value() {
-    return String(this.total);
+  values() {
+    return [[String(this.total), "text"]];
   }
 
   explain(frame) {

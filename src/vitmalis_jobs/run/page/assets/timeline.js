@@ -1,7 +1,7 @@
 // The time axis of a page: lanes over one scale, with a line at the frame that is shown. A click or a drag seeks.
 
 class Timeline {
-  static LEFT = 122;
+  static LEFT = 134;
   static RIGHT = 78;
   static AXIS = 24;
   static GAP = 8;
@@ -110,7 +110,9 @@ class Timeline {
     context.fillRect(Math.max(x((this.frame + 0.5) / this.run.clip.fps), left) - 0.75, 2, 1.5, this.#height() - Timeline.AXIS - 4);
     const edge = this.canvas.clientWidth - Timeline.RIGHT + 8;
     for (const [index, lane] of this.lanes.entries()) {
-      writeText(context, lane.value(this.frame), edge, this.tops[index] + 9, themeColour("text"));
+      for (const [line, [text, colour]] of lane.values(this.frame).entries()) {
+        writeText(context, text, edge, this.tops[index] + 9 + 15 * line, themeColour(colour));
+      }
     }
   }
 

@@ -1,0 +1,55 @@
+"""Play the embedded clip under two policies and open a page that compares them: `python -m evaluation.demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.evaluation.compare import compare, open_page
+from vitmalis_jobs.run.config import composed
+from vitmalis_jobs.run.directory import RunDirectory
+from vitmalis_jobs.run.page.files import PAGE_FILE, read_page
+from vitmalis_jobs.run.pipeline import run_evaluation
+from vitmalis_jobs.run.resources import Resources
+
+POLICIES = ("back2back", "vitmalis")
+OPTIONS = ("clock=virtual", "latency=paper_testbed", "output.figures=false", "output.video_seconds=0")
+
+
+def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
+    """Make one run of each policy on the virtual clock; returns the page that compares them."""
+    resources = Resources()
+    pages = []
+    for policy in POLICIES:
+        overrides = (f"policy={policy}", f"eval.seconds={seconds:g}", *OPTIONS)
+        config, directory = composed(overrides), RunDirectory(folder / policy, overrides=overrides)
+        with directory.summary_on_failure():
+            run_evaluation(config, directory, resources, terminal)
+        pages.append(read_page(directory.path / PAGE_FILE))
+    return compare(*pages, folder / "compare.html")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the demo; returns the exit status: 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog=program("evaluation.demo"), description=f"{__doc__.partition(': `')[0]}.")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of the clip (default: %(default)g)")
+    parser.add_argument("--no-open", action="store_true", help="print the page's path, without opening it")
+    options = parser.parse_args(arguments)
+
+    def make() -> None:
+        folder = Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d}" / f"demo-{datetime.now():%H-%M-%S}"
+        path = demo(options.seconds, folder, Terminal())
+        print(f"look: {path}")
+        if not options.no_open:
+            open_page(path)
+
+    return run_job(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
