@@ -120,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def make() -> None:
         choice = ReferenceChoice.of(options)
-        pages = [page_of(run, options.tracking_uri, choice) for run in (options.run_a, options.run_b)]
-        path = compare(*pages, options.output)
+        first, second = (page_of(run, options.tracking_uri, choice) for run in (options.run_a, options.run_b))
+        path = compare(first, second, options.output)
         print(path)
         if options.open:
             open_page(path)

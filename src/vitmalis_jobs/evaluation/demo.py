@@ -13,7 +13,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.compare import compare, open_page
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.page.files import PAGE_FILE, read_page
+from vitmalis_jobs.run.page.files import PAGE_FILE, Page, read_page
 from vitmalis_jobs.run.pipeline import run_evaluation
 from vitmalis_jobs.run.resources import Resources
 
@@ -23,15 +23,15 @@ OPTIONS = ("clock=virtual", "latency=paper_testbed", "output.figures=false", "ou
 
 def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
     """Make one run of each policy on the virtual clock; returns the page that compares them."""
-    resources = Resources()
-    pages = []
+    resources, pages = Resources(), list[Page]()
     for policy in POLICIES:
         overrides = (f"policy={policy}", f"eval.seconds={seconds:g}", *OPTIONS)
         config, directory = composed(overrides), RunDirectory(folder / policy, overrides=overrides)
         with directory.summary_on_failure():
             run_evaluation(config, directory, resources, terminal)
         pages.append(read_page(directory.path / PAGE_FILE))
-    return compare(*pages, folder / "compare.html")
+    first, second = pages
+    return compare(first, second, folder / "compare.html")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
