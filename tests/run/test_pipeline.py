@@ -33,6 +33,7 @@ from vitmalis_jobs.run.config import EvaluationConfig, composed
 from vitmalis_jobs.run.directory import RunDirectory, read_summaries
 from vitmalis_jobs.run.execute import RunResult, Tag
 from vitmalis_jobs.run.fingerprint import fingerprint_of
+from vitmalis_jobs.run.page.files import read_page
 from vitmalis_jobs.run.pipeline import make_run, run_evaluation
 from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.records import RunRecords
@@ -150,12 +151,24 @@ def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path
     assert "stand_in.video" not in tags  # the user's own footage stands for nothing
     artifacts = {f.path for f in store.client.list_artifacts(latest.info.run_id)}
     figures = {"latency.png", "rendering_f1.png", "rendered.png", "rendered.mp4"}
-    assert artifacts >= figures | {"config.yaml", "frames.parquet", "offloads.parquet"}
+    assert artifacts >= figures | {"run.html", "config.yaml", "frames.parquet", "offloads.parquet"}
     curve = store.client.get_metric_history(latest.info.run_id, "rendering_f1_per_s")
     assert [point.step for point in curve] == [0, 1]
     said = (tmp_path / "said.txt").read_text()
     for words in ("rendering F1", "0.857", "rendered.mp4", "stand-in model"):
         assert words in said
+    assert re.search(r"look: \S+run\.html\n +video: ", said)
+
+
+def test_the_page_of_a_run_has_its_metrics_trace_and_stand_ins(run: Callable[..., Any], tmp_path: Path) -> None:
+    _, latest = run(lambda: None)
+    (path,) = tmp_path.rglob("run.html")
+    page = read_page(path).document
+    assert page.metrics["rendering_f1"] == latest.data.metrics["rendering_f1"]
+    assert page.stand_ins["link"] == latest.data.tags["stand_in.link"]
+    assert page.capacity is not None
+    assert page.capacity.uplink_mbps == [12.0]
+    assert page.facts["clip"].startswith("clip: 20 frames at 10 FPS")
 
 
 def test_a_clip_in_which_nothing_is_to_be_found_has_no_f1(run: Callable[..., Any], tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ class CandidatePlot {
     this.#mark(context, candidates[knee], 5, true);
     this.#mark(context, candidates[chosen], 7, false);
     this.#actual(context);
-    this.canvas.setAttribute("aria-label", `${candidates.length} candidates; chosen: ${this.#inWords(candidates[chosen]).join(", ")}`);
+    const choice = this.#inWords(candidates[chosen]).join(", ");
+    this.canvas.setAttribute("aria-label", `${candidates.length} candidates; chosen: ${choice}`);
   }
 
   #legend() {
@@ -124,7 +125,8 @@ class CandidatePlot {
   }
 
   #inWords([tau_d, quality, restoration_point, bytes, latency_s, f1]) {
-    return [inWords({ tau_d, quality, restoration_point }), `${kibibytes(bytes)}, ${milliseconds(latency_s)}, F1 ${score(f1)} expected`];
+    const expected = `${kibibytes(bytes)}, ${milliseconds(latency_s)}, F1 ${score(f1)} expected`;
+    return [inWords({ tau_d, quality, restoration_point }), expected];
   }
 
   #explain({ offsetX, offsetY }) {
@@ -135,8 +137,12 @@ class CandidatePlot {
     });
     const nearest = distance.indexOf(Math.min(...distance));
     if (distance[nearest] > 16) return [];
-    const places = { "on the frontier": frontier.includes(nearest), "at the knee": nearest === knee, chosen: nearest === chosen };
-    const named = Object.keys(places).filter((place) => places[place]);
+    const places = [
+      ["on the frontier", frontier.includes(nearest)],
+      ["at the knee", nearest === knee],
+      ["chosen", nearest === chosen],
+    ];
+    const named = places.filter(([, applies]) => applies).map(([place]) => place);
     return [...this.#inWords(candidates[nearest]), ...(named.length ? [named.join(", ")] : [])];
   }
 }

@@ -14,25 +14,41 @@ function comparePage() {
   };
   const onImage = (frame, image) => { for (const stage of stages) stage.draw(frame, image, layers.layers); };
   const player = new Player(first, videoSource(), onFrame, onImage);
-  const about = runs.map((run, index) => folded(`Offloads of ${names(runs)[index]}`, offloadTable(run), ...aboutRun(run)));
+  const about = runs.map((run, index) => folded(`About ${names(runs)[index]}`, offloadTable(run), ...aboutRun(run)));
   document.getElementById("page").append(
-    element("header", {}, element("h1", {}, names(runs).join(" and "), element("small", {}, ` on ${first.clip.name} over ${first.trace}`))),
-    element("section.card.both", {}, element("div.pair", {}, ...stages.map((stage) => stage.node)), player.node, layers.node),
+    element("header", {}, pageTitle(names(runs).join(" and "), first)),
+    element(
+      "section.card.both",
+      {},
+      element("div.pair", {}, ...stages.map((stage) => stage.node)),
+      player.node,
+      layers.node,
+    ),
     timeline.node,
-    element("section.more", {}, element("div.wide.card", {}, metricTable(runs)), ...about, folded("Keys", table([], KEYS))),
+    element(
+      "section.more",
+      {},
+      element("div.wide.card", {}, metricTable(runs)),
+      ...about,
+      folded("Keys", table([], KEYS)),
+    ),
   );
   listenToKeys(player, (step) => nextOffloadFrame(runs, player.frame, step), layers.toggles);
   start(player, [timeline]);
 }
 
 /** Names of the runs: their policies, numbered where both are of one policy. */
-const names = (runs) => runs.map((run, index) => (runs[0].policy === runs[1].policy ? `${run.policy} (${index + 1})` : run.policy));
+function names(runs) {
+  const alike = runs[0].policy === runs[1].policy;
+  return runs.map((run, index) => (alike ? `${run.policy} (${index + 1})` : run.policy));
+}
 
 /** The numbers by which runs are compared first. */
 function inShort({ metrics }) {
-  const [f1, latency_s] = [metrics.rendering_f1, metrics.e2e_latency_s_median];
-  const parts = [f1 === undefined ? "" : `rendering F1 ${quantity(f1, "", 3)}`, latency_s === undefined ? "" : `E2E latency ${milliseconds(latency_s)} (median)`];
-  return parts.filter(Boolean).map((part) => ` · ${part}`).join("");
+  const { rendering_f1: f1, e2e_latency_s_median: latency_s } = metrics;
+  const rendering = f1 === undefined ? "" : ` · rendering F1 ${quantity(f1, "", 3)}`;
+  const latency = latency_s === undefined ? "" : ` · E2E latency ${milliseconds(latency_s)} (median)`;
+  return rendering + latency;
 }
 
 const COLOURS = ["first", "second"];
@@ -71,10 +87,10 @@ class DifferenceLane {
     context.fillRect(axis.left, zero, axis.right - axis.left, 1);
     context.globalAlpha = 0.45;
     for (let frame = frames[0]; frame <= frames[1]; frame += 1) {
-      const value = this.differences[frame];
-      context.fillStyle = themeColour(COLOURS[Number(value > 0)]);
+      const value = this.differences[frame] ?? 0;
       const [from, to] = [x(frame / fps), x((frame + 1) / fps)];
-      if (value !== null) context.fillRect(from, Math.min(zero, y(value)), Math.max(to - from - 0.5, 0.5), Math.abs(y(value) - zero));
+      context.fillStyle = themeColour(COLOURS[Number(value > 0)]);
+      context.fillRect(from, zero, Math.max(to - from - 0.5, 0.5), y(value) - zero);
     }
     context.globalAlpha = 1;
     drawSteps(axis, this.runs[0], (frame) => this.#mean(frame), y, themeColour("text"));
@@ -86,7 +102,8 @@ class DifferenceLane {
 
   explain(frame) {
     const each = this.runs.map((run, index) => `${names(this.runs)[index]}: F1 ${score(run.frames.f1[frame])}`);
-    return [...each, `difference ${this.#signed(this.differences[frame])}; over a second ${this.#signed(this.#mean(frame))}`];
+    const [difference, mean] = [this.differences[frame], this.#mean(frame)].map(this.#signed);
+    return [...each, `difference ${difference}; over a second ${mean}`];
   }
 
   #difference(frame) {
@@ -110,7 +127,8 @@ class DifferenceLane {
 function metricTable(runs) {
   const known = METRICS.filter(([, name]) => runs.some((run) => name in run.metrics));
   const text = (run, name, write) => (name in run.metrics ? write(run.metrics[name]) : DASH);
-  return table(["", ...names(runs)], known.map(([title, name, write]) => [title, ...runs.map((run) => text(run, name, write))]));
+  const rows = known.map(([title, name, write]) => [title, ...runs.map((run) => text(run, name, write))]);
+  return table(["", ...names(runs)], rows);
 }
 
 comparePage();

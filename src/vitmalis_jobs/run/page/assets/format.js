@@ -18,12 +18,11 @@ const percent = (share) => quantity(share * 100, "%");
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 /** tau_d / quality / restoration point, the label of a configuration. */
-const label = (configuration) =>
-  `${configuration.tau_d}/${configuration.quality}/${configuration.restoration_point}`;
+const label = ({ tau_d, quality, restoration_point }) => `${tau_d}/${quality}/${restoration_point}`;
 
 /** A configuration in words. */
-const inWords = (configuration) =>
-  `tau_d ${configuration.tau_d}, quality ${configuration.quality}, restoration point ${configuration.restoration_point}`;
+const inWords = ({ tau_d, quality, restoration_point }) =>
+  `tau_d ${tau_d}, quality ${quality}, restoration point ${restoration_point}`;
 
 /**
  * A new element.
@@ -49,8 +48,9 @@ function table(head, rows, attributes = {}) {
   const body = rows.map(([first, ...cells]) =>
     element("tr", {}, heading(first, "row"), ...cells.map((cell) => element("td", {}, cell))),
   );
-  const heads = head.length ? [element("thead", {}, element("tr", {}, ...head.map((text) => heading(text, "col"))))] : [];
-  return element("table", attributes, ...heads, element("tbody", {}, ...body));
+  const made = element("table", attributes, element("tbody", {}, ...body));
+  if (head.length) made.createTHead().append(element("tr", {}, ...head.map((text) => heading(text, "col"))));
+  return made;
 }
 
 /** Something that is folded away until it is asked for. */

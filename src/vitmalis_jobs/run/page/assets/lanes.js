@@ -107,8 +107,12 @@ class OffloadLane {
     const offload = this.run.offloads.findLast((each) => each.start_s <= time_s);
     if (!offload) return [];
     const stages = this.run.legend.stages.map(({ name }, index) => `${name} ${milliseconds(offload.stages_s[index])}`);
-    const ending = offload.status === "ok" ? `E2E ${milliseconds(offload.e2e_latency_s.actual)}` : `${offload.status}: ${offload.lost_because}`;
-    return [`offload ${offload.offload_id} of frame ${offload.frame}: ${inWords(offload)}`, ending, stages.join(" · ")];
+    const arrived = offload.status === "ok";
+    return [
+      `offload ${offload.offload_id} of frame ${offload.frame}: ${inWords(offload)}`,
+      arrived ? `E2E ${milliseconds(offload.e2e_latency_s.actual)}` : `${offload.status}: ${offload.lost_because}`,
+      stages.join(" · "),
+    ];
   }
 
   #stages(axis, offload, y) {
@@ -124,11 +128,12 @@ class OffloadLane {
   /** A lost offload: an outline up to the next one, or to the end. */
   #loss(axis, offload, index, y) {
     const until = this.run.offloads[index + 1]?.start_s ?? this.run.length_s;
+    const [from, to] = [axis.x(offload.start_s), axis.x(until)];
     axis.context.strokeStyle = themeColour("bad");
     axis.context.setLineDash([4, 3]);
-    axis.context.strokeRect(axis.x(offload.start_s) + 0.5, y + 0.5, axis.x(until) - axis.x(offload.start_s) - 2, OffloadLane.ROW - 3);
+    axis.context.strokeRect(from + 0.5, y + 0.5, to - from - 2, OffloadLane.ROW - 3);
     axis.context.setLineDash([]);
-    writeText(axis.context, offload.status, axis.x(offload.start_s) + 4, y + 7, themeColour("bad"));
+    writeText(axis.context, offload.status, from + 4, y + 7, themeColour("bad"));
   }
 
   /** The row of each offload: the first in which the one before has ended, but for the rounding of times. */
@@ -148,7 +153,7 @@ class ValueLane {
   /**
    * @param {string} title
    * @param {string} unit
-   * @param {Array<{run: Run, colour: string, value: function(Run, number): ?number}>} series colours are names of the theme
+   * @param {Array<{run: Run, colour: string, value: function(Run, number): ?number}>} series colours of the theme
    * @param {object} options `most` fixes the upper end of the scale; `text` writes a value
    */
   constructor(title, unit, series, { most = null, text = (value) => quantity(value, unit) } = {}) {
@@ -185,10 +190,11 @@ class LossLane {
 
   draw(axis, top) {
     drawLaneTitle(axis, "lost frames", "", top, this.height);
+    const { frames, clip } = this.run;
+    const width = Math.max(axis.x(1 / clip.fps) - axis.x(0), 1.5);
     axis.context.fillStyle = themeColour("bad");
     for (let frame = axis.frames[0]; frame <= axis.frames[1]; frame += 1) {
-      const x = axis.x(frame / this.run.clip.fps);
-      if (!this.run.frames.captured[frame]) axis.context.fillRect(x, top + 2, Math.max(axis.x(1 / this.run.clip.fps) - axis.x(0), 1.5), 11);
+      if (!frames.captured[frame]) axis.context.fillRect(axis.x(frame / clip.fps), top + 2, width, 11);
     }
   }
 

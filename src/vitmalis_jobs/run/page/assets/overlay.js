@@ -17,22 +17,24 @@ function drawLayers(context, image, run, frame, layers, unit) {
   const offload = run.offloadAt(frame);
   if (layers.sent && offload && image) drawAsSent(context, image, run, offload);
   if (layers.regions && offload) drawRegions(context, run, offload, unit);
-  if (layers.references) drawBoxes(context, run, run.frames.references[frame], unit, { colour: REFERENCE, dash: [2, 3] });
-  if (layers.missed) drawBoxes(context, run, run.missed(frame), unit, { colour: MISSED, dash: [7, 5], named: "class" });
-  if (layers.wrong) drawBoxes(context, run, run.wrong(frame), unit, { colour: WRONG, named: "class" });
-  if (layers.boxes) drawBoxes(context, run, run.right(frame), unit, { named: "scored" });
+  const draw = (boxes, style) => drawBoxes(context, run, boxes, unit, style);
+  if (layers.references) draw(run.frames.references[frame], { colour: REFERENCE, dash: [2, 3] });
+  if (layers.missed) draw(run.missed(frame), { colour: MISSED, dash: [7, 5], named: "class" });
+  if (layers.wrong) draw(run.wrong(frame), { colour: WRONG, named: "class" });
+  if (layers.boxes) draw(run.right(frame), { named: "scored" });
 }
 
-/** Draw boxes in the colour of their class or in one colour, with class and score (`named`: "scored"), class alone or neither. */
+/** Draw boxes in one colour or that of their class; `named` is "scored" for class and score, "class", or empty. */
 function drawBoxes(context, run, boxes, unit, { colour = "", dash = [], named = "" } = {}) {
   context.save();
   context.lineWidth = 2 * unit;
   context.setLineDash(dash.map((length) => length * unit));
   for (const [x1, y1, x2, y2, confidence, klass] of boxes) {
     const { name, colour: own } = run.legend.classes[klass];
+    const text = named === "scored" ? `${name} ${confidence.toFixed(2)}` : name;
     context.strokeStyle = colour || own;
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    if (named) drawTag(context, named === "scored" ? `${name} ${confidence.toFixed(2)}` : name, x1, y1, unit, colour || own);
+    if (named) drawTag(context, text, x1, y1, unit, colour || own);
   }
   context.restore();
 }

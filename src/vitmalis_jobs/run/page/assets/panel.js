@@ -1,4 +1,4 @@
-// What is told apart from the frame itself: the offload in force, layers, facts and tables.
+// What stands next to the frame: the offload in force, the choice of layers, facts and tables.
 
 /** The offload in force: what was sent, what it was expected to cost and did cost, and why it was chosen. */
 class OffloadPanel {
@@ -15,8 +15,10 @@ class OffloadPanel {
     this.video?.addEventListener("seeked", () => this.#drawSent());
     this.video?.addEventListener("loadeddata", () => this.#seekSent());
     const back = element("button", { type: "button", click: () => this.seek(this.offload.frame) }, "Show this frame");
-    this.content = element("div", {}, this.status, this.numbers, this.reason, this.candidates.node, this.sent.node, back);
-    this.node = element("section.card.panel", { "aria-label": "offload in force" }, this.heading, this.content, ...(this.video ? [this.video] : []));
+    const parts = [this.status, this.numbers, this.reason, this.candidates.node, this.sent.node, back];
+    this.content = element("div", {}, ...parts);
+    this.node = element("section.card.panel", { "aria-label": "offload in force" }, this.heading, this.content);
+    if (this.video) this.node.append(this.video);
   }
 
   /** Show the offload in force on a frame. */
@@ -73,14 +75,16 @@ class OffloadPanel {
       `RTT ${milliseconds(why.rtt_s)}`,
     ];
     const reason = element("strong", {}, this.run.legend.reasons[why.reason]);
-    return [`${why.candidates.length} candidates, ${why.frontier.length} on the frontier; chosen: `, reason, `. ${known.join(", ")}.`];
+    const number = `${why.candidates.length} candidates, ${why.frontier.length} on the frontier; chosen: `;
+    return [number, reason, `. ${known.join(", ")}.`];
   }
 
   #sentence() {
     const { offload, run } = this;
-    const low = offload.low_regions.length;
+    const low = `${offload.low_regions.length} of ${run.clip.regions.length} regions`;
+    const factor = `1/${offload.low_factor} of the resolution`;
+    const regions = offload.low_regions.length ? `${low} at ${factor}` : "all at full resolution";
     const blank = offload.blank_regions ? `, ${offload.blank_regions} painted flat (not drawn)` : "";
-    const regions = low ? `${low} of ${run.clip.regions.length} regions at 1/${offload.low_factor} of the resolution` : "all at full resolution";
     return `Frame ${offload.frame} as it was sent: ${regions}${blank}, JPEG quality ${offload.quality}.`;
   }
 
@@ -91,8 +95,7 @@ class OffloadPanel {
 
   #drawSent() {
     if (!this.offload) return;
-    const ready = this.video && this.video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
-    this.sent.drawOffload(this.offload, ready ? this.video : null);
+    this.sent.drawOffload(this.offload, hasImage(this.video) ? this.video : null);
     this.sent.canvas.setAttribute("aria-label", this.sent.captions.textContent);
   }
 }
@@ -108,10 +111,16 @@ class Layers {
       box.addEventListener("change", () => { this.layers[name] = box.checked; onChange(); });
       return box;
     });
-    const labels = known.map(([name, text, about], index) => element("label", { title: `${about} (key ${index + 1})` }, this.toggles[index], text));
+    const labels = known.map(([, text, about], index) => {
+      return element("label", { title: `${about} (key ${index + 1})` }, this.toggles[index], text);
+    });
     this.node = element("div.layers", { role: "group", "aria-label": "layers" }, ...labels);
   }
 }
+
+/** The heading of a page. */
+const pageTitle = (policies, run) =>
+  element("h1", {}, policies, element("small", {}, ` on ${run.clip.name} over ${run.trace}`));
 
 const METRICS = [
   ["rendering F1", "rendering_f1", (value) => quantity(value, "", 3)],
@@ -126,12 +135,16 @@ const METRICS = [
 /** The main metrics of a run as a row of numbers. */
 function metricList(run) {
   const known = METRICS.filter(([, name]) => name in run.metrics);
-  return element("dl.metrics", {}, ...known.map(([title, name, text]) => element("div", {}, element("dt", {}, title), element("dd", {}, text(run.metrics[name])))));
+  const entries = known.map(([title, name, text]) => {
+    return element("div", {}, element("dt", {}, title), element("dd", {}, text(run.metrics[name])));
+  });
+  return element("dl.metrics", {}, ...entries);
 }
 
 /** The offloads of a run as a table, for those who read and for screen readers. */
 function offloadTable(run) {
-  const head = ["offload", "frame", "start", "τ_d/quality/point", ...run.legend.stages.map(({ name }) => name), "E2E latency", "payload", "F1"];
+  const stages = run.legend.stages.map(({ name }) => name);
+  const head = ["offload", "frame", "start", "τ_d/quality/point", ...stages, "E2E latency", "payload", "F1"];
   const rows = run.offloads.map((offload) => [
     String(offload.offload_id),
     String(offload.frame),
@@ -149,8 +162,9 @@ function offloadTable(run) {
 function aboutRun(run) {
   const standIns = Object.entries(run.stand_ins).map(([part, what]) => [`stand-in ${part}`, what]);
   const note = run.clip.note ? [["clip", run.clip.note]] : [];
-  const rule = [["counts as found", `same class, score from ${run.score_threshold}, overlap (IoU) from ${run.iou_threshold}`]];
-  const facts = table([], [...Object.entries(run.facts), ...note, ...rule, ...standIns], { class: "facts" });
+  const rule = `same class, score from ${run.score_threshold}, overlap (IoU) from ${run.iou_threshold}`;
+  const rows = [...Object.entries(run.facts), ...note, ["counts as found", rule], ...standIns];
+  const facts = table([], rows, { class: "facts" });
   const metrics = Object.entries(run.metrics).map(([name, value]) => [name, String(Number(value.toPrecision(6)))]);
   return [folded("About this run", facts), folded("All metrics", table([], metrics))];
 }

@@ -53,7 +53,7 @@ class Player {
 
   /** The element that the frame's image is drawn from; null where there is none. */
   get image() {
-    return this.video && this.video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && !this.video.error ? this.video : null;
+    return hasImage(this.video) ? this.video : null;
   }
 
   #choose(frame) {
@@ -142,9 +142,10 @@ function listenToKeys(player, nextOffload, toggles) {
     "+": () => player.changeSpeed(1),
   };
   document.addEventListener("keydown", (event) => {
-    const elsewhere = event.target.closest("select, summary, textarea") || event.ctrlKey || event.metaKey || event.altKey;
+    const modified = event.ctrlKey || event.metaKey || event.altKey;
+    const own = event.key === " " ? "button, input[type=checkbox], select, summary" : "select";
     const action = actions[event.key] ?? (toggles[event.key - 1] && (() => toggles[event.key - 1].click()));
-    if (elsewhere || !action || (event.key === " " && event.target.closest("button, input[type=checkbox]"))) return;
+    if (modified || !action || event.target.closest(own)) return; // the element has a use of its own for the key
     event.preventDefault();
     action();
   });

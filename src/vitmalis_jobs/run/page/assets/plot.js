@@ -25,9 +25,8 @@ function ticks(from, to, wanted) {
   const rough = (to - from) / wanted || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
-  const found = [];
-  for (let index = Math.ceil(from / step - 1e-9); index * step <= to + step * 1e-9; index += 1) found.push(index * step);
-  return { step, values: found };
+  const [first, last] = [Math.ceil(from / step - 1e-9), Math.floor(to / step + 1e-9)];
+  return { step, values: Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step) };
 }
 
 /** A number with as many decimals as a step of its scale needs. */
@@ -52,8 +51,9 @@ class Tip {
     if (this.node.hidden) return;
     this.node.replaceChildren(...lines.map((line) => element("div", {}, line)));
     const { offsetWidth: width, offsetHeight: height } = this.node;
+    const below = event.clientY + 18;
     this.node.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
-    this.node.style.top = `${event.clientY + 18 + height > innerHeight ? event.clientY - height - 10 : event.clientY + 18}px`;
+    this.node.style.top = `${below + height > innerHeight ? event.clientY - height - 10 : below}px`;
   }
 
   hide() {

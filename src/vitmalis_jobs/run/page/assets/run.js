@@ -100,7 +100,8 @@ class Run {
     const lost = this.frames.captured[frame] ? "" : "frame lost by the camera, ";
     const age = this.age(frame);
     if (age === null) return `${lost}no result yet`;
-    const kind = { remote: "result of this frame", tracker: "tracked", stale: "not tracked" }[this.frames.source[frame]];
+    const kinds = { remote: "result of this frame", tracker: "tracked", stale: "not tracked" };
+    const kind = kinds[this.frames.source[frame]];
     const result = this.resultAt(frame);
     const from = result === null ? "" : ` from offload ${result.offload_id}`;
     return `${lost}boxes${from}, ${kind}, ${milliseconds(this.age_s(frame))} old (${count(age, "frame")})`;

@@ -16,28 +16,34 @@ function runPage() {
   };
   const player = new Player(run, source, onFrame, (frame, image) => stage.draw(frame, image, layers.layers));
   document.getElementById("page").append(
-    element("header", {}, element("h1", {}, run.policy, element("small", {}, ` on ${run.clip.name} over ${run.trace}`)), metricList(run)),
+    element("header", {}, pageTitle(run.policy, run), metricList(run)),
     element(
       "div.columns",
       {},
       element("div.column", {}, element("section.card.main", {}, stage.node, player.node, layers.node), timeline.node),
       panel.node,
     ),
-    element("section.more", {}, folded("Offloads as a table", offloadTable(run)), ...aboutRun(run), folded("Keys", table([], KEYS))),
+    element(
+      "section.more",
+      {},
+      folded("Offloads as a table", offloadTable(run)),
+      ...aboutRun(run),
+      folded("Keys", table([], KEYS)),
+    ),
   );
   listenToKeys(player, (step) => nextOffloadFrame([run], player.frame, step), layers.toggles);
   start(player, [timeline, panel]);
 }
 
 function runLanes(run) {
-  const age = (each, frame) => each.age_s(frame);
-  const f1 = (each, frame) => each.frames.f1[frame];
+  const age = [{ run, colour: "age", value: (each, frame) => each.age_s(frame) }];
+  const f1 = [{ run, colour: "f1", value: (each, frame) => each.frames.f1[frame] }];
   const lanes = [
     new CapacityLane(run),
     new OffloadLane(run),
-    new ValueLane("age of boxes", "ms", [{ run, colour: "age", value: age }], { text: milliseconds }),
+    new ValueLane("age of boxes", "ms", age, { text: milliseconds }),
   ];
-  if (run.has_references) lanes.push(new ValueLane("F1 per frame", "", [{ run, colour: "f1", value: f1 }], { most: 1, text: score }));
+  if (run.has_references) lanes.push(new ValueLane("F1 per frame", "", f1, { most: 1, text: score }));
   return [...lanes, new LossLane(run)];
 }
 

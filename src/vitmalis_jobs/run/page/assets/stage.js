@@ -10,12 +10,14 @@ function fitCanvas(canvas) {
 
 /** A hidden video element, which the canvases take their images from. */
 function hiddenVideo(source) {
-  const video = element("video", { muted: "", playsinline: "", preload: "auto", "aria-hidden": "true", tabindex: "-1" });
-  video.className = "hidden-video";
+  const video = element("video.hidden-video", { playsinline: "", preload: "auto", "aria-hidden": "true" });
   video.muted = true;
   video.src = source;
   return video;
 }
+
+/** Whether there is a video with an image to draw. */
+const hasImage = (video) => video !== null && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && !video.error;
 
 /** The address of the page's video: a blob of what lies in the page, or the file next to it; empty without a video. */
 function videoSource() {
@@ -34,7 +36,8 @@ class Stage {
     this.canvas.style.aspectRatio = `${run.clip.width} / ${run.clip.height}`;
     this.canvas.style.setProperty("--aspect", run.clip.width / run.clip.height);
     this.captions = element("figcaption");
-    this.node = element("figure.stage", {}, ...(heading ? [element("h2", {}, heading)] : []), this.canvas, this.captions);
+    const headings = heading ? [element("h2", {}, heading)] : [];
+    this.node = element("figure.stage", {}, ...headings, this.canvas, this.captions);
   }
 
   /** Draw a frame; `image` is null where there is no video. */

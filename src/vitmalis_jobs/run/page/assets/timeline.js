@@ -15,10 +15,10 @@ class Timeline {
   constructor(run, lanes, tip, seek) {
     Object.assign(this, { run, lanes, tip, seek, frame: 0, span_s: run.length_s });
     this.base = document.createElement("canvas");
-    this.canvas = element("canvas.timeline", { role: "img", "aria-label": "Time axis: uplink, offloads, age and F1; the slider above moves along it" });
+    this.canvas = element("canvas.timeline", { role: "img", "aria-label": "time axis; the slider moves along it" });
     this.canvas.style.height = `${this.#height()}px`;
     this.node = element("section.card", {}, this.#bar(), this.canvas);
-    this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.#press(event); });
+    this.canvas.addEventListener("pointerdown", (event) => this.#grasp(event));
     this.canvas.addEventListener("pointermove", (event) => this.#move(event));
     this.canvas.addEventListener("pointerleave", () => this.tip.hide());
   }
@@ -36,7 +36,8 @@ class Timeline {
     const context = beginPlot(this.canvas);
     const [from, to] = this.#window();
     const [left, right] = [Timeline.LEFT, this.canvas.clientWidth - Timeline.RIGHT];
-    this.axis = { context, left, right, x: linear(from, to, left, right), frames: [this.run.frameAt(from), this.run.frameAt(to)] };
+    const frames = [this.run.frameAt(from), this.run.frameAt(to)];
+    this.axis = { context, left, right, x: linear(from, to, left, right), frames };
     this.drawnFrom = from;
     this.tops = [];
     this.#seconds(from, to);
@@ -107,7 +108,8 @@ class Timeline {
     context.drawImage(this.base, 0, 0);
     context.restore();
     context.fillStyle = themeColour("playhead");
-    context.fillRect(Math.max(x((this.frame + 0.5) / this.run.clip.fps), left) - 0.75, 2, 1.5, this.#height() - Timeline.AXIS - 4);
+    const middle = x((this.frame + 0.5) / this.run.clip.fps);
+    context.fillRect(Math.max(middle, left) - 0.75, 2, 1.5, this.#height() - Timeline.AXIS - 4);
     const edge = this.canvas.clientWidth - Timeline.RIGHT + 8;
     for (const [index, lane] of this.lanes.entries()) {
       for (const [line, [text, colour]] of lane.values(this.frame).entries()) {
@@ -119,6 +121,11 @@ class Timeline {
   #time(event) {
     const [from, to] = this.#window();
     return linear(this.axis.left, this.axis.right, from, to)(event.offsetX);
+  }
+
+  #grasp(event) {
+    this.canvas.setPointerCapture(event.pointerId);
+    this.#press(event);
   }
 
   #press(event) {
