@@ -142,13 +142,8 @@ def test_a_run_on_the_virtual_clock_can_be_explained(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     make_clip(Path("clip.mp4"))
     options = ["policy=vitmalis", "video=file", "video.path=clip.mp4", "clock=virtual", "latency=paper_testbed"]
-    options += [
-        "model.max_width=320",
-        "model.max_height=192",
-        "output.page=false",
-        "output.figures=false",
-        "output.video_seconds=0",
-    ]
+    options += ["model.max_width=320", "model.max_height=192"]
+    options += ["output.page=false", "output.figures=false", "output.video_seconds=0"]
     run_evaluation(composed(options), RunDirectory(Path("run")), terminal=Terminal.on_stderr())
     assert not list(Path("run").glob("*.png")), "a study asks for records alone"
     assert main(["run", "--no-reference"]) == 0

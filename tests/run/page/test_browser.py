@@ -94,6 +94,14 @@ def test_keys_and_clicks_seek(tab: Tab, page: Path) -> None:
     assert text(tab, "output").startswith("frame 1 ")  # 0.4 of 0.4 s is 0.16 s
 
 
+def test_the_image_is_that_of_the_last_of_many_seeks(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    go(tab, 0)
+    moves = "".join(f"slider.value = {frame}; slider.dispatchEvent(new Event('input'));" for frame in (3, 1, 0, 3))
+    tab.run(f"{{ const slider = document.querySelector('input[type=range]'); {moves} }}")
+    go(tab, 2)
+
+
 def test_layers_are_switched(tab: Tab, page: Path) -> None:
     """The wrong car's left edge is at x = 200 of 320, y = 60 of 160; the right person's at x = 22."""
     tab.open(page)

@@ -94,8 +94,9 @@ class OffloadPanel {
   }
 
   #drawSent() {
-    if (!this.offload) return;
-    this.sent.drawOffload(this.offload, hasImage(this.video) ? this.video : null);
+    const playable = isPlayable(this.video);
+    if (!this.offload || (playable && isOnItsWay(this.video))) return;
+    this.sent.drawOffload(this.offload, playable ? this.video : null);
     this.sent.canvas.setAttribute("aria-label", this.sent.captions.textContent);
   }
 }

@@ -19,13 +19,16 @@ class Player {
   /** Show a frame, the nearest that there is. */
   go(frame) {
     this.#choose(Math.max(0, Math.min(this.run.frameCount - 1, frame)));
-    if (this.image) this.video.currentTime = (this.frame + 0.5) / this.run.clip.fps;
-    else this.draw();
+    if (!isPlayable(this.video)) this.draw();
+    else if (this.video.readyState >= HTMLMediaElement.HAVE_METADATA) {
+      this.video.currentTime = (this.frame + 0.5) / this.run.clip.fps;
+    }
   }
 
-  /** Draw the chosen frame again, after a change of what is drawn over it. */
+  /** Draw the chosen frame, unless its image is still to come and will be drawn then. */
   draw() {
-    this.onImage(this.frame, this.image);
+    if (!isPlayable(this.video)) this.onImage(this.frame, null);
+    else if (!isOnItsWay(this.video)) this.onImage(this.frame, this.video);
   }
 
   toggle() {
@@ -35,7 +38,7 @@ class Player {
   play() {
     if (this.frame === this.run.frameCount - 1) this.go(0);
     this.#setPlaying(true);
-    if (this.image) this.video.play();
+    if (isPlayable(this.video)) this.video.play();
     else this.#playWithoutVideo();
   }
 
@@ -49,11 +52,6 @@ class Player {
     const index = SPEEDS.indexOf(Number(this.speed.value)) + step;
     this.speed.value = SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, index))];
     this.#applySpeed();
-  }
-
-  /** The element that the frame's image is drawn from; null where there is none. */
-  get image() {
-    return hasImage(this.video) ? this.video : null;
   }
 
   #choose(frame) {
@@ -84,7 +82,10 @@ class Player {
     video.addEventListener("seeked", () => { if (!this.playing) this.draw(); });
     video.addEventListener("ended", () => { this.pause(); this.go(this.run.frameCount - 1); });
     video.addEventListener("loadeddata", () => this.go(Math.max(this.frame, 0)), { once: true });
-    video.addEventListener("error", () => { this.position.textContent = "this browser cannot play the video"; });
+    video.addEventListener("error", () => {
+      this.node.append("this browser cannot play the video");
+      this.draw();
+    });
     const shown = (_, { mediaTime }) => {
       this.#show(mediaTime);
       video.requestVideoFrameCallback(shown);

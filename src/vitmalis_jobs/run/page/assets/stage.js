@@ -16,8 +16,11 @@ function hiddenVideo(source) {
   return video;
 }
 
-/** Whether there is a video with an image to draw. */
-const hasImage = (video) => video !== null && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && !video.error;
+/** Whether there is a video that this browser can play. */
+const isPlayable = (video) => video !== null && !video.error;
+
+/** Whether the image that a video was sent to is still to come. */
+const isOnItsWay = (video) => video.seeking || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
 
 /** The address of the page's video: a blob of what lies in the page, or the file next to it; empty without a video. */
 function videoSource() {
