@@ -57,6 +57,7 @@ def go(tab: Tab, frame: int) -> None:
 def test_the_numbers_are_those_of_the_records(tab: Tab, page: Path) -> None:
     tab.open(page)
     assert text(tab, "h1") == "vitmalis on clip over 4g_00"
+    assert text(tab, "output").startswith("frame 2 "), "the first with a result"
     assert "rendering F10.333" in text(tab, ".metrics")
     go(tab, 2)
     assert text(tab, "output") == "frame 2 of 3 · 0.20 s"

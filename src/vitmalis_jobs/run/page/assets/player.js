@@ -168,10 +168,11 @@ function nextOffloadFrame(runs, frame, step) {
   return next ?? frame;
 }
 
-/** Show the frame that the address names (`#frame=40`), and draw again when size or theme change. */
+/** Show the frame of the address (`#frame=40`) or the first with a result; draw again when size or theme change. */
 function start(player, plots) {
   const redraw = () => { player.draw(); for (const plot of plots) plot.redraw(); };
-  player.go(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? 0));
+  const first = player.run.frames.result_frame.findIndex((frame) => frame >= 0);
+  player.go(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? first));
   redraw();
   addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
