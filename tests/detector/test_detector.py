@@ -76,7 +76,7 @@ def test_wrong_names_are_refused(weights: Path) -> None:
         load_detector("yolo")
     with pytest.raises(UserError, match=r"model\.device=warp is not available here .*: choose cpu, or auto"):
         load_detector("vitdet_tiny", weights=weights, device="warp")
-    with pytest.raises(UserError, match="precision 'fp8' is unknown; choose one of fp32, bf16, fp16"):
+    with pytest.raises(UserError, match="precision 'fp8' is unknown; choose one of fp32, tf32, bf16, fp16"):
         load_detector("vitdet_tiny", weights=weights, precision="fp8")
     with pytest.raises(UserError, match=r"random\.pt' do not fit"):
         load_detector("vitdet_b", weights=weights)

@@ -21,12 +21,11 @@ from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig, Source
 from vitmalis.detector.devices import checked_device
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
+from vitmalis.detector.precision import arithmetic, checked_precision
 from vitmalis.detector.sources import model_config, model_with_weights
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 PREPROCESSING_VERSION = 1
 """Version of the preprocessing, part of every `model_id`: raised when the same image becomes other numbers."""
@@ -60,8 +59,7 @@ class Detector:
         precision: str = "fp32",
         compiled: bool = False,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UserError(f"model precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
+        self._precision = checked_precision(precision)
         self.config = model.config
         self.name = model.config.name
         self.geometry = model.config.geometry
@@ -69,7 +67,6 @@ class Detector:
         self.classes = tuple(COCO_CLASSES[index] for index in model.config.classes)
         self.model_id = model_id(model.config, weights_sha256, precision)
         self.device = checked_device(device)
-        self._dtype = PRECISIONS[precision]
         self._model = model.to(self.device).eval().requires_grad_(False)
         if compiled:
             if not isinstance(model.backbone.net, ViT):
@@ -95,14 +92,14 @@ class Detector:
             UserError: the image is of another kind, or the mask or restoration point does not fit.
         """
         pixels = image_tensor(image, self.device)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with arithmetic(self.device, self._precision):
             return self._model.predict(pixels, downsample_mask, restoration_point)[0]
 
     @torch.inference_mode()
     def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
         """Detect objects in several images of one size as one batch, at full resolution."""
         pixels = torch.cat([image_tensor(image, self.device) for image in images])
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with arithmetic(self.device, self._precision):
             return self._model.predict(pixels)
 
     def detect_patches(
@@ -153,7 +150,7 @@ class Detector:
                 raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {own.shape}")
         common = layouts[0] if len(layouts) == 1 else MixedBatch.of(layouts)
         pixels = torch.from_numpy(np.stack(patches)).to(self.device).float()
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with arithmetic(self.device, self._precision):
             return self._model.predict_patches(pixels, common, restoration_point)
 
 
@@ -227,7 +224,7 @@ def load_detector(
         weights: file or URL; "random" for random ones, the same in every process; None for those that come with the
             package or are published, downloaded once. Another library's model takes no URL, and None means "random".
         device: as PyTorch names it, or "auto", see `chosen_device`.
-        precision: "fp32", or "bf16" or "fp16" for autocast.
+        precision: one of `PRECISIONS`, see `arithmetic`.
         window: w, side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller downsampled regions are, along each axis.
         compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.

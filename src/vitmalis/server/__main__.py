@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="checkpoint, or random; default: the model's own",
     )
     add("--device", default="auto", help="torch device, such as cpu or cuda:0; auto: cuda where there is one")
-    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="arithmetic of the model")
+    add("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the model")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
     add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
     add("--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions")

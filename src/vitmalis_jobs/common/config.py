@@ -48,7 +48,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     config: str | None
     weights: str | None
     device: str
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
     compile: bool
     window: Window | None
     downsampling_factor: DownsamplingFactor = 2  # absent in older records

@@ -18,7 +18,8 @@ import torch
 
 from vitmalis.detector import PRESETS, Detector, build_model, preset
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.detector import PRECISIONS, image_tensor
+from vitmalis.detector.detector import image_tensor
+from vitmalis.detector.precision import PRECISIONS, arithmetic
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.job_output import emit
@@ -119,8 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     if options.compare:
         return {**facts, "rows": compare_engines(model, options.width, options.height, options.repeats)}
-    dtype = PRECISIONS[options.precision]
-    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.inference_mode(), arithmetic(torch.device("cpu"), options.precision):
         stages = measure_stages(model, options.width, options.height, options.repeats)
     return {**facts, "precision": options.precision, "median_ms": stages}
 
