@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from vitmalis.errors import UserError
 from vitmalis.estimation import (
     AnyEstimator,
+    ConfigurationTable,
     LinearEstimator,
     MlpEstimator,
     OfflineMeanEstimator,
@@ -212,6 +214,19 @@ def test_an_offline_mean_knows_what_was_profiled_and_no_more() -> None:
     row[0, 1] = 72
     with pytest.raises(UserError, match=r"offline mean of f1: tau_d=\d, quality=72, restoration_point=\d was never"):
         estimator.predict(row)
+
+
+@every_estimator
+def test_errors_by_configuration(estimator: AnyEstimator, tmp_path: Path) -> None:
+    rows = feature_rows(estimator.target, 4)
+    assert estimator.error(rows).tolist() == [0.0] * 77  # the file does not say
+    table = ConfigurationTable(("tau_d",), np.array([[0], [2]]), np.array([0.01, 0.04]))
+    save_estimator(msgspec.structs.replace(estimator, errors=table), tmp_path / "estimator.json")
+    loaded = load_estimator(tmp_path / "estimator.json")
+    tau_d = rows[:, estimator.features.index("tau_d")]
+    assert loaded.error(rows).tolist() == [0.01 if value == 0 else 0.04 for value in tau_d]  # 1 is not in the table
+    with pytest.raises(ValueError, match="features are"):
+        loaded.error(rows[:, 1:])
 
 
 def stored(estimator: AnyEstimator, folder: Path) -> dict[str, Any]:

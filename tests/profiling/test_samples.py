@@ -159,15 +159,17 @@ def test_samples_of_a_moment() -> None:
     by = {(row.tau_d, row.quality, row.restoration_point): row for row in rows}
     full, cmr, both = by[0, 70, 0], by[1, 70, 4], by[2, 70, 4]
     assert (full.downsampled_regions, cmr.downsampled_regions, both.downsampled_regions) == (0, 2, 5)
-    assert (full.downsampled_motion, full.frame_motion, full.regions, full.objects) == (0.0, 0.25, 6, 1)
+    assert (full.downsampled_motion, full.frame_motion, full.regions) == (0.0, 0.25, 6)
     assert cmr.downsampled_motion == pytest.approx(0.5)
     assert both.relevance_mean == pytest.approx(1 / 6)
     assert both.relevance_std == pytest.approx(np.std([1, 0, 0, 0, 0, 0]))
     # The stub's boxes move by 16 px a point: IoU 1, 0.6, 0.33, 0.14, 0.
     assert [by[2, 70, point].f1 for point in range(5)] == [1, 1, 0, 0, 0]
+    assert [(r.tp, r.fp, r.fn) for r in (by[2, 70, 1], by[2, 70, 2])] == [(1, 0, 0), (0, 1, 1)]
     assert full.f1 == 1
     assert by[2, 70, 0].payload_bytes == both.payload_bytes < full.payload_bytes < by[0, 100, 0].payload_bytes
     assert {(row.clip, row.part, row.frame_index, row.staleness_frames) for row in rows} == {("c", "eval", 7, 3)}
+    assert {row.moments for row in rows} == {"tracked"}
 
 
 def test_equal_masks_share_their_inferences() -> None:

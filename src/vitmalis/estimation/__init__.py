@@ -1,5 +1,6 @@
 """Estimates of payload size, latency and accuracy of an offload before it is made (paper, section IV-D)."""
 
+from vitmalis.estimation.configuration_table import ConfigurationTable
 from vitmalis.estimation.correction import SizeCorrection
 from vitmalis.estimation.estimators import (
     AnyEstimator,
@@ -37,6 +38,7 @@ __all__ = [
     "AnyEstimator",
     "CandidateFeatures",
     "Candidates",
+    "ConfigurationTable",
     "EncodeTable",
     "Estimator",
     "EstimatorPair",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.estimation.configuration_table import ConfigurationTable
 from vitmalis.estimation.features import ACCURACY_FEATURES, SIZE_FEATURES
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import decode_json
@@ -55,6 +56,9 @@ class Estimator(Protocol):
     def predict(self, features: ArrayLike) -> FloatArray:
         """Features (n, F) to estimates (n,): bytes, or F1 in 0..1."""
 
+    def error(self, features: ArrayLike) -> FloatArray:
+        """Features (n, F) to the expected errors of their estimates (n,), in the unit of the estimates."""
+
 
 class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=True, tag_field="kind"):
     """Fields of every kind of estimator.
@@ -64,6 +68,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
         features: columns of the input, exactly those of `FEATURES[target]`.
         model, model_id: the detector whose samples it learned from.
         window, downsampling_factor: w and d of its decision regions; older files do not say w (None), and have d = 2.
+        errors: root mean square errors of the estimates, by configuration; None for files that do not say.
         provenance: how it was made: data, seeds, scores; free form.
         version: of the file format.
     """
@@ -74,6 +79,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
     model_id: str
     window: int | None = None
     downsampling_factor: int = 2
+    errors: ConfigurationTable | None = None
     provenance: dict[str, Any] = {}
     version: int = VERSION
 
@@ -95,10 +101,36 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
             ValueError: rows of another width.
             UserError: a configuration that an offline mean has never seen.
         """
+        return np.clip(self._estimate(self._checked(features)), *LIMITS[self.target])
+
+    def error(self, features: ArrayLike) -> FloatArray:
+        """Say how wrong the estimates of rows are.
+
+        Configurations of one frame whose estimates differ by less are equal as far as anybody knows.
+
+        Args:
+            features: (n, F), as for `predict`.
+
+        Returns:
+            float64 (n,), standard deviation of estimates around truths: bytes, or F1. For the F1, this is the error of
+            the difference to another configuration of the frame, as how difficult the frame is does not matter to a
+            choice. A configuration that was never profiled has the largest error of all; 0 if the file does not say.
+
+        Raises:
+            ValueError: rows of another width.
+        """
+        rows = self._checked(features)
+        if self.errors is None:
+            return np.zeros(len(rows))
+        values, found = self.errors.find(rows, self.features)
+        return np.where(found, values, self.errors.values.max())
+
+    def _checked(self, features: ArrayLike) -> FloatArray:
+        """Feature rows as float64 (n, F)."""
         rows = np.asarray(features, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.features):
             raise ValueError(f"features are {rows.shape}, this estimator takes (n, {len(self.features)})")
-        return np.clip(self._estimate(rows), *LIMITS[self.target])
+        return rows
 
     @abstractmethod
     def _estimate(self, rows: FloatArray) -> FloatArray:

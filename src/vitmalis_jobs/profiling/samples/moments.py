@@ -11,6 +11,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,6 +21,8 @@ from vitmalis.regions.motion import Motion, MotionAnalyzer
 from vitmalis.tracker import OpticalFlowTracker, TrackerOptions
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
+
+MomentKind = Literal["tracked", "on_policy"]
 
 _GOLDEN_RATIO = (1 + 5**0.5) / 2
 
@@ -34,6 +37,7 @@ class Moment:
         motion: what moved in it.
         tracked: boxes of an earlier frame, tracked to this one.
         staleness_frames: age of those boxes.
+        kind: "tracked" for references of an earlier frame as boxes, "on_policy" for those of a running client.
     """
 
     frame_index: int
@@ -41,6 +45,7 @@ class Moment:
     motion: Motion
     tracked: Detections
     staleness_frames: int
+    kind: MomentKind = "tracked"
 
 
 def sampled_frames(spec: VideoSpec, count: int, warmup_s: float) -> list[int]:

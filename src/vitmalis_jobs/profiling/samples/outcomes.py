@@ -29,20 +29,22 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         clip, part: of the frame.
         frame_index: position in the part, from 0.
+        moments: kind of the moment, see `Moment`.
         tau_d, quality, restoration_point: the configuration.
         downsampled_regions: N_d, of `regions` in the frame.
         downsampled_motion, frame_motion: m_d and m_f.
         relevance_mean, relevance_std: mean and standard deviation of rho_j over all regions.
         payload_bytes: size of the compressed frame.
         f1: against the full-resolution result on the raw frame.
+        tp, fp, fn: the boxes behind it, see `vitmalis.metrics.matching.Counts`.
         width, height: size of the frame, pixels.
-        objects: number of objects in the reference.
         staleness_frames: age of the boxes that the relevance is computed from.
     """
 
     clip: str
     part: str
     frame_index: int
+    moments: str
     tau_d: int
     quality: int
     restoration_point: int
@@ -54,9 +56,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     relevance_std: float
     payload_bytes: int
     f1: float
+    tp: int
+    fp: int
+    fn: int
     width: int
     height: int
-    objects: int
     staleness_frames: int
 
 
@@ -125,16 +129,20 @@ def sample_moment(
         quality, point = configuration.quality, configuration.restoration_point
         described = dict(zip(ACCURACY_FEATURES, values.tolist(), strict=True))
         described |= {name: round(described[name]) for name in _WHOLE}
+        counts = match(trials.result(mask, quality, point), reference, rule)
         sample = {
             **place,
             **described,
             "frame_index": moment.frame_index,
+            "moments": moment.kind,
             "regions": types.size,
-            "f1": match(trials.result(mask, quality, point), reference, rule).f1_or_one,
+            "f1": counts.f1_or_one,
+            "tp": counts.tp,
+            "fp": counts.fp,
+            "fn": counts.fn,
             "payload_bytes": len(trials.payload(mask, quality)),
             "width": width,
             "height": height,
-            "objects": len(reference.above(rule.score_threshold)),
             "staleness_frames": moment.staleness_frames,
         }
         samples.append(msgspec.convert(sample, Sample))
