@@ -11,12 +11,12 @@ from vitmalis.detector.config import PRESETS
 from vitmalis.network.traces import resolve_trace
 from vitmalis.policy import POLICIES, build_policy
 from vitmalis.server.admission import default_max_pixels
-from vitmalis.tracker import TrackerOptions
+from vitmalis.tracker import LucasKanadeOptions
 from vitmalis.video.manifest import manifest
 from vitmalis_jobs.run.config import config_hash, flat, typed
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("video", "trace", "link", "model", "policy", "client", "server", "clock", "latency")
+GROUPS = ("video", "trace", "link", "model", "policy", "tracker", "client", "server", "clock", "latency")
 JOBS = sorted(path.stem for path in CONF.glob("*.yaml"))
 NEEDED = {
     "trace/file": ["trace.path=x.csv"],
@@ -45,7 +45,7 @@ def test_every_group_has_options() -> None:
 
 
 def test_the_trackers_defaults_are_those_of_the_library() -> None:
-    assert typed(composed()).client.tracker == TrackerOptions()
+    assert typed(composed()).client.tracker == LucasKanadeOptions()
 
 
 @pytest.mark.parametrize("model", sorted(PRESETS))

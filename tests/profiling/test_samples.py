@@ -18,7 +18,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
 from vitmalis.metrics.matching import MatchRule
 from vitmalis.regions.motion import Motion, MotionAnalyzer, MotionOptions
-from vitmalis.tracker import TrackerOptions
+from vitmalis.tracker import LucasKanadeOptions
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec, open_video
@@ -108,7 +108,7 @@ def test_staleness_is_drawn_from_the_limits_and_never_reaches_before_the_part() 
 def test_a_moment_knows_the_tracked_boxes_of_an_earlier_frame(clip: VideoSpec) -> None:
     stub = Stub()
     analyzer = MotionAnalyzer(stub.config.region_grid(HEIGHT, WIDTH))
-    found = list(replay(clip, {4: 2, 9: 9}, stub, analyzer, TrackerOptions(), 0.5))  # type: ignore[arg-type]
+    found = list(replay(clip, {4: 2, 9: 9}, stub, analyzer, LucasKanadeOptions(), 0.5))  # type: ignore[arg-type]
     assert [(m.frame_index, m.staleness_frames) for m in found] == [(4, 2), (9, 9)]
     # The last one's result belongs to frame 0, where the square begins at 10; it has moved by 9 * 4 px since.
     np.testing.assert_allclose(found[1].tracked.boxes_xyxy, [[46, 100, 110, 164]], atol=3)
@@ -120,7 +120,7 @@ def test_a_moment_knows_the_tracked_boxes_of_an_earlier_frame(clip: VideoSpec) -
 
 def test_boxes_of_the_frame_itself_stay_where_they_are() -> None:
     boxes = Detections.of([[1, 2, 3, 4]], [0.9], [0])
-    assert track_boxes(boxes, [square(10)], TrackerOptions()) is boxes
+    assert track_boxes(boxes, [square(10)], LucasKanadeOptions()) is boxes
 
 
 def test_the_whole_space_or_some_of_every_point_and_quality() -> None:
@@ -248,10 +248,10 @@ def test_clips_that_are_not_available_are_named(tmp_path: Path, capsys: pytest.C
 
 def test_tracker_and_motion_options_are_those_of_the_client_and_tell_samples_apart() -> None:
     config = config_of("client.tracker.scale=0.25", "client.motion.history=9")
-    assert config.client.tracker == TrackerOptions(scale=0.25)
+    assert config.client.tracker == LucasKanadeOptions(scale=0.25)
     assert config.client.motion == MotionOptions(history=9)
     assert config.settings() != config_of().settings()
-    assert config_of().client.tracker == TrackerOptions()
+    assert config_of().client.tracker == LucasKanadeOptions()
     assert config_of().client.motion == MotionOptions()
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.server.blob_server import GEOMETRY, BlobDetector
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
-from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, StageTimes, WholeFrame
+from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
+from vitmalis.estimation.stage_times import StageTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
 from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.network.wire import messages

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions import Motion
-from vitmalis.tracker.optical_flow import GrayImage
+from vitmalis.tracker import TrackingImage
 from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -18,10 +18,10 @@ from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 @dataclass(frozen=True, slots=True)
 class FrameCaptured:
-    """A frame was taken out of the camera buffer; `tracking_image` is its grey copy (None without a tracker)."""
+    """A frame was taken out of the camera buffer; `tracking_image` is what `Tracker.prepare` made of it."""
 
     frame: Frame
-    tracking_image: GrayImage | None = None
+    tracking_image: TrackingImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Reconnect:
 class Track:
     """Advance the tracker through these frames."""
 
-    frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), at least one
+    frames: Sequence[tuple[int, TrackingImage]]  # (frame_index, image), at least one
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class CatchUp:
     """Restart the tracker with a result and advance it through the frames captured since (Glimpse [25])."""
 
     detections: Detections
-    frames: Sequence[tuple[int, GrayImage]]  # (frame_index, image), the offloaded frame first
+    frames: Sequence[tuple[int, TrackingImage]]  # (frame_index, image), the offloaded frame first
 
 
 @dataclass(frozen=True, slots=True)

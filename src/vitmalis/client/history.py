@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vitmalis.tracker.optical_flow import GrayImage
+from vitmalis.tracker import TrackingImage
 
 
 class FrameHistory:
-    """Grey images in the order of their frames, at most `capacity`.
+    """Tracking images in the order of their frames, at most `capacity`.
 
     When a long wait fills it, every second frame in the middle is dropped: catching up then takes larger steps but no
     more time, and memory stays bounded through an outage of any length.
@@ -16,12 +16,12 @@ class FrameHistory:
         if capacity < 4:
             raise ValueError(f"a history of {capacity} frames is too short to thin out: use at least 4")
         self._capacity = capacity
-        self._frames: list[tuple[int, GrayImage]] = []
+        self._frames: list[tuple[int, TrackingImage]] = []
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def append(self, frame_index: int, image: GrayImage) -> None:
+    def append(self, frame_index: int, image: TrackingImage) -> None:
         """Add the newest frame, and thin the history if it is full."""
         self._frames.append((frame_index, image))
         if len(self._frames) > self._capacity:
@@ -32,7 +32,7 @@ class FrameHistory:
         """Drop the frames before `frame_index`."""
         self._frames = [entry for entry in self._frames if entry[0] >= frame_index]
 
-    def since(self, frame_index: int) -> list[tuple[int, GrayImage]]:
+    def since(self, frame_index: int) -> list[tuple[int, TrackingImage]]:
         """Return this frame and all later ones.
 
         Raises:
@@ -43,6 +43,6 @@ class FrameHistory:
             raise KeyError(f"frame {frame_index} is not in the history")
         return frames
 
-    def after(self, frame_index: int) -> list[tuple[int, GrayImage]]:
+    def after(self, frame_index: int) -> list[tuple[int, TrackingImage]]:
         """Return the frames in the history that are later than `frame_index`."""
         return [entry for entry in self._frames if entry[0] > frame_index]

@@ -44,19 +44,19 @@ from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_client_keys
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, Policy, build_policy
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import Tracker, build_tracker
 from vitmalis.video.camera import Camera
 from vitmalis.video.spec import open_video
 
 
 class FramePump(Worker):
-    """Thread that takes frames out of the camera buffer, one at a time, and makes the tracker's grey copies.
+    """Thread that takes frames out of the camera buffer, one at a time, and prepares them for the tracker.
 
     It delivers a frame only after the one before has been handled, so that a client that falls behind loses frames in
     the camera buffer, where losses are counted, instead of filling a queue.
     """
 
-    def __init__(self, camera: Camera, tracker: OpticalFlowTracker | None, post: Post) -> None:
+    def __init__(self, camera: Camera, tracker: Tracker | None, post: Post) -> None:
         super().__init__("frame-pump", post)
         self._camera = camera
         self._tracker = tracker
@@ -138,7 +138,7 @@ class RealtimeClient:
         post = self._inbox.put
         keys = read_client_keys(Path(session.keys)) if session.keys else None
         self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post, keys)
-        self._tracker_worker = TrackerWorker(OpticalFlowTracker(session.tracker), post)
+        self._tracker_worker = TrackerWorker(build_tracker(session.tracker), post)
         self._motion_worker = MotionWorker(session.geometry, session.motion, post)
         video = session.video
         self._camera = Camera(
@@ -149,7 +149,7 @@ class RealtimeClient:
             clock=self._clock.now_s,
             sleep=self._clock.sleep,
         )
-        tracker = OpticalFlowTracker(session.tracker) if self._policy.uses_tracker else None
+        tracker = build_tracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
 

@@ -9,7 +9,7 @@ import msgspec
 
 from vitmalis.errors import UserError
 from vitmalis.regions import ModelGeometry, MotionOptions
-from vitmalis.tracker import TrackerOptions
+from vitmalis.tracker import LucasKanadeOptions, TrackerOptions
 from vitmalis.types import SCORE_THRESHOLD
 from vitmalis.untrusted_files import decode_json
 from vitmalis.video.spec import VideoSpec
@@ -25,7 +25,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         geometry: of the server's model; a server that says otherwise is refused.
         policy: name of the policy in the records.
         policy_kind, policy_options: arguments of `vitmalis.policy.build_policy`; an empty kind stands for `policy`.
-        tracker, motion: see `TrackerOptions` and `MotionOptions`.
+        tracker, motion: see `vitmalis.tracker.TrackerOptions` and `MotionOptions`.
         model_id: expected of the server, so that results are scored against the same model; empty for any.
         keys: folder with this client's keys (`python -m vitmalis.keys`); empty for a server without keys.
         trace: name of the network trace, for the records.
@@ -44,7 +44,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = "trackb2b"
     policy_kind: str = ""
     policy_options: dict[str, Any] = {}
-    tracker: TrackerOptions = TrackerOptions()
+    tracker: TrackerOptions = LucasKanadeOptions()
     motion: MotionOptions = MotionOptions()
     model_id: str = ""
     keys: str = ""

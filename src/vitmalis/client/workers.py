@@ -22,7 +22,7 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.regions import ModelGeometry, MotionAnalyzer, MotionOptions
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import Tracker
 from vitmalis.types import Detections
 
 
@@ -109,7 +109,7 @@ class Worker(threading.Thread, abc.ABC):
 class TrackerWorker(Worker):
     """Thread that runs the tracker's jobs, one at a time."""
 
-    def __init__(self, tracker: OpticalFlowTracker, post: Post) -> None:
+    def __init__(self, tracker: Tracker, post: Post) -> None:
         super().__init__("tracker", post)
         self._tracker = tracker
         self._jobs: queue.SimpleQueue[Track | CatchUp | None] = queue.SimpleQueue()
@@ -132,15 +132,13 @@ class TrackerWorker(Worker):
         super().stop()
 
 
-def run_tracking(tracker: OpticalFlowTracker, job: Track | CatchUp) -> tuple[int, Detections]:
+def run_tracking(tracker: Tracker, job: Track | CatchUp) -> tuple[int, Detections]:
     """Carry out a tracker job; return the frame it ends at and the boxes there."""
-    frames = job.frames
+    images = [image for _, image in job.frames]
     if isinstance(job, CatchUp):
-        (_, offloaded), *frames = job.frames
+        offloaded, *images = images
         tracker.restart(offloaded, job.detections)
-    for _, image in frames:
-        tracker.step(image)
-    return job.frames[-1][0], tracker.boxes
+    return job.frames[-1][0], tracker.advance(images)
 
 
 class MotionWorker(Worker):

@@ -24,13 +24,12 @@ from vitmalis.estimation.latency import (
     InferenceFit,
     LatencyTables,
     LatencyTablesMissing,
-    StageTimes,
-    WholeFrame,
     e2e_latency_s,
     load_latency_tables,
     save_latency_tables,
 )
 from vitmalis.estimation.shipped import EstimatorPair, load_pair
+from vitmalis.estimation.stage_times import StageTimes, WholeFrame
 
 __all__ = [
     "ACCURACY_FEATURES",

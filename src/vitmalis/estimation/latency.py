@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import Candidates
+from vitmalis.estimation.stage_times import StageTimes
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import decode_json
 
@@ -108,41 +109,6 @@ class InferenceFit(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
             largest_residual_s=float(np.abs(misses).max()),
             samples=len(counts),
         )
-
-
-class WholeFrame(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Durations of a frame that is sent as one plain JPEG after processing as a whole, in seconds."""
-
-    encode_s: float
-    decode_s: float
-    inference_s: float
-
-
-class StageTimes(
-    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, rename={"downsampled": "halved"}
-):
-    """Durations that equation 2 leaves out and a virtual clock needs: medians in seconds.
-
-    Attributes:
-        prepare_s: the tracker's copy of a frame.
-        tracking_step_s, tracking_object_s: following boxes from one frame to the next, and what each box adds.
-        motion_s: motion analysis of a frame.
-        estimation_s, optimization_s: a decision's two parts; 0 where there are no estimators of the model.
-        downsampled: a frame of 1/d of the side, as TrackUD sends it; `halved` in JSON, since d was once always 2.
-        blanked: a frame with half of its regions painted flat, as TrackRoI sends it.
-        spread: standard deviation of the logarithm of single durations around their medians, by stage: `encode`,
-            `decode`, `inference`, `tracking`, `motion`.
-    """
-
-    prepare_s: float
-    tracking_step_s: float
-    tracking_object_s: float
-    motion_s: float
-    estimation_s: float
-    optimization_s: float
-    downsampled: WholeFrame
-    blanked: WholeFrame
-    spread: dict[str, float] = {}
 
 
 class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_unknown_fields=True):

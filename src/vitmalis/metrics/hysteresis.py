@@ -13,7 +13,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.metrics.matching import DEFAULT_RULE, iou_matrix
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import BoolMask, Detections, RgbImage
 
 
@@ -58,7 +58,7 @@ def with_hysteresis(
         The objects of each frame, with the boxes of its detections; scores below `appear` are raised to it, so that
         all count as references.
     """
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     before, objects = None, Detections.empty()
     for image, found in zip(images, detections, strict=True):
         now = tracker.prepare(image)

@@ -41,7 +41,7 @@ from vitmalis.metrics import DEFAULT_RULE, MatchRule
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import Policy
 from vitmalis.regions import MotionAnalyzer
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import build_tracker
 from vitmalis.types import Detections, Frame
 from vitmalis.video.spec import OpenVideo, open_video
 from vitmalis.virtual.durations import Durations
@@ -93,7 +93,7 @@ class VirtualClient:
         self._clock = EventQueue()
         self._machine = ClientMachine.for_session(policy, session)
         self.recorder = Recorder(self._interval_s, session.geometry)
-        self._tracker = OpticalFlowTracker(session.tracker)
+        self._tracker = build_tracker(session.tracker)
         grid = session.geometry.grid(session.video.width, session.video.height)
         self._analyzer = MotionAnalyzer(grid, session.motion)
         self._open_video = images

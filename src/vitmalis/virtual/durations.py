@@ -7,7 +7,8 @@ import zlib
 import numpy as np
 
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
+from vitmalis.estimation.latency import LatencyTables
+from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
 
 
@@ -20,29 +21,36 @@ class Durations:
     Args:
         tables: latency tables with stage times, for frames of the played size.
         seed: of log-normal samples with the tables' spread around their medians; None for the medians themselves.
+        tracker: name of the client's tracker.
 
     Raises:
-        UserError: the tables have no stages.
+        UserError: the tables have no stages, or not this tracker.
     """
 
-    def __init__(self, tables: LatencyTables, seed: int | None = None) -> None:
+    def __init__(self, tables: LatencyTables, seed: int | None = None, tracker: str = "lucas_kanade") -> None:
         if tables.stages is None:
             raise UserError(
                 f"latency tables of {tables.model} on {tables.device} have no stages, which the virtual clock needs: "
                 "measure them with `python -m profiling.latency`"
             )
+        times = tables.stages.tracker(tracker)
+        if times is None:
+            raise UserError(
+                f"latency tables of {tables.model} on {tables.device} have no tracker '{tracker}': "
+                "measure them again with `python -m profiling.latency`"
+            )
         self._tables = tables
+        self._tracker: TrackerTimes = times
         self._stages: StageTimes = tables.stages
         self._seed = seed
 
     def prepare_s(self, frame_index: int) -> float:
-        """Time to make the tracker's grey copy of a frame."""
-        return self._stages.prepare_s * self._factor("tracking", frame_index)
+        """Time to prepare a frame for the tracker."""
+        return self._tracker.prepare_s * self._factor("tracking", frame_index, self._tracker.spread)
 
     def tracking_s(self, frame_index: int, objects: int, steps: int) -> float:
         """Time of a tracker job that ends at this frame."""
-        step_s = self._stages.tracking_step_s + objects * self._stages.tracking_object_s if objects else 0.0
-        return steps * step_s * self._factor("tracking", frame_index)
+        return self._tracker.tracking_s(objects, steps) * self._factor("tracking", frame_index, self._tracker.spread)
 
     def motion_s(self, frame_index: int) -> float:
         """Time to analyse the motion of a frame."""
@@ -81,12 +89,12 @@ class Durations:
         blank = decision.blank_mask
         return self._stages.blanked if blank is not None and blank.any() else None
 
-    def _factor(self, stage: str, number: int) -> float:
-        """Ratio of a sample to its median; 1 without a seed."""
+    def _factor(self, stage: str, number: int, spread: float | None = None) -> float:
+        """Ratio of a sample to its median, by the stage's spread if none is given; 1 without a seed."""
         if self._seed is None:
             return 1.0
         draws = np.random.default_rng((self._seed, zlib.crc32(stage.encode()), number))
-        return float(draws.lognormal(0.0, self._stages.spread.get(stage, 0.0)))
+        return float(draws.lognormal(0.0, self._stages.spread.get(stage, 0.0) if spread is None else spread))
 
 
 def _downsampled(decision: OffloadDecision) -> int:

@@ -11,8 +11,7 @@ from vitmalis.metrics import Counts, MatchRule, match
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState
 from vitmalis.policy.base import LookaheadResult
-from vitmalis.tracker import OpticalFlowTracker
-from vitmalis.tracker.optical_flow import GrayImage
+from vitmalis.tracker import TrackingImage, build_tracker
 from vitmalis.types import Detections, Frame, RgbImage
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.network import Connection
@@ -61,8 +60,8 @@ class VirtualLookahead:
         self._server_free_s = server_free_s
         self._images = enumerate(images)
         self._frames: dict[int, Frame] = {}
-        self._grey: dict[int, GrayImage] = {}
-        self._reducer = OpticalFlowTracker(session.tracker)
+        self._tracking_images: dict[int, TrackingImage] = {}
+        self._reducer = build_tracker(session.tracker)
         self._offloads = 0
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
@@ -101,13 +100,13 @@ class VirtualLookahead:
 
     def _tracked_counts(self, detections: Detections, frames: range) -> list[Counts]:
         """Track boxes of the first frame through all, and match them with each frame's reference."""
-        tracker, counts = OpticalFlowTracker(self._session.tracker), []
+        tracker, counts = build_tracker(self._session.tracker), []
         for index in frames:
             self._frame(index)
             if index == frames.start:
-                tracker.restart(self._grey[index], detections)
+                tracker.restart(self._tracking_images[index], detections)
             else:
-                detections = tracker.step(self._grey[index])
+                detections = tracker.advance([self._tracking_images[index]])
             counts.append(match(detections, self._references[index], self._rule))
         return counts
 
@@ -116,10 +115,10 @@ class VirtualLookahead:
         while wanted not in self._frames:
             index, image = next(self._images)
             self._frames[index] = Frame(index, index / self._session.video.fps, image)
-            self._grey[index] = self._reducer.prepare(image)
+            self._tracking_images[index] = self._reducer.prepare(image)
         return self._frames[wanted]
 
     def _forget_before(self, frame_index: int) -> None:
         """Free the frames before this one."""
         for index in [index for index in self._frames if index < frame_index]:
-            del self._frames[index], self._grey[index]
+            del self._frames[index], self._tracking_images[index]

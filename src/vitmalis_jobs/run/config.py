@@ -241,7 +241,15 @@ def read_config(path: Path) -> EvaluationConfig:
             options = sections.get(section)
             if isinstance(options, dict):
                 sections[section] = {renamed.get(key, key): value for key, value in options.items()}
+        _name_tracker(sections)
     return msgspec.convert(sections, EvaluationConfig)
+
+
+def _name_tracker(sections: dict[str, Any]) -> None:
+    """Name the tracker of older runs, which had no choice."""
+    client = sections.get("client")
+    if isinstance(client, dict) and isinstance(client.get("tracker"), dict):
+        client["tracker"].setdefault("name", "lucas_kanade")
 
 
 def _decode_yaml(data: bytes) -> Any:

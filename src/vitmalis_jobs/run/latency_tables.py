@@ -20,6 +20,7 @@ from vitmalis.fingerprint import code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import cache_dir
 from vitmalis.process import Child
+from vitmalis.tracker import tracker_name
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
@@ -88,7 +89,7 @@ def _named_tables(path: Path, spec: RunSpec, width_px: int, height_px: int) -> P
             f"this run has {wanted[0]} and {wanted[1]}x{wanted[2]}"
         )
     tables.check_geometry(geometry.window, geometry.factor, f"latency.tables={path}")
-    Durations(tables)
+    Durations(tables, tracker=tracker_name(spec.config.client.tracker))
     return path
 
 

@@ -11,6 +11,7 @@ from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.estimation import load_latency_tables
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
+from vitmalis.tracker import tracker_name
 from vitmalis.types import Detections
 from vitmalis.video.spec import content_digest
 from vitmalis.virtual.client import VirtualClient
@@ -87,4 +88,6 @@ def _durations(run: PreparedRun) -> Durations:
     if run.latency_tables is None:
         raise RuntimeError("a virtual run was prepared without latency tables")
     tables, latency = load_latency_tables(run.latency_tables), run.config.latency
-    return Durations(tables, latency.seed if latency.name == "sampled" else None)
+    return Durations(
+        tables, latency.seed if latency.name == "sampled" else None, tracker_name(run.config.client.tracker)
+    )

@@ -32,7 +32,7 @@ from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.vitmalis import ViTMAlis
 from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis.video.standin import PROFILES, StreetScene
 from vitmalis_jobs.common.cli import program, run_job
@@ -90,7 +90,7 @@ def motion_pass(grid: RegionGrid, images: Sequence[RgbImage], repeats: int) -> t
 
 def tracker_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeats: int) -> float:
     """Track the boxes of a frame into the next one; returns the median in ms, with the reduction of the image."""
-    tracker, durations_s = OpticalFlowTracker(), []
+    tracker, durations_s = LucasKanadeTracker(), []
     for index in itertools.islice(itertools.cycle(range(len(images) - 1)), repeats + 1):
         tracker.restart(tracker.prepare(images[index]), boxes[index])
         prepared, reduction_s = timed(tracker.prepare, images[index + 1])

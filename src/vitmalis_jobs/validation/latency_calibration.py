@@ -12,7 +12,8 @@ from statistics import median
 
 import msgspec
 
-from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame
+from vitmalis.estimation.latency import LatencyTables
+from vitmalis.estimation.stage_times import StageTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
 from vitmalis.virtual.durations import Durations
 from vitmalis_jobs.run.quiet_time import as_decided
@@ -95,6 +96,7 @@ def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
         prepare_s=speed.tracking * stages.prepare_s,
         tracking_step_s=speed.tracking * stages.tracking_step_s,
         tracking_object_s=speed.tracking * stages.tracking_object_s,
+        trackers={name: times.slower(speed.tracking) for name, times in stages.trackers.items()},
         motion_s=speed.motion * stages.motion_s,
         estimation_s=speed.decision * stages.estimation_s,
         optimization_s=speed.decision * stages.optimization_s,

@@ -29,7 +29,7 @@ from vitmalis.metrics import summarise
 from vitmalis.records import write_run
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.regions import MotionAnalyzer
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video import spec as video_spec
 from vitmalis.virtual.server import VirtualServer
@@ -52,7 +52,7 @@ FPS = 30.0
 
 PARTS: dict[str, Callable[..., object]] = {
     "decoding the clip": video_spec._open_file,
-    "the tracker's copies": OpticalFlowTracker.prepare,
+    "the tracker's copies": LucasKanadeTracker.prepare,
     "the tracker's steps": run_tracking,
     "motion analysis": MotionAnalyzer.analyse,
     "decisions": ClientMachine._offload_newest,

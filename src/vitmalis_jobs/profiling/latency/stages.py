@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from itertools import cycle, islice, pairwise, product
 from pathlib import Path
 from statistics import median
 
@@ -14,13 +14,14 @@ import numpy as np
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.errors import UserError
-from vitmalis.estimation.latency import LatencyTables, StageTimes, WholeFrame, save_latency_tables
+from vitmalis.estimation.latency import LatencyTables, save_latency_tables
+from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.vitmalis import ViTMAlis
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import TRACKERS, LucasKanadeTracker, Tracker
 from vitmalis.types import Configuration, Detections, RgbImage
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.latency.durations import (
@@ -36,6 +37,9 @@ QUALITY = 95
 
 OBJECTS = (4, 24)
 """Numbers of boxes that are tracked, from which the costs of a step and of each box follow."""
+
+JOB_FRAMES = (1, 8)
+"""Lengths of the tracker jobs, in frames, from which the costs of a job and of each of its frames follow."""
 
 _REPEATS = 3
 
@@ -86,8 +90,8 @@ def _columns(rows: Sequence[tuple[float, float, float]]) -> dict[str, float]:
 
 
 def measure_tracking(frames: Sequence[RgbImage]) -> tuple[float, dict[int, list[float]]]:
-    """Measure the tracker: median seconds of its copy of a frame, and seconds of its steps by the number of boxes."""
-    tracker = OpticalFlowTracker()
+    """Measure `lucas_kanade`: median seconds of its copy of a frame, and seconds of steps by the number of boxes."""
+    tracker = LucasKanadeTracker()
     prepared = [timed(tracker.prepare, frame) for frame in frames]
     steps: dict[int, list[float]] = {count: [] for count in OBJECTS}
     for before, after in pairwise(image for image, _ in prepared):
@@ -95,6 +99,37 @@ def measure_tracking(frames: Sequence[RgbImage]) -> tuple[float, dict[int, list[
             tracker.restart(before, _lattice(frames[0], count))
             durations_s.append(timed(tracker.step, after)[1])
     return median(duration_s for _, duration_s in prepared), steps
+
+
+def measure_tracker(tracker: Tracker, frames: Sequence[RgbImage]) -> TrackerTimes:
+    """Measure a tracker whose jobs have a cost of their own besides that of each frame."""
+    # There and back, so that a few frames give long jobs of consecutive images.
+    played = islice(cycle([*frames, *frames[-2:0:-1]]), len(frames) + JOB_FRAMES[-1])
+    prepared = [timed(tracker.prepare, frame) for frame in played]
+    images = [image for image, _ in prepared]
+    jobs: dict[tuple[int, int], list[float]] = {job: [] for job in product(OBJECTS, JOB_FRAMES)}
+    for start, ((count, steps), durations_s) in product(range(len(frames)), jobs.items()):
+        tracker.restart(images[start], _lattice(frames[0], count))
+        durations_s.append(timed(tracker.advance, images[start + 1 : start + 1 + steps])[1])
+    medians = {job: median(durations_s) for job, durations_s in jobs.items()}
+    lines = [_line(JOB_FRAMES, [medians[count, steps] for steps in JOB_FRAMES]) for count in OBJECTS]
+    job_s, step_s = zip(*lines, strict=True)
+    (plain_job_s, job_object_s), (plain_step_s, step_object_s) = _line(OBJECTS, job_s), _line(OBJECTS, step_s)
+    return TrackerTimes(
+        prepare_s=median(duration_s for _, duration_s in prepared[1:]),
+        job_s=plain_job_s,
+        job_object_s=job_object_s,
+        step_s=plain_step_s,
+        step_object_s=step_object_s,
+        spread=spread(jobs.values()),
+    )
+
+
+def _line(counts: tuple[int, int], seconds: Sequence[float]) -> tuple[float, float]:
+    """Intercept and slope of the line through two durations, neither below 0."""
+    (few, many), (few_s, many_s) = counts, seconds
+    slope = max(0.0, (many_s - few_s) / (many - few))
+    return max(0.0, few_s - few * slope), slope
 
 
 def measure_motion(frames: Sequence[RgbImage], grid: RegionGrid) -> list[float]:
@@ -163,6 +198,7 @@ def stage_times(
             "tracking": spread(steps.values()),
             "motion": spread([motion_s]),
         },
+        trackers={name: measure_tracker(kind(), frames) for name, kind in TRACKERS.items() if name != "lucas_kanade"},
     )
 
 

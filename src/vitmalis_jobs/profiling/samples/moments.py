@@ -18,7 +18,7 @@ import numpy as np
 
 from vitmalis.detector import Detector
 from vitmalis.regions.motion import Motion, MotionAnalyzer
-from vitmalis.tracker import OpticalFlowTracker, TrackerOptions
+from vitmalis.tracker import TrackerOptions, build_tracker
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 
@@ -109,8 +109,7 @@ def replay(
 
 def track_boxes(known: Detections, images: Sequence[RgbImage], options: TrackerOptions) -> Detections:
     """Track boxes of the first image through all the others."""
-    tracker = OpticalFlowTracker(options)
-    tracker.restart(tracker.prepare(images[0]), known)
-    for image in images[1:]:
-        known = tracker.step(tracker.prepare(image))
-    return known
+    tracker = build_tracker(options)
+    first, *later = map(tracker.prepare, images)
+    tracker.restart(first, known)
+    return tracker.advance(later)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, iou_matrix, match
-from vitmalis.tracker import OpticalFlowTracker
+from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import Detections, RgbImage
 
 
@@ -31,7 +31,7 @@ def tracked_f1(
     Returns:
         0..1; None if no frame but the first has a reference.
     """
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     counts = Counts()
     prepared = (
         (tracker.prepare(image), found.above(rule.score_threshold)) for image, found in zip(images, shown, strict=True)
@@ -55,7 +55,7 @@ def temporal_stability(frames: Iterable[tuple[RgbImage, Detections]], rule: Matc
     Returns:
         0..1; None if no frame but the last has a box.
     """
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     kept = total = 0
     sure = ((tracker.prepare(image), found.above(rule.score_threshold)) for image, found in frames)
     for (image, now), (next_image, following) in itertools.pairwise(sure):

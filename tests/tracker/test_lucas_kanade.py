@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vitmalis.tracker import OpticalFlowTracker, TrackerOptions
-from vitmalis.tracker.optical_flow import grid_points, move_boxes, visible_share
+from vitmalis.tracker import LucasKanadeOptions, LucasKanadeTracker
+from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.types import Detections, RgbImage
 
 
@@ -24,7 +24,7 @@ BOXES = Detections.of([[300, 200, 380, 300], [500, 100, 540, 160], [20, 300, 90,
 
 
 def test_boxes_follow_a_moving_texture(texture: RgbImage) -> None:
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     tracker.restart(tracker.prepare(view(texture, 0, 0)), BOXES)
     for k in range(1, 6):
         tracked = tracker.step(tracker.prepare(view(texture, -4 * k, -2 * k)))
@@ -34,7 +34,7 @@ def test_boxes_follow_a_moving_texture(texture: RgbImage) -> None:
 
 
 def test_boxes_grow_with_a_zoom(texture: RgbImage) -> None:
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     image = view(texture, 0, 0)
     height, width = image.shape[:2]
     box = Detections.of([[430, 220, 530, 320]], [0.9], [2])
@@ -47,7 +47,7 @@ def test_boxes_grow_with_a_zoom(texture: RgbImage) -> None:
 
 
 def test_objects_that_vanish_are_dropped_and_lower_the_retention(texture: RgbImage) -> None:
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     tracker.restart(tracker.prepare(view(texture, 0, 0)), BOXES)
     changed = view(texture, 0, 0)
     changed[190:310, 290:390] = np.random.default_rng(1).integers(0, 255, (120, 100, 3))
@@ -57,7 +57,7 @@ def test_objects_that_vanish_are_dropped_and_lower_the_retention(texture: RgbIma
 
 
 def test_box_that_leaves_the_frame_is_dropped(texture: RgbImage) -> None:
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     tracker.restart(tracker.prepare(view(texture, 0, 0)), BOXES)
     for k in range(1, 9):
         tracked = tracker.step(tracker.prepare(view(texture, 10 * k, 0)))
@@ -65,7 +65,7 @@ def test_box_that_leaves_the_frame_is_dropped(texture: RgbImage) -> None:
 
 
 def test_no_boxes_is_a_valid_result(texture: RgbImage) -> None:
-    tracker = OpticalFlowTracker()
+    tracker = LucasKanadeTracker()
     tracker.restart(tracker.prepare(view(texture, 0, 0)), Detections.empty())
     assert len(tracker.step(tracker.prepare(view(texture, 4, 0)))) == 0
     assert tracker.retention == 1.0
@@ -96,6 +96,6 @@ def test_visible_share_by_hand() -> None:
 
 
 def test_prepared_images_have_the_tracker_s_scale(texture: RgbImage) -> None:
-    small = OpticalFlowTracker(TrackerOptions(scale=0.25)).prepare(texture)
+    small = LucasKanadeTracker(LucasKanadeOptions(scale=0.25)).prepare(texture)
     assert small.shape == (175, 300)
     assert small.dtype == np.uint8

@@ -1,0 +1,81 @@
+"""The interface of trackers: they move the boxes of a result from its frame to the frame on screen."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.types import Detections, RgbImage
+
+GrayImage = NDArray[np.uint8]
+
+TrackingImage = Any
+"""What `Tracker.prepare` makes of a frame and the client keeps until the result comes; every tracker has its own."""
+
+
+class Tracker(abc.ABC):
+    """Tracks the boxes of one result through later frames.
+
+    Use: `prepare` each captured image; `restart` with the prepared image that a result belongs to, then `advance`
+    through those captured since. One instance may prepare while another one, in another thread, tracks.
+    """
+
+    def __init__(self) -> None:
+        self._track(Detections.empty())
+
+    @abc.abstractmethod
+    def prepare(self, image: RgbImage) -> TrackingImage:
+        """Reduce a captured image to what tracking needs of it; called with every frame, in the order of capture."""
+
+    @abc.abstractmethod
+    def restart(self, image: TrackingImage, detections: Detections) -> None:
+        """Track `detections`, which belong to `image`, instead of the present objects."""
+
+    @abc.abstractmethod
+    def advance(self, images: Sequence[TrackingImage]) -> Detections:
+        """Follow the boxes through consecutive images to the last, and return those found there.
+
+        Args:
+            images: later than the one before, oldest first; none leaves the boxes where they are.
+
+        Returns:
+            boxes in pixels of the captured frame, with the scores and labels that they were restarted with.
+        """
+
+    @property
+    def boxes(self) -> Detections:
+        """The tracked objects, where they were last found."""
+        return self._boxes
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Share of each object's points that passed the last forward-backward check, 0..1: (N,)."""
+        return self._confidence
+
+    @property
+    def objects(self) -> int:
+        """Number of tracked objects."""
+        return len(self._boxes)
+
+    @property
+    def retention(self) -> float:
+        """kappa: share of the objects of the last restart that are still tracked; 1 when there were none."""
+        return len(self._boxes) / self._started_with if self._started_with else 1.0
+
+    def _track(self, detections: Detections) -> None:
+        """Start with these objects, none of them checked yet."""
+        self._boxes = detections
+        self._confidence = np.ones(len(detections), np.float32)
+        self._started_with = len(detections)
+
+
+def grey_copy(image: RgbImage, scale: float) -> GrayImage:
+    """Grey copy of an image at `scale` times its side: uint8 (H * scale, W * scale)."""
+    # Reduced before the colour conversion, which then costs less, too.
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

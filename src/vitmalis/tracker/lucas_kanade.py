@@ -1,0 +1,129 @@
+"""Lucas-Kanade tracking of all boxes of a frame together, the paper's tracker (section V).
+
+The catch-up follows Glimpse (SenSys 2015, https://doi.org/10.1145/2809695.2809711), the paper's [25].
+
+Each step follows a fixed grid of points per box with pyramidal Lucas-Kanade, forwards and backwards, keeps the points
+that return to where they started, and moves and scales the box by their medians: Median Flow (Kalal et al. 2010,
+https://doi.org/10.1109/ICPR.2010.675). The grid is laid out again on every frame, so no point can drift off its object;
+all boxes go through one flow call and one vectorised estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.tracker.base import GrayImage, Tracker, grey_copy
+from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
+from vitmalis.types import Detections, RgbImage
+
+
+class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="lucas_kanade"):
+    """Options of the Lucas-Kanade tracker.
+
+    Attributes:
+        scale: the tracker's image side over the frame's; half the side costs a quarter.
+        grid: points per box side.
+        coverage: share of the box side that the grid spans; its border is mostly background.
+        max_return_error_px: forward-backward error above which a point is dropped, pixels of the tracker's image.
+        min_points: a box with fewer surviving points is lost.
+        window_px: side of the Lucas-Kanade window.
+        levels: pyramid levels above the base.
+        min_visible: a box is lost once less than this share of it lies inside the frame.
+    """
+
+    scale: float = 0.5
+    grid: int = 4
+    coverage: float = 0.7
+    max_return_error_px: float = 1.0
+    min_points: int = 4
+    window_px: int = 11
+    levels: int = 3
+    min_visible: float = 0.3
+
+
+class LucasKanadeTracker(Tracker):
+    """Follows points of each box from frame to frame; every step costs the same, also those of a catch-up."""
+
+    def __init__(self, options: LucasKanadeOptions | None = None) -> None:
+        super().__init__()
+        self.options = options or LucasKanadeOptions()
+        self._image: GrayImage | None = None
+
+    def prepare(self, image: RgbImage) -> GrayImage:
+        """Grey copy at the tracker's scale: uint8 (H * scale, W * scale)."""
+        return grey_copy(image, self.options.scale)
+
+    def restart(self, image: GrayImage, detections: Detections) -> None:
+        """Track `detections`, which belong to `image`, instead of the present objects."""
+        self._image = image
+        self._track(detections)
+
+    def advance(self, images: Sequence[GrayImage]) -> Detections:
+        """Follow the boxes through each image in turn."""
+        for image in images:
+            self.step(image)
+        return self._boxes
+
+    def step(self, image: GrayImage) -> Detections:
+        """Follow the boxes into `image` and return those that were found, in pixels of the original frame."""
+        previous, self._image = self._image, image
+        if previous is None or not len(self._boxes):
+            return self._boxes
+        scale = self.options.scale
+        moved, found, confidence = track_boxes(previous, image, self._boxes.boxes_xyxy * scale, self.options)
+        kept = self._boxes.select(found)
+        self._boxes = Detections(moved[found] / np.float32(scale), kept.scores, kept.labels)
+        self._confidence = confidence[found]
+        return self._boxes
+
+    def moved(self, image: GrayImage, next_image: GrayImage, detections: Detections) -> Detections:
+        """Move the boxes of one prepared image to their places in the next; boxes that the flow loses stay in place."""
+        if not len(detections):
+            return detections
+        scale = self.options.scale
+        moved, found, _ = track_boxes(image, next_image, detections.boxes_xyxy * scale, self.options)
+        boxes = np.where(found[:, None], moved / np.float32(scale), detections.boxes_xyxy)
+        return Detections(boxes, detections.scores, detections.labels)
+
+
+def track_boxes(
+    previous: GrayImage, current: GrayImage, boxes_xyxy: NDArray[np.float32], options: LucasKanadeOptions
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Move boxes from one image to the next.
+
+    Args:
+        previous, current: uint8 (H, W).
+        boxes_xyxy: float32 (N, 4), pixels of these images.
+        options: see `LucasKanadeOptions`.
+
+    Returns:
+        boxes (N, 4) in `current`; bool (N,): which of them were found; and (N,): share of their points that returned.
+    """
+    points = grid_points(boxes_xyxy, options.grid, options.coverage)  # (N, P, 2)
+    start = points.reshape(-1, 1, 2)
+    forward, seen = _flow(previous, current, start, options)
+    back, seen_back = _flow(current, previous, forward, options)
+    return_error = np.linalg.norm(back - start, axis=2)
+    good = (seen & seen_back).astype(bool) & (return_error <= options.max_return_error_px)
+    good = good.reshape(points.shape[:2])
+
+    moved = move_boxes(boxes_xyxy, points, forward.reshape(points.shape), good)
+    enough = good.sum(axis=1) >= options.min_points
+    inside = visible_share(moved, (current.shape[1], current.shape[0])) >= options.min_visible
+    return moved, enough & inside, good.mean(axis=1, dtype=np.float32)
+
+
+def _flow(
+    previous: GrayImage, current: GrayImage, points: NDArray[np.float32], options: LucasKanadeOptions
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Pyramidal Lucas-Kanade: points (P, 1, 2) -> where they went (P, 1, 2), and 1 where they were found (P, 1)."""
+    window = (options.window_px, options.window_px)
+    moved, seen, _ = cv2.calcOpticalFlowPyrLK(
+        previous, current, points, np.empty_like(points), winSize=window, maxLevel=options.levels
+    )
+    return np.asarray(moved, np.float32), np.asarray(seen, np.uint8)
