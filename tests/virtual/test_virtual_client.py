@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from tests.server.blob_server import GEOMETRY, BlobDetector
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
+from vitmalis.errors import UserError
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
 from vitmalis.estimation.stage_times import StageTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
@@ -18,6 +20,7 @@ from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.network.wire import messages
 from vitmalis.policy import build_policy
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
+from vitmalis.tracker import FlowCacheOptions, tracker_name
 from vitmalis.types import Configuration
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec
@@ -26,6 +29,7 @@ from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.network import Connection, DirectConnection, connect, upload, zmtp_bytes
 from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.testbed import FLOW_CACHE
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 10.0, 30
 HALVED = WholeFrame(encode_s=0.01, decode_s=0.01, inference_s=0.06)
@@ -76,18 +80,20 @@ def play(
     seed: int | None = None,
     mbps: float | None = None,
     connection: Connection | None = None,
+    tables: LatencyTables = TABLES,
     **session: object,
 ) -> Recorder:
     """Records of a run over a link of this capacity and 40 ms, or over the connection, or over none."""
     if connection is None:
         connection = DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0))
     plain = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
+    client_session = msgspec.structs.replace(plain, **session)
     client = VirtualClient(
-        msgspec.structs.replace(plain, **session),
+        client_session,
         build_policy(policy),
         VirtualServer(BlobDetector(), video, "sha"),
         connection,
-        Durations(TABLES, seed),
+        Durations(tables, seed, tracker_name(client_session.tracker)),
     )
     client.play()
     return client.recorder
@@ -118,6 +124,27 @@ def test_the_tracker_takes_its_time(video: VideoSpec) -> None:
     assert (frames[2].result_frame_index, frames[2].shown_frame_index) == (0, 2)
     assert frames[2].tracking_s == pytest.approx(0.010)
     assert frames[3].tracking_s == pytest.approx(0.005)
+
+
+def longest_standstill(records: Recorder) -> int:
+    """Most frames in a row that show the boxes of the same frame as the one before."""
+    shown = [frame.shown_frame_index for frame in records.frames() if frame.source == "tracker"]
+    still = [len(list(group)) for same, group in groupby(a == b for a, b in pairwise(shown)) if same]
+    return max(still, default=0)
+
+
+def test_the_display_stands_still_while_lucas_kanade_catches_up_and_not_with_the_flow_cache(video: VideoSpec) -> None:
+    """On a device whose step of Lucas-Kanade takes 80 of the 100 ms between frames."""
+    device = {"flow_cache": FLOW_CACHE.slower(8)}  # 10 ms a step on the testbed
+    stages = msgspec.structs.replace(STAGES, tracking_step_s=0.079, trackers=device)
+    tables = msgspec.structs.replace(TABLES, stages=stages)
+    assert longest_standstill(play(video, "trackb2b", tables=tables)) > 1
+    assert longest_standstill(play(video, "trackb2b", tables=tables, tracker=FlowCacheOptions())) <= 1
+
+
+def test_tables_without_the_chosen_tracker_are_refused(video: VideoSpec) -> None:
+    with pytest.raises(UserError, match="have no tracker 'flow_cache': measure them again"):
+        play(video, "trackb2b", tracker=FlowCacheOptions())
 
 
 def test_uploads_follow_the_trace_and_results_take_half_the_rtt(video: VideoSpec) -> None:

@@ -47,7 +47,11 @@ class SamplesConfig(Section, frozen=True):
         names = ("client", "staleness_s", "qualities", "tau_ds", "restoration_points", "qualities_per_point",
                  "score_threshold", "iou_threshold", "seed")  # fmt: skip
         size = {"max_width": self.model.max_width, "max_height": self.model.max_height}
-        return {name: msgspec.to_builtins(getattr(self, name)) for name in names} | size
+        found = {name: msgspec.to_builtins(getattr(self, name)) for name in names} | size
+        tracker = found["client"]["tracker"]
+        if tracker["name"] == "lucas_kanade":
+            del tracker["name"]  # as in samples from before there was a choice, which stay valid
+        return found
 
     def load_detector(self) -> Detector:
         """Load the model that is configured."""
