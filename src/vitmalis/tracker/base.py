@@ -59,7 +59,7 @@ class Tracker(abc.ABC):
 
     @property
     def objects(self) -> int:
-        """Number of tracked objects."""
+        """How many objects are tracked."""
         return len(self._boxes)
 
     @property

@@ -122,7 +122,7 @@ def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, 
 
 
 def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
-    """Track through all clips.
+    """Measure every tracker on all clips.
 
     Raises:
         UserError: no such model or clip, or a number that is not positive.
@@ -150,6 +150,15 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     }
 
 
+def find_references(spec: VideoSpec, detector: ReferenceDetector, terminal: Terminal) -> list[Detections]:
+    """References of a clip, from the cache where possible."""
+
+    def step(done: int, total: int) -> None:
+        terminal.step(done, total, "references", spec.name)
+
+    return compute_references(spec, detector, step)
+
+
 def measure_clips(
     detector: ReferenceDetector, clips: Sequence[VideoSpec], starts: int, terminal: Terminal
 ) -> list[dict[str, Any]]:
@@ -157,9 +166,7 @@ def measure_clips(
     overall = {name: Outcome() for name in TRACKERS}
     rows = []
     for spec in clips:
-        references = compute_references(
-            spec, detector, lambda done, total, name=spec.name: terminal.step(done, total, "references", name)
-        )
+        references = find_references(spec, detector, terminal)
         images = list(open_video(spec))
         for number, (name, kind) in enumerate(TRACKERS.items()):
             terminal.step(number, len(TRACKERS), "tracking", f"{spec.name}, {name}")
