@@ -25,7 +25,7 @@ class FcosDetector(DetectionModel):
         self.head = FCOSHead(backbone.channels, 1, len(config.classes), head.tower_convs)
         # The head's ReLU passes no gradient where it starts at or below zero; 4 strides is a usual distance.
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)
-        self._head_config = head
+        self.head_config = head
 
     def forward(
         self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0
@@ -45,7 +45,7 @@ class FcosDetector(DetectionModel):
 
     def loss(self, outputs: HeadOutputs, targets: BatchTargets) -> dict[str, Tensor]:
         """Losses of outputs of this model, see `fcos_loss`."""
-        return fcos_loss(outputs, targets, self._head_config.centre_radius)
+        return fcos_loss(outputs, targets, self.head_config.centre_radius)
 
     def decode(self, outputs: HeadOutputs, image_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """Decode the outputs of the head into detections.
@@ -70,7 +70,7 @@ class FcosDetector(DetectionModel):
     def _decode_one(
         self, logits: Tensor, distances: Tensor, centreness: Tensor, cells: Tensor, size: tuple[int, int]
     ) -> Detections:
-        head = self._head_config
+        head = self.head_config
         scores = (logits.sigmoid() * centreness.sigmoid()[:, None]).sqrt()  # (L, classes)
         cell, label = (scores > head.score_threshold).nonzero(as_tuple=True)
         best, order = scores[cell, label].topk(min(head.candidates, len(cell)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -75,10 +76,15 @@ class BoxHead(nn.Module):
             self.add_module(name, NormedConv2d(before, after, 3))
         self.fc1 = nn.Linear(widths[-1] * POOL_SIZE * POOL_SIZE, config.box_width)
 
+    @property
+    def convs(self) -> list[NormedConv2d]:
+        """The convolutions in their order."""
+        return [cast(NormedConv2d, self.get_submodule(name)) for name in self._convs]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (P, channels, 7, 7) to (P, box_width)."""
-        for name in self._convs:
-            x = F.relu(self.get_submodule(name)(x))
+        for conv in self.convs:
+            x = F.relu(conv(x))
         return F.relu(self.fc1(x.flatten(1)))
 
 
@@ -157,12 +163,12 @@ class RcnnDetector(DetectionModel):
         super().__init__(config, backbone)
         self.proposal_generator = RegionProposals(backbone.channels, backbone.strides, head)
         self.roi_heads = BoxHeads(config, head)
-        self._head_config = head
+        self.head_config = head
 
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
         found = []
         for i, proposals in enumerate(self.proposal_generator(levels, [image_size] * len(levels[0]))):
             logits, boxes = self.roi_heads([level[i : i + 1] for level in levels], proposals.boxes)
-            found.append(select_boxes(logits, boxes, image_size, self._head_config, self.config.classes))
+            found.append(select_boxes(logits, boxes, image_size, self.head_config, self.config.classes))
         return found
