@@ -125,6 +125,7 @@ def test_the_users_data_lie_where_the_environment_or_an_option_says(monkeypatch:
         (["trace=5g", "model=vitdet_l"], 1.0),
         (["latency=paper_testbed"], 0.25),
         (["latency=paper_testbed", "model=vitdet_l"], 0.25),
+        (["latency=h200"], 0.25),
         (["latency=sampled", "trace=file", "trace.path=x.csv"], 1.0),
         (["latency=paper_testbed", "trace=constant"], 1.0),
         (["latency=paper_testbed", "trace.capacity_scale=0.5"], 0.5),

@@ -21,6 +21,7 @@ JOBS = {
     "profile inference": ("profiling.inference", "measure inference time over downsampled regions"),
     "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
     "profile tracking": ("profiling.tracking", "measure F1 by age and time of every tracker"),
+    "profile server-table": ("profiling.server_table", "make the table of a measured server from results of a GPU"),
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
     "train fetch-street": ("training.fetch_street", "download street frames to train the embedded detector on"),

@@ -177,6 +177,11 @@ def test_the_typical_trace_is_recorded_by_its_number() -> None:
     ("overrides", "message"),
     [
         (["latency=paper_testbed"], "add clock=virtual"),
+        (["latency=h200"], "latency=h200 .* add clock=virtual"),
+        (
+            ["latency=h200", "latency.model=vitdet_h", "clock=virtual"],
+            "vitdet_h: .* vitdet_l and vitdet_b",
+        ),
         (["policy=oracle"], "only the virtual clock"),
         (["policy=oracle", "clock=virtual", "model.weights=random"], "random weights have not"),
         (["clock=virtual", "server.spawn=false"], "no server elsewhere"),

@@ -18,6 +18,9 @@ A run's frames have fewer regions than a 1080p frame; the share of downsampled r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +37,8 @@ DECODE_S, ENCODE_S, PACK_AND_ENCODE_S, BLANK_AND_ENCODE_S = 0.010, 0.020, 0.029,
 MOTION_S, ESTIMATION_S, OPTIMIZATION_S, TRACKING_STEP_S = 0.010, 0.009, 0.002, 0.010
 FLOW_CACHE = TrackerTimes(prepare_s=0.4 * TRACKING_STEP_S, job_s=0.6 * TRACKING_STEP_S, step_s=0.02 * TRACKING_STEP_S)
 WINDOW, FACTOR = 9, 2
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the regions that are downsampled, through whose times LM^inf is fitted."""
 _MASKS = 8
 _QUALITIES = (70, 100)
 
@@ -50,16 +54,46 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
     vitdet_l = preset("vitdet_l").with_geometry(WINDOW, grid.factor)
     small = (-(-FULL_HD[0] // grid.factor), -(-FULL_HD[1] // grid.factor))
     regions = grid.region_patches.size
-    downsampled = WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=inference_s(vitdet_l, small))
-    blanked = WholeFrame(encode_s=BLANK_AND_ENCODE_S, decode_s=DECODE_S, inference_s=INFERENCE_S[FULL_HD])
+    return jetson_tables(
+        model_id,
+        model,
+        grid,
+        server="RTX 5090 (as published)",
+        inference=tuple(_line(vitdet_l, point, regions) for point in range(restoration_points + 1)),
+        full_s=INFERENCE_S[FULL_HD],
+        downsampled_s=inference_s(vitdet_l, small),
+        host={"source": "figures stated in the ViTMAlis paper, see vitmalis.virtual.testbed"},
+    )
+
+
+def jetson_tables(
+    model_id: str,
+    model: str,
+    grid: RegionGrid,
+    *,
+    server: str,
+    inference: tuple[InferenceFit, ...],
+    full_s: float,
+    downsampled_s: float,
+    host: dict[str, Any],
+) -> LatencyTables:
+    """Build latency tables of the paper's device, with its codec and overhead, and some server.
+
+    Args:
+        model_id, model, grid: as of `paper_testbed`.
+        server: name of the server.
+        inference: LM_inf of each restoration point, over the regions of `grid`.
+        full_s, downsampled_s: inference time of a 1080p frame, and of one that is smaller by the factor of `grid`.
+        host: facts about where the durations come from.
+    """
     return LatencyTables(
         device="Jetson Orin Nano (as published)",
-        server="RTX 5090 (as published)",
+        server=server,
         model=model,
         model_id=model_id,
         width_px=grid.width_px,
         height_px=grid.height_px,
-        regions=regions,
+        regions=grid.region_patches.size,
         window=grid.window,
         downsampling_factor=grid.factor,
         encode=EncodeTable(
@@ -68,7 +102,7 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
             encode_s=((ENCODE_S,) * len(_QUALITIES), (PACK_AND_ENCODE_S,) * len(_QUALITIES)),
         ),
         decode_s=DECODE_S,
-        inference=tuple(_line(vitdet_l, point, regions) for point in range(restoration_points + 1)),
+        inference=inference,
         stages=StageTimes(
             prepare_s=0.0,
             tracking_step_s=TRACKING_STEP_S,
@@ -76,11 +110,11 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
             motion_s=MOTION_S,
             estimation_s=ESTIMATION_S,
             optimization_s=OPTIMIZATION_S,
-            downsampled=downsampled,
-            blanked=blanked,
+            downsampled=WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=downsampled_s),
+            blanked=WholeFrame(encode_s=BLANK_AND_ENCODE_S, decode_s=DECODE_S, inference_s=full_s),
             trackers={"flow_cache": FLOW_CACHE},
         ),
-        host={"source": "figures stated in the ViTMAlis paper, see vitmalis.virtual.testbed"},
+        host=host,
     )
 
 
@@ -101,14 +135,15 @@ def _flops(config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_
 def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
     """Fit LM^inf over the run's regions, from 1080p frames with equal shares of their regions downsampled."""
     shape, draws = config.region_grid(*FULL_HD).shape, np.random.default_rng(point)
-    seconds = [np.mean([_drawn_s(config, point, shape, s, draws) for _ in range(_MASKS)]) for s in _SHARES]
-    return InferenceFit.through(point, np.array(_SHARES) * regions, seconds)
+    seconds = [
+        np.mean([inference_s(config, FULL_HD, mask, point) for mask in drawn_masks(shape, share, draws)])
+        for share in SHARES
+    ]
+    return InferenceFit.through(point, np.array(SHARES) * regions, seconds)
 
 
-def _drawn_s(
-    config: DetectorConfig, point: int, shape: tuple[int, int], share: float, draws: np.random.Generator
-) -> float:
-    """Inference time with a share of the regions, drawn at random, downsampled."""
+def drawn_masks(shape: tuple[int, int], share: float, draws: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """Draw masks (rows, cols) with a share of the regions downsampled."""
     regions = shape[0] * shape[1]
-    mask = draws.permutation(np.arange(regions) < round(share * regions)).reshape(shape)
-    return inference_s(config, FULL_HD, mask, point)
+    for _ in range(_MASKS):
+        yield draws.permutation(np.arange(regions) < round(share * regions)).reshape(shape)

@@ -74,12 +74,22 @@ class ClockOptions(Section, frozen=True):
 
 
 class LatencyOptions(Section, frozen=True):
-    """`latency`: durations of the stages on the virtual clock."""
+    """`latency`: durations of the stages on the virtual clock.
 
-    name: Literal["measured", "sampled", "paper_testbed"]
+    Attributes:
+        model: model of the measured server; absent where none was measured.
+    """
+
+    name: Literal["measured", "sampled", "paper_testbed", "h200"]
     tables: str | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
     capacity_scale: Positive = 1.0  # absent in older records, whose trace has it all the same
+    model: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_testbed(self) -> bool:
+        """Whether the durations are those of a testbed, and not this machine's."""
+        return self.name in ("paper_testbed", "h200")
 
 
 class InferenceCacheOptions(Section, frozen=True):

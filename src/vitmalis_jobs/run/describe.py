@@ -10,6 +10,7 @@ import psutil
 
 from vitmalis.network.traces import GENERATED
 from vitmalis.policy import POLICIES
+from vitmalis.virtual.measured_testbed import h200_table
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
 from vitmalis_jobs.run.config import EvaluationConfig, ReferenceOptions, config_hash
@@ -109,8 +110,12 @@ def _foreign_durations(config: EvaluationConfig) -> str:
     """Whose durations a virtual run uses, if not those of this machine."""
     if config.virtual and config.latency.tables is not None:
         return f"durations of {config.latency.tables}"
-    testbed = config.virtual and config.latency.name == "paper_testbed"
-    return "published durations of a Jetson Orin Nano and an RTX 5090" if testbed else ""
+    if not (config.virtual and config.latency.is_testbed):
+        return ""
+    if config.latency.name == "paper_testbed":
+        return "published durations of a Jetson Orin Nano and an RTX 5090"
+    server = h200_table()
+    return f"published durations of a Jetson Orin Nano; {config.latency.model} on an {server.card}, {server.code}"
 
 
 def tags_of(run: PreparedRun, directory: RunDirectory) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import msgspec
 from vitmalis.detector import chosen_device
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables, load_latency_tables, save_latency_tables
-from vitmalis.fingerprint import code_fingerprint
+from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.locks import file_lock
 from vitmalis.paths import cache_dir
 from vitmalis.process import Child
 from vitmalis.tracker import tracker_name
 from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.measured_testbed import h200_table, measured_testbed
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
@@ -34,7 +36,7 @@ from vitmalis_jobs.run.spec import PreparedRun, RunSpec
 def run_tables(
     spec: RunSpec, model_id: str, width_px: int, height_px: int, resources: Resources, terminal: Terminal
 ) -> Path:
-    """The file of latency tables that a run uses: named by the user, the paper's testbed, or this machine's.
+    """The file of latency tables that a run uses: named by the user, a testbed's, or this machine's.
 
     Args:
         spec: of the run.
@@ -49,7 +51,7 @@ def run_tables(
     latency = spec.config.latency
     if spec.config.virtual and latency.tables is not None:
         return _named_tables(Path(latency.tables), spec, width_px, height_px)
-    if spec.config.virtual and latency.name == "paper_testbed":
+    if spec.config.virtual and latency.is_testbed:
         return _testbed_tables(spec, model_id, width_px, height_px)
     return _own_tables(spec.config, tables_key(spec.config, model_id, width_px, height_px), resources, terminal)
 
@@ -94,15 +96,23 @@ def _named_tables(path: Path, spec: RunSpec, width_px: int, height_px: int) -> P
 
 
 def _testbed_tables(spec: RunSpec, model_id: str, width_px: int, height_px: int) -> Path:
-    """Tables computed from the paper's published durations; kept, because computing them takes a second."""
-    code = code_fingerprint("vitmalis.virtual.testbed")[:8]
-    name = f"paper_testbed-{model_id}-{width_px}x{height_px}-{code}.json"
-    path = cache_dir() / "latency" / name
+    """Tables computed from the durations of a testbed; kept, because computing them takes a second.
+
+    Raises:
+        UserError: `latency.model` was not measured on the testbed's server.
+    """
+    latency, geometry = spec.config.latency, spec.model.geometry
+    run = (model_id, spec.model.config.name, geometry.grid(width_px, height_px), geometry.restoration_points)
+    code = code_fingerprint("vitmalis.virtual.measured_testbed")[:8]
+    if latency.name == "paper_testbed":
+        name, computed = "paper_testbed", partial(paper_testbed, *run)
+    else:
+        measured, server = str(latency.model), h200_table()
+        name = f"{latency.name}_{measured}-{digest(msgspec.to_builtins(server))[:8]}"
+        computed = partial(measured_testbed, server, measured, *run)
+    path = cache_dir() / "latency" / f"{name}-{model_id}-{width_px}x{height_px}-{code}.json"
     if not path.is_file():
-        geometry = spec.model.geometry
-        grid = geometry.grid(width_px, height_px)
-        tables = paper_testbed(model_id, spec.model.config.name, grid, geometry.restoration_points)
-        save_latency_tables(tables, path)
+        save_latency_tables(computed(), path)
     return path
 
 

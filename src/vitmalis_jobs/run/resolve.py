@@ -15,6 +15,7 @@ from vitmalis.network.addresses import split_address, split_target
 from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
+from vitmalis.virtual.measured_testbed import ModelTimes, h200_table
 from vitmalis_jobs.common.detectors import has_random_weights
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig, ServerOptions
@@ -107,6 +108,8 @@ def _check_virtual(config: EvaluationConfig) -> None:
         raise UserError(f"server.address={config.server.address}: clock=virtual has no server elsewhere to wait for")
     if config.latency.tables is not None:
         load_latency_tables(Path(config.latency.tables))
+    if config.latency.name == "h200":
+        ModelTimes(h200_table(), str(config.latency.model))
     if config.link["name"] not in ("emulated", "none"):
         raise UserError(f"link={config.link['name']}: clock=virtual computes link=emulated or link=none")
 
