@@ -74,6 +74,13 @@ def test_no_jpeg_block_sees_two_regions(frame: tuple[RegionGrid, BoolMask, RgbIm
 
 @settings(max_examples=60, deadline=None)
 @given(frames())
+def test_channels_are_reversed_in_the_same_pass(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
+    grid, mask, image = frame
+    np.testing.assert_array_equal(pack(image, grid, mask, bgr=True)[..., ::-1], pack(image, grid, mask))
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames())
 def test_regions_lie_apart_and_inside(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     grid, mask, _ = frame
     layout = packed_layout(grid, mask)
@@ -83,8 +90,10 @@ def test_regions_lie_apart_and_inside(frame: tuple[RegionGrid, BoolMask, RgbImag
             assert row + group.height <= layout.rows
             assert col + group.width <= layout.cols
             covered[row : row + group.height, col : col + group.width] += 1
-    assert covered.max() == 1
     assert covered.sum() == grid.tokens(mask)
+    for row, col, height, width in layout.gaps:
+        covered[row : row + height, col : col + width] += 1
+    assert (covered == 1).all()
 
 
 def test_the_layout_of_two_columns_by_hand() -> None:

@@ -17,12 +17,7 @@ def encode_jpeg(image: RgbImage, quality: int) -> bytes:
         ValueError: not such an image, or a quality outside 1..100 (OpenCV would silently clip it).
     """
     _check_image(image)
-    return encode_bgr(to_bgr(image), quality)
-
-
-def to_bgr(image: RgbImage) -> NDArray[np.uint8]:
-    """Copy an RGB image (H, W, 3) with its channels in OpenCV's order."""
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
+    return encode_bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), quality)
 
 
 def encode_bgr(image: NDArray[np.uint8], quality: int) -> bytes:

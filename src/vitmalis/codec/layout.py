@@ -56,11 +56,28 @@ class PlacedGroup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLayout:
-    """A packed image of `rows` x `cols` patches; its groups in the order of tokens, full resolution first."""
+    """A packed image.
+
+    Attributes:
+        rows, cols: size of the image in patches.
+        groups: its regions in the order of tokens, full resolution first.
+        gaps: rectangles that no region covers, which do not overlap: (row, column, height, width) in patches.
+    """
 
     rows: int
     cols: int
     groups: tuple[PlacedGroup, ...]
+    gaps: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrangement:
+    """Where the rectangles of each kind lie; fields as of `PackedLayout` and, by kind, of `PlacedGroup`."""
+
+    rows: int
+    cols: int
+    corners: tuple[tuple[tuple[int, int], ...], ...]
+    gaps: tuple[tuple[int, int, int, int], ...]
 
 
 def packed_layout(grid: RegionGrid, downsample_mask: BoolMask) -> PackedLayout:
@@ -82,16 +99,14 @@ def _packed_layout(grid: RegionGrid, mask: bytes) -> PackedLayout:
     groups = [(group, 1) for group in regions_by_shape(grid, ~downsampled)]
     groups += [(group, grid.factor) for group in regions_by_shape(grid, downsampled)]
     shapes = tuple((len(group), group.height // factor, group.width // factor) for group, factor in groups)
-    rows, cols, corners = _arranged(shapes, grid.shape[1])
-    placed = (PlacedGroup(group, factor, at) for (group, factor), at in zip(groups, corners, strict=True))
-    return PackedLayout(rows, cols, tuple(placed))
+    found = _arranged(shapes, grid.shape[1])
+    placed = (PlacedGroup(group, factor, at) for (group, factor), at in zip(groups, found.corners, strict=True))
+    return PackedLayout(found.rows, found.cols, tuple(placed), found.gaps)
 
 
 @lru_cache(maxsize=256)
-def _arranged(
-    shapes: tuple[tuple[int, int, int], ...], most_columns: int
-) -> tuple[int, int, tuple[tuple[tuple[int, int], ...], ...]]:
-    """Rows and columns of the image, and the corners of all rectangles, from their (number, height, width) by kind.
+def _arranged(shapes: tuple[tuple[int, int, int], ...], most_columns: int) -> _Arrangement:
+    """Arrange rectangles, given as (number, height, width) by kind.
 
     Cached, since many masks have the same numbers of regions of each kind.
     """
@@ -102,25 +117,33 @@ def _arranged(
         [shapes[kind][1] for kind in falling], [counts[kind] for kind in falling], column, most_columns
     )
     shelves: list[list[tuple[int, int]]] = [[] for _ in shapes]
+    gaps = []
     for index, taken in enumerate(columns):
         top = 0
         for kind, number in zip(falling, taken, strict=True):
             height = shapes[kind][1]
             shelves[kind] += [(top + height * at, index * column) for at in range(number)]
             top += height * number
-    corners = (
-        _corners(number, width, column // width, places)
-        for (number, _, width), places in zip(shapes, shelves, strict=True)
-    )
-    return rows, len(columns) * column, tuple(corners)
+        gaps.append((top, index * column, rows - top, column))
+    corners = []
+    for shape, places in zip(shapes, shelves, strict=True):
+        placed, beside = _side_by_side(shape, places, column)
+        corners.append(placed)
+        gaps += beside
+    return _Arrangement(rows, len(columns) * column, tuple(corners), tuple(gap for gap in gaps if gap[2] and gap[3]))
 
 
-def _corners(
-    regions: int, width: int, per_shelf: int, shelves: Sequence[tuple[int, int]]
-) -> tuple[tuple[int, int], ...]:
-    """Top left corners of regions, side by side on their shelves."""
-    places = (divmod(index, per_shelf) for index in range(regions))
-    return tuple((shelves[shelf][0], shelves[shelf][1] + at * width) for shelf, at in places)
+def _side_by_side(
+    shape: tuple[int, int, int], shelves: Sequence[tuple[int, int]], column: int
+) -> tuple[tuple[tuple[int, int], ...], list[tuple[int, int, int, int]]]:
+    """Top left corners of regions of one (number, height, width) on their shelves, and what is left of each shelf."""
+    number, height, width = shape
+    corners, gaps = [], []
+    for top, left in shelves:
+        end = left + width * min(number - len(corners), column // width)
+        corners += [(top, at) for at in range(left, end, width)]
+        gaps.append((top, end, height, left + column - end))
+    return tuple(corners), gaps
 
 
 def _cheapest(

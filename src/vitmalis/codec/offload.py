@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vitmalis.codec.jpeg import encode_bgr, encode_jpeg, to_bgr
+from vitmalis.codec.jpeg import encode_bgr, encode_jpeg
 from vitmalis.codec.packing import FLAT_GREY, check_size, pack
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
@@ -50,8 +50,7 @@ def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid)
     if mask is not None:
         if (factor := decision.frame_downsampling) != 1:
             raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")
-        packed = pack(to_bgr(image), grid, mask)
-        return EncodedFrame(encode_bgr(packed, quality), *size, mask)
+        return EncodedFrame(encode_bgr(pack(image, grid, mask, bgr=True), quality), *size, mask)
     if decision.frame_downsampling != 1:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return EncodedFrame(encode_jpeg(image, quality), *size)

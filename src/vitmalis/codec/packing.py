@@ -6,11 +6,13 @@ two regions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.codec.layout import PlacedGroup, packed_layout
+from vitmalis.codec.layout import PackedLayout, PlacedGroup, packed_layout
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 
@@ -28,30 +30,40 @@ def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
     return layout.rows * grid.patch_px, layout.cols * grid.patch_px
 
 
-def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> RgbImage:
+def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: bool = False) -> NDArray[np.uint8]:
     """Pack a frame, the regions of the mask at low resolution (means over `factor` x `factor` pixels).
 
     Beyond the frame its last row and column are repeated: cheap to compress, and never used (`MixedLayout.inside`).
 
     Args:
-        image: uint8 (H, W, 3) of the grid's size; the order of its channels stays.
+        image: RGB uint8 (H, W, 3) of the grid's size.
         grid: geometry of the frame.
         downsample_mask: bool (rows, cols) of regions, True for low resolution.
+        bgr: reverse the channels, as `encode_bgr` takes them: in the pass that moves the pixels anyway.
 
     Returns:
-        uint8 of `packed_size`.
+        uint8 of `packed_size`, RGB or BGR.
 
     Raises:
         UserError: the mask does not fit the grid.
         ValueError: the image is of another size.
     """
     check_size(image, (grid.height_px, grid.width_px))
-    layout = packed_layout(grid, downsample_mask)
-    packed = np.full((layout.rows * grid.patch_px, layout.cols * grid.patch_px, 3), FLAT_GREY, np.uint8)
-    # The whole frame is resized, not region by region: a few large calls cost less than many small ones (measured).
-    low = _smaller(image, grid.factor)
-    for group in layout.groups:
-        _place(image if group.factor == 1 else low, grid, group, packed)
+    layout, patch, side = packed_layout(grid, downsample_mask), grid.patch_px, grid.side_px
+    packed = np.empty((layout.rows * patch, layout.cols * patch, 3), np.uint8)
+    for top, left, height, width in layout.gaps:
+        packed[top * patch : (top + height) * patch, left * patch : (left + width) * patch] = FLAT_GREY
+    copy = _copy_reversed if bgr else np.copyto
+    # One row of regions after the other: its pixels are still in the processor's cache when they are read again.
+    for row, regions in enumerate(_regions_by_row(layout, grid.shape[0])):
+        strips = {1: image[row * side : (row + 1) * side]}
+        if any(group.factor != 1 for group, _, _ in regions):
+            strips[grid.factor] = _smaller(strips[1], grid.factor)
+        for group, col, (top, left) in regions:
+            height, width = group.height * patch, group.width * patch
+            start = col * side // group.factor
+            cell = packed[top * patch : top * patch + height, left * patch : left * patch + width]
+            _fill_cell(cell, strips[group.factor][:height, start : start + width], copy)
     return packed
 
 
@@ -101,16 +113,35 @@ def _smaller(image: RgbImage, factor: int) -> RgbImage:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _place(source: RgbImage, grid: RegionGrid, group: PlacedGroup, packed: RgbImage) -> None:
-    """Copy regions from a frame of their resolution, and repeat its edge where they reach beyond."""
-    side, step = grid.patch_px, grid.side_px // group.factor
-    height, width = group.height * side, group.width * side
-    tops, lefts = (group.regions.rows * step).tolist(), (group.regions.cols * step).tolist()
-    for y, x, (row, col) in zip(tops, lefts, group.corners, strict=True):
-        region = source[y : y + height, x : x + width]
-        cell = packed[row * side : row * side + height, col * side : col * side + width]
-        inside_y, inside_x = region.shape[:2]
-        cell[:inside_y, :inside_x] = region
-        if region.shape != cell.shape:
-            cell[inside_y:, :inside_x] = region[-1]
-            cell[:, inside_x:] = cell[:, inside_x - 1 : inside_x]
+def _regions_by_row(layout: PackedLayout, rows: int) -> list[list[tuple[PlacedGroup, int, tuple[int, int]]]]:
+    """The regions of each of the grid's rows: their group, column in the grid, and corner in the packed image."""
+    found: list[list[tuple[PlacedGroup, int, tuple[int, int]]]] = [[] for _ in range(rows)]
+    for group in layout.groups:
+        regions = zip(group.regions.rows.tolist(), group.regions.cols.tolist(), group.corners, strict=True)
+        for row, col, corner in regions:
+            found[row].append((group, col, corner))
+    return found
+
+
+def _copy_reversed(target: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
+    """Copy an image into another of its size, its channels in reverse order."""
+    cv2.cvtColor(source, cv2.COLOR_RGB2BGR, dst=target)
+
+
+def _fill_cell(
+    cell: NDArray[np.uint8],
+    region: NDArray[np.uint8],
+    copy: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None],
+) -> None:
+    """Copy a region to its place, and repeat its last row and column where the cell is larger.
+
+    Args:
+        cell: the region's place in the packed image.
+        region: its pixels inside the frame, at least one.
+        copy: writes to its first argument what the second holds.
+    """
+    height, width = region.shape[:2]
+    copy(cell[:height, :width], region)
+    if region.shape != cell.shape:
+        cell[height:, :width] = cell[height - 1, :width]
+        cell[:, width:] = cell[:, width - 1 : width]
