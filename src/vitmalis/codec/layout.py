@@ -138,7 +138,8 @@ def _side_by_side(
 ) -> tuple[tuple[tuple[int, int], ...], list[tuple[int, int, int, int]]]:
     """Top left corners of regions of one (number, height, width) on their shelves, and what is left of each shelf."""
     number, height, width = shape
-    corners, gaps = [], []
+    corners: list[tuple[int, int]] = []
+    gaps = []
     for top, left in shelves:
         end = left + width * min(number - len(corners), column // width)
         corners += [(top, at) for at in range(left, end, width)]

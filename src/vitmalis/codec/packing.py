@@ -6,7 +6,8 @@ two regions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from vitmalis.types import BoolMask, RgbImage
 
 FLAT_GREY = 115
 """Colour of unused pixels: ImageNet's mean, which detectors normalise to about zero, like their padding."""
+
+_PlacedRegion: TypeAlias = tuple[PlacedGroup, int, tuple[int, int]]
+"""A region of a row of the grid: its group, its column in the grid, and its corner in the packed image in patches."""
 
 
 def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
@@ -56,14 +60,13 @@ def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: b
     copy = _copy_reversed if bgr else np.copyto
     # One row of regions after the other: its pixels are still in the processor's cache when they are read again.
     for row, regions in enumerate(_regions_by_row(layout, grid.shape[0])):
-        strips = {1: image[row * side : (row + 1) * side]}
-        if any(group.factor != 1 for group, _, _ in regions):
-            strips[grid.factor] = _smaller(strips[1], grid.factor)
+        full = image[row * side : (row + 1) * side]
+        first_low, low = _low_part(full, regions, grid)
         for group, col, (top, left) in regions:
             height, width = group.height * patch, group.width * patch
-            start = col * side // group.factor
+            strip, start = (full, col * side) if group.factor == 1 else (low, (col - first_low) * side // group.factor)
             cell = packed[top * patch : top * patch + height, left * patch : left * patch + width]
-            _fill_cell(cell, strips[group.factor][:height, start : start + width], copy)
+            _fill_cell(cell, strip[:height, start : start + width], copy)
     return packed
 
 
@@ -113,14 +116,19 @@ def _smaller(image: RgbImage, factor: int) -> RgbImage:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _regions_by_row(layout: PackedLayout, rows: int) -> list[list[tuple[PlacedGroup, int, tuple[int, int]]]]:
-    """The regions of each of the grid's rows: their group, column in the grid, and corner in the packed image."""
-    found: list[list[tuple[PlacedGroup, int, tuple[int, int]]]] = [[] for _ in range(rows)]
+def _regions_by_row(layout: PackedLayout, rows: int) -> list[list[_PlacedRegion]]:
+    found: list[list[_PlacedRegion]] = [[] for _ in range(rows)]
     for group in layout.groups:
         regions = zip(group.regions.rows.tolist(), group.regions.cols.tolist(), group.corners, strict=True)
         for row, col, corner in regions:
             found[row].append((group, col, corner))
     return found
+
+
+def _low_part(full: RgbImage, regions: Sequence[_PlacedRegion], grid: RegionGrid) -> tuple[int, RgbImage]:
+    """Column of the first region of low resolution in a row of regions, and the pixels from it to the last, smaller."""
+    cols = [col for group, col, _ in regions if group.factor != 1] or [0]
+    return min(cols), _smaller(full[:, min(cols) * grid.side_px : (max(cols) + 1) * grid.side_px], grid.factor)
 
 
 def _copy_reversed(target: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
