@@ -191,6 +191,30 @@ def test_invalid_options_are_errors_before_anything_plays(vitmalis_options: dict
         build_policy("vitmalis", **(vitmalis_options | options))
 
 
+def test_fixed_downsamples_by_region_type_and_sends_the_rest_plainly() -> None:
+    policy = build_policy("fixed", tau_d=1, quality=80, restoration_point=3)
+    decision = policy.decide(state())
+    assert decision.configuration == Configuration(1, 80, 3)
+    assert decision.downsample_mask is not None
+    assert np.argwhere(decision.downsample_mask).tolist() == [list(CMR)]
+    for unknown in ({"results": 0}, {"motion": None}):
+        plain = policy.decide(state(**unknown))
+        assert (plain.configuration, plain.downsample_mask) == (Configuration(0, 80, 0), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tau_d": 3}, "policy.tau_d=3: choose one of 0, 1, 2"),
+        ({"quality": 0}, "policy.quality=0"),
+        ({"restoration_point": -1}, "policy.restoration_point=-1"),
+    ],
+)
+def test_fixed_refuses_what_is_no_configuration(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_policy("fixed", **options)
+
+
 def test_trackroi_blanks_what_is_no_moving_object() -> None:
     policy = build_policy("trackroi")
     assert policy.decide(state(results=0)).blank_mask is None

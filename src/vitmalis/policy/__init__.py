@@ -11,6 +11,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.fixed import Fixed
 from vitmalis.policy.oracle import Oracle
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.policy.trackroi import TrackRoI
@@ -29,6 +30,7 @@ POLICIES: dict[str, type[Policy]] = {
     "trackb2b": TrackB2B,
     "trackroi": TrackRoI,
     "trackud": TrackUD,
+    "fixed": Fixed,
     "vitmalis": ViTMAlis,
     "oracle": Oracle,
 }

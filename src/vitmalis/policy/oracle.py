@@ -8,8 +8,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState, Lookahead, Policy
-from vitmalis.policy.regions import RegionClassifier
-from vitmalis.regions.classify import downsample_mask
+from vitmalis.policy.regions import RegionClassifier, decision_of
 
 
 class Oracle(Policy):
@@ -59,10 +58,6 @@ class Oracle(Policy):
 
     def _candidates(self, state: ClientState) -> list[OffloadDecision]:
         types = self._classifier.classify(state).region_types
-        decisions = []
-        for number in range(len(self._space.quality)):
-            configuration = self._space.configuration(number)
-            mask = downsample_mask(types, configuration.tau_d) if configuration.tau_d else None
-            if mask is None or mask.any():
-                decisions.append(OffloadDecision(configuration, mask))
-        return decisions
+        configurations = [self._space.configuration(number) for number in range(len(self._space))]
+        decisions = [decision_of(configuration, types) for configuration in configurations]
+        return [d for d, asked in zip(decisions, configurations, strict=True) if d.configuration == asked]

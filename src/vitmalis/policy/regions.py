@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState
 from vitmalis.regions import Motion, RegionType, classify, task_relevance
-from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask
+from vitmalis.types import Configuration
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,3 +56,11 @@ class RegionClassifier:
             return FrameContent(motion, relevance, np.full(state.grid.shape, RegionType.DOR, np.int8))
         types = classify(state.motion.region_motion, relevance, *self._thresholds)
         return FrameContent(state.motion, relevance, types)
+
+
+def decision_of(configuration: Configuration, region_types: NDArray[np.int8]) -> OffloadDecision:
+    """Return the decision for a configuration in a frame; without regions to downsample, nothing is to be restored."""
+    mask = downsample_mask(region_types, configuration.tau_d)
+    if mask.any():
+        return OffloadDecision(configuration, mask)
+    return OffloadDecision(Configuration(quality=configuration.quality, tau_d=0, restoration_point=0))

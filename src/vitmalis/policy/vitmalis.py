@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,9 @@ from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
-from vitmalis.policy.regions import FrameContent, RegionClassifier
+from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
 from vitmalis.regions import Motion, RegionType
-from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask, task_relevance
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
 
 Float64Array = NDArray[np.float64]
 
@@ -134,10 +134,8 @@ class ViTMAlis(Policy):
         urgent = self._urgency.of(since_offload_s, state.retention)
         choice = choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee)
         chosen_s = time.perf_counter()
-        configuration = estimates.candidates.configuration(choice.chosen)
-        return OffloadDecision(
-            configuration,
-            downsample_mask(content.region_types, configuration.tau_d) if configuration.tau_d else None,
+        return replace(
+            decision_of(estimates.candidates.configuration(choice.chosen), content.region_types),
             explanation=self._explain(state, content, estimates, choice),
             estimation_s=estimated_s - start_s,
             optimization_s=chosen_s - estimated_s,

@@ -44,6 +44,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
         model=ResolvedModel(config.model, model_config(config.model.name, **config.model.architecture)),
     )
     _check_compiled(spec)
+    _check_restoration_points(spec)
     if spec.emulated:
         spec.trace.delivery_opportunities_ms()  # raises for a link over which no packet would ever go
     try:  # tables are measured later; all other mistakes in the policy show here
@@ -96,6 +97,17 @@ def _check_compiled(spec: RunSpec) -> None:
     if spec.config.model.compile and spec.config.model.source != "builtin":
         raise UserError(
             f"model.compile=true: {spec.model.config.name} is another library's and cannot be compiled; leave it out"
+        )
+
+
+def _check_restoration_points(spec: RunSpec) -> None:
+    """Refuse a policy with a restoration point that the model has not: the server would refuse every offload."""
+    most, options = spec.model.geometry.restoration_points, spec.config.policy
+    asked = [*options.get("restoration_points", []), options.get("restoration_point", 0)]
+    if wrong := sorted({point for point in asked if isinstance(point, int) and point > most}):
+        raise UserError(
+            f"policy '{spec.config.policy_name}': model {spec.model.config.name} has restoration points 0 to {most}, "
+            f"not {', '.join(map(str, wrong))}"
         )
 
 

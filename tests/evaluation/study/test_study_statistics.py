@@ -92,11 +92,11 @@ def test_a_reduction_is_one_of_medians() -> None:
 
 def test_the_share_of_the_oracles_gap() -> None:
     table = by_pair(runs({"trackb2b": [0.4, 0.6], "oracle": [0.8, 0.8], "vitmalis": [0.5, 0.7]}), "rendering_f1")
-    assert gap_closed(table, "vitmalis")[0] == pytest.approx(0.1 / 0.3)
-    assert gap_closed(table, "oracle")[0] == pytest.approx(1.0)
-    assert all(map(math.isnan, gap_closed(table, "vitmalis")[1:])), "two pairs"
+    assert gap_closed(table, "vitmalis", "trackb2b", "oracle")[0] == pytest.approx(0.1 / 0.3)
+    assert gap_closed(table, "oracle", "trackb2b", "oracle")[0] == pytest.approx(1.0)
+    assert all(map(math.isnan, gap_closed(table, "vitmalis", "trackb2b", "oracle")[1:])), "two pairs"
     assert math.isnan(gap_closed(table, "vitmalis", "oracle", "trackb2b")[0])
     many = {"trackb2b": [0.5] * 6, "oracle": [0.7, 0.8, 0.6, 0.7, 0.8, 0.6], "vitmalis": [0.6, 0.6, 0.6, 0.5, 0.6, 0.6]}
-    value, low, high = gap_closed(by_pair(runs(many), "rendering_f1"), "vitmalis")
+    value, low, high = gap_closed(by_pair(runs(many), "rendering_f1"), "vitmalis", "trackb2b", "oracle")
     assert value == pytest.approx(0.5 / 1.2)
     assert low < value < high

@@ -15,10 +15,16 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.evaluation.study import external_results, figures, geometry, tables
+from vitmalis_jobs.evaluation.study import external_results, figures, geometry, hindsight, tables
 from vitmalis_jobs.evaluation.study.page import Section, write_page
-from vitmalis_jobs.evaluation.study.runs import Study, offload_table, read_study, sweep_folder
+from vitmalis_jobs.evaluation.study.runs import Study, offload_table, ordered, read_study, sweep_folder
 from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, undefined_pairs
+
+_HINDSIGHT = (
+    "Of all fixed configurations that were swept, the one with the highest rendering F1 of each pair, and with the "
+    "highest mean over the pairs of the clip and of the study (each clip counts alike). They are chosen by the F1 that "
+    "they are shown with: bounds on what a fixed choice could reach, no policies."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,18 +64,20 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     Raises:
         UserError: there is no pair of clip and trace that all policies have played.
     """
-    runs, policies = study.runs, study.policies
+    runs = hindsight.with_hindsight(study.runs)
+    policies = ordered(runs["policy"].unique())
     if by_pair(runs, "rendering_f1").empty:
         raise UserError(f"study {name}: no pair of clip and trace has a rendering F1 of all of {', '.join(policies)}")
     sections = [
         *_captioned(_sections(runs, policies, folder), tables.busy_caption(runs)),
+        Section("Best fixed configurations in hindsight", [_HINDSIGHT], hindsight.table(study.runs)),
         *external_results.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]
     shown = [section for section in sections if section.words or section.columns or section.image]
     page = folder / "report.html"
-    write_page(page, f"Study {name}", _facts(study), shown)
-    return [page, *_write_tables(folder, runs, shown), *sorted(folder.glob("*.[ps][nv]g"))]
+    write_page(page, f"Study {name}", _facts(study, runs), shown)
+    return [page, *_write_tables(folder, study.runs, shown), *sorted(folder.glob("*.[ps][nv]g"))]
 
 
 def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list[Section]:
@@ -94,7 +102,10 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, shown)),
-        Section("Share of the oracle's gap that is closed", table=tables.oracle_gap(runs, policies)),
+        *(
+            Section(f"Share of the gap to {ceiling} that is closed", table=tables.gap_table(runs, policies, ceiling))
+            for ceiling in ("oracle", hindsight.BEST_OF_PAIR)
+        ),
     ]
 
 
@@ -106,8 +117,8 @@ def _captioned(sections: Sequence[Section], caption: Sequence[str]) -> list[Sect
     ]
 
 
-def _facts(study: Study) -> list[str]:
-    """What a reader must know before any number."""
+def _facts(study: Study, compared: pd.DataFrame) -> list[str]:
+    """What a reader must know before any number; `compared` are the runs whose policies are compared."""
     runs = study.runs
     counts = ", ".join(f"{count} {status.lower()}" for status, count in sorted(study.statuses.items()))
     facts = [
@@ -115,7 +126,7 @@ def _facts(study: Study) -> list[str]:
         f"{runs['trace'].nunique()} traces; clock {', '.join(sorted(runs['clock'].unique()))}",
     ]
     facts += tables.busy_note(runs)
-    left_out = incomplete_pairs(runs)
+    left_out = incomplete_pairs(compared)
     if left_out:
         facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")
     if undefined := undefined_pairs(runs):

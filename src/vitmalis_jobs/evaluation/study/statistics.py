@@ -152,9 +152,7 @@ def _ratio_interval(one: Floats, other: Floats, ratio: Callable[..., Floats]) ->
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def gap_closed(
-    table: pd.DataFrame, policy: str, floor: str = "trackb2b", ceiling: str = "oracle"
-) -> tuple[float, float, float]:
+def gap_closed(table: pd.DataFrame, policy: str, floor: str, ceiling: str) -> tuple[float, float, float]:
     """Share of the mean gap between `floor` and `ceiling` that a policy closes, and its interval; NaN without a gap."""
     gained, gap = ((table[column] - table[floor]).to_numpy(np.float64) for column in (policy, ceiling))
     if gap.mean() <= 0:

@@ -107,14 +107,14 @@ def savings(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def oracle_gap(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Share of the gap between `trackb2b` and the oracle that each policy closes; empty without both."""
-    if not {"oracle", BASELINE} <= set(policies):
+def gap_table(runs: pd.DataFrame, policies: Sequence[str], ceiling: str) -> pd.DataFrame:
+    """Share of the gap from `trackb2b` to a ceiling that each policy closes; empty without both."""
+    if not {ceiling, BASELINE} <= set(policies):
         return pd.DataFrame()
     table = by_pair(runs, "rendering_f1")
     names, rows = marked(runs, policies), []
     for policy in policies:
-        value, low, high = (100 * share for share in gap_closed(table, policy))
+        value, low, high = (100 * share for share in gap_closed(table, policy, BASELINE, ceiling))
         rows.append({"policy": names[policy], "closes, %": value, "from": low, "to": high})
     return pd.DataFrame(rows)
 
