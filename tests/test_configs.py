@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.detector.config import PRESETS
 from vitmalis.network.traces import resolve_trace
-from vitmalis.policy import POLICIES, build_policy
+from vitmalis.policy import POLICIES, build_policy, policy_parameters
 from vitmalis.server.admission import default_max_pixels
 from vitmalis.tracker import LucasKanadeOptions
 from vitmalis.video.manifest import manifest
@@ -61,7 +62,7 @@ def test_every_policy_has_a_config_that_builds_it() -> None:
         config = typed(composed(f"policy={name}"))
         assert config.policy_name == name, "runs are called as they were asked for"
         if "latency_tables" in config.policy_options:
-            parameters = inspect.signature(POLICIES[config.policy_kind]).parameters
+            parameters = policy_parameters(POLICIES[config.policy_kind])
             assert set(config.policy_options) == set(parameters), "every option is shown, none is unknown"
         else:
             assert isinstance(build_policy(config.policy_kind, **config.policy_options), POLICIES[name])
@@ -81,12 +82,11 @@ def test_an_ablation_is_the_full_policy_with_one_part_replaced(name: str, change
     assert ablated.policy_options == full.policy_options | changed
 
 
-def test_defaults_of_vitmalis_are_those_of_the_library() -> None:
-    options = typed(composed("policy=vitmalis")).policy_options
-    for parameter in inspect.signature(POLICIES["vitmalis"]).parameters.values():
-        assert options[parameter.name] == (
-            list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        )
+@pytest.mark.parametrize("name", POLICIES)
+def test_defaults_of_policies_are_those_of_the_library(name: str) -> None:
+    options = typed(composed(f"policy={name}")).policy_options
+    for parameter in policy_parameters(POLICIES[name]).values():
+        assert options[parameter.name] == json.loads(json.dumps(parameter.default)), "tuples are lists in YAML"
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "trace"])

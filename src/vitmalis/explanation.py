@@ -42,5 +42,5 @@ class DecisionExplanation:
     frontier: Int64Array = column("1", "candidates on the Pareto frontier, from the fastest")
     knee: int = column("1", "candidate at the knee of the frontier")
     chosen: int = column("1", "candidate that was chosen")
-    reason: str = column("name", "why: only, knee, stale (eta) or retention (kappa)")
+    reason: str = column("name", "why: only, knee, stale (eta), retention (kappa), freshness, explore or exploit")
     tracked: Detections

@@ -48,6 +48,9 @@ class OffloadOutcome:
         transfer_s: time the payload took to pass the uplink, without propagation.
         rtt_s: both propagation delays together (the paper's L^net).
         e2e_latency_s: start of encoding to reception of the result.
+        agreement: F1 of the boxes that were known of the offloaded frame, tracked from an earlier result, with those of
+            this result; None where neither has boxes.
+        agreement_age_s: age of those boxes, from the frame of the earlier result to the offloaded one.
     """
 
     frame_index: int
@@ -60,6 +63,8 @@ class OffloadOutcome:
     rtt_s: float
     e2e_latency_s: float
     queue_s: float = 0.0
+    agreement: float | None = None
+    agreement_age_s: float = 0.0
 
     @property
     def network_s(self) -> float:

@@ -24,6 +24,7 @@ from vitmalis.client.events import (
 from vitmalis.client.machine import ClientMachine
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, Policy, build_policy
+from vitmalis.policy.back2back import Back2Back
 from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
@@ -94,6 +95,35 @@ def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> 
     end, start = plain.handle(result(0, 0), 0.35)
     assert end == EndOffload(0, OffloadStatus.OK)
     assert (start.offload_id, start.frame.index) == (1, 3)
+
+
+class Observing(Back2Back):
+    """Notes what it learns, and of what age it was told the boxes to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float | None, float]] = []
+        self.ages: list[int] = []
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        self.ages.append(state.result_age_frames)
+        return super().decide(state)
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        self.seen.append((outcome.agreement, outcome.agreement_age_s))
+
+
+def test_a_policy_learns_how_well_earlier_boxes_agree_with_a_result() -> None:
+    policy = Observing()
+    machine = machine_with(policy)
+    machine.handle(LinkChanged(up=True), 0.0)
+    for index in range(9):
+        machine.handle(captured(index, tracking=False), index * INTERVAL_S)
+        for number, (offloaded, arrival, x) in enumerate(((0, 2, 0.0), (2, 5, 0.0), (5, 8, 8.0))):
+            if arrival == index:
+                machine.handle(result(number, offloaded, x), index * INTERVAL_S)
+    assert policy.seen == [(None, 0.0), (1.0, pytest.approx(0.2)), (0.0, pytest.approx(0.3))]
+    assert policy.ages == [0, 2, 3, 3]
 
 
 def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:

@@ -27,6 +27,14 @@ def offload(number: int, frame_index: int, detections: Detections = NONE, **valu
     )
 
 
+def test_reasons_are_shares_of_the_explained_decisions() -> None:
+    reasons = ("knee", "stale", "knee", "retention", None)
+    offloads = [offload(number, number, decision_reason=reason) for number, reason in enumerate(reasons)]
+    summary = summarise([frame(0)], offloads, None)
+    shares = {name: value for name, value in summary.items() if name.startswith("share_decided_")}
+    assert shares == {"share_decided_knee": 0.5, "share_decided_retention": 0.25, "share_decided_stale": 0.25}
+
+
 def test_a_small_run_by_hand() -> None:
     references = [A, A, B, B]
     frames = [

@@ -104,7 +104,7 @@ def test_says_what_it_needs(policy: Policy) -> None:
 
 DEVICE_KNOWS = {
     "frame_index", "frame_size", "grid", "frame_interval_s", "time_s", "frames_since_offload", "tracked", "retention",
-    "motion", "results",
+    "motion", "results", "result_age_frames", "result_age_s", "offloads_in_flight",
 }  # fmt: skip
 """The device's past, its tracker and its motion analyzer; no reference, no later frame, no trace."""
 

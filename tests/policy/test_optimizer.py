@@ -93,6 +93,13 @@ def test_choice_follows_algorithm_1() -> None:
     assert (single.chosen, single.reason, single.frontier.tolist()) == (0, "only", [0])
 
 
+def test_a_gain_within_the_tie_is_worth_no_latency() -> None:
+    ties = np.array([0.0, 0.06, 0.06, 0.06])
+    assert choose(*BENT, f1_ties=ties).frontier.tolist() == [0, 1, 3]  # 0.75 gains 0.05 over 0.7, and 0.8 gains 0.1
+    assert choose(*BENT, f1_ties=np.full(4, 0.7)).reason == "only"
+    assert choose(*BENT, f1_ties=np.zeros(4)).frontier.tolist() == [0, 1, 2, 3]
+
+
 def test_urgency_is_strictly_beyond_the_thresholds_and_a_matter_of_time() -> None:
     urgency = Urgency()
     assert urgency.of(30 * (1 / 30), 1.0) is None

@@ -107,6 +107,28 @@ def test_urgency_decides_between_knee_and_lowest_latency(vitmalis_options: dict,
     assert e.chosen == (e.knee if reason == "knee" else e.frontier[0])
 
 
+def test_boxes_that_are_likely_wrong_make_an_offload_urgent_unless_the_papers_rule_is_asked_for(
+    vitmalis_options: dict,
+) -> None:
+    curve = {"decay_ages_s": [0, 1], "decay_f1": [1.0, 0.6]}
+    for rule, reason, retention in (("robust", "retention", 0.6), ("paper", "knee", 1.0)):
+        policy = build_policy("vitmalis", rule=rule, **curve, **vitmalis_options)
+        e = policy.decide(state(result_age_frames=30)).explanation
+        assert e is not None
+        assert (e.reason, e.retention) == (reason, pytest.approx(retention))
+
+
+def test_the_papers_rule_weighs_gains_that_the_robust_one_takes_for_ties(vitmalis_options: dict) -> None:
+    sizes = {}
+    for rule in ("robust", "paper"):
+        e = build_policy("vitmalis", rule=rule, f1_tie=0.04, **vitmalis_options).decide(state()).explanation
+        assert e is not None
+        sizes[rule] = len(e.frontier)
+        gains = np.diff(e.f1[e.frontier])
+        assert (gains > (0.04 if rule == "robust" else 0)).all()
+    assert sizes["robust"] < sizes["paper"]
+
+
 def test_an_empty_frame_of_moving_objects_has_nothing_to_downsample(vitmalis_options: dict) -> None:
     everywhere = Motion(np.full(GRID.shape, 1 / 24, np.float32), 0.5)
     covering = Detections.of([[0, 0, 960, 540]], [0.9], [2])
@@ -180,6 +202,9 @@ def test_tables_of_another_model_are_refused(vitmalis_options: dict, tmp_path: P
     [
         ({"tau_ds": [1, 2]}, r"policy.tau_ds=\[1, 2\]: it must contain 0"),
         ({"knee": "elbow"}, "policy.knee=elbow"),
+        ({"rule": "majority"}, "policy.rule=majority: choose one of robust, paper"),
+        ({"f1_tie": 2}, "policy.f1_tie=2"),
+        ({"decay_f1": [0.5]}, r"policy.decay_f1=\[0.5\]"),
         ({"model": "vitdet_l"}, "are for model 'vitdet_tiny', not 'vitdet_l'"),
         ({"size_correction": 2}, "policy.size_correction=2"),
         ({"motion_threshold": -1}, "policy.motion_threshold=-1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitmalis.client.events import (
     Action,
@@ -24,6 +24,8 @@ from vitmalis.client.events import (
 )
 from vitmalis.client.history import FrameHistory
 from vitmalis.client.session import ClientSession
+from vitmalis.metrics import MatchRule, match
+from vitmalis.offload import OffloadOutcome
 from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
@@ -31,11 +33,16 @@ from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
 
 @dataclass(slots=True)
 class _Offload:
-    """The offload in flight; there is at most one."""
+    """The offload in flight; there is at most one.
+
+    `known` are the boxes that were known of its frame, tracked from the result for `result_frame_index`, -1 for none.
+    """
 
     offload_id: int
     frame_index: int
     started_s: float
+    known: Detections
+    result_frame_index: int
 
 
 @dataclass(slots=True)
@@ -166,9 +173,11 @@ class ClientMachine:
             retention=self._retention,
             motion=self._motion.motion if self._motion else None,
             results=self._results,
+            result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
         )
         decision = self._policy.decide(state)
-        self._offload = _Offload(self._offloads, frame.index, now_s)
+        result_frame_index = self._cache.frame_index if self._cache else -1
+        self._offload = _Offload(self._offloads, frame.index, now_s, state.tracked, result_frame_index)
         self._offloads += 1
         self._last_offloaded_index = frame.index
         self._trim_history()
@@ -189,13 +198,22 @@ class ClientMachine:
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         if self._offload is None or event.offload_id != self._offload.offload_id:
             return []  # too late: the offload was lost before
-        frame_index = self._offload.frame_index
-        self._offload = None
+        offload, self._offload = self._offload, None
         self._results += 1
-        self._policy.observe(event.outcome)
-        self._cache = _Boxes(frame_index, event.detections.above(self._score_threshold), frame_index)
+        found = event.detections.above(self._score_threshold)
+        self._policy.observe(self._with_agreement(event.outcome, offload, found))
+        self._cache = _Boxes(offload.frame_index, found, offload.frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
         return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
+
+    def _with_agreement(self, outcome: OffloadOutcome, offload: _Offload, found: Detections) -> OffloadOutcome:
+        """Add how well the boxes that were known of the offloaded frame agree with those that were found in it."""
+        known = offload.known
+        if offload.result_frame_index < 0 or not (len(known) or len(found)):
+            return outcome
+        agreement = match(known, found, MatchRule(score_threshold=self._score_threshold)).f1_or_one
+        age_frames = offload.frame_index - offload.result_frame_index
+        return replace(outcome, agreement=agreement, agreement_age_s=age_frames * self._frame_interval_s)
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """End the offload; only the next captured frame starts another, so that refusals cause no busy loop."""

@@ -2,6 +2,7 @@
 
 from vitmalis.estimation.configuration_table import ConfigurationTable
 from vitmalis.estimation.correction import SizeCorrection
+from vitmalis.estimation.decay import F1ByAge
 from vitmalis.estimation.estimators import (
     AnyEstimator,
     Estimator,
@@ -41,6 +42,7 @@ __all__ = [
     "EncodeTable",
     "Estimator",
     "EstimatorPair",
+    "F1ByAge",
     "InferenceFit",
     "LatencyTables",
     "LatencyTablesMissing",

@@ -201,8 +201,11 @@ def e2e_latency_s(
     payload_bytes: ArrayLike,
     uplink_mbps: float,
     rtt_s: float,
+    queue_s: float = 0.0,
 ) -> FloatArray:
     """Equation 2: encoding, upload, decoding, inference and propagation of every candidate, seconds (n,).
+
+    The paper's server has one client; waiting for others, or for one's own earlier offload, is added to its sum.
 
     Args:
         tables: measured durations.
@@ -211,6 +214,7 @@ def e2e_latency_s(
         payload_bytes: estimated sizes (n,).
         uplink_mbps: throughput expected, positive.
         rtt_s: propagation both ways, L^net.
+        queue_s: waiting at the server.
 
     Raises:
         UserError: a restoration point that was not measured.
@@ -222,6 +226,7 @@ def e2e_latency_s(
     return (
         tables.encode_s(downsampled_regions, candidates.quality)
         + upload_s
+        + queue_s
         + tables.decode_s
         + tables.inference_s(downsampled_regions, candidates.restoration_point)
         + rtt_s

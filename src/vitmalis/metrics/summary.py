@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -54,6 +55,7 @@ def summarise(
         | _spread("offload_interval_frames", intervals)
         | _sizes(returned)
         | _estimates(returned)
+        | _reasons(offloads)
         | _freshness(frames)
     )
 
@@ -132,6 +134,12 @@ def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
         percent = [100 * abs(e - a) / a for e, a in pairs if e is not None and a]
         errors |= _spread(f"{name}_error_percent", percent)
     return errors
+
+
+def _reasons(offloads: Sequence[OffloadRecord]) -> dict[str, float]:
+    """Compute the share of the explained decisions that each reason decided, such as how often one was urgent."""
+    reasons = Counter(offload.decision_reason for offload in offloads if offload.decision_reason is not None)
+    return {f"share_decided_{reason}": count / reasons.total() for reason, count in sorted(reasons.items())}
 
 
 def _freshness(frames: Sequence[FrameRecord]) -> dict[str, float]:

@@ -28,6 +28,8 @@ class ClientState:
         tracked: known objects: the local tracker's latest boxes and those of a result it has not caught up with.
         retention: kappa, share of objects still tracked since the tracker was last re-initialised, 0..1.
         motion: latest result of the motion analyzer, for this frame or an earlier one; None before the first.
+        result_age_frames: frames since the offloaded one whose result `tracked` stems from; 0 before the first.
+        offloads_in_flight: offloads that are sent without waiting for each other, at most.
         results: number of results received; before the first, nothing is known about objects.
     """
 
@@ -40,11 +42,18 @@ class ClientState:
     retention: float = 1.0
     motion: Motion | None = None
     results: int = 0
+    result_age_frames: int = 0
+    offloads_in_flight: int = 1
 
     @property
     def frame_size(self) -> tuple[int, int]:
         """Size of the frame, (width, height) in pixels."""
         return self.grid.width_px, self.grid.height_px
+
+    @property
+    def result_age_s(self) -> float:
+        """Age of the tracked boxes, seconds."""
+        return self.result_age_frames * self.frame_interval_s
 
 
 class LookaheadResult(NamedTuple):

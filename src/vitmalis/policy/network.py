@@ -1,4 +1,4 @@
-"""Estimate of the network for the next offload (paper, section IV-E)."""
+"""Estimate of the network and of the server's queue for the next offload (paper, section IV-E)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from vitmalis.offload import OffloadOutcome
 
 
 class NetworkEstimate:
-    """Throughput and round-trip time, averaged over the most recent offloads; priors before the first result.
+    """Throughput, round-trip time and waiting at the server, averaged over the most recent offloads.
+
+    Priors stand for them until the first result.
 
     Throughput is averaged over bytes: all bytes over all the time they took to pass. The plain mean of two rates would
     count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one.
@@ -51,3 +53,8 @@ class NetworkEstimate:
         if not self._recent:
             return self._prior_rtt_s
         return sum(outcome.rtt_s for outcome in self._recent) / len(self._recent)
+
+    @property
+    def queue_s(self) -> float:
+        """Expected waiting at the server, seconds; 0 until the first result."""
+        return sum(outcome.queue_s for outcome in self._recent) / max(len(self._recent), 1)

@@ -17,7 +17,7 @@ Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 
 KneeMethod = Literal["tradeoff", "chord"]
-Reason = Literal["only", "knee", "stale", "retention"]
+Reason = Literal["only", "knee", "stale", "retention", "freshness", "explore", "exploit"]
 
 _MAX_DIRECTIONS = 20
 """Largest number of reference directions, as in the authors' implementation of [37]."""
@@ -71,7 +71,11 @@ class Choice:
 
 
 def choose(
-    latency_s: Float64Array, f1: Float64Array, urgent: Reason | None = None, method: KneeMethod = "tradeoff"
+    latency_s: Float64Array,
+    f1: Float64Array,
+    urgent: Reason | None = None,
+    method: KneeMethod = "tradeoff",
+    f1_ties: Float64Array | None = None,
 ) -> Choice:
     """Choose a candidate: lines 12 to 20 of Algorithm 1.
 
@@ -80,8 +84,12 @@ def choose(
         f1: estimated inference accuracy of each (n,).
         urgent: result of `Urgency.of`.
         method: see `knee_point`.
+        f1_ties: gain in F1 (n,) that each has to exceed over a faster one to be a choice; None for any gain, as in the
+            paper.
     """
     frontier = pareto_frontier(latency_s, f1)
+    if f1_ties is not None:
+        frontier = without_ties(frontier, f1, f1_ties)
     knee = int(frontier[knee_point(latency_s[frontier], f1[frontier], method)])
     if len(frontier) == 1:
         return Choice(frontier, knee, knee, "only")
@@ -99,6 +107,15 @@ def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
     order = np.lexsort((-f1, latency_s))  # stable: equal ones keep their order
     best_before = np.concatenate(([-np.inf], np.maximum.accumulate(f1[order])[:-1]))
     return order[f1[order] > best_before]
+
+
+def without_ties(frontier: Int64Array, f1: Float64Array, f1_ties: Float64Array) -> Int64Array:
+    """Thin a frontier to the candidates that gain more F1 over the one kept before than their own tie."""
+    kept = [int(frontier[0])]
+    for candidate in frontier[1:].tolist():
+        if f1[candidate] - f1[kept[-1]] > f1_ties[candidate]:
+            kept.append(candidate)
+    return np.array(kept, np.int64)
 
 
 def knee_point(latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "tradeoff") -> int:

@@ -2,214 +2,63 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.estimation import (
-    Candidates,
-    LatencyTables,
-    LatencyTablesMissing,
-    SizeCorrection,
-    candidate_features,
-    configuration_space,
-    e2e_latency_s,
-    load_latency_tables,
-    load_pair,
-)
-from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
-from vitmalis.explanation import DecisionExplanation
-from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState, Policy
-from vitmalis.policy.network import NetworkEstimate
+from vitmalis.policy.base import ClientState
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
-from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
-from vitmalis.regions import Motion, RegionType
-from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
+from vitmalis.policy.search import ConfigurationSearch, Estimates
 
-Float64Array = NDArray[np.float64]
+Rule = Literal["robust", "paper"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Estimates:
-    """Estimates for each candidate: float64 (n,) each."""
+class ViTMAlis(ConfigurationSearch):
+    """Takes the knee of the Pareto frontier, or the lowest latency where freshness is urgent (Algorithm 1).
 
-    candidates: Candidates
-    payload_bytes: Float64Array
-    e2e_latency_s: Float64Array
-    f1: Float64Array
-
-
-class ViTMAlis(Policy):
-    """Estimates size, latency and accuracy of every configuration and takes the best trade-off (Algorithm 1).
-
-    Before the first result nothing is known about objects, so every region keeps its resolution. An ablation is this
-    policy with other options: see `conf/policy/wo_*.yaml`.
+    An ablation is this policy with other options: see `conf/policy/wo_*.yaml`.
 
     Args:
-        latency_tables: file of `python -m profiling.latency` for this device, server and model.
-        model: name of the server's model, whose estimators are loaded.
-        window, downsampling_factor: w and d of its decision regions; a window of None fits any tables and estimators.
-        estimator: "mlp", "linear" or "mean" (offline means per configuration).
-        estimators: folder with the estimators; None for those in the package.
-        qualities, tau_ds, restoration_points: the configuration space; tau_ds contains 0, for frames with nothing to
-            downsample.
+        rule: "paper" for Algorithm 1 as it is. "robust" departs from it twice: a slower candidate has to gain more F1
+            than the estimator can be wrong by, and kappa is at most the F1 that boxes of this age are expected to have.
+        f1_tie: least gain in F1 that rule "robust" pays latency for; the estimator's error where that is larger.
         knee: "tradeoff" or "chord", see `vitmalis.policy.optimizer.knee_point`.
         staleness_threshold_s: delta^eta as time; after longer without an offload, the lowest latency is chosen.
-        retention_threshold: delta^kappa; with a smaller share of objects still tracked, the lowest latency is chosen.
-        motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
-        prior_uplink_mbps, prior_rtt_ms: assumed of the network until the first result.
-        network_window: number of recent offloads that the network is estimated from.
-        size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
-            the scene's texture, see `vitmalis.estimation.SizeCorrection`.
+        retention_threshold: delta^kappa; with a smaller kappa, the lowest latency is chosen.
+        search: options of `ConfigurationSearch`.
 
     Raises:
         LatencyTablesMissing: there are no latency tables; everything else is valid.
         UserError: an argument is out of range, or a file is missing or does not fit the model.
     """
 
-    uses_tracker = True
-    uses_motion = True
-
     def __init__(
         self,
         *,
-        latency_tables: str | None = None,
-        model: str = "vitdet_tiny",
-        window: int | None = None,
-        downsampling_factor: int = 2,
-        estimator: str = "mlp",
-        estimators: str | None = None,
-        qualities: Sequence[int] = QUALITIES,
-        tau_ds: Sequence[int] = DOWNSAMPLING_TYPES,
-        restoration_points: Sequence[int] = RESTORATION_POINTS,
+        rule: Rule = "robust",
+        f1_tie: float = 0.01,
         knee: KneeMethod = "tradeoff",
         staleness_threshold_s: float = 1.0,
         retention_threshold: float = 0.7,
-        motion_threshold: float = MOTION_THRESHOLD,
-        relevance_threshold: float = RELEVANCE_THRESHOLD,
-        prior_uplink_mbps: float = 10.0,
-        prior_rtt_ms: float = 40.0,
-        network_window: int = 2,
-        size_correction: float = 0.0,
+        **search: Any,
     ) -> None:
-        if 0 not in tau_ds:
-            raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
-        self._space = configuration_space(qualities, tau_ds, restoration_points)
+        if rule not in get_args(Rule):
+            raise UserError(f"policy.rule={rule}: choose one of {', '.join(get_args(Rule))}")
+        if not 0 <= f1_tie <= 1:
+            raise UserError(f"policy.f1_tie={f1_tie}: give a difference of F1 from 0 to 1")
+        self._robust, self._f1_tie = rule == "robust", f1_tie
         self._knee = check_method(knee)
         self._urgency = Urgency(staleness_threshold_s, retention_threshold)
-        self._network = NetworkEstimate(prior_uplink_mbps, prior_rtt_ms, network_window)
-        if not 0 <= size_correction <= 1:
-            raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
-        self._correction = SizeCorrection(size_correction)
-        self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
-        # Estimators before the tables, which a run measures where they are missing.
-        self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
-        self._tables = _tables(latency_tables, model)
-        self._tables.check_geometry(window, downsampling_factor, f"policy.latency_tables={latency_tables}")
-        self.stand_in = self._pair.stand_in(self._tables)
-        self._check_tables()
+        super().__init__(**search)
 
-    def observe(self, outcome: OffloadOutcome) -> None:
-        """Update the network estimate and the size correction."""
-        self._network.observe(outcome)
-        explanation = outcome.decision.explanation
-        if explanation is not None:
-            # The factor is still that of the decision: it only changes here.
-            uncorrected_bytes = explanation.payload_bytes[explanation.chosen] / self._correction.factor
-            self._correction.observe(float(uncorrected_bytes), outcome.payload_bytes)
+    def _retention(self, state: ClientState) -> float:
+        """kappa: the share of objects still tracked; under rule "robust" at most the expected F1 of their boxes."""
+        return super()._retention(state) if self._robust else state.retention
 
-    def decide(self, state: ClientState) -> OffloadDecision:
-        """Run Algorithm 1 on the frame's known content."""
-        content = self._classifier.classify(state)
-        start_s = time.perf_counter()
-        estimates = self._estimate(content, self._learned_relevance(state))
-        estimated_s = time.perf_counter()
+    def _choose(self, state: ClientState, estimates: Estimates) -> Choice:
+        """Run lines 12 to 20 of Algorithm 1."""
+        ties = np.maximum(self._f1_tie, estimates.f1_error) if self._robust else np.zeros(len(estimates.f1))
         since_offload_s = state.frames_since_offload * state.frame_interval_s
-        urgent = self._urgency.of(since_offload_s, state.retention)
-        choice = choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee)
-        chosen_s = time.perf_counter()
-        return replace(
-            decision_of(estimates.candidates.configuration(choice.chosen), content.region_types),
-            explanation=self._explain(state, content, estimates, choice),
-            estimation_s=estimated_s - start_s,
-            optimization_s=chosen_s - estimated_s,
-        )
-
-    def _learned_relevance(self, state: ClientState) -> Float64Array | None:
-        """Relevance over the regions that the estimators learned with; None where those are the frame's own."""
-        grid = self._pair.grid(state.grid)
-        return None if grid == state.grid else task_relevance(grid, state.tracked)
-
-    def _estimate(self, content: FrameContent, learned_relevance: Float64Array | None = None) -> _Estimates:
-        """Estimate all configurations in one pass (equations 1 to 3).
-
-        A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
-        """
-        features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
-        if learned_relevance is not None:
-            features = features.over_regions(learned_relevance, content.region_types.size)
-        distinct = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
-        space = self._space
-        candidates = Candidates(space.tau_d[distinct], space.quality[distinct], space.restoration_point[distinct])
-        payload_bytes = self._pair.size.predict(features.size[distinct]) * self._correction.factor
-        latency_s = e2e_latency_s(
-            self._tables,
-            candidates,
-            features.downsampled_regions[distinct],
-            payload_bytes,
-            self._network.uplink_mbps,
-            self._network.rtt_s,
-        )
-        f1 = self._pair.accuracy.predict(features.accuracy[distinct])
-        return _Estimates(candidates, payload_bytes, latency_s, f1)
-
-    def _check_tables(self) -> None:
-        """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
-        types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
-        self._estimate(FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types))
-
-    def _explain(
-        self,
-        state: ClientState,
-        content: FrameContent,
-        estimates: _Estimates,
-        choice: Choice,
-    ) -> DecisionExplanation:
-        return DecisionExplanation(
-            tracked=state.tracked,
-            region_types=content.region_types,
-            region_motion=content.motion.region_motion,
-            relevance=content.relevance,
-            frame_motion=content.motion.frame_motion,
-            frames_since_offload=state.frames_since_offload,
-            retention=state.retention,
-            uplink_mbps=self._network.uplink_mbps,
-            rtt_s=self._network.rtt_s,
-            tau_d=estimates.candidates.tau_d,
-            quality=estimates.candidates.quality,
-            restoration_point=estimates.candidates.restoration_point,
-            payload_bytes=estimates.payload_bytes,
-            e2e_latency_s=estimates.e2e_latency_s,
-            f1=estimates.f1,
-            frontier=choice.frontier,
-            knee=choice.knee,
-            chosen=choice.chosen,
-            reason=choice.reason,
-        )
-
-
-def _tables(path: str | None, model: str) -> LatencyTables:
-    if path is None:
-        raise LatencyTablesMissing(
-            f"policy.latency_tables: none were given; measure them with `python -m profiling.latency model={model}`"
-        )
-    tables = load_latency_tables(Path(path))
-    if tables.model != model:
-        raise UserError(f"policy.latency_tables={path}: measured with model '{tables.model}', not '{model}'")
-    return tables
+        urgent = self._urgency.of(since_offload_s, self._retention(state))
+        return choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee, ties)

@@ -104,6 +104,7 @@ def _check_restoration_points(spec: RunSpec) -> None:
     """Refuse a policy with a restoration point that the model has not: the server would refuse every offload."""
     most, options = spec.model.geometry.restoration_points, spec.config.policy
     asked = [*options.get("restoration_points", []), options.get("restoration_point", 0)]
+    asked += [arm[-1] for arm in options.get("arms", []) if arm]
     if wrong := sorted({point for point in asked if isinstance(point, int) and point > most}):
         raise UserError(
             f"policy '{spec.config.policy_name}': model {spec.model.config.name} has restoration points 0 to {most}, "

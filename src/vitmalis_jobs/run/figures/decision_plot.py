@@ -25,7 +25,10 @@ REASONS = {
     "only": "the only one on the frontier",
     "knee": "at the knee",
     "stale": "fastest: the last offload is too long ago",
-    "retention": "fastest: too many objects were lost",
+    "retention": "fastest: the boxes on the screen are too likely wrong",
+    "freshness": "highest F1 expected of the boxes on the screen",
+    "explore": "too little is known of this configuration in such a scene",
+    "exploit": "best in such scenes so far",
 }
 
 
