@@ -64,13 +64,17 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     for title, name in (("pair", BEST_OF_PAIR), ("clip", BEST_OF_CLIP), ("study", BEST_OF_ALL)):
         places = pd.MultiIndex.from_frame(choices[[*_PAIR, name]])
         columns[f"best of the {title}"] = choices[name].map(_short, na_action="ignore")
-        columns[f"its F1, {title}"] = f1.reindex(places).to_numpy()
+        columns[f"its F1, {title}"] = pd.Series(f1.reindex(places).to_numpy())
     return pd.DataFrame(columns)
 
 
 def means_by_clip(table: pd.DataFrame) -> pd.DataFrame:
     """Mean of each configuration (columns) over the traces of each clip; NaN where a pair is missing."""
-    return table.groupby(level="clip").agg(lambda column: column.mean(skipna=False))
+    return table.groupby(level="clip").agg(_complete_mean)
+
+
+def _complete_mean(values: pd.Series) -> float:
+    return float(values.mean(skipna=False))
 
 
 def _best(means: pd.Series) -> str | None:
