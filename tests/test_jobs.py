@@ -18,7 +18,7 @@ MISTAKES = {
     "compare": (["no_such_run", "no_such_run"], "no_such_run"),
     "explain": (["no_such_run"], "no_such_run"),
     "prune": (["--cache", "no_such_cache"], "no_such_cache"),
-    "fixed-configuration": (["no_such_sweep"], "no_such_sweep"),
+    "choose configuration": (["no_such_sweep"], "no_such_sweep"),
     "device export": (["bundle", "policy=none"], "policy=none is unknown"),
     "device score": (["no_such_folder"], "no_such_folder"),
     "profile latency": (["repeats=0"], "repeats=0"),

@@ -14,7 +14,7 @@ JOBS = {
     "compare": ("evaluation.compare", "compare two runs of one clip and trace on a page"),
     "explain": ("evaluation.explain", "draw the decisions of a run"),
     "prune": ("evaluation.prune", "show or delete old runs and caches"),
-    "fixed-configuration": ("evaluation.fixed_configuration", "choose the default of policy=fixed from a sweep"),
+    "choose configuration": ("evaluation.fixed_configuration", "choose the default of policy=fixed from a sweep"),
     "device export": ("evaluation.device.export", "write the folder that a device plays"),
     "device score": ("evaluation.device.score", "score what a device played"),
     "profile latency": ("profiling.latency.job", "measure latency tables of this machine"),
