@@ -29,6 +29,7 @@ MISTAKES = {
     "profile server-table": (["no_such_result.json"], "no_such_result.json"),
     "train detector": (["no_such_option=1"], "no_such_option"),
     "train estimators": (["no_such_option=1"], "no_such_option"),
+    "train decay": (["no_such_result"], "no_such_result"),
     "train fetch-street": (["--mirror", "no_such_mirror"], "no_such_mirror"),
     "train traces": (["no_such_option=1"], "no_such_option"),
     "train install": (["no_such_result"], "no_such_result"),

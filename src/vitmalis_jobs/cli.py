@@ -25,6 +25,7 @@ JOBS = {
     "profile server-table": ("profiling.server_table", "make the table of a measured server from results of a GPU"),
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
+    "train decay": ("training.decay", "fit the F1 of tracked boxes by age, for policies"),
     "train fetch-street": ("training.fetch_street", "download street frames to train the embedded detector on"),
     "train traces": ("training.traces", "fit the trace generator to measured traces"),
     "train install": ("training.install", "make what was trained the package's own"),

@@ -1,0 +1,79 @@
+"""The offloads in flight: which have been sent and not answered, and when the next one may follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vitmalis.offload import OffloadOutcome
+from vitmalis.types import Detections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentOffload:
+    """An offload that has been sent.
+
+    Attributes:
+        offload_id, frame_index: its number, and that of its frame.
+        started_s: when it was decided, seconds of the run.
+        known: boxes that were known of its frame.
+        result_frame_index: offloaded frame whose result these stem from, -1 before the first.
+    """
+
+    offload_id: int
+    frame_index: int
+    started_s: float
+    known: Detections
+    result_frame_index: int
+
+
+class OffloadsInFlight:
+    """At most `limit` offloads without an answer, in the order in which they were sent.
+
+    The first may start at any time. Another one follows when its frame would reach the server as the one before is
+    done: after the time that the slower of both takes, sending a frame or serving it, as the latest result says. Until
+    there is a result, no second one starts.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._offloads: list[SentOffload] = []
+        self._pace_s = math.inf
+
+    def __len__(self) -> int:
+        return len(self._offloads)
+
+    def may_start(self, now_s: float) -> bool:
+        """Whether another offload may start at `now_s`."""
+        if not self._offloads:
+            return True
+        return len(self) < self.limit and now_s - self._offloads[-1].started_s >= self._pace_s
+
+    def start(self, offload: SentOffload) -> None:
+        """Add the newest offload."""
+        self._offloads.append(offload)
+
+    def end(self, offload_id: int) -> SentOffload | None:
+        """Remove an offload; None if it is not in flight (any more)."""
+        found = next((offload for offload in self._offloads if offload.offload_id == offload_id), None)
+        if found is not None:
+            self._offloads.remove(found)
+        return found
+
+    def learn(self, outcome: OffloadOutcome) -> None:
+        """Take the pace from a finished offload."""
+        self._pace_s = max(outcome.encode_s + outcome.transfer_s, outcome.decode_s + outcome.inference_s)
+
+    def overdue(self, now_s: float, timeout_s: float) -> bool:
+        """Whether the oldest offload has been without an answer for longer than `timeout_s`."""
+        return bool(self._offloads) and now_s - self._offloads[0].started_s > timeout_s
+
+    @property
+    def ids(self) -> list[int]:
+        """Numbers of the offloads, the oldest first."""
+        return [offload.offload_id for offload in self._offloads]
+
+    @property
+    def oldest_frame(self) -> int | None:
+        """The earliest frame that is in flight; None without one."""
+        return self._offloads[0].frame_index if self._offloads else None
