@@ -13,7 +13,7 @@ from vitmalis_jobs.training.decay import fit, main
 
 
 def result(**changes: Any) -> dict[str, Any]:
-    """Ages 1 to 30; indoor (30 FPS) loses 0.01 a frame with one box, market1906 (16 FPS) 0.02 with three, up to age 16."""
+    """Indoor (30 FPS) loses 0.01 a frame and has one box, market1906 (16 FPS) 0.02 and three, up to age 16."""
     ages = list(range(1, 31))
     rows = [
         {"clip": "indoor", "f1_by_age": [1 - 0.01 * age for age in ages], "boxes_by_age": [1] * 30},

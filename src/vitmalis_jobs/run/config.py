@@ -43,7 +43,7 @@ class EvalOptions(Section, frozen=True):
 
 
 class ClientOptions(Section, frozen=True):
-    """`client`: its buffers, waiting times, tracker and motion analyzer."""
+    """`client`: its buffers, waiting times, offloads in flight and motion analyzer."""
 
     buffer_frames: Count
     history_frames: Annotated[int, msgspec.Meta(ge=4)]

@@ -1,7 +1,8 @@
-"""Fit the F1 of tracked boxes by age in seconds: `python -m training.decay [RESULT]`, from `python -m profiling.tracking`.
+"""Fit the F1 of tracked boxes by age in seconds: `python -m training.decay [RESULT]`.
 
-The curves of all clips are pooled by their number of boxes; ages are frames there and seconds here, as clips differ in
-frame rate. Prints the options `decay_ages_s` and `decay_f1` of policies as YAML.
+The result is one of `python -m profiling.tracking`. The curves of all clips are pooled by their number of boxes; ages
+are frames there and seconds here, as clips differ in frame rate. Prints the options `decay_ages_s` and `decay_f1` of
+policies as YAML.
 """
 
 from __future__ import annotations
