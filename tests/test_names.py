@@ -64,6 +64,6 @@ def test_latency_tables_stay_in_their_folder(name: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
     key = TablesKey(
         model=name, model_id="0123", width_px=320, height_px=192, device="cpu", client_threads=1, server_threads=1,
-        compiled=False,
+        engine="eager", compiled=False,
     )  # fmt: skip
     assert key.path().resolve().parent == tmp_path.resolve() / "latency"

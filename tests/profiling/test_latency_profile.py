@@ -260,7 +260,7 @@ def test_the_job_is_reported_what_the_run_is(tmp_path: Path) -> None:
     run = evaluation_config("model.window=7", f"model.weights='{tmp_path}/my \"odd\" weights.pt'", "server.threads=2")
     key = tables.TablesKey(
         model="vitdet_tiny", model_id="x", width_px=810, height_px=540, device="cpu", client_threads=1,
-        server_threads=2, compiled=False,
+        server_threads=2, engine="eager", compiled=False,
     )  # fmt: skip
     job = latency_config(*tables._overrides(run, key, tmp_path / "a=b.json"))
     assert job.model == run.model
@@ -279,6 +279,7 @@ def test_a_job_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         device="cpu",
         client_threads=1,
         server_threads=1,
+        engine="eager",
         compiled=False,
     )
     with pytest.raises(UserError, match="latency tables could not be measured"):
@@ -295,7 +296,7 @@ def test_a_run_shows_what_the_job_reports_as_json(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", str(CONF.parent / "src"))
     key = tables.TablesKey(
         model="vitdet_tiny", model_id="x", width_px=192, height_px=96, device="cpu", client_threads=1, server_threads=1,
-        compiled=False,
+        engine="eager", compiled=False,
     )  # fmt: skip
     shown: list[tuple[float, float, str]] = []
 

@@ -12,6 +12,7 @@ from vitmalis.errors import UserError
 from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.config import EvaluationConfig, config_hash, typed
+from vitmalis_jobs.run.resolve import chosen
 
 
 def configured(*overrides: str) -> EvaluationConfig:
@@ -43,3 +44,11 @@ def test_only_the_server_compiles() -> None:
     config = configured("model.compile=true")
     assert config.model.compile
     assert config.model.detector_options == configured().model.detector_options
+
+
+def test_a_run_says_which_engine_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    config = chosen(configured("model.device=cpu"))
+    assert config.model.engine == config.model.detector_options["engine"] == "eager"
+    with pytest.raises(UserError, match=r"model\.engine=fused cannot run vitdet_tiny: it needs a CUDA GPU, not cpu"):
+        chosen(configured("model.device=cpu", "model.engine=fused"))

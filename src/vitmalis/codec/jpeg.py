@@ -41,8 +41,8 @@ def encode_bgr(image: NDArray[np.uint8], quality: int) -> bytes:
     return data.tobytes()
 
 
-def decode_jpeg(data: bytes, max_pixels: int) -> RgbImage:
-    """Decompress to RGB uint8 (H, W, 3); nothing is decoded before `jpeg_structure` accepted the file and its size.
+def checked_size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """(width, height) of a JPEG that may be decoded.
 
     Raises:
         ValueError: not a whole baseline JPEG, or more than `max_pixels` pixels.
@@ -50,6 +50,16 @@ def decode_jpeg(data: bytes, max_pixels: int) -> RgbImage:
     width, height = jpeg_size(data)
     if width * height > max_pixels:
         raise ValueError(f"JPEG of {width}x{height} has more than {max_pixels} pixels")
+    return width, height
+
+
+def decode_jpeg(data: bytes, max_pixels: int) -> RgbImage:
+    """Decompress to RGB uint8 (H, W, 3); nothing is decoded before `jpeg_structure` accepted the file and its size.
+
+    Raises:
+        ValueError: not a whole baseline JPEG, or more than `max_pixels` pixels.
+    """
+    width, height = checked_size(data, max_pixels)
     # An EXIF orientation would rotate the image after its size was checked.
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)

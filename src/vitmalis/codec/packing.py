@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.codec.layout import PackedLayout, PlacedGroup, packed_layout
-from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.grid import Int64Array, RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 
 FLAT_GREY = 115
@@ -99,6 +99,20 @@ def unpack(packed: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> NDA
             patches[start:end].reshape(region.shape)[:] = region
             start = end
     return patches.view(np.uint8).reshape(-1, side, side, 3)
+
+
+def packed_places(grid: RegionGrid, downsample_mask: BoolMask) -> Int64Array:
+    """Where `unpack` finds each patch: int64 (2, T), its row and column of patches in the packed frame.
+
+    Raises:
+        UserError: the mask does not fit the grid.
+    """
+    places = []
+    for group in packed_layout(grid, downsample_mask).groups:
+        corners = np.array(group.corners, np.int64).reshape(-1, 2, 1, 1)
+        inside = np.indices((group.height, group.width))
+        places.append((corners + inside).transpose(1, 0, 2, 3).reshape(2, -1))
+    return np.concatenate(places, axis=1)
 
 
 def check_size(image: RgbImage, size: tuple[int, int]) -> None:

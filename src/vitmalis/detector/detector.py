@@ -18,17 +18,24 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig, Source
-from vitmalis.detector.devices import checked_device
+from vitmalis.detector.devices import AUTO, checked_device
+from vitmalis.detector.engines import EAGER, chosen_engine
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.detector.precision import arithmetic, checked_precision
 from vitmalis.detector.sources import model_config, model_with_weights
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
-from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import COCO_CLASSES, BoolMask, Detections
+
+Pixels = NDArray[np.uint8] | Tensor
+"""Bytes on the host, or on the device where a decoder left them."""
 
 PREPROCESSING_VERSION = 1
 """Version of the preprocessing, part of every `model_id`: raised when the same image becomes other numbers."""
+
+_BYTES = (np.dtype(np.uint8), torch.uint8)
 
 EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
 """Model -> file of its weights in the package."""
@@ -47,7 +54,10 @@ class Detector:
         metadata: facts from its weights file.
         classes: names of the classes that it detects.
         device: where it runs.
+        engine: "eager", PyTorch's operators one by one, or "fused", fused kernels.
     """
+
+    engine = EAGER
 
     def __init__(
         self,
@@ -74,9 +84,7 @@ class Detector:
             compile_blocks(model.backbone.net)
 
     @torch.inference_mode()
-    def detect(
-        self, image: RgbImage, downsample_mask: BoolMask | None = None, restoration_point: int = 0
-    ) -> Detections:
+    def detect(self, image: Pixels, downsample_mask: BoolMask | None = None, restoration_point: int = 0) -> Detections:
         """Detect objects in one image.
 
         Args:
@@ -91,23 +99,15 @@ class Detector:
         Raises:
             UserError: the image is of another kind, or the mask or restoration point does not fit.
         """
-        pixels = image_tensor(image, self.device)
-        with arithmetic(self.device, self._precision):
-            return self._model.predict(pixels, downsample_mask, restoration_point)[0]
+        return self._detect_images([checked_image(image)], downsample_mask, restoration_point)[0]
 
     @torch.inference_mode()
-    def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
+    def detect_each(self, images: Sequence[Pixels]) -> list[Detections]:
         """Detect objects in several images of one size as one batch, at full resolution."""
-        pixels = torch.cat([image_tensor(image, self.device) for image in images])
-        with arithmetic(self.device, self._precision):
-            return self._model.predict(pixels)
+        return self._detect_images([checked_image(image) for image in images], None, 0)
 
     def detect_patches(
-        self,
-        patches: NDArray[np.uint8],
-        image_size: tuple[int, int],
-        downsample_mask: BoolMask,
-        restoration_point: int,
+        self, patches: Pixels, image_size: tuple[int, int], downsample_mask: BoolMask, restoration_point: int
     ) -> Detections:
         """Detect objects in an image that is given as patches of two resolutions.
 
@@ -131,7 +131,7 @@ class Detector:
     @torch.inference_mode()
     def detect_patches_each(
         self,
-        patches: Sequence[NDArray[np.uint8]],
+        patches: Sequence[Pixels],
         image_size: tuple[int, int],
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
@@ -141,29 +141,49 @@ class Detector:
         Raises:
             UserError: as `detect_patches`, or the masks leave different numbers of patches.
         """
-        grid = self.config.region_grid(*image_size)
-        layouts = [mixed_layout(grid, mask, self.device) for mask in downsample_masks]
-        side = self.geometry.patch_px
-        for own, layout in zip(patches, layouts, strict=True):
-            if own.dtype != np.uint8 or own.shape != (layout.tokens, side, side, 3):
-                expected = (layout.tokens, side, side, 3)
-                raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {own.shape}")
+        grid, side = self.config.region_grid(*image_size), self.geometry.patch_px
+        for own, mask in zip(patches, downsample_masks, strict=True):
+            expected = (grid.tokens(grid.check(mask)), side, side, 3)
+            if own.dtype not in _BYTES or tuple(own.shape) != expected:
+                raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {tuple(own.shape)}")
+        return self._detect_patches(patches, grid, downsample_masks, restoration_point)
+
+    def _detect_images(
+        self, images: Sequence[Pixels], downsample_mask: BoolMask | None, restoration_point: int
+    ) -> list[Detections]:
+        """Detect in images (H, W, 3) of one size, all with the same mask."""
+        pixels = torch.cat([image_tensor(image, self.device) for image in images])
+        with arithmetic(self.device, self._precision):
+            return self._model.predict(pixels, downsample_mask, restoration_point)
+
+    def _detect_patches(
+        self, patches: Sequence[Pixels], grid: RegionGrid, masks: Sequence[BoolMask], restoration_point: int
+    ) -> list[Detections]:
+        """Detect in frames of one size that are given as patches, which are those of the masks."""
+        layouts = [mixed_layout(grid, mask, self.device) for mask in masks]
         common = layouts[0] if len(layouts) == 1 else MixedBatch.of(layouts)
-        pixels = torch.from_numpy(np.stack(patches)).to(self.device).float()
+        pixels = torch.stack([torch.as_tensor(own, device=self.device) for own in patches]).float()
         with arithmetic(self.device, self._precision):
             return self._model.predict_patches(pixels, common, restoration_point)
 
 
-def image_tensor(image: RgbImage, device: torch.device | None = None) -> Tensor:
+def checked_image(image: Pixels) -> Pixels:
+    """Check that an image is RGB uint8 (H, W, 3), and return it; raises `UserError` if not."""
+    if image.dtype not in _BYTES or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {tuple(image.shape)}")
+    return image
+
+
+def image_tensor(image: Pixels, device: torch.device | None = None) -> Tensor:
     """Convert an image, RGB uint8 (H, W, 3), to a batch of one on a device: float (1, 3, H, W), 0..255.
 
     Raises:
         UserError: the image is of another kind.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {image.shape}")
+    checked_image(image)
     # Converted on the device: bytes cross to a GPU faster than floats.
-    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float()
+    own = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    return own.to(device).permute(2, 0, 1)[None].float()
 
 
 def model_id(config: ModelConfig, weights_sha256: str, precision: str) -> str:
@@ -214,6 +234,7 @@ def load_detector(
     window: int | None = None,
     downsampling_factor: int = 2,
     compiled: bool = False,
+    engine: str = AUTO,
 ) -> Detector:
     """Load a detector with its weights.
 
@@ -228,16 +249,18 @@ def load_detector(
         window: w, side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller downsampled regions are, along each axis.
         compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.
+        engine: one of `ENGINES`, see `chosen_engine`. The `model_id` stays the same.
 
     Raises:
-        UserError: unknown model, source, device or precision; a library is missing; weights missing, unreadable or
-            of another model.
+        UserError: unknown model, source, device, precision or engine; the engine cannot run this model here; a library
+            is missing; weights missing, unreadable or of another model.
     """
     geometry: dict[str, Any] = {"window": window, "downsampling_factor": downsampling_factor}
     description = model_config(name, source=source, config=config, **geometry)
     path = weights_path(description, weights)
     digest = weights_digest(path)
     model, metadata = model_with_weights(description, config, path, **geometry)
+    chosen_engine(engine, description, device=device, precision=precision, compiled=compiled)
     return Detector(
         model, weights_sha256=digest, metadata=metadata, device=device, precision=precision, compiled=compiled
     )

@@ -21,25 +21,32 @@ def checked_precision(name: str) -> str:
 
 
 @contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute in a precision inside this block.
+def fp32_products(precision: str) -> Iterator[None]:
+    """Multiply fp32 matrices on a GPU, inside this block, as a precision says.
 
-    fp32 products on a GPU keep all bits of their factors, except with "tf32", which rounds factors to 10 bits in matrix
-    products and convolutions alike. PyTorch itself rounds in convolutions only, so neither is left to its defaults.
-    The flags are those of the process and are put back at the end.
+    Products keep all bits of their factors, except with "tf32", which rounds factors to 10 bits in matrix products and
+    convolutions alike. PyTorch itself rounds in convolutions only, so neither is left to its defaults. The flags are
+    those of the process and are put back at the end.
+    """
+    kinds = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # the stubs lack it
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute a model whose weights are fp32 in a precision inside this block.
 
     Args:
         device: where the model runs.
         precision: one of `PRECISIONS`; "bf16" and "fp16" are autocast, and "tf32" is fp32 on a CPU.
     """
     dtype = PRECISIONS[precision]
-    products = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # the stubs lack it
-    before = [kind.fp32_precision for kind in products]
-    try:
-        for kind in products:
-            kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            yield
-    finally:
-        for kind, value in zip(products, before, strict=True):
-            kind.fp32_precision = value
+    with fp32_products(precision), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        yield

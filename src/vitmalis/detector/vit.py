@@ -79,7 +79,7 @@ class ViT(nn.Module):
         Raises:
             UserError: there is no such restoration point, or the layout is made for another patch or window.
         """
-        self._check_point(restoration_point)
+        self.check_point(restoration_point)
         if layout is not None:
             return self.forward_patches(layout.cut(images), layout, restoration_point)
         patches = self.patch_embed(images)  # (B, rows, cols, C)
@@ -102,7 +102,7 @@ class ViT(nn.Module):
         Raises:
             UserError: there is no such restoration point, or the layout is made for another patch or window.
         """
-        self._check_point(restoration_point)
+        self.check_point(restoration_point)
         self._check_grid(layout.grid)
         if restoration_point == 0:
             return self(layout.restore_pixels(patches))
@@ -121,7 +121,8 @@ class ViT(nn.Module):
             tokens = block(tokens, layout)
         return tokens.unflatten(1, (layout.rows, layout.cols)).permute(0, 3, 1, 2)
 
-    def _check_point(self, restoration_point: int) -> None:
+    def check_point(self, restoration_point: int) -> None:
+        """Raise `UserError` unless there is such a restoration point."""
         if not 0 <= restoration_point <= self.config.subsets:
             raise UserError(f"restoration point {restoration_point} does not exist; choose 0 to {self.config.subsets}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,13 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.packing import packed_size, unpack
 from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
-from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis.types import BoolMask, Detections
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Pixels = NDArray[np.uint8] | Tensor
+    """Bytes on the host, or on the model's device where a decoder left them there."""
 
 
 class DetectorLike(Protocol):
@@ -32,24 +38,24 @@ class DetectorLike(Protocol):
     def geometry(self) -> ModelGeometry:
         """Geometry of the regions that it accepts at low resolution, and its restoration points."""
 
-    def detect(self, image: RgbImage) -> Detections:
+    def detect(self, image: Pixels) -> Detections:
         """Detect in `image`, RGB uint8 (H, W, 3); boxes are in its pixels."""
 
     def detect_patches(
         self,
-        patches: NDArray[np.uint8],
+        patches: Pixels,
         image_size: tuple[int, int],
         downsample_mask: BoolMask,
         restoration_point: int,
     ) -> Detections:
         """Detect in the patches of `unpack`; boxes are in pixels of the frame, whose size is (height, width)."""
 
-    def detect_each(self, images: Sequence[RgbImage]) -> list[Detections]:
+    def detect_each(self, images: Sequence[Pixels]) -> list[Detections]:
         """Detect in several images of one size as one batch."""
 
     def detect_patches_each(
         self,
-        patches: Sequence[NDArray[np.uint8]],
+        patches: Sequence[Pixels],
         image_size: tuple[int, int],
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
@@ -69,12 +75,19 @@ class DecodedFrame:
 
     offload: Offload
     mask: BoolMask | None
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Size of the sent frame, (height, width)."""
         return self.offload.height, self.offload.width
+
+
+class Decoder(Protocol):
+    """What turns payloads of offloads into frames."""
+
+    def __call__(self, geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> DecodedFrame:
+        """Decode an offload, see `decode_offload`."""
 
 
 def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> DecodedFrame:

@@ -13,6 +13,7 @@ import msgspec
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.peer_log import LogLimit, quoted
 from vitmalis.server.admission import refusal_reason
+from vitmalis.server.decoding import Decoder, decode_offload
 from vitmalis.server.endpoint import Closed, Received, ServerEndpoint
 from vitmalis.server.memory import MemoryGuard
 from vitmalis.server.worker import Answer, DetectorLike, InferenceWorker, Limits, Request
@@ -40,6 +41,7 @@ class Service:
         endpoint: a bound endpoint; its creator closes it.
         detector: the served model.
         limits: bounds on load and memory.
+        decoder: of the payloads of offloads.
 
     Raises:
         ValueError: the geometry of the model is outside the bounds of the wire protocol.
@@ -48,12 +50,18 @@ class Service:
         counts: number of events by kind (served, failed, refused, malformed, busy, unreachable, flooded, errors).
     """
 
-    def __init__(self, endpoint: ServerEndpoint, detector: DetectorLike, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        endpoint: ServerEndpoint,
+        detector: DetectorLike,
+        limits: Limits = Limits(),  # noqa: B008
+        decoder: Decoder = decode_offload,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._endpoint = endpoint
         self._welcome = m.Welcome(detector.name, detector.model_id, detector.geometry)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._worker = InferenceWorker(detector, self._enqueue_answer, limits)
+        self._worker = InferenceWorker(detector, self._enqueue_answer, limits, decoder)
         self._limits = limits
         self._memory = MemoryGuard(limits.max_growth_bytes)
         self._memory_checks = 0

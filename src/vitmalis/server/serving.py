@@ -7,13 +7,18 @@ import signal
 import socket
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_within
 from vitmalis.server.admission import max_pixels
+from vitmalis.server.decoding import Decoder, decode_offload
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
+
+if TYPE_CHECKING:
+    import torch
 
 _END_S = 4.0
 """An end that takes longer from the signal on is cut short; parents wait for 5 s."""
@@ -46,6 +51,7 @@ def serve_model(args: Namespace) -> int:
             window=args.window,
             downsampling_factor=args.downsampling_factor,
             compiled=args.compile,
+            engine=args.engine,
         )
         limits = Limits(
             queue_capacity=args.max_queue,
@@ -54,8 +60,17 @@ def serve_model(args: Namespace) -> int:
             max_batch=args.max_batch,
             max_growth_bytes=None if args.max_growth_mb is None else args.max_growth_mb * 2**20,
         )
-        service = Service(endpoint, detector, limits)
-        return serve(service, endpoint, model=detector.name, model_id=detector.model_id, device=str(detector.device))
+        service = Service(endpoint, detector, limits, _decoder(args.decode, detector.device))
+        facts = {"model_id": detector.model_id, "device": str(detector.device), "engine": detector.engine}
+        return serve(service, endpoint, model=detector.name, **facts)
+
+
+def _decoder(place: str, device: torch.device) -> Decoder:
+    if place == "cpu":
+        return decode_offload
+    from vitmalis.server.device_decoding import device_decoder
+
+    return device_decoder(device)
 
 
 def serve(service: Service, endpoint: ServerEndpoint, **facts: str) -> int:

@@ -15,7 +15,7 @@ from vitmalis.network.wire.messages import Failure, Offload, Result
 from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.admission import MAX_PIXELS
 from vitmalis.server.cost import estimated_cost
-from vitmalis.server.decoding import DecodedFrame, DetectorLike, batch_key, decode_offload, infer
+from vitmalis.server.decoding import DecodedFrame, Decoder, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
 from vitmalis.server.heap import HeapTrimmer
 from vitmalis.types import Detections
@@ -71,10 +71,17 @@ class InferenceWorker:
         detector: the served model.
         on_answer: called in the worker's thread with every answer, exactly one per request.
         limits: how many requests may wait, and how large they may be.
+        decoder: of their payloads.
     """
 
-    def __init__(self, detector: DetectorLike, on_answer: Callable[[Answer], None], limits: Limits) -> None:
-        self._detector = detector
+    def __init__(
+        self,
+        detector: DetectorLike,
+        on_answer: Callable[[Answer], None],
+        limits: Limits,
+        decoder: Decoder = decode_offload,
+    ) -> None:
+        self._detector, self._decoder = detector, decoder
         self._on_answer = on_answer
         self._max_pixels, self._max_batch = limits.max_pixels, limits.max_batch
         self._requests: FairQueue[Request] = FairQueue(limits.queue_capacity, limits.queue_per_client)
@@ -150,7 +157,7 @@ class InferenceWorker:
         for request in requests:
             start_s = time.monotonic()
             try:
-                frame = decode_offload(self._detector.geometry, request.offload, request.jpeg, self._max_pixels)
+                frame = self._decoder(self._detector.geometry, request.offload, request.jpeg, self._max_pixels)
             except ValueError as error:
                 yield Answer(request, Failure.of(request.offload.seq, str(error)))
                 continue

@@ -49,6 +49,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     weights: str | None
     device: str
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    engine: Literal["auto", "eager", "fused"] = "auto"  # absent in older records
     compile: bool
     window: Window | None
     downsampling_factor: DownsamplingFactor = 2  # absent in older records
@@ -69,7 +70,8 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     @property
     def detector_options(self) -> dict[str, Any]:
         """Keyword arguments of `load_detector` besides the name, the same for references and for the server."""
-        return self.architecture | {"weights": self.weights, "device": self.device, "precision": self.precision}
+        chosen = {"weights": self.weights, "device": self.device, "precision": self.precision, "engine": self.engine}
+        return self.architecture | chosen
 
 
 def conf_dir() -> Path:

@@ -32,7 +32,8 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
         width_px, height_px: of the frames.
         device: that the model runs on, as PyTorch names it.
         client_threads, server_threads: of OpenCV and PyTorch.
-        compiled: whether the server compiles the model.
+        engine: that runs the model, "eager" or "fused".
+        compiled: whether the server compiles it.
     """
 
     model: str
@@ -42,6 +43,7 @@ class TablesKey(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     client_threads: int
     server_threads: int
+    engine: str
     compiled: bool
 
     def path(self) -> Path:

@@ -65,6 +65,7 @@ class ServerOptions(Section, frozen=True):
     insecure: bool
     restart: bool
     threads: Threads
+    decode: Literal["cpu", "gpu"] = "cpu"  # absent in older records
 
 
 class ClockOptions(Section, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from vitmalis.detector.engines import EAGER
 from vitmalis.network.traces import GENERATED
 from vitmalis.policy import POLICIES
 from vitmalis.virtual.measured_testbed import h200_table
@@ -41,7 +42,8 @@ def _model(config: EvaluationConfig) -> str:
     name, device, server = config.model.name, config.model.device, config.server
     if not server.spawn:
         return f"{name} at {server.address}, references on {device} here"
-    return f"{name} on {device}, {server.threads} thread(s)"
+    engine = "" if config.model.engine == EAGER else f", {config.model.engine} engine"
+    return f"{name} on {device}{engine}, {server.threads} thread(s)"
 
 
 def _trace(run: PreparedRun) -> str:

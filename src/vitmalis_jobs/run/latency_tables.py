@@ -26,6 +26,7 @@ from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.measured_testbed import h200_table, measured_testbed
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
@@ -72,6 +73,7 @@ def tables_key(config: EvaluationConfig, model_id: str, width_px: int, height_px
         device=chosen_device(config.model.device),
         client_threads=config.client.threads,
         server_threads=config.server.threads,
+        engine=model_engine(config.model),
         compiled=config.model.compile,
     )
 

@@ -69,6 +69,7 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
     pixels = model.max_width * model.max_height
     options["max_megapixels"] = pixels / 1e6
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
+    arguments += [f"--decode={config.server.decode}"]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
     arguments += ["--no-restart"]  # exits are counted, and the server is started again, here
 

@@ -16,7 +16,7 @@ from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
 from vitmalis.virtual.measured_testbed import ModelTimes, h200_table
-from vitmalis_jobs.common.detectors import has_random_weights
+from vitmalis_jobs.common.detectors import has_random_weights, model_engine
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig, ServerOptions
 from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
@@ -55,15 +55,16 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
 
 
 def chosen(config: EvaluationConfig) -> EvaluationConfig:
-    """The configuration with what `trace.index=typical` and `model.device=auto` mean here, so that records say it.
+    """The configuration with what `trace.index=typical` and `auto` of the model mean here, so that records say it.
 
     Raises:
-        UserError: there are no such traces.
+        UserError: there are no such traces, or the model cannot run on its engine.
     """
     trace = config.trace
     if trace.get("index") == TYPICAL:
         trace = trace | {"index": typical_index(trace["technology"], trace["source"], trace["seed"])}
-    model = msgspec.structs.replace(config.model, device=chosen_device(config.model.device))
+    model = config.model
+    model = msgspec.structs.replace(model, device=chosen_device(model.device), engine=model_engine(model))
     return msgspec.structs.replace(config, trace=trace, model=model)
 
 

@@ -22,6 +22,7 @@ from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -73,6 +74,7 @@ def tables_path(config: LatencyConfig, tables: LatencyTables) -> Path:
         device=chosen_device(config.model.device),
         client_threads=config.client_threads,
         server_threads=config.server_threads,
+        engine=model_engine(config.model),
         compiled=config.model.compile,
     )
     return key.busy_path() if busy_reasons(tables) else key.path()

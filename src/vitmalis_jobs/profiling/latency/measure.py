@@ -30,6 +30,7 @@ from vitmalis.types import RgbImage
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.clips import available_clips
+from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.machine import git_commit, processor
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import (
@@ -178,6 +179,7 @@ def host_facts(config: LatencyConfig) -> dict[str, Any]:
         "server_threads": config.server_threads,
         "model_device": chosen_device(config.model.device),
         "precision": config.model.precision,
+        "engine": model_engine(config.model),
         "compiled": config.model.compile,
         "torch": str(torch.__version__),
         "opencv": cv2.__version__,

@@ -1,0 +1,56 @@
+"""The engines that a detector can run on, and which one a model gets on a device."""
+
+from __future__ import annotations
+
+import os
+
+from vitmalis.detector.config import DetectorConfig, ModelConfig
+from vitmalis.detector.devices import AUTO, chosen_device
+from vitmalis.detector.fused.support import unsupported_reason
+from vitmalis.errors import UserError
+
+EAGER, FUSED = "eager", "fused"
+ENGINES = (AUTO, EAGER, FUSED)
+"""`auto` is `fused` on a CUDA GPU where it can run the model, else `eager`."""
+
+
+def chosen_engine(engine: str, config: ModelConfig, *, device: str, precision: str, compiled: bool = False) -> str:
+    """The engine of a model: "eager" or "fused".
+
+    Args:
+        engine: one of `ENGINES`.
+        config: of the model.
+        device: as PyTorch names it, or "auto".
+        precision: one of `PRECISIONS`.
+        compiled: whether the model's blocks are compiled.
+
+    Raises:
+        UserError: there is no such engine, or "fused" cannot run this model here.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"model.engine={engine} is unknown; choose one of {', '.join(ENGINES)}")
+    if engine == EAGER:
+        return engine
+    reason = _not_fused_reason(config, device, precision, compiled)
+    if engine == AUTO:
+        return FUSED if _is_cuda(device) and reason is None else EAGER
+    if reason is not None:
+        raise UserError(f"model.engine=fused cannot run {config.name}: {reason}; use model.engine=auto")
+    return engine
+
+
+def _is_cuda(device: str) -> bool:
+    return chosen_device(device).partition(":")[0] == "cuda"
+
+
+def _not_fused_reason(config: ModelConfig, device: str, precision: str, compiled: bool) -> str | None:
+    """Why the fused engine cannot run a model here; None where it can."""
+    if not isinstance(config, DetectorConfig):
+        return f"its layers are those of {config.source}"
+    if compiled:
+        return "model.compile=true is for the eager engine"
+    if precision == "fp16":
+        return "it has no fp16, but fp32, tf32 and bf16"
+    if not _is_cuda(device) and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it needs a CUDA GPU, not {device} (for tests, TRITON_INTERPRET=1 interprets its kernels on a CPU)"
+    return unsupported_reason(config.vit) or "its kernels are not part of this version"

@@ -1,0 +1,54 @@
+"""The engine that a model gets on a device, and what is said where it cannot have the one that was named."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitmalis.detector import load_detector, preset
+from vitmalis.detector.config import AdaptedConfig, DetectorConfig, ModelConfig
+from vitmalis.detector.engines import chosen_engine
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import ModelGeometry
+
+TINY: DetectorConfig = preset("vitdet_tiny")
+TIMM = AdaptedConfig(
+    name="vit",
+    source="timm",
+    architecture="0",
+    geometry=ModelGeometry(2, 2, 16, 4),
+    pixel_mean=(0, 0, 0),
+    pixel_std=(1, 1, 1),
+)
+
+
+def engine(name: str, config: ModelConfig = TINY, device: str = "cpu", precision: str = "fp32", **more: bool) -> str:
+    return chosen_engine(name, config, device=device, precision=precision, **more)
+
+
+def test_auto_is_eager_where_fused_cannot_run() -> None:
+    assert engine("auto") == engine("eager", device="cuda") == "eager"
+    assert engine("auto", device="cuda", precision="fp16") == "eager"
+    assert engine("auto", device="cuda", compiled=True) == "eager"
+    assert engine("auto", preset("vitdet_l").with_geometry(window=20), device="cuda") == "eager"
+    assert engine("auto", TIMM, device="cuda") == "eager"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, r"it needs a CUDA GPU, not cpu \(for tests, TRITON_INTERPRET=1"),
+        ({"device": "cuda", "precision": "fp16"}, "it has no fp16, but fp32, tf32 and bf16"),
+        ({"device": "cuda", "compiled": True}, r"model\.compile=true is for the eager engine"),
+        ({"device": "cuda", "config": TIMM}, "its layers are those of timm"),
+        ({"device": "cuda", "config": TINY.with_geometry(window=20)}, "its windows of 20 tokens are wider than 16"),
+    ],
+)
+def test_fused_says_why_it_cannot(options: dict, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match=rf"^model\.engine=fused cannot run \S+: {reason}.*; use model\.engine=auto$"):
+        engine("fused", **options)
+
+
+def test_an_engine_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match=r"model\.engine=warp is unknown; choose one of auto, eager, fused"):
+        load_detector("vitdet_tiny", engine="warp")
