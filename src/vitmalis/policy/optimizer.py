@@ -6,6 +6,7 @@ A candidate has two objectives: its latency (lower is better) and its F1 (higher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -163,11 +164,17 @@ def _by_tradeoff(slowness: Float64Array, inaccuracy: Float64Array) -> int:
     """
     loss = np.round(slowness + inaccuracy, 12)
     spans = min(max(len(loss) - 2, 1), _MAX_DIRECTIONS)
-    share = np.linspace(0.0, 1.0, spans + 1)
-    directions = np.arctan2(1 - share, share)
+    directions = _directions(spans)
     angles = np.arctan2(inaccuracy, slowness)
     belongs = np.abs(angles[:, None] - directions).argmin(axis=1)
     neighbours = np.abs(belongs[:, None] - belongs) <= 1
     knees = (loss[:, None] <= np.where(neighbours, loss, np.inf)).all(axis=1)
     inner = knees & (belongs > 0) & (belongs < spans)
     return int(np.argmin(np.where(inner if inner.any() else knees, loss, np.inf)))
+
+
+@lru_cache(maxsize=_MAX_DIRECTIONS)
+def _directions(spans: int) -> Float64Array:
+    """Angles of the reference directions, spread evenly between the axes: (spans + 1,)."""
+    share = np.linspace(0.0, 1.0, spans + 1)
+    return np.asarray(np.arctan2(1 - share, share), np.float64)

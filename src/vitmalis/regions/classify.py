@@ -38,6 +38,11 @@ DOWNSAMPLED_TYPES: dict[int, tuple[RegionType, ...]] = {
 }
 """Which region types each tau_d downsamples."""
 
+_IS_DOWNSAMPLED = {
+    tau_d: np.array([region_type in types for region_type in RegionType]) for tau_d, types in DOWNSAMPLED_TYPES.items()
+}
+"""Whether a region type is downsampled, bool by `RegionType`."""
+
 
 def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float64]:
     """rho_j: share of the objects whose boxes overlap region j.
@@ -50,11 +55,20 @@ def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float
     """
     if not len(detections):
         return np.zeros(grid.shape)
-    left, top, right, bottom = np.moveaxis(grid.region_boxes_px, -1, 0)[..., None]  # each (rows, cols, 1)
+    rows, cols = grid.shape
     x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
-    wide = np.minimum(right, x1) > np.maximum(left, x0)
-    high = np.minimum(bottom, y1) > np.maximum(top, y0)
-    return np.asarray((wide & high).mean(axis=-1), np.float64)
+    overlapped_rows = _overlaps(rows, grid.side_px, grid.height_px, y0, y1)
+    overlapped_cols = _overlaps(cols, grid.side_px, grid.width_px, x0, x1)
+    return overlapped_rows @ overlapped_cols.T / len(detections)
+
+
+def _overlaps(
+    count: int, side_px: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """1 where an interval overlaps a row or column of regions along a frame side of `length_px`, else 0: (count, N)."""
+    start = np.arange(0, count * side_px, side_px)[:, None]
+    end = np.minimum(start + side_px, length_px)
+    return (np.minimum(end, ends) > np.maximum(start, starts)).astype(np.float64)
 
 
 def classify(
@@ -93,4 +107,4 @@ def downsample_mask(region_types: NDArray[np.int8], tau_d: int) -> BoolMask:
     """
     if tau_d not in DOWNSAMPLED_TYPES:
         raise UserError(f"tau_d must be one of {', '.join(map(str, DOWNSAMPLED_TYPES))}, not {tau_d}")
-    return np.isin(region_types, DOWNSAMPLED_TYPES[tau_d])
+    return _IS_DOWNSAMPLED[tau_d][region_types]
