@@ -110,9 +110,11 @@ def test_the_job_prints_what_it_stores(tmp_path: Path) -> None:
     result = json.loads(job.stdout)
     assert result == json.loads(output.read_text())
     keys = set(result["bars"])
-    assert keys == {"decision_ms", "motion_ms", "tracker_ms", "encode_ratio", "decode_ratio"}
-    assert all(result[key] > 0 for key in keys | {"encode_ratio_1080p", "decode_ratio_1080p"})
+    stages = {"decision_ms", "motion_ms", "tracker_ms", "encode_ratio", "decode_ratio"}
+    assert keys == stages | {f"{stage}_1080p" for stage in stages}
+    assert all(result[key] > 0 for key in keys)
     assert set(result["missed"]) == {key for key in keys if result[key] > result["bars"][key]}
+    assert set(result["hit"]) == keys - set(result["missed"])
     assert job.returncode == bool(result["missed"])
 
 

@@ -22,18 +22,23 @@ class MotionOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         scale: side of the analysed image over the frame's; a quarter of the side costs a sixteenth.
+        max_pixels: most pixels of the analysed image; a frame that would have more is halved until it has not. The
+            default analyses a 1920x1080 frame as its half, 960x540, would be.
         history: number of analysed frames that the background is learned from. Few, because the camera moves: what was
             behind a pixel a second ago says nothing about its background now.
         variance_threshold: squared distance from the background, in variances, from which a pixel is foreground.
     """
 
     scale: float = 0.25
+    max_pixels: int = 60_000
     history: int = 5
     variance_threshold: float = 16.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= 1:
             raise UserError(f"motion.scale must be above 0 and at most 1, not {self.scale}")
+        if self.max_pixels < 1:
+            raise UserError(f"motion.max_pixels must be at least 1, not {self.max_pixels}")
         if self.history < 1:
             raise UserError(f"motion.history must be at least 1 frame, not {self.history}")
         if self.variance_threshold <= 0:
@@ -66,12 +71,13 @@ class MotionAnalyzer:
     def __init__(self, grid: RegionGrid, options: MotionOptions | None = None) -> None:
         self.grid = grid
         self.options = options or MotionOptions()
-        self._size = reduced_size(grid, self.options.scale)
+        self._sizes = reduced_sizes(grid, self.options)
         self._subtractor = cv2.createBackgroundSubtractorMOG2(
             self.options.history, self.options.variance_threshold, detectShadows=False
         )
-        self._rows = _borders(grid.shape[0], grid.side_px, grid.height_px, self._size[1])
-        self._cols = _borders(grid.shape[1], grid.side_px, grid.width_px, self._size[0])
+        width, height = self._sizes[-1]
+        self._rows = _borders(grid.shape[0], grid.side_px, grid.height_px, height)
+        self._cols = _borders(grid.shape[1], grid.side_px, grid.width_px, width)
 
     def analyse(self, image: RgbImage) -> Motion:
         """Analyse the next frame, RGB uint8 (H, W, 3) of the grid's frame size.
@@ -85,8 +91,9 @@ class MotionAnalyzer:
                 f"motion analysis: a {width}x{height} frame was given to the regions of "
                 f"{self.grid.width_px}x{self.grid.height_px} frames: make another analyzer when the size changes"
             )
-        small = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-        foreground = np.asarray(self._subtractor.apply(small, learningRate=1 / self.options.history)) > 0
+        for size in self._sizes:
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        foreground = np.asarray(self._subtractor.apply(image, learningRate=1 / self.options.history)) > 0
         return motion_of(foreground, self._rows, self._cols)
 
 
@@ -105,9 +112,17 @@ def motion_of(foreground: BoolMask, row_borders: Int64Array, col_borders: Int64A
     return Motion((counts / max(total, 1)).astype(np.float32), total / foreground.size, foreground)
 
 
-def reduced_size(grid: RegionGrid, scale: float) -> tuple[int, int]:
-    """(width, height) of the analysed image: the frame without padding."""
-    return max(round(grid.width_px * scale), 1), max(round(grid.height_px * scale), 1)
+def reduced_sizes(grid: RegionGrid, options: MotionOptions) -> list[tuple[int, int]]:
+    """(width, height) of the frame, without padding, after each reduction: halves, then the analysed image."""
+    sizes, width, height = [], grid.width_px, grid.height_px
+    while (size := _scaled(width, height, options.scale))[0] * size[1] > options.max_pixels:
+        width, height = _scaled(width, height, 0.5)
+        sizes.append((width, height))
+    return [*sizes, size]
+
+
+def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
+    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _borders(count: int, side_px: int, length_px: int, reduced_px: int) -> Int64Array:

@@ -1,8 +1,8 @@
 """Times of the client's stages and the codec on one core against their bars: `python -m validation.benchmark`.
 
-Medians on rendered street scenes (`vitmalis.video.standin`), so that it runs anywhere. A ratio is the median over pairs
-that are measured one directly after the other and take turns in being first. One JSON object goes to standard output
-and to `runs/profiling`; `missed` names the bars that were not reached.
+Medians on rendered street scenes (`vitmalis.video.standin`) of two sizes, so that it runs anywhere. A ratio is the
+median over pairs that are measured one directly after the other and take turns in being first. One JSON object goes to
+standard output and to `runs/profiling`; `hit` and `missed` name the bars that were and were not reached.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
 BARS = {"decision_ms": 1.0, "motion_ms": 4.0, "tracker_ms": 4.0, "encode_ratio": 0.9, "decode_ratio": 0.85}
-"""Upper limits, for frames of 960x540 pixels."""
+"""Upper limits, for frames of each size."""
 
 WALK = "walkB"
 """Scene whose consecutive frames are analysed and tracked: the one with the most objects."""
@@ -56,7 +56,7 @@ OBJECTS = 10
 CONFIGURATIONS = 77
 QUALITY = 95
 SIZES = {"": (960, 540), "_1080p": (1920, 1080)}
-"""Sizes of the frames that are encoded, by the suffix of their keys: (width, height), pixels."""
+"""Sizes of the frames, by the suffix of their keys: (width, height), pixels."""
 _SEED = 7
 
 T = TypeVar("T")
@@ -186,9 +186,10 @@ def largest(boxes: Detections, count: int) -> Detections:
     return boxes.select(np.resize(np.argsort(-sides.prod(axis=1)), count))
 
 
-def client_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeats: int) -> dict[str, Any]:
+def client_pass(
+    grid: RegionGrid, images: Sequence[RgbImage], boxes: Sequence[Detections], repeats: int
+) -> dict[str, Any]:
     """Measure motion analysis, decisions and tracking on consecutive frames with their boxes."""
-    grid = GEOMETRY.grid(960, 540)
     motion_ms, motions = motion_pass(grid, images, repeats)
     states = [
         ClientState(0, grid, 1 / 30, 0.0, tracked=boxes[i % len(boxes)], motion=motion, results=1)
@@ -198,26 +199,40 @@ def client_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeats
     return {**decision_pass(states, repeats), "motion_ms": motion_ms, "tracker_ms": tracker_ms}
 
 
+def size_pass(size: tuple[int, int], repeats: int, frames: int, scenes: int, terminal: Terminal) -> dict[str, Any]:
+    """Measure everything on frames of one size: consecutive ones of `WALK`, and the first of each scene to encode.
+
+    Args:
+        size: (width, height), pixels.
+        repeats: calls of which the median is reported.
+        frames: number of consecutive frames.
+        scenes: number of scenes.
+        terminal: shows how many frames are rendered.
+    """
+    walk = StreetScene(WALK, _SEED, *size)
+    first_of_each = (StreetScene(profile, _SEED, *size).render(0) for profile in PROFILES[:scenes])
+    rendered = []
+    for frame in itertools.chain(map(walk.render, range(frames)), first_of_each):
+        rendered.append(frame)
+        terminal.step(len(rendered), frames + scenes, f"rendering {size[0]}x{size[1]}")
+    images = [image for image, _ in rendered]
+    boxes = [largest(found, OBJECTS) for _, found in rendered[:frames]]
+    grid = GEOMETRY.grid(*size)
+    return client_pass(grid, images[:frames], boxes, repeats) | codec_pass(grid, images[frames:], repeats)
+
+
 def measure(repeats: int, frames: int, scenes: int, terminal: Terminal) -> dict[str, Any]:
-    """Render consecutive frames to analyse and track, and a frame of each scene to encode, then measure."""
-    scene, images, boxes = StreetScene(WALK, _SEED, 960, 540), [], []
-    for index in range(frames):
-        image, found = scene.render(index)
-        images.append(image)
-        boxes.append(largest(found, OBJECTS))
-        terminal.step(index + 1, frames, f"rendering {WALK}")
+    """Measure frames of each size, and compare with the bars."""
+    result: dict[str, Any] = {}
     with one_core() as pinned:
-        result = client_pass(images, boxes, repeats)
-        for suffix, (width, height) in SIZES.items():
-            stills = []
-            for index, profile in enumerate(PROFILES[:scenes]):
-                stills.append(StreetScene(profile, _SEED, width, height).render(0)[0])
-                terminal.step(index + 1, scenes, f"rendering {width}x{height}")
-            codec = codec_pass(GEOMETRY.grid(width, height), stills, repeats)
-            result |= {f"{name}{suffix}": value for name, value in codec.items()}
+        for suffix, size in SIZES.items():
+            found = size_pass(size, repeats, frames, scenes, terminal)
+            result |= {f"{name}{suffix}": value for name, value in found.items()}
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in result.items()}
-    missed = [name for name, bar in BARS.items() if rounded[name] > bar]
-    return {**rounded, "bars": BARS, "missed": missed, "pinned": pinned, "repeats": repeats, **_host()}
+    bars = {f"{name}{suffix}": bar for suffix in SIZES for name, bar in BARS.items()}
+    missed = [name for name, bar in bars.items() if rounded[name] > bar]
+    hit = [name for name in bars if name not in missed]
+    return {**rounded, "bars": bars, "hit": hit, "missed": missed, "pinned": pinned, "repeats": repeats, **_host()}
 
 
 def _host() -> dict[str, Any]:
