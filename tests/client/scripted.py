@@ -28,6 +28,7 @@ from tests.server.conftest import PATIENCE_S
 from tests.virtual.test_virtual_client import TABLES
 from vitmalis.client.clock import Inbox
 from vitmalis.client.events import (
+    BoxesLocated,
     FrameCaptured,
     LinkChanged,
     MotionAnalysed,
@@ -57,8 +58,12 @@ POLICY = "scripted"
 
 
 class ScriptedPolicy(TrackB2B):
-    """Sends whole frames; its second decision asks for more than the model has."""
+    """Sends whole frames; its second decision asks for more than the model has.
 
+    Once there is a result, it fails unless the only object that it knows is the red box, where it is in the frame.
+    """
+
+    uses_objects = True
     uses_motion = True
 
     def __init__(self) -> None:
@@ -67,6 +72,9 @@ class ScriptedPolicy(TrackB2B):
 
     def decide(self, state: ClientState) -> OffloadDecision:
         self._decisions += 1
+        if state.results:
+            x = 40 + 2 * state.frame_index
+            np.testing.assert_allclose(state.tracked.boxes_xyxy, [[x, 64, x + 64, 128]], atol=4)
         return OffloadDecision(Configuration(restoration_point=9)) if self._decisions == 2 else super().decide(state)
 
 
@@ -179,6 +187,7 @@ class StepClock:
 
 _FRAME = (FrameCaptured, MotionTime, MotionAnalysed)
 _TRACKED = (TrackingTime, TrackingDone)
+_LOCATED = (TrackingTime, BoxesLocated)
 
 
 def realtime_script(detector: BlobDetector) -> list[list[Step]]:
@@ -188,15 +197,15 @@ def realtime_script(detector: BlobDetector) -> list[list[Step]]:
     return [
         [wait, [LinkChanged], [*_FRAME, Encoded]],
         [_FRAME],
-        [_FRAME, answer, [ResultArrived], wait, [Encoded, OffloadRefused, *_TRACKED]],
-        [[*_FRAME, Encoded, *_TRACKED]],
+        [_FRAME, answer, [ResultArrived], wait, [*_LOCATED, Encoded, OffloadRefused, *_TRACKED]],
+        [[*_FRAME, *_LOCATED, Encoded, *_TRACKED]],
         tracked,
         tracked,
         tracked,
         [*tracked, [LinkChanged], [Encoded]],
         tracked,
         tracked,
-        [*tracked, answer, [ResultArrived], wait, [Encoded, *_TRACKED]],
+        [*tracked, answer, [ResultArrived], wait, [*_LOCATED, Encoded, *_TRACKED]],
         tracked,
         [],
     ]

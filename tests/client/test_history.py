@@ -34,3 +34,11 @@ def test_forgotten_frame_cannot_be_a_start() -> None:
 def test_too_short_a_history_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         FrameHistory(3)
+
+
+def test_frames_that_were_dropped_are_not_in_it() -> None:
+    history = FrameHistory(8)
+    for index in range(4):
+        history.append(index, GRAY)
+    history.forget_before(2)
+    assert [index in history for index in range(5)] == [False, False, True, True, False]

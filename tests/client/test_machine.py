@@ -7,10 +7,12 @@ import pytest
 
 from vitmalis.client.events import (
     AnalyseMotion,
+    BoxesLocated,
     CatchUp,
     EndOffload,
     FrameCaptured,
     LinkChanged,
+    Locate,
     MotionAnalysed,
     OffloadRefused,
     Reconnect,
@@ -48,7 +50,7 @@ def result(offload_id: int, frame_index: int, x: float = 0.0) -> ResultArrived:
     return ResultArrived(offload_id, boxes(x), outcome)
 
 
-def indices(track: Track) -> list[int]:
+def indices(track: Track | CatchUp | Locate) -> list[int]:
     return [index for index, _ in track.frames]
 
 
@@ -275,7 +277,70 @@ def test_policy_sees_the_stride_and_the_tracker() -> None:
     machine.handle(result(1, 2), 0.35)
     assert [(s.frame_index, s.frames_since_offload) for s in seen] == [(0, 0), (2, 2), (3, 1)]
     assert seen[0].frame_size == (16, 8)
-    assert (seen[2].retention, seen[2].tracked.boxes_xyxy[0, 0]) == (0.5, 5)
+    assert seen[2].retention == 0.5
+
+
+def test_decision_waits_until_the_boxes_of_the_result_are_located_in_its_frame() -> None:
+    seen: list[ClientState] = []
+    machine = spied("trackroi", seen)
+    for index in range(4):
+        machine.handle(captured(index), index * INTERVAL_S)
+    end, locate = machine.handle(result(0, 0, x=3), 0.35)
+    assert end == EndOffload(0, OffloadStatus.OK)
+    assert isinstance(locate, Locate)
+    assert (indices(locate), locate.detections.boxes_xyxy[0, 0]) == ([0, 1, 2, 3], 3)
+    assert machine.handle(captured(4), 0.4) == [], "frame 3 is the one to offload"
+    start, catch_up = machine.handle(BoxesLocated(3, boxes(9)), 0.41)
+    assert (start.frame.index, indices(catch_up)) == (3, [0, 1, 2, 3, 4])
+    assert (seen[-1].frame_index, seen[-1].tracked.boxes_xyxy[:, 0].tolist()) == (3, [9])
+
+
+def test_decision_waits_for_a_tracker_that_is_busy() -> None:
+    machine = spied("trackroi", [])
+    machine.handle(captured(0), 0.0)
+    machine.handle(captured(1), 0.1)
+    machine.handle(result(0, 0), 0.15)
+    machine.handle(BoxesLocated(1, boxes(1)), 0.16)  # offloads frame 1, and the tracker begins to catch up
+    machine.handle(captured(2), 0.2)
+    assert machine.handle(result(1, 1), 0.25) == [EndOffload(1, OffloadStatus.OK)]
+    (locate,) = machine.handle(TrackingDone(1, boxes(1), 1.0), 0.26)
+    assert isinstance(locate, Locate)
+    assert indices(locate) == [1, 2]
+
+
+def test_boxes_of_the_tracker_are_located_in_a_frame_that_it_has_not_seen() -> None:
+    machine = spied("trackroi", [])
+    machine.handle(captured(0), 0.0)
+    (catch_up,) = machine.handle(result(0, 0), 0.05)[1:]
+    assert isinstance(catch_up, CatchUp), "no newer frame to offload"
+    machine.handle(TrackingDone(0, boxes(2), 1.0), 0.06)
+    (locate,) = of_type(machine.handle(captured(1), 0.1), Locate)
+    assert (indices(locate), locate.detections.boxes_xyxy[0, 0]) == ([0, 1], 2)
+    start, track = machine.handle(BoxesLocated(1, boxes(3)), 0.11)
+    assert isinstance(track, Track)
+    assert (start.frame.index, indices(track)) == (1, [1])
+
+
+def test_link_that_goes_down_while_boxes_are_located_starts_no_offload() -> None:
+    machine = spied("trackroi", [])
+    machine.handle(captured(0), 0.0)
+    machine.handle(captured(1), 0.1)
+    machine.handle(result(0, 0), 0.15)
+    assert machine.handle(LinkChanged(up=False, reason="gone"), 0.152) == []
+    (catch_up,) = machine.handle(BoxesLocated(1, boxes(1)), 0.155)
+    assert isinstance(catch_up, CatchUp)
+    machine.handle(TrackingDone(1, boxes(1), 1.0), 0.16)
+    (start,) = machine.handle(LinkChanged(up=True), 0.17)
+    assert start.frame.index == 1, "the tracker's boxes lie on it"
+
+
+def test_result_without_objects_needs_no_locating() -> None:
+    machine = spied("trackroi", [])
+    machine.handle(captured(0), 0.0)
+    machine.handle(captured(1), 0.1)
+    _, start, _ = machine.handle(ResultArrived(0, Detections.empty(), result(0, 0).outcome), 0.15)
+    assert isinstance(start, StartOffload)
+    assert start.frame.index == 1
 
 
 def test_motion_analyzer_gets_the_newest_frame_when_it_is_idle() -> None:
@@ -300,15 +365,18 @@ def test_policy_knows_what_has_happened_so_far_and_nothing_later() -> None:
     machine.handle(captured(0), 0.0)
     machine.handle(MotionAnalysed(0, first), 0.05)
     machine.handle(captured(1), 0.1)
-    machine.handle(result(0, 0, x=3), 0.15)  # starts the offload of frame 1, whose analysis is under way
+    machine.handle(result(0, 0, x=3), 0.15)
+    machine.handle(BoxesLocated(1, boxes(4)), 0.155)  # starts the offload of frame 1, whose analysis is under way
     machine.handle(MotionAnalysed(1, second), 0.16)
-    machine.handle(TrackingDone(1, boxes(4), 1.0), 0.17)
+    machine.handle(TrackingDone(1, boxes(5), 1.0), 0.17)
     machine.handle(captured(2), 0.2)
+    machine.handle(TrackingDone(2, boxes(6), 1.0), 0.21)
     machine.handle(result(1, 1, x=9), 0.25)
+    machine.handle(BoxesLocated(2, boxes(10)), 0.255)
     assert [(s.frame_index, s.results) for s in seen] == [(0, 0), (1, 1), (2, 2)]
     assert [s.motion for s in seen] == [None, first, second]
-    # Boxes: nothing; the first result, not yet tracked; the tracker's, and the result that it has not caught up with.
-    assert [s.tracked.boxes_xyxy[:, 0].tolist() for s in seen] == [[], [3], [4, 9]]
+    # Objects: none; those of the first result where they are in frame 1; those of the second where they are in frame 2.
+    assert [s.tracked.boxes_xyxy[:, 0].tolist() for s in seen] == [[], [4], [10]]
     assert seen[0].grid == GEOMETRY.grid(16, 8)
 
 

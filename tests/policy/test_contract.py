@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,7 @@ def test_decisions_repeat_for_the_same_history(build: Callable[[], Policy]) -> N
 
 def test_says_what_it_needs(policy: Policy) -> None:
     assert policy.uses_tracker in (True, False)
+    assert policy.uses_objects in (True, False)
     assert policy.uses_motion in (True, False)
     assert isinstance(policy.stand_in, str)
 
@@ -112,12 +113,13 @@ DEVICE_KNOWS = {
 class CheckedState:
     """A state that fails the test when a policy reads more than a device can know."""
 
-    def __init__(self, real: ClientState) -> None:
+    def __init__(self, real: ClientState, known: Collection[str] = DEVICE_KNOWS) -> None:
         self._real = real
+        self._known = known
 
     def __getattr__(self, name: str) -> object:
-        if name not in DEVICE_KNOWS:
-            raise AssertionError(f"the policy asked for '{name}', which no device can know")
+        if name not in self._known:
+            raise AssertionError(f"the policy asked for '{name}', which it cannot know")
         return getattr(self._real, name)
 
 
@@ -125,6 +127,15 @@ def test_decides_from_nothing_but_what_a_device_can_know(policy: Policy) -> None
     for index in range(0, 60, 12):
         decision = policy.decide(CheckedState(state(index)))  # type: ignore[arg-type]
         policy.observe(OffloadOutcome(index, decision, 80_000, 0.01, 0.01, 0.3, 0.2, 0.04, 0.56))
+
+
+def test_reads_the_known_objects_only_if_it_says_so(policy: Policy) -> None:
+    """The client locates them in the frame only for policies that use them."""
+    if policy.uses_objects:
+        return
+    known = DEVICE_KNOWS - {"tracked", "retention"}
+    for index in range(0, 60, 12):
+        policy.decide(CheckedState(state(index), known))  # type: ignore[arg-type]
 
 
 def test_every_known_policy_has_a_configuration() -> None:

@@ -65,6 +65,25 @@ def test_boxes_follow_what_they_are_on_at_once_and_frame_by_frame(tracker: Track
     assert tracker.boxes is found
 
 
+def test_locating_boxes_leaves_the_tracked_objects_alone(tracker: Tracker, views: list[RgbImage]) -> None:
+    images = [tracker.prepare(view) for view in views]
+    tracker.restart(images[0], BOXES)
+    tracked = tracker.advance(images[1:3])
+    located = tracker.locate(BOXES, images)
+    np.testing.assert_allclose(located.boxes_xyxy, moved(8), atol=1.5)
+    assert (located.labels.tolist(), located.scores.tolist()) == (BOXES.labels.tolist(), BOXES.scores.tolist())
+    assert tracker.boxes is tracked
+    np.testing.assert_allclose(tracker.advance(images[3:]).boxes_xyxy, moved(8), atol=1.5)
+
+
+def test_locating_keeps_every_box(tracker: Tracker, views: list[RgbImage]) -> None:
+    changed = np.random.default_rng(1).integers(0, 255, views[0].shape, np.uint8)
+    first, other = tracker.prepare(views[0]), tracker.prepare(changed)
+    assert len(tracker.locate(BOXES, [first, other])) == len(BOXES), "nothing in the other image is like the first"
+    np.testing.assert_allclose(tracker.locate(BOXES, [first]).boxes_xyxy, BOXES.boxes_xyxy, atol=0.01)
+    assert len(tracker.locate(Detections.empty(), [first, other])) == 0
+
+
 def test_scores_and_labels_stay_with_their_boxes(tracker: Tracker, views: list[RgbImage]) -> None:
     first, *later = map(tracker.prepare, views)
     tracker.restart(first, BOXES)

@@ -14,13 +14,15 @@ from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
-from vitmalis.estimation.stage_times import StageTimes, WholeFrame
+from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
 from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.network.wire import messages
-from vitmalis.policy import build_policy
+from vitmalis.offload import OffloadDecision
+from vitmalis.policy import ClientState, Policy, build_policy
+from vitmalis.policy.trackroi import TrackRoI
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
-from vitmalis.tracker import FlowCacheOptions, tracker_name
+from vitmalis.tracker import FlowCacheOptions, LucasKanadeOptions, tracker_name
 from vitmalis.types import Configuration
 from vitmalis.video.encode import write_clip
 from vitmalis.video.spec import VideoSpec
@@ -55,6 +57,9 @@ TABLES = LatencyTables(
 )  # fmt: skip
 
 
+FLOW = TrackerTimes(prepare_s=0.002, job_s=0.006, step_s=0.001, locate_s=0.003)
+
+
 def red_box(frame_index: int) -> tuple[int, int, int, int]:
     x = 40 + 2 * frame_index
     return x, 64, x + 64, 128
@@ -65,10 +70,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
     path = tmp_path_factory.mktemp("video") / "red.mp4"
     rng = np.random.default_rng(0)
     wall, images = rng.integers(60, 140, (HEIGHT // 8, WIDTH // 8, 1), np.uint8).repeat(8, 0).repeat(8, 1), []
+    dots = rng.integers(0, 60, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1)  # for the tracker
     for i in range(FRAMES):
         image = wall.repeat(3, 2)
         x0, y0, x1, y1 = red_box(i)
-        image[y0:y1, x0:x1] = 230, 20, 20
+        image[y0:y1, x0:x1] = np.stack([np.full_like(dots, 235), dots, dots], axis=-1)
         images.append(image)
     write_clip(path, images, FPS, (WIDTH, HEIGHT))
     return VideoSpec("red", str(path), FPS, 0, FRAMES, WIDTH, HEIGHT)
@@ -76,7 +82,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
 
 def play(
     video: VideoSpec,
-    policy: str,
+    policy: str | Policy,
     seed: int | None = None,
     mbps: float | None = None,
     connection: Connection | None = None,
@@ -86,11 +92,12 @@ def play(
     """Records of a run over a link of this capacity and 40 ms, or over the connection, or over none."""
     if connection is None:
         connection = DirectConnection() if mbps is None else connect("emulated", constant_trace(mbps, 40.0))
-    plain = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY, policy=policy)
+    built = build_policy(policy) if isinstance(policy, str) else policy
+    plain = ClientSession(video=video, server_address="", output_dir="", geometry=GEOMETRY)
     client_session = msgspec.structs.replace(plain, **session)
     client = VirtualClient(
         client_session,
-        build_policy(policy),
+        built,
         VirtualServer(BlobDetector(), video, "sha"),
         connection,
         Durations(tables, seed, tracker_name(client_session.tracker)),
@@ -124,6 +131,26 @@ def test_the_tracker_takes_its_time(video: VideoSpec) -> None:
     assert (frames[2].result_frame_index, frames[2].shown_frame_index) == (0, 2)
     assert frames[2].tracking_s == pytest.approx(0.010)
     assert frames[3].tracking_s == pytest.approx(0.005)
+
+
+def test_decisions_come_after_the_objects_are_located_in_the_frame(video: VideoSpec) -> None:
+    """By hand, for both trackers: when the second offload starts, and where its decision saw the red box."""
+    seen: list[ClientState] = []
+
+    class Spy(TrackRoI):
+        def decide(self, state: ClientState) -> OffloadDecision:
+            seen.append(state)
+            return OffloadDecision(Configuration())
+
+    tables = msgspec.structs.replace(TABLES, stages=msgspec.structs.replace(STAGES, trackers={"flow_cache": FLOW}))
+    # The first result comes 250 ms after the frame is prepared; locating takes one step, or as long as stated.
+    for tracker, start_s in ((LucasKanadeOptions(), 0.001 + 0.25 + 0.005), (FlowCacheOptions(), 0.002 + 0.25 + 0.003)):
+        seen.clear()
+        offload = play(video, Spy(), tables=tables, tracker=tracker).offloads()[1]
+        assert (offload.frame_index, offload.start_time_s) == (2, pytest.approx(start_s))
+        assert [len(state.tracked) for state in seen[1:]] == [1] * len(seen[1:]), "no object counts twice"
+        for state in seen[1:]:
+            np.testing.assert_allclose(state.tracked.boxes_xyxy[0], red_box(state.frame_index), atol=3)
 
 
 def longest_standstill(records: Recorder) -> int:

@@ -41,6 +41,14 @@ class TrackingDone:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxesLocated:
+    """Known boxes were located in `frame_index`, the frame about to be offloaded."""
+
+    frame_index: int
+    detections: Detections
+
+
+@dataclass(frozen=True, slots=True)
 class MotionAnalysed:
     """The motion analysis of a frame ended."""
 
@@ -73,7 +81,16 @@ class LinkChanged:
     reason: str = ""
 
 
-Event = FrameCaptured | RenderDue | TrackingDone | MotionAnalysed | ResultArrived | OffloadRefused | LinkChanged
+Event = (
+    FrameCaptured
+    | RenderDue
+    | TrackingDone
+    | BoxesLocated
+    | MotionAnalysed
+    | ResultArrived
+    | OffloadRefused
+    | LinkChanged
+)
 
 # --- actions --------------------------------------------------------------------------------------------------------
 
@@ -121,6 +138,17 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Locate:
+    """Locate known boxes in the frame about to be offloaded, for a decision; the tracked objects stay as they are."""
+
+    detections: Detections
+    frames: Sequence[tuple[int, TrackingImage]]  # (frame_index, image), that of the boxes first
+
+
+TrackerJob = Track | CatchUp | Locate
+
+
+@dataclass(frozen=True, slots=True)
 class AnalyseMotion:
     """Analyse the motion of this frame."""
 
@@ -142,4 +170,4 @@ class Render:
     shown_frame_index: int = -1
 
 
-Action = StartOffload | EndOffload | Reconnect | Track | CatchUp | AnalyseMotion | Render
+Action = StartOffload | EndOffload | Reconnect | TrackerJob | AnalyseMotion | Render

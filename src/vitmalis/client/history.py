@@ -21,6 +21,9 @@ class FrameHistory:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def __contains__(self, frame_index: int) -> bool:
+        return any(kept == frame_index for kept, _ in self._frames)
+
     def append(self, frame_index: int, image: TrackingImage) -> None:
         """Add the newest frame, and thin the history if it is full."""
         self._frames.append((frame_index, image))

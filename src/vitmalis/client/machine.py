@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from vitmalis.client.events import (
     Action,
     AnalyseMotion,
+    BoxesLocated,
     CatchUp,
     EndOffload,
     Event,
     FrameCaptured,
     LinkChanged,
+    Locate,
     MotionAnalysed,
     OffloadRefused,
     Reconnect,
@@ -59,7 +61,8 @@ class ClientMachine:
 
     The boxes rendered on a frame are the first that exist of: the server's result for this frame, the tracker's latest
     boxes, the server's latest result unchanged, none. A new result restarts the tracker at the offloaded frame and
-    advances it through the frames captured since; the newest frame is offloaded next.
+    advances it through the frames captured since; the newest frame is offloaded next. A policy that uses objects
+    decides after those of the result have been located in that frame.
 
     Args:
         policy: decides every offload and learns its outcome.
@@ -99,6 +102,8 @@ class ClientMachine:
         self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
         self._tracker_steps = 0  # of the last tracker job
         self._awaiting_catch_up = False
+        self._locating: Frame | None = None  # offloaded as soon as the known boxes are located in it
+        self._offload_waits = False  # for the tracker to end its job
         self._motion: MotionAnalysed | None = None
         self._analysing = False
 
@@ -122,7 +127,9 @@ class ClientMachine:
             case RenderDue():
                 return [*self._give_up_overdue(now_s), self._render(event.frame_index)]
             case TrackingDone():
-                return self._on_tracking(event)
+                return self._on_tracking(event, now_s)
+            case BoxesLocated():
+                return self._on_located(event, now_s)
             case MotionAnalysed():
                 self._motion, self._analysing = event, False
                 return self._next_motion_job()
@@ -156,12 +163,34 @@ class ClientMachine:
         return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._next_motion_job()]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
-        """Offload the newest frame unless it was sent before, an offload is in flight or the link is down."""
-        frame = self._newest
-        if frame is None or frame.index <= self._last_offloaded_index:
+        """Offload the newest frame if it may be; a policy that uses objects decides once they are located in it."""
+        frame, self._offload_waits = self._newest, False
+        if frame is None or self._locating or not self._may_offload(frame):
             return []
-        if self._offload or self._stopped or not self._link_up:
+        known = self._known_boxes()
+        needed = self._policy.uses_objects and len(known.detections) > 0 and known.frame_index != frame.index
+        if not needed or known.frame_index not in self._history:
+            return self._start_offload(frame, known.detections, now_s)
+        self._offload_waits = self._tracker_job is not None
+        if self._offload_waits:
             return []
+        self._locating = frame
+        return [Locate(known.detections, self._history.since(known.frame_index))]
+
+    def _may_offload(self, frame: Frame) -> bool:
+        """Whether the frame was not sent before, no offload is in flight and the link is up."""
+        free = self._offload is None and not self._stopped and self._link_up
+        return free and frame.index > self._last_offloaded_index
+
+    def _on_located(self, event: BoxesLocated, now_s: float) -> list[Action]:
+        frame, self._locating = self._locating, None
+        if frame is None or frame.index != event.frame_index:
+            raise RuntimeError("the tracker located boxes that it was not asked for")
+        start = self._start_offload(frame, event.detections, now_s) if self._may_offload(frame) else []
+        return [*start, *self._next_tracker_job()]
+
+    def _start_offload(self, frame: Frame, objects: Detections, now_s: float) -> list[Action]:
+        """Let the policy decide how this frame is sent, from the objects in it."""
         height, width = frame.image.shape[:2]
         state = ClientState(
             frame_index=frame.index,
@@ -169,7 +198,7 @@ class ClientMachine:
             frame_interval_s=self._frame_interval_s,
             time_s=now_s,
             frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
-            tracked=self._known_objects(),
+            tracked=objects,
             retention=self._retention,
             motion=self._motion.motion if self._motion else None,
             results=self._results,
@@ -183,17 +212,12 @@ class ClientMachine:
         self._trim_history()
         return [StartOffload(self._offload.offload_id, frame, decision)]
 
-    def _known_objects(self) -> Detections:
-        """Return the tracker's latest boxes, with those of a newer result that it has not caught up with.
-
-        A result starts the next offload before the tracker has restarted with it: objects that only this result shows
-        (after the first result, all) must not count as background.
-        """
+    def _known_boxes(self) -> _Boxes:
+        """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
         cache, tracked = self._cache, self._tracked
-        known = tracked.detections if tracked else Detections.empty()
-        if cache is None or (tracked is not None and tracked.result_frame_index == cache.frame_index):
-            return known
-        return known.with_more(cache.detections)
+        if cache is None:
+            return _Boxes(-1, Detections.empty(), -1)
+        return tracked if tracked and tracked.result_frame_index == cache.frame_index else cache
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         if self._offload is None or event.offload_id != self._offload.offload_id:
@@ -253,7 +277,7 @@ class ClientMachine:
         as each job is shorter than the one before. A tracker that has caught up, or is too slow to, takes the newest
         frame alone.
         """
-        if self._tracker_job is not None or self._cache is None:
+        if self._tracker_job is not None or self._locating or self._cache is None:
             return []
         if self._awaiting_catch_up:
             self._awaiting_catch_up = False
@@ -274,13 +298,14 @@ class ClientMachine:
         if not self._awaiting_catch_up and self._newest is not None:
             self._history.forget_before(self._offload.frame_index if self._offload else self._newest.index)
 
-    def _on_tracking(self, event: TrackingDone) -> list[Action]:
+    def _on_tracking(self, event: TrackingDone, now_s: float) -> list[Action]:
         if self._tracker_job is None:
             raise RuntimeError("the tracker reported a job that it was not given")
         self._tracked = _Boxes(event.frame_index, event.detections, self._tracker_job)
         self._retention = event.retention
         self._tracker_job = None
-        return self._next_tracker_job()
+        offload = self._offload_newest(now_s) if self._offload_waits else []
+        return [*offload, *self._next_tracker_job()]
 
     def _render(self, frame_index: int) -> Render:
         cache, tracked = self._cache, self._tracked

@@ -18,6 +18,7 @@ from vitmalis.client.events import (
     Event,
     FrameCaptured,
     LinkChanged,
+    Locate,
     Reconnect,
     Render,
     RenderDue,
@@ -90,8 +91,8 @@ class TimedPolicy(Policy):
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.uses_tracker, self.uses_motion = policy.uses_tracker, policy.uses_motion
-        self.stand_in = policy.stand_in
+        self.uses_tracker, self.uses_objects = policy.uses_tracker, policy.uses_objects
+        self.uses_motion, self.stand_in = policy.uses_motion, policy.stand_in
         self.decision_s = 0.0
 
     def decide(self, state: ClientState) -> OffloadDecision:
@@ -225,7 +226,7 @@ class RealtimeClient:
                 self.recorder.offload_ended(action)
             case Reconnect():
                 self._offload_worker.reconnect()
-            case Track() | CatchUp():
+            case Track() | CatchUp() | Locate():
                 self._tracker_worker.submit(action)
             case AnalyseMotion():
                 self._motion_worker.submit(action)

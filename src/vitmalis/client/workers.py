@@ -12,18 +12,19 @@ from typing import Self
 
 from vitmalis.client.events import (
     AnalyseMotion,
+    BoxesLocated,
     CatchUp,
     FrameCaptured,
     LinkChanged,
+    Locate,
     MotionAnalysed,
     OffloadRefused,
     ResultArrived,
-    Track,
+    TrackerJob,
     TrackingDone,
 )
 from vitmalis.regions import ModelGeometry, MotionAnalyzer, MotionOptions
 from vitmalis.tracker import Tracker
-from vitmalis.types import Detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ Report = (
     | ResultArrived
     | OffloadRefused
     | TrackingDone
+    | BoxesLocated
     | TrackingTime
     | MotionAnalysed
     | MotionTime
@@ -112,19 +114,19 @@ class TrackerWorker(Worker):
     def __init__(self, tracker: Tracker, post: Post) -> None:
         super().__init__("tracker", post)
         self._tracker = tracker
-        self._jobs: queue.SimpleQueue[Track | CatchUp | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[TrackerJob | None] = queue.SimpleQueue()
 
-    def submit(self, job: Track | CatchUp) -> None:
-        """Queue a job; its end is reported as `TrackingDone`."""
+    def submit(self, job: TrackerJob) -> None:
+        """Queue a job; its end is reported as `TrackingDone` or `BoxesLocated`."""
         self._jobs.put(job)
 
     def work(self) -> None:
         """Run the jobs in order, and report each."""
         while (job := self._jobs.get()) is not None:
             start_s = time.perf_counter()
-            frame_index, detections = run_tracking(self._tracker, job)
-            self._post(TrackingTime(frame_index, time.perf_counter() - start_s))
-            self._post(TrackingDone(frame_index, detections, self._tracker.retention))
+            done = run_tracking(self._tracker, job)
+            self._post(TrackingTime(done.frame_index, time.perf_counter() - start_s))
+            self._post(done)
 
     def stop(self) -> None:
         """End after the running job."""
@@ -132,13 +134,15 @@ class TrackerWorker(Worker):
         super().stop()
 
 
-def run_tracking(tracker: Tracker, job: Track | CatchUp) -> tuple[int, Detections]:
-    """Carry out a tracker job; return the frame it ends at and the boxes there."""
-    images = [image for _, image in job.frames]
+def run_tracking(tracker: Tracker, job: TrackerJob) -> TrackingDone | BoxesLocated:
+    """Carry out a tracker job; return the event that ends it."""
+    (last, _), images = job.frames[-1], [image for _, image in job.frames]
+    if isinstance(job, Locate):
+        return BoxesLocated(last, tracker.locate(job.detections, images))
     if isinstance(job, CatchUp):
         offloaded, *images = images
         tracker.restart(offloaded, job.detections)
-    return job.frames[-1][0], tracker.advance(images)
+    return TrackingDone(last, tracker.advance(images), tracker.retention)
 
 
 class MotionWorker(Worker):

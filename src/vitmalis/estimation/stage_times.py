@@ -20,6 +20,7 @@ class TrackerTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         prepare_s: what it makes of each captured frame.
         job_s, job_object_s: once per job, which follows boxes through one frame or several, and what each box adds.
         step_s, step_object_s: per frame of a job, and what each box adds.
+        locate_s: locating boxes in the frame about to be offloaded; None where that is one step over all frames.
         spread: standard deviation of the logarithm of single durations around their medians.
     """
 
@@ -28,6 +29,7 @@ class TrackerTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     job_object_s: float = 0.0
     step_s: float
     step_object_s: float = 0.0
+    locate_s: float | None = None
     spread: float = 0.0
 
     def tracking_s(self, objects: int, steps: int) -> float:
@@ -35,6 +37,10 @@ class TrackerTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         if not objects or not steps:
             return 0.0
         return self.job_s + objects * self.job_object_s + steps * (self.step_s + objects * self.step_object_s)
+
+    def locating_s(self, objects: int) -> float:
+        """Median duration of locating so many boxes, several frames later, before a decision."""
+        return self.tracking_s(objects, 1) if self.locate_s is None else self.locate_s
 
     def slower(self, factor: float) -> TrackerTimes:
         """The durations on a device that takes `factor` times as long."""
@@ -44,6 +50,7 @@ class TrackerTimes(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
             job_object_s=factor * self.job_object_s,
             step_s=factor * self.step_s,
             step_object_s=factor * self.step_object_s,
+            locate_s=None if self.locate_s is None else factor * self.locate_s,
             spread=self.spread,
         )
 

@@ -18,6 +18,8 @@ class Back2Back(Policy):
         UserError: the quality is no whole number in that range.
     """
 
+    uses_objects = False
+
     def __init__(self, quality: int = 95) -> None:
         if not isinstance(quality, int) or not 1 <= quality <= 100:
             raise UserError(f"policy.quality={quality}: give a whole number from 1 to 100")

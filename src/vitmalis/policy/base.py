@@ -25,7 +25,8 @@ class ClientState:
         frame_interval_s: seconds between two captures.
         time_s: seconds since the first frame.
         frames_since_offload: eta, frames since the last offloaded one (0 for the first).
-        tracked: known objects: the local tracker's latest boxes and those of a result it has not caught up with.
+        tracked: the objects of the latest result, located in this frame; they stay where they were found if the policy
+            does not use objects.
         retention: kappa, share of objects still tracked since the tracker was last re-initialised, 0..1.
         motion: latest result of the motion analyzer, for this frame or an earlier one; None before the first.
         result_age_frames: frames since the offloaded one whose result `tracked` stems from; 0 before the first.
@@ -79,12 +80,14 @@ class Policy(abc.ABC):
 
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.
+        uses_objects: whether decisions depend on the known objects; the client then locates them in a frame first.
         uses_motion: whether the client analyses the motion of frames.
         stand_in: what in the policy stands for something else, such as estimators of another model; empty for nothing.
             A run shows and tags it.
     """
 
     uses_tracker: bool = False
+    uses_objects: bool = True
     uses_motion: bool = False
     stand_in: str = ""
 

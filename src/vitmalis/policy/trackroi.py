@@ -20,6 +20,7 @@ class TrackRoI(TrackB2B):
         motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
     """
 
+    uses_objects = True
     uses_motion = True
 
     def __init__(

@@ -22,7 +22,8 @@ class Tracker(abc.ABC):
     """Tracks the boxes of one result through later frames.
 
     Use: `prepare` each captured image; `restart` with the prepared image that a result belongs to, then `advance`
-    through those captured since. One instance may prepare while another one, in another thread, tracks.
+    through those captured since. `locate` serves decisions. One instance may prepare while another one, in another
+    thread, tracks.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,20 @@ class Tracker(abc.ABC):
 
         Returns:
             boxes in pixels of the captured frame, with the scores and labels that they were restarted with.
+        """
+
+    @abc.abstractmethod
+    def locate(self, detections: Detections, images: Sequence[TrackingImage]) -> Detections:
+        """Locate boxes of the first image in the last one, quickly, and leave the tracked objects as they are.
+
+        Before a decision the client locates the known objects in the frame about to be offloaded.
+
+        Args:
+            detections: boxes in the first image.
+            images: consecutive images, oldest first, at least one.
+
+        Returns:
+            as many boxes in the same order; one that is not found stays where it was, as its object still matters.
         """
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import msgspec
@@ -37,6 +38,8 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         scale: side of the grey image, in which boxes are refined, over the frame's.
         flow_scale: side of the flow over the grey image's.
         finest_level: pyramid level at which the dense flow ends; 0 is the flow's own size, each further one half of it.
+        patch_px: side of the patches that the dense flow matches, which do not overlap; larger ones, as OpenCV's preset
+            has them, take in the background of small objects and leave these behind.
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
         window_px: side of the Lucas-Kanade window.
@@ -49,6 +52,7 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     scale: float = 0.5
     flow_scale: float = 0.5
     finest_level: int = 1
+    patch_px: int = 4
     grid: int = 5
     coverage: float = 0.7
     window_px: int = 11
@@ -84,6 +88,8 @@ class FlowCacheTracker(Tracker):
         self.options = options or FlowCacheOptions()
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._dis.setFinestScale(self.options.finest_level)
+        self._dis.setPatchSize(self.options.patch_px)
+        self._dis.setPatchStride(self.options.patch_px)
         self._prepared: FlowImage | None = None
         self._anchor: FlowImage | None = None
         self._anchor_boxes = np.empty((0, 4), np.float32)
@@ -111,15 +117,35 @@ class FlowCacheTracker(Tracker):
         if not len(self._boxes):
             return self._boxes
         scale = np.float32(self.options.scale)
-        flows = [self._between(*pair) for pair in zip([last, *images[:-1]], images, strict=True)]
-        boxes = compose(flows, self._boxes.boxes_xyxy * scale, self.options)
-        boxes, confidence = refine(anchor.grey, images[-1].grey, self._anchor_boxes, boxes, self.options)
+        known = self._boxes.boxes_xyxy * scale
+        boxes, confidence = self._followed(known, [last, *images], anchor, self._anchor_boxes)
         inside = visible_share(boxes, images[-1].grey.shape[::-1]) >= self.options.min_visible
         kept = inside & (confidence >= self.options.min_confidence)
         self._anchor_boxes, self._confidence = self._anchor_boxes[kept], confidence[kept]
         found = self._boxes.select(kept)
         self._boxes = Detections(boxes[kept] / scale, found.scores, found.labels)
         return self._boxes
+
+    def locate(self, detections: Detections, images: Sequence[FlowImage]) -> Detections:
+        """Follow boxes as a catch-up does, which is quick."""
+        if len(images) < 2 or not len(detections):
+            return detections
+        scale = np.float32(self.options.scale)
+        known = detections.boxes_xyxy * scale
+        boxes, _ = self._followed(known, images, images[0], known)
+        return Detections(boxes / scale, detections.scores, detections.labels)
+
+    def _followed(
+        self,
+        boxes_xyxy: NDArray[np.float32],
+        images: Sequence[FlowImage],
+        anchor: FlowImage,
+        anchor_boxes: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Move boxes from the first image to the last, and refine them there against the anchor; see `refine`."""
+        flows = [self._between(*pair) for pair in pairwise(images)]
+        boxes = compose(flows, boxes_xyxy, self.options)
+        return refine(anchor.grey, images[-1].grey, anchor_boxes, boxes, self.options)
 
     def _between(self, image: FlowImage, later: FlowImage) -> Flow:
         """Flow from one image to a later one; computed now if frames between them are no longer kept."""

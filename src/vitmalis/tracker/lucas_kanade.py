@@ -69,6 +69,10 @@ class LucasKanadeTracker(Tracker):
             self.step(image)
         return self._boxes
 
+    def locate(self, detections: Detections, images: Sequence[GrayImage]) -> Detections:
+        """Follow boxes from the first image to the last in one step, whatever the number of images between them."""
+        return self.moved(images[0], images[-1], detections)
+
     def step(self, image: GrayImage) -> Detections:
         """Follow the boxes into `image` and return those that were found, in pixels of the original frame."""
         previous, self._image = self._image, image

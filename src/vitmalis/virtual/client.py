@@ -22,6 +22,7 @@ from vitmalis.client.events import (
     Event,
     FrameCaptured,
     LinkChanged,
+    Locate,
     MotionAnalysed,
     OffloadRefused,
     Reconnect,
@@ -30,7 +31,7 @@ from vitmalis.client.events import (
     ResultArrived,
     StartOffload,
     Track,
-    TrackingDone,
+    TrackerJob,
 )
 from vitmalis.client.machine import ClientMachine
 from vitmalis.client.recorder import Progress, Recorder
@@ -162,20 +163,23 @@ class VirtualClient:
                 self.recorder.offload_ended(action)
             case Reconnect():
                 self._reconnect()
-            case Track() | CatchUp():
+            case Track() | CatchUp() | Locate():
                 self._track(action)
             case AnalyseMotion():
                 self._analyse(action.frame)
             case Render():
                 self.recorder.rendered(action, self._clock.now_s)
 
-    def _track(self, job: Track | CatchUp) -> None:
+    def _track(self, job: TrackerJob) -> None:
         followed = self._tracker.objects if isinstance(job, Track) else len(job.detections)
-        steps = len(job.frames) - isinstance(job, CatchUp)
-        frame_index, detections = run_tracking(self._tracker, job)
-        tracking_s = self._durations.tracking_s(frame_index, followed, steps)
-        self.recorder.tracked(frame_index, tracking_s)
-        self._after(tracking_s, TrackingDone(frame_index, detections, self._tracker.retention))
+        done = run_tracking(self._tracker, job)
+        if isinstance(job, Locate):
+            tracking_s = self._durations.locating_s(done.frame_index, followed)
+        else:
+            steps = len(job.frames) - isinstance(job, CatchUp)
+            tracking_s = self._durations.tracking_s(done.frame_index, followed, steps)
+        self.recorder.tracked(done.frame_index, tracking_s)
+        self._after(tracking_s, done)
 
     def _analyse(self, frame: Frame) -> None:
         motion = self._analyzer.analyse(frame.image)

@@ -52,6 +52,10 @@ class Durations:
         """Time of a tracker job that ends at this frame."""
         return self._tracker.tracking_s(objects, steps) * self._factor("tracking", frame_index, self._tracker.spread)
 
+    def locating_s(self, frame_index: int, objects: int) -> float:
+        """Time of locating boxes in this frame before a decision."""
+        return self._tracker.locating_s(objects) * self._factor("tracking", frame_index, self._tracker.spread)
+
     def motion_s(self, frame_index: int) -> float:
         """Time to analyse the motion of a frame."""
         return self._stages.motion_s * self._factor("motion", frame_index)

@@ -11,7 +11,7 @@ Stated values are used as they are. The assumptions between and beyond them are 
   No dependence on quality or on the number of downsampled regions is stated, so there is none.
 - Overhead (section VI-B, Fig. 11): motion analysis 10 ms, estimation 9 ms, optimisation 2 ms.
 - The tracker's time is not stated: 10 ms a step, well within a frame interval, for any number of objects. `FLOW_CACHE`
-  takes shares of it, as measured next to it with ten objects on one core.
+  takes shares of it, as measured next to it with ten objects in 960x540 frames on one core (docs/trackers.md).
 
 A run's frames have fewer regions than a 1080p frame; the share of downsampled regions counts.
 """
@@ -35,7 +35,12 @@ FULL_HD, NHD = (1080, 1920), (360, 640)
 INFERENCE_S = {FULL_HD: 0.281, NHD: 0.039}
 DECODE_S, ENCODE_S, PACK_AND_ENCODE_S, BLANK_AND_ENCODE_S = 0.010, 0.020, 0.029, 0.028
 MOTION_S, ESTIMATION_S, OPTIMIZATION_S, TRACKING_STEP_S = 0.010, 0.009, 0.002, 0.010
-FLOW_CACHE = TrackerTimes(prepare_s=0.4 * TRACKING_STEP_S, job_s=0.6 * TRACKING_STEP_S, step_s=0.02 * TRACKING_STEP_S)
+FLOW_CACHE = TrackerTimes(
+    prepare_s=0.45 * TRACKING_STEP_S,
+    job_s=0.65 * TRACKING_STEP_S,
+    step_s=0.03 * TRACKING_STEP_S,
+    locate_s=1.05 * TRACKING_STEP_S,
+)
 WINDOW, FACTOR = 9, 2
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the regions that are downsampled, through whose times LM^inf is fitted."""

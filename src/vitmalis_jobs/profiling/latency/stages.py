@@ -111,6 +111,8 @@ def measure_tracker(tracker: Tracker, frames: Sequence[RgbImage]) -> TrackerTime
     for start, ((count, steps), durations_s) in product(range(len(frames)), jobs.items()):
         tracker.restart(images[start], _lattice(frames[0], count))
         durations_s.append(timed(tracker.advance, images[start + 1 : start + 1 + steps])[1])
+    known, long = _lattice(frames[0], OBJECTS[-1]), JOB_FRAMES[-1] + 1
+    located = [timed(tracker.locate, known, images[start : start + long])[1] for start in range(len(frames))]
     medians = {job: median(durations_s) for job, durations_s in jobs.items()}
     lines = [_line(JOB_FRAMES, [medians[count, steps] for steps in JOB_FRAMES]) for count in OBJECTS]
     job_s, step_s = zip(*lines, strict=True)
@@ -121,6 +123,7 @@ def measure_tracker(tracker: Tracker, frames: Sequence[RgbImage]) -> TrackerTime
         job_object_s=job_object_s,
         step_s=plain_step_s,
         step_object_s=step_object_s,
+        locate_s=median(located),
         spread=spread(jobs.values()),
     )
 
