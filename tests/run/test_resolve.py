@@ -12,6 +12,7 @@ import torch
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables, save_latency_tables
+from vitmalis.policy import POLICIES
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import prepare
 from vitmalis_jobs.run.config import EvaluationConfig, composed
@@ -136,6 +137,16 @@ def test_estimators_of_another_model_are_a_stand_in(
 def described_trace(clip: Path, *overrides: str) -> tuple[str, str | None]:
     run = prepared(composed(["video=file", f"video.path={clip}", *overrides]))
     return describe(run)["trace"], stand_ins(run).get("trace")
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_policy_is_described_by_what_is_not_its_default(clip: Path, name: str) -> None:
+    virtual = ["clock=virtual", "latency=paper_testbed"]
+    run = prepared(composed(["video=file", f"video.path={clip}", f"policy={name}", *virtual]))
+    said = describe(run)["policy"]
+    assert said.startswith(name)
+    shown = said.partition(" (")[2].rstrip(")")
+    assert {option.split()[0] for option in shown.split(", ") if option} <= {"quality", "estimator"}
 
 
 def test_the_played_part_of_the_trace_is_described(clip: Path, tmp_path: Path) -> None:

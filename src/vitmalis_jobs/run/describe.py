@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 from typing import Any
 
@@ -10,7 +9,7 @@ import psutil
 
 from vitmalis.detector.engines import EAGER
 from vitmalis.network.traces import GENERATED
-from vitmalis.policy import POLICIES
+from vitmalis.policy import POLICIES, policy_parameters
 from vitmalis.virtual.measured_testbed import h200_table
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
@@ -68,7 +67,7 @@ def _link(config: EvaluationConfig) -> str:
 
 def _notable_options(config: EvaluationConfig) -> dict[str, Any]:
     """Policy options that differ from the policy's defaults, and always the quality and the kind of estimators."""
-    parameters = inspect.signature(POLICIES[config.policy_kind]).parameters
+    parameters = policy_parameters(POLICIES[config.policy_kind])
     return {
         key: value
         for key, value in config.policy_options.items()
@@ -77,7 +76,8 @@ def _notable_options(config: EvaluationConfig) -> dict[str, Any]:
 
 
 def _as_list(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    """A value as a configuration has it, where tuples are lists."""
+    return [_as_list(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def stand_ins(run: PreparedRun) -> dict[str, str]:
