@@ -51,6 +51,7 @@ class OffloadOutcome:
         agreement: F1 of the boxes that were known of the offloaded frame, tracked from an earlier result, with those of
             this result; None where neither has boxes.
         agreement_age_s: age of those boxes, from the frame of the earlier result to the offloaded one.
+        agreement_frame_index: the frame of the earlier result; -1 without agreement.
     """
 
     frame_index: int
@@ -65,6 +66,7 @@ class OffloadOutcome:
     queue_s: float = 0.0
     agreement: float | None = None
     agreement_age_s: float = 0.0
+    agreement_frame_index: int = -1
 
     @property
     def network_s(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,9 @@ def of_type(actions: list, kind: type) -> list:
     return [action for action in actions if isinstance(action, kind)]
 
 
-def machine_with(policy: Policy, offload_timeout_s: float = 5.0, history_frames: int = 96) -> ClientMachine:
+def machine_with(
+    policy: Policy, offload_timeout_s: float = 5.0, history_frames: int = 96, **options: Any
+) -> ClientMachine:
     return ClientMachine(
         policy,
         frame_interval_s=INTERVAL_S,
@@ -66,6 +70,7 @@ def machine_with(policy: Policy, offload_timeout_s: float = 5.0, history_frames:
         score_threshold=0.5,
         offload_timeout_s=offload_timeout_s,
         history_frames=history_frames,
+        **options,
     )
 
 
@@ -88,7 +93,7 @@ def test_first_frame_is_offloaded_and_the_next_waits_for_the_result(plain: Clien
     assert isinstance(start, StartOffload)
     assert (start.offload_id, start.frame.index) == (0, 0)
     assert plain.handle(captured(1, tracking=False), 0.1) == []
-    assert plain.outstanding == 0
+    assert plain.outstanding == [0]
 
 
 def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> None:
@@ -126,6 +131,47 @@ def test_a_policy_learns_how_well_earlier_boxes_agree_with_a_result() -> None:
                 machine.handle(result(number, offloaded, x), index * INTERVAL_S)
     assert policy.seen == [(None, 0.0), (1.0, pytest.approx(0.2)), (0.0, pytest.approx(0.3))]
     assert policy.ages == [0, 2, 3, 3]
+
+
+def test_with_two_in_flight_the_second_is_sent_when_the_server_will_be_free() -> None:
+    machine = machine_with(build_policy("trackb2b"), in_flight=2)
+    machine.handle(LinkChanged(up=True), 0.0)
+    starts: list[tuple[int, int]] = []
+    for index in range(9):  # results take 0.4 s, encoding and upload 0.11 s, decoding and inference 0.21 s
+        now_s = index * INTERVAL_S
+        for number, frame in [entry for entry in starts if entry[1] == index - 4 and entry[0] in machine.outstanding]:
+            actions = machine.handle(result(number, frame), now_s)
+            starts += [(start.offload_id, start.frame.index) for start in of_type(actions, StartOffload)]
+        actions = machine.handle(captured(index), now_s)
+        starts += [(start.offload_id, start.frame.index) for start in of_type(actions, StartOffload)]
+    # The first waits alone; from its result on, a frame follows another after 0.21 s, which is three frames later.
+    assert [frame for _, frame in starts] == [0, 3, 6]
+    assert machine.outstanding == [2]
+
+
+def test_all_offloads_in_flight_are_lost_with_the_connection() -> None:
+    machine = machine_with(build_policy("back2back"), in_flight=2)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0, tracking=False), 0.0)
+    machine.handle(result(0, 0), 0.05)
+    for index in range(1, 6):
+        machine.handle(captured(index, tracking=False), index * INTERVAL_S)
+    assert machine.outstanding == [1, 2]
+    ends = machine.handle(LinkChanged(up=False, reason="gone"), 0.6)
+    assert ends == [EndOffload(number, OffloadStatus.LOST, "gone") for number in (1, 2)]
+    assert machine.outstanding == []
+
+
+def test_an_object_that_one_result_misses_is_kept_until_the_next() -> None:
+    machine = machine_with(build_policy("back2back"), keep_missed=True)
+    machine.handle(LinkChanged(up=True), 0.0)
+    shown = []
+    for number, x in enumerate((0.0, 8.0, 8.0)):
+        machine.handle(captured(number, tracking=False), number * INTERVAL_S)
+        machine.handle(result(number, number, x), number * INTERVAL_S + 0.05)
+        (render,) = machine.handle(RenderDue(number), (number + 1) * INTERVAL_S)
+        shown.append(sorted(render.detections.boxes_xyxy[:, 0].tolist()))
+    assert shown == [[0.0], [0.0, 8.0], [8.0]]
 
 
 def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:

@@ -21,7 +21,9 @@ FAST = Configuration(2, 75, 4)
 def play(policy: Policy, frame_index: int, agreement: float | None) -> OffloadDecision:
     """One offload whose result says how well the boxes of the one before agree with it."""
     decision = policy.decide(state(frame_index=frame_index))
-    seen = replace(outcome(4.0), frame_index=frame_index, decision=decision, agreement=agreement, agreement_age_s=0.3)
+    seen = replace(outcome(4.0), frame_index=frame_index, decision=decision)
+    if agreement is not None:
+        seen = replace(seen, agreement=agreement, agreement_age_s=0.3, agreement_frame_index=frame_index - 10)
     policy.observe(seen)
     return decision
 

@@ -123,6 +123,24 @@ def test_a_run_without_a_network_by_hand(video: VideoSpec) -> None:
     np.testing.assert_allclose(frames[2].detections.boxes_xyxy[0], red_box(0), atol=3)
 
 
+def test_two_offloads_in_flight_hide_the_network_and_do_not_wait_for_each_other(video: VideoSpec) -> None:
+    intervals, latencies = {}, {}
+    for in_flight in (1, 2):
+        far = connect("emulated", constant_trace(1000.0, 400.0))
+        offloads = play(video, "trackb2b", connection=far, in_flight=in_flight).offloads()
+        frames = [offload.frame_index for offload in offloads]
+        intervals[in_flight] = [after - before for before, after in pairwise(frames)]
+        latencies[in_flight] = [offload.e2e_latency_s for offload in offloads if offload.status == "ok"]
+        assert {offload.queue_s for offload in offloads if offload.status == "ok"} == {0.0}
+    # 20 + 30 + 200 ms and a round trip of 400: results come after 0.65 s, six or seven frames apart. With two in
+    # flight, after the first result, one follows another after 0.23 s, at the third frame, if not both are under way.
+    assert set(intervals[1]) == {6, 7}
+    assert intervals[2][:2] == [6, 3]
+    assert max(intervals[2][1:]) <= 4
+    assert sum(intervals[2][1:]) / len(intervals[2][1:]) == pytest.approx(6.5 / 2, abs=0.3)
+    assert latencies[1] + latencies[2] == pytest.approx([0.65] * len(latencies[1] + latencies[2]), abs=0.01)
+
+
 def test_the_tracker_takes_its_time(video: VideoSpec) -> None:
     records = play(video, "trackb2b")
     # Result of frame 0 at 251 ms (the copy takes 1): frames 1 and 2 are caught up in 2 x (4 + 1) ms.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitmalis.client.events import (
@@ -25,26 +26,14 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.history import FrameHistory
+from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
+from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.session import ClientSession
 from vitmalis.metrics import MatchRule, match
 from vitmalis.offload import OffloadOutcome
 from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
-
-
-@dataclass(slots=True)
-class _Offload:
-    """The offload in flight; there is at most one.
-
-    `known` are the boxes that were known of its frame, tracked from the result for `result_frame_index`, -1 for none.
-    """
-
-    offload_id: int
-    frame_index: int
-    started_s: float
-    known: Detections
-    result_frame_index: int
 
 
 @dataclass(slots=True)
@@ -57,11 +46,12 @@ class _Boxes:
 
 
 class ClientMachine:
-    """The client's state machine: offloads one frame at a time, tracks the last result, and renders.
+    """The client's state machine: offloads frames, tracks the last result, and renders.
 
     The boxes rendered on a frame are the first that exist of: the server's result for this frame, the tracker's latest
     boxes, the server's latest result unchanged, none. A new result restarts the tracker at the offloaded frame and
-    advances it through the frames captured since; the newest frame is offloaded next. A policy that uses objects
+    advances it through the frames captured since; the newest frame is offloaded next, with `in_flight` 2 before the
+    result of the one before, see `OffloadsInFlight`. A policy that uses objects
     decides after those of the result have been located in that frame.
 
     Args:
@@ -71,6 +61,8 @@ class ClientMachine:
         score_threshold: boxes under this score are neither shown nor tracked.
         offload_timeout_s: an offload without an answer for longer is lost.
         history_frames: frames kept for catch-up tracking; see `FrameHistory`.
+        in_flight: offloads that may be without an answer at a time.
+        keep_missed: whether an object that one result misses is kept, tracked, until the next; see `kept_missed`.
     """
 
     def __init__(
@@ -82,6 +74,8 @@ class ClientMachine:
         score_threshold: float,
         offload_timeout_s: float,
         history_frames: int,
+        in_flight: int = 1,
+        keep_missed: bool = False,
     ) -> None:
         self._policy = policy
         self._frame_interval_s = frame_interval_s
@@ -91,7 +85,8 @@ class ClientMachine:
         self._link_up = False
         self._stopped = False
         self._newest: Frame | None = None
-        self._offload: _Offload | None = None
+        self._in_flight = OffloadsInFlight(in_flight)
+        self._keep_missed = keep_missed
         self._offloads = 0
         self._results = 0
         self._last_offloaded_index = -1
@@ -117,6 +112,8 @@ class ClientMachine:
             score_threshold=session.score_threshold,
             offload_timeout_s=session.offload_timeout_s,
             history_frames=session.history_frames,
+            in_flight=session.in_flight,
+            keep_missed=session.keep_missed,
         )
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
@@ -139,20 +136,20 @@ class ClientMachine:
                 return self._end_offload(event.offload_id, OffloadStatus.FAILED, event.reason)
             case LinkChanged():
                 self._link_up = event.up
-                return self._offload_newest(now_s) if event.up else self._lose_offload(event.reason)
+                return self._offload_newest(now_s) if event.up else self._lose_offloads(event.reason)
 
     @property
-    def outstanding(self) -> int | None:
-        """Number of the offload in flight; None without one."""
-        return self._offload.offload_id if self._offload else None
+    def outstanding(self) -> Sequence[int]:
+        """Numbers of the offloads in flight."""
+        return self._in_flight.ids
 
     def stop_offloading(self) -> None:
-        """Start no further offload; the one in flight may still end."""
+        """Start no further offload; those in flight may still end."""
         self._stopped = True
 
     def finish(self, reason: str) -> list[Action]:
-        """End the run: the offload in flight, if any, is lost."""
-        return self._lose_offload(reason)
+        """End the run: the offloads in flight, if any, are lost."""
+        return self._lose_offloads(reason)
 
     # --- offload manager --------------------------------------------------------------------------------------------
 
@@ -165,10 +162,14 @@ class ClientMachine:
     def _offload_newest(self, now_s: float) -> list[Action]:
         """Offload the newest frame if it may be; a policy that uses objects decides once they are located in it."""
         frame, self._offload_waits = self._newest, False
-        if frame is None or self._locating or not self._may_offload(frame):
+        if frame is None or self._locating or not self._may_offload(frame, now_s):
             return []
         known = self._known_boxes()
-        needed = self._policy.uses_objects and len(known.detections) > 0 and known.frame_index != frame.index
+        needed = (
+            (self._policy.uses_objects or self._keep_missed)
+            and len(known.detections) > 0
+            and known.frame_index != frame.index
+        )
         if not needed or known.frame_index not in self._history:
             return self._start_offload(frame, known.detections, now_s)
         self._offload_waits = self._tracker_job is not None
@@ -177,16 +178,16 @@ class ClientMachine:
         self._locating = frame
         return [Locate(known.detections, self._history.since(known.frame_index))]
 
-    def _may_offload(self, frame: Frame) -> bool:
-        """Whether the frame was not sent before, no offload is in flight and the link is up."""
-        free = self._offload is None and not self._stopped and self._link_up
+    def _may_offload(self, frame: Frame, now_s: float) -> bool:
+        """Whether the frame was not sent before, the offloads in flight leave room and the link is up."""
+        free = self._in_flight.may_start(now_s) and not self._stopped and self._link_up
         return free and frame.index > self._last_offloaded_index
 
     def _on_located(self, event: BoxesLocated, now_s: float) -> list[Action]:
         frame, self._locating = self._locating, None
         if frame is None or frame.index != event.frame_index:
             raise RuntimeError("the tracker located boxes that it was not asked for")
-        start = self._start_offload(frame, event.detections, now_s) if self._may_offload(frame) else []
+        start = self._start_offload(frame, event.detections, now_s) if self._may_offload(frame, now_s) else []
         return [*start, *self._next_tracker_job()]
 
     def _start_offload(self, frame: Frame, objects: Detections, now_s: float) -> list[Action]:
@@ -203,14 +204,16 @@ class ClientMachine:
             motion=self._motion.motion if self._motion else None,
             results=self._results,
             result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
+            offloads_in_flight=self._in_flight.limit,
         )
         decision = self._policy.decide(state)
         result_frame_index = self._cache.frame_index if self._cache else -1
-        self._offload = _Offload(self._offloads, frame.index, now_s, state.tracked, result_frame_index)
+        offload = SentOffload(self._offloads, frame.index, now_s, objects, result_frame_index)
+        self._in_flight.start(offload)
         self._offloads += 1
         self._last_offloaded_index = frame.index
         self._trim_history()
-        return [StartOffload(self._offload.offload_id, frame, decision)]
+        return [StartOffload(offload.offload_id, frame, decision)]
 
     def _known_boxes(self) -> _Boxes:
         """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
@@ -220,41 +223,44 @@ class ClientMachine:
         return tracked if tracked and tracked.result_frame_index == cache.frame_index else cache
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
-        if self._offload is None or event.offload_id != self._offload.offload_id:
+        offload = self._in_flight.end(event.offload_id)
+        if offload is None:
             return []  # too late: the offload was lost before
-        offload, self._offload = self._offload, None
         self._results += 1
+        self._in_flight.learn(event.outcome)
         found = event.detections.above(self._score_threshold)
         self._policy.observe(self._with_agreement(event.outcome, offload, found))
+        if self._keep_missed:
+            found = with_missed(found, offload.known, self._score_threshold)
         self._cache = _Boxes(offload.frame_index, found, offload.frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
         return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
 
-    def _with_agreement(self, outcome: OffloadOutcome, offload: _Offload, found: Detections) -> OffloadOutcome:
+    def _with_agreement(self, outcome: OffloadOutcome, offload: SentOffload, found: Detections) -> OffloadOutcome:
         """Add how well the boxes that were known of the offloaded frame agree with those that were found in it."""
         known = offload.known
         if offload.result_frame_index < 0 or not (len(known) or len(found)):
             return outcome
         agreement = match(known, found, MatchRule(score_threshold=self._score_threshold)).f1_or_one
-        age_frames = offload.frame_index - offload.result_frame_index
-        return replace(outcome, agreement=agreement, agreement_age_s=age_frames * self._frame_interval_s)
+        age_s = (offload.frame_index - offload.result_frame_index) * self._frame_interval_s
+        return replace(
+            outcome, agreement=agreement, agreement_age_s=age_s, agreement_frame_index=offload.result_frame_index
+        )
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
-        """End the offload; only the next captured frame starts another, so that refusals cause no busy loop."""
-        if self._offload is None or offload_id != self._offload.offload_id:
-            return []
-        self._offload = None
-        return [EndOffload(offload_id, status, reason)]
+        """End an offload; only the next captured frame starts another, so that refusals cause no busy loop."""
+        return [] if self._in_flight.end(offload_id) is None else [EndOffload(offload_id, status, reason)]
 
-    def _lose_offload(self, reason: str) -> list[Action]:
-        return self._end_offload(self._offload.offload_id, OffloadStatus.LOST, reason) if self._offload else []
+    def _lose_offloads(self, reason: str) -> list[Action]:
+        """End all offloads in flight as lost."""
+        return [end for number in self._in_flight.ids for end in self._end_offload(number, OffloadStatus.LOST, reason)]
 
     def _give_up_overdue(self, now_s: float) -> list[Action]:
-        """End an offload without an answer for too long as lost; none starts until there is a new connection."""
-        if self._offload is None or now_s - self._offload.started_s <= self._offload_timeout_s:
+        """End all offloads as lost if one has no answer for too long; none starts until there is a new connection."""
+        if not self._in_flight.overdue(now_s, self._offload_timeout_s):
             return []
         self._link_up = False
-        return [*self._lose_offload(f"no answer within {self._offload_timeout_s:g} s"), Reconnect()]
+        return [*self._lose_offloads(f"no answer within {self._offload_timeout_s:g} s"), Reconnect()]
 
     # --- motion analyzer --------------------------------------------------------------------------------------------
 
@@ -296,7 +302,8 @@ class ClientMachine:
     def _trim_history(self) -> None:
         """Drop the frames before the one that the next catch-up starts at."""
         if not self._awaiting_catch_up and self._newest is not None:
-            self._history.forget_before(self._offload.frame_index if self._offload else self._newest.index)
+            oldest = self._in_flight.oldest_frame
+            self._history.forget_before(self._newest.index if oldest is None else oldest)
 
     def _on_tracking(self, event: TrackingDone, now_s: float) -> list[Action]:
         if self._tracker_job is None:

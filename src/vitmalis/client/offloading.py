@@ -70,7 +70,7 @@ class OffloadWorker(Worker):
         self._endpoint.wake()
 
     def reconnect(self) -> None:
-        """Close the connection, forget the offload in flight and connect again: see `Reconnect`."""
+        """Close the connection, forget the offloads in flight and connect again: see `Reconnect`."""
         self._starts.put(None)
         self._endpoint.wake()
 
@@ -108,7 +108,7 @@ class OffloadWorker(Worker):
         header = offload_header(start.offload_id, start.frame, start.decision, self._geometry)
         self._post(encoded)
         if self._endpoint.send_offload(header, frame.jpeg):
-            self._under_way = {start.offload_id: _Sent(start, header, encoded)}
+            self._under_way[start.offload_id] = _Sent(start, header, encoded)
         else:
             self._post(OffloadRefused(start.offload_id, f"not sent: {self._endpoint.last_error}"))
 

@@ -155,7 +155,7 @@ class RealtimeClient:
         self._start_s = math.nan
 
     def play(self) -> None:
-        """Play to the end of the clip, then wait for the offload in flight; the records are in `recorder`."""
+        """Play to the end of the clip, then wait for the offloads in flight; the records are in `recorder`."""
         with self._offload_worker, self._tracker_worker, self._motion_worker:
             self._wait_for_server()
             self._on_connected()
@@ -207,7 +207,7 @@ class RealtimeClient:
                 self._handle(report)
                 self._pump.handled()
             case ResultArrived():
-                if report.offload_id == self._machine.outstanding:
+                if report.offload_id in self._machine.outstanding:
                     self.recorder.answered(report)
                     self._handle(report)
             case _:
@@ -234,10 +234,10 @@ class RealtimeClient:
                 self.recorder.rendered(action, self._now_s())
 
     def _drain(self) -> None:
-        """Wait for the offload in flight at the last frame; no other starts."""
+        """Wait for the offloads in flight at the last frame; no other starts."""
         self._machine.stop_offloading()
         deadline_s = self._clock.now_s() + self._session.drain_s
-        while self._machine.outstanding is not None:
+        while self._machine.outstanding:
             if (report := self._clock.next_report(self._inbox, deadline_s)) is None:
                 break
             self._on_report(report)

@@ -34,7 +34,9 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         history_frames: frames kept for catch-up tracking.
         offload_timeout_s: an offload without an answer for longer is lost.
         connect_timeout_s: how long to wait for the server before giving up.
-        drain_s: how long to wait, after the last frame, for the offload in flight.
+        drain_s: how long to wait, after the last frame, for the offloads in flight.
+        in_flight: offloads that may be without an answer at a time.
+        keep_missed: whether an object that one result misses is kept, tracked, until the next.
     """
 
     video: VideoSpec
@@ -55,6 +57,8 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offload_timeout_s: float = 30.0
     connect_timeout_s: float = 60.0
     drain_s: float = 5.0
+    in_flight: int = 1
+    keep_missed: bool = False
 
 
 SESSION_FILE = "session.json"

@@ -108,8 +108,7 @@ class Bandit(Policy):
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
         self._network = NetworkEstimate(prior_uplink_mbps, prior_rtt_ms, network_window)
         self._arms = [Arm(configuration, _FEATURES) for configuration in _configurations(arms)]
-        self._pending: dict[int, tuple[Arm, FloatArray]] = {}  # by frame, of the offloads without a result
-        self._unrewarded: tuple[Arm, FloatArray] | None = None
+        self._unrewarded: dict[int, tuple[Arm, FloatArray]] = {}  # arm and context, by frame of the offload
 
     def decide(self, state: ClientState) -> OffloadDecision:
         """Choose the arm with the highest upper confidence bound."""
@@ -122,7 +121,7 @@ class Bandit(Policy):
         expected_s = time.perf_counter()
         chosen, reason = self._choose(arms, rewards, errors)
         arms[chosen].tried = True
-        self._pending[state.frame_index] = arms[chosen], context
+        self._unrewarded[state.frame_index] = arms[chosen], context
         return replace(
             decision_of(arms[chosen].configuration, content.region_types),
             explanation=self._explain(state, content, arms, rewards, chosen, reason),
@@ -145,16 +144,17 @@ class Bandit(Policy):
         return np.array([1.0, speed, content.motion.frame_motion, background])
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Learn the reward of the offload before, and what this one cost."""
+        """Learn the reward of the offload that the known boxes stem from, and what this one cost."""
         self._network.observe(outcome)
-        if outcome.agreement is not None and self._unrewarded is not None:
-            before, context = self._unrewarded
-            before.learn(context, outcome.agreement)
-        self._unrewarded = self._pending.pop(outcome.frame_index, None)
-        if self._unrewarded is not None:
-            self._unrewarded[0].count(outcome)
-        # Earlier offloads that are still pending were lost: results come in the order of offloads.
-        self._pending = {frame: arm for frame, arm in self._pending.items() if frame > outcome.frame_index}
+        before = self._unrewarded.pop(outcome.agreement_frame_index, None)
+        if before is not None and outcome.agreement is not None:
+            arm, context = before
+            arm.learn(context, outcome.agreement)
+        if outcome.frame_index in self._unrewarded:
+            self._unrewarded[outcome.frame_index][0].count(outcome)
+        # The boxes of earlier offloads are no longer known: they were replaced, or the offload was lost.
+        earliest = outcome.agreement_frame_index
+        self._unrewarded = {frame: arm for frame, arm in self._unrewarded.items() if frame > earliest}
 
     def _explain(
         self,

@@ -99,8 +99,7 @@ class VirtualClient:
         self._analyzer = MotionAnalyzer(grid, session.motion)
         self._open_video = images
         self._images = images(session.video)
-        self._last: OffloadTimeline | None = None
-        self._server_free_s = 0.0
+        self._timelines: list[OffloadTimeline] = []  # of the latest offloads, as many as may be in flight
 
     def attach_lookahead(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
         """Offer the policy a view of the frames to come and their references, which only an oracle takes.
@@ -116,13 +115,13 @@ class VirtualClient:
             self._durations,
             references,
             rule,
-            lambda: self._server_free_s,
+            self._server_free_s,
             self._open_video(self._session.video),
         )
         self._policy.attach_lookahead(lookahead)
 
     def play(self) -> None:
-        """Play to the end of the clip, then let the offload in flight end."""
+        """Play to the end of the clip, then let the offloads in flight end."""
         self._handle(LinkChanged(up=True))
         self._clock.at(0.0, lambda: self._capture(0))
         for frame_index in range(self._session.video.frames):
@@ -131,7 +130,7 @@ class VirtualClient:
             self._progress(frame_index + 1, self.recorder.offload_count, self.recorder.lost_offloads)
         self._machine.stop_offloading()
         deadline_s = self._clock.now_s + self._session.drain_s
-        while self._machine.outstanding is not None and self._clock.next_s < deadline_s:
+        while self._machine.outstanding and self._clock.next_s < deadline_s:
             self._clock.step()
         for action in self._machine.finish("the run ended first"):
             self._carry_out(action)
@@ -195,14 +194,15 @@ class VirtualClient:
         """Simulate an offload, and schedule its answer."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
         answer = self._server.answer(start.offload_id, start.frame, start.decision)
-        self._last = timeline = simulate_offload(
+        timeline = simulate_offload(
             start,
             answer,
             now_s=self._clock.now_s,
-            server_free_s=self._server_free_s,
+            server_free_s=self._server_free_s(),
             connection=self._connection,
             durations=self._durations,
         )
+        self._timelines = [*self._timelines, timeline][-self._session.in_flight :]
         self.recorder.offload_started(start, timeline.encode_start_s, timeline.decision_s)
         self.recorder.encoded(
             start.offload_id, timeline.encode_start_s, timeline.outcome.encode_s, answer.payload_bytes
@@ -211,17 +211,20 @@ class VirtualClient:
 
     def _receive(self, event: ResultArrived | OffloadRefused) -> None:
         """Handle an answer, unless its offload was lost before."""
-        if event.offload_id != self._machine.outstanding:
+        if event.offload_id not in self._machine.outstanding:
             return
         if isinstance(event, ResultArrived):
             self.recorder.answered(event)
         self._handle(event)
 
+    def _server_free_s(self) -> float:
+        """When the server has nothing left to do, as far as is known."""
+        return max((timeline.server_free_s for timeline in self._timelines), default=0.0)
+
     def _reconnect(self) -> None:
-        """Open another connection; an offload that the server has received in full still keeps it busy."""
+        """Open another connection; offloads that the server has received in full still keep it busy."""
         now_s = self._clock.now_s
-        if self._last is not None and self._last.arrived_s <= now_s:
-            self._server_free_s = self._last.server_free_s
+        self._timelines = [timeline for timeline in self._timelines if timeline.arrived_s <= now_s]
         self._clock.at(self._connection.reconnect(now_s), lambda: self._handle(LinkChanged(up=True)))
 
 

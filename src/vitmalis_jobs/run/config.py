@@ -54,6 +54,8 @@ class ClientOptions(Section, frozen=True):
     threads: Threads
     tracker: TrackerOptions
     motion: MotionOptions = MotionOptions()  # absent in older records
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1  # absent in older records
+    keep_missed: bool = False  # absent in older records
 
 
 class ServerOptions(Section, frozen=True):
