@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,10 @@ from tests.policy.small_world import write_estimators, write_tables
 from vitmalis import repository_files
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU Triton's kernels run in its interpreter; Triton asks once, when torch imports it.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,69 @@
+"""Launch settings of the attention kernels: a small table, one entry for each kind of GPU and number type."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Tile(NamedTuple):
+    """How one program of a kernel works.
+
+    Attributes:
+        queries: query tokens of a program, a power of two of at least 16.
+        warps: warps that share them.
+        stages: blocks of keys that are loaded ahead.
+    """
+
+    queries: int
+    warps: int
+    stages: int
+
+
+class LaunchSettings(NamedTuple):
+    """Settings of the attention kernels.
+
+    Attributes:
+        block_keys: most keys in a block of global attention, a power of two of at least 16.
+        bucket_tokens: token counts are rounded up to a multiple of this, itself one of the queries of a tile.
+        rows: tokens that a program of the other kernels takes, a divisor of `bucket_tokens`.
+        plain, mixed: global attention over a plain grid, and over tokens of two resolutions.
+        window: window attention over at most 128 slots.
+        wide_window: window attention over more slots.
+    """
+
+    block_keys: int
+    bucket_tokens: int
+    rows: int
+    plain: Tile
+    mixed: Tile
+    window: Tile
+    wide_window: Tile
+
+
+HOPPER_BF16 = LaunchSettings(128, 256, 1, Tile(128, 8, 3), Tile(128, 8, 3), Tile(128, 8, 1), Tile(64, 8, 1))
+"""Tuned on an H200; for GPUs with 227 KB of shared memory."""
+
+SMALL = LaunchSettings(64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1), Tile(32, 4, 1))
+"""For 99 KB of shared memory, and for float32, which serves comparisons; not tuned."""
+
+SETTINGS = {(9, 0): HOPPER_BF16, (10, 0): HOPPER_BF16}
+"""For products in bfloat16 by compute capability: H100, H200; B200."""
+
+
+def launch_settings(device: torch.device, dtype: torch.dtype) -> LaunchSettings:
+    """The settings for a device and the type of products."""
+    if dtype == torch.float32 or device.type != "cuda":
+        return SMALL
+    return SETTINGS.get(torch.cuda.get_device_capability(device), SMALL)
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How Triton multiplies numbers of a type: float32 without TF32."""
+    return "ieee" if dtype == torch.float32 else "tf32"
+
+
+def power_of_two(length: int, least: int = 1) -> int:
+    """The smallest power of two that is at least `length` and `least`."""
+    return max(least, 1 << max(0, length - 1).bit_length())
