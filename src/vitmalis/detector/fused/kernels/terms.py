@@ -6,8 +6,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-DISTANCES = tl.constexpr(64)
-"""Distances whose terms are computed by one product."""
+DISTANCES = tl.constexpr(32)
+"""Distances whose terms are computed by one product; with more, programs run out of registers."""
 
 
 @triton.jit
