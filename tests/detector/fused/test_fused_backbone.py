@@ -125,9 +125,8 @@ def test_models_of_every_kind(device: torch.device, model: dict[str, object]) ->
     assert_equal(case.run(images, [None], 0), case.eager_images(images, [None], 0))
     mask = np.zeros(case.grid.shape, np.bool_)
     mask[0, 0] = True
-    patches = [case.patches(mask)]
-    assert_equal(case.run(patches, [mask], 2 if case.vit.config.subsets > 1 else 1),
-                 case.eager_patches(patches, [mask], 2 if case.vit.config.subsets > 1 else 1))  # fmt: skip
+    patches, last = [case.patches(mask)], case.vit.config.subsets
+    assert_equal(case.run(patches, [mask], last), case.eager_patches(patches, [mask], last))
 
 
 @pytest.mark.parametrize("point", [0, 1, 2])
@@ -168,6 +167,15 @@ def test_frames_with_different_masks_in_one_batch(device: torch.device, point: i
     patches = [case.patches(mask, seed) for seed, mask in enumerate(masks)]
     assert len({len(own) for own in patches}) == 2
     assert_equal(case.run(patches, masks, point), case.eager_patches(patches, masks, point))
+
+
+def test_frames_that_are_on_the_device_already(device: torch.device) -> None:
+    case = make_case(device, depth=2, subsets=1)
+    mask = np.array([[True, False], [False, True]])
+    patches = [case.patches(mask)]
+    slot = case.fused.slot(case.fused.bucket(mask))
+    case.fused.load(slot, [torch.from_numpy(patches[0]).to(device)], [mask])
+    assert_equal(case.fused.run(slot, 1), case.eager_patches(patches, [mask], 1))
 
 
 def test_an_empty_mask_among_blocks_equals_plain(device: torch.device) -> None:

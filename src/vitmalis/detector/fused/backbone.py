@@ -6,10 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.detector.fused.geometry import FrameGeometry, block_patterns, frame_geometry
@@ -20,7 +18,7 @@ from vitmalis.detector.fused.kernels.rows import add_norm, embed_norm, restore_n
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, launch_settings
 from vitmalis.detector.fused.kernels.window import window_attention
 from vitmalis.detector.fused.plan import PLAIN, bucket_of, mask_plan, plan_sections
-from vitmalis.detector.fused.slots import Arena, DevicePlan, Frames, Slot, arena_bytes
+from vitmalis.detector.fused.slots import Arena, DevicePlan, Frame, Frames, Slot, arena_bytes
 from vitmalis.detector.fused.weights import FusedWeights, Linear
 from vitmalis.detector.positions import relative_table
 from vitmalis.regions.grid import RegionGrid
@@ -96,7 +94,7 @@ class FusedBackbone:
             self._slots[key] = Slot(self.geometry, *key, self._constants.plain_plan, self._arena)
         return self._slots[key]
 
-    def load(self, slot: Slot, frames: Sequence[NDArray[np.uint8]], masks: Sequence[BoolMask | None]) -> None:
+    def load(self, slot: Slot, frames: Sequence[Frame], masks: Sequence[BoolMask | None]) -> None:
         """Copy frames to a slot, without waiting for the device.
 
         What is queued in the current stream later sees them, and what was queued before does not.
@@ -104,7 +102,7 @@ class FusedBackbone:
         Args:
             slot: of the frames' bucket, number and kind.
             frames: each RGB uint8 (T, patch, patch, 3), in the order of `MixedLayout`, for a slot of patches; else
-                (H, W, 3), whose downsampled regions are averaged on the device.
+                (H, W, 3), whose downsampled regions are averaged on the device. Tensors are on the device already.
             masks: of each frame, bool (rows, cols) of regions, True for low resolution; None for none.
         """
         slot.load(frames, [mask_plan(self.geometry, mask, slot.bucket) for mask in masks])
@@ -187,7 +185,7 @@ class FusedBackbone:
             window_attention(qkv, block.window_table, plan, self.geometry, heads, settings, out)
             return
         tables = self._constants.relative[index]
-        if plan.stride == 0:
+        if plan.plain:
             plain_attention(qkv, tables, plan, self.geometry, heads, settings, terms, out)
         else:
             mixed_attention(qkv, tables, self._constants.patterns, plan, self.geometry, heads, settings, terms, out)

@@ -134,7 +134,7 @@ class FrameGeometry:
 
     @property
     def cells(self) -> int:
-        """Cells of both resolutions."""
+        """Number of cells, those of both resolutions."""
         return self.patches + self.low.rows * self.low.cols
 
     @property

@@ -72,7 +72,7 @@ class Sections(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Integers in a plan."""
+        """Number of integers in a plan."""
         return _aligned(self[-1].start + math.prod(self[-1].shape))
 
 

@@ -18,6 +18,10 @@ Frames = Literal["patches", "images"]
 """What frames are given as: patches of two resolutions, or whole images."""
 
 
+Frame = NDArray[np.uint8] | Tensor
+"""The bytes of a frame, on the host or as a tensor on the device."""
+
+
 class DevicePlan(NamedTuple):
     """The plans of a batch of frames on the device.
 
@@ -38,6 +42,11 @@ class DevicePlan(NamedTuple):
     stride: int
     tokens: int
     batch: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether no region is downsampled: all frames share one plan."""
+        return self.stride == 0
 
     @classmethod
     def of(cls, buffer: Tensor, sections: Sections, stride: int, batch: int) -> DevicePlan:
@@ -134,14 +143,20 @@ class Slot:
             buffer = arena.device[: 4 * plans].view(torch.int32)
             self.plan = DevicePlan.of(buffer, sections, sections.length, batch)
 
-    def load(self, frames: Sequence[NDArray[np.uint8]], plans: Sequence[Int32Array]) -> None:
+    def load(self, frames: Sequence[Frame], plans: Sequence[Int32Array]) -> None:
         """Copy the bytes and plans of a batch to the device, see `FusedBackbone.load`."""
         self._arena.wait()
-        for index, frame in enumerate(frames):
-            if self.bucket != PLAIN:
-                self._host_plans[index] = plans[index]
-            self._host_data[index, : len(frame)] = frame.reshape(len(frame), *self._host_data.shape[2:])
-        self._arena.send(self._length)
+        if self.bucket != PLAIN:
+            for place, plan in zip(self._host_plans, plans, strict=True):
+                place[:] = plan
+        for place, frame in zip(self._host_data, frames, strict=True):
+            if not isinstance(frame, Tensor):
+                place[: len(frame)] = frame.reshape(len(frame), *place.shape[1:])
+        on_device = all(isinstance(frame, Tensor) for frame in frames)
+        self._arena.send(self._host_plans.nbytes if on_device else self._length)
+        for target, frame in zip(self.data, frames, strict=True):
+            if isinstance(frame, Tensor):
+                target[: len(frame)].copy_(frame.reshape(len(frame), *target.shape[1:]))
 
 
 def _frame_shape(geometry: FrameGeometry, bucket: int, frames: Frames) -> tuple[int, ...]:

@@ -46,9 +46,9 @@ class BlockWeights:
     Attributes:
         norm1, norm2, qkv, proj, fc1, fc2: its layers.
         windowed: it attends inside windows.
-        window_table: relative positions inside windows, see the function of that name; None elsewhere.
-        relative: float32 tables (2 * S - 1, D) of rows and columns of a global block; None elsewhere, and where there
-            are no relative positions.
+        window_table: relative positions of a windowed block, see the function of that name; else None.
+        relative: float32 tables (2 * S - 1, D) of rows and columns of a global block; else None. Both are None where
+            there are no relative positions.
     """
 
     def __init__(self, block: Block, window: int, dtype: torch.dtype) -> None:
@@ -89,7 +89,7 @@ class HierarchicalStem:
     """Products with 4 x 4 pixels, 2 x 2 of their results, and what remains of a patch; norm and GELU between.
 
     Attributes:
-        order: as of `LinearStem`: the pixels under one kernel next to each other, kernels of one step likewise.
+        order: as of `LinearStem`: the pixels under one kernel next to each other, and so the results under one.
     """
 
     def __init__(self, stem: HierarchicalPatchEmbed, patch_px: int, dtype: torch.dtype) -> None:

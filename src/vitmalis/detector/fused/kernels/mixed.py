@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitmalis.detector.fused.geometry import LEAST_KEYS, FrameGeometry
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, power_of_two, precision
+from vitmalis.detector.fused.kernels.softmax import LOWEST, attend
 from vitmalis.detector.fused.kernels.terms import store_terms
 from vitmalis.detector.fused.slots import DevicePlan
 
@@ -79,9 +80,9 @@ def _mixed_attention(
         _store_mixed_terms(query, cell, terms, ROW_TABLE, COL_TABLE, batch_tokens, rows, cols, FACTOR, D, DP, PRECISION)
         tl.debug_barrier()  # other threads of the program read what these wrote
     query = (query.to(tl.float32) * scale).to(query.dtype)
-    highest = tl.full([BM], -1e30, tl.float32)
+    highest = tl.full([BM], LOWEST, tl.float32)
     total = tl.zeros([BM], tl.float32)
-    mixed = tl.zeros([BM, DP], tl.float32)
+    attended = tl.zeros([BM, DP], tl.float32)
     for block in range(0, tl.load(COUNTS + plan + 2)):
         start = tl.load(BLOCK + plan + block * 4)
         is_n = n < tl.load(BLOCK + plan + block * 4 + 1)
@@ -96,15 +97,9 @@ def _mixed_attention(
             scores = tl.dot(tl.trans(own), pattern, scores, input_precision=PRECISION)
         else:
             scores = tl.where(is_n[None, :], scores, ABSENT)
-        new = tl.maximum(highest, tl.max(scores, 1))
-        weights = tl.exp2(scores * 1.4426950408889634 - (new * 1.4426950408889634)[:, None])
-        fade = tl.exp2((highest - new) * 1.4426950408889634)
-        total = total * fade + tl.sum(weights, 1)
-        mixed = mixed * fade[:, None]
         value = tl.load(head_qkv + channels + at[:, None] + d[None, :], mask=is_n[:, None] & is_d[None, :], other=0.0)
-        mixed = tl.dot(weights.to(value.dtype), value, mixed, input_precision=PRECISION)
-        highest = new
-    tl.store(OUT + head * D + m[:, None] * channels + d[None, :], mixed / total[:, None], mask=is_d[None, :])
+        highest, total, attended = attend(scores, 0.0, value, highest, total, attended, PRECISION)
+    tl.store(OUT + head * D + m[:, None] * channels + d[None, :], attended / total[:, None], mask=is_d[None, :])
 
 
 def mixed_attention(
@@ -145,8 +140,8 @@ def distance_tables(table: Tensor, factor: int) -> Tensor:
         table: (n, n, D) from `relative_table`, n patches along the axis.
 
     Returns:
-        (2, 2, 2n - 1, D): for queries at full and low resolution and keys likewise, by the distance between the first
-        patches of the two, from 1 - n.
+        (2, 2, 2n - 1, D): for queries at full and at low resolution, then for keys at either, by the distance between
+        the first patches of the two, from 1 - n.
     """
     length = len(table)
     full = torch.cat([table[0].flip(0), table[1:, 0]])  # keys at 0..n-1 of query 0, nearest last, then queries of key 0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitmalis.detector.fused.geometry import LEAST_KEYS, FrameGeometry
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, power_of_two, precision
+from vitmalis.detector.fused.kernels.softmax import LOWEST, attend
 from vitmalis.detector.fused.kernels.terms import store_terms
 from vitmalis.detector.fused.slots import DevicePlan
 
@@ -33,25 +34,25 @@ def _plain_attention(
     first = tl.program_id(0) * BM // frame_tokens * frame_tokens
     head_qkv = QKV + head * D
     query = tl.load(head_qkv + m[:, None] * (3 * channels) + d[None, :], mask=is_d[None, :], other=0.0)
+    row_terms = ROW_TERMS + head.to(tl.int64) * rows * batch_tokens + m
+    col_terms = COL_TERMS + head.to(tl.int64) * cols * batch_tokens + m * cols
     if RELATIVE:
-        row_terms = ROW_TERMS + head.to(tl.int64) * rows * batch_tokens + m
-        col_terms = COL_TERMS + head.to(tl.int64) * cols * batch_tokens + m * cols
         row = tl.minimum((m - first) // cols, rows - 1)
         is_m = m >= 0
         store_terms(query, row, is_m, ROW_TABLE, row_terms, batch_tokens, rows, D, DP, 1, PRECISION)
         store_terms(query, (m - first) % cols, is_m, COL_TABLE, col_terms, 1, cols, D, DP, 1, PRECISION)
         tl.debug_barrier()  # other threads of the program read what these wrote
     query = (query.to(tl.float32) * scale).to(query.dtype)
-    highest = tl.full([BM], -1e30, tl.float32)
+    highest = tl.full([BM], LOWEST, tl.float32)
     total = tl.zeros([BM], tl.float32)
-    mixed = tl.zeros([BM, DP], tl.float32)
+    attended = tl.zeros([BM, DP], tl.float32)
     for segment in tl.static_range(SEGMENTS):
         is_n = (n < WIDTH) & (segment * WIDTH + n < cols)
         if RELATIVE:
-            tile = tl.load(col_terms[:, None] + segment * WIDTH + n[None, :], mask=is_n[None, :], other=-1e30)
+            tile = tl.load(col_terms[:, None] + segment * WIDTH + n[None, :], mask=is_n[None, :], other=LOWEST)
             row_term = tl.load(row_terms).to(tl.float32)
         else:
-            tile = tl.where(is_n[None, :], tl.zeros([BM, BN], tl.float32), -1e30).to(query.dtype)
+            tile = tl.where(is_n[None, :], tl.zeros([BM, BN], tl.float32), LOWEST).to(query.dtype)
             row_term = tl.zeros([BM], tl.float32)
         at = head_qkv + channels + (first + segment * WIDTH) * (3 * channels)
         at_key = at + n[None, :] * (3 * channels) + d[:, None]
@@ -59,19 +60,13 @@ def _plain_attention(
         for line in range(0, rows):
             key = tl.load(at_key, mask=is_d[:, None], other=0.0)
             scores = tl.dot(query, key, tile.to(tl.float32), input_precision=PRECISION)
-            new = tl.maximum(highest, tl.max(scores, 1) + row_term)
-            weights = tl.exp2(scores * 1.4426950408889634 - ((new - row_term) * 1.4426950408889634)[:, None])
-            fade = tl.exp2((highest - new) * 1.4426950408889634)
-            total = total * fade + tl.sum(weights, 1)
-            mixed = mixed * fade[:, None]
             value = tl.load(at_value, mask=is_d[None, :], other=0.0)
-            mixed = tl.dot(weights.to(value.dtype), value, mixed, input_precision=PRECISION)
-            highest = new
+            highest, total, attended = attend(scores, row_term, value, highest, total, attended, PRECISION)
             if RELATIVE:  # the next line's; after the last one it is not used
                 row_term = tl.load(row_terms + tl.minimum(line + 1, rows - 1) * batch_tokens).to(tl.float32)
             at_key += cols * (3 * channels)
             at_value += cols * (3 * channels)
-    tl.store(OUT + head * D + m[:, None] * channels + d[None, :], mixed / total[:, None], mask=is_d[None, :])
+    tl.store(OUT + head * D + m[:, None] * channels + d[None, :], attended / total[:, None], mask=is_d[None, :])
 
 
 def plain_attention(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitmalis.detector.fused.geometry import LEAST_KEYS, FrameGeometry
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, power_of_two, precision
+from vitmalis.detector.fused.kernels.softmax import LOG2E, LOWEST
 from vitmalis.detector.fused.slots import DevicePlan
 
 AXIS = tl.constexpr(16)
@@ -16,6 +17,22 @@ AXIS = tl.constexpr(16)
 
 NARROW_SLOTS = 128
 """Slots of a window that the setting `window` is for."""
+
+
+@triton.jit
+def _window_terms(
+    query, row, col, TABLE,
+    W: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Compute the terms of queries (BM, DP) for the rows of keys, then from `AXIS` for the columns: (BM, 2 * AXIS)."""
+    a = tl.arange(0, 2 * AXIS)
+    d = tl.arange(0, DP)
+    own = tl.where(a[None, :] < AXIS, row[:, None], col[:, None])
+    terms = tl.zeros([BM, 2 * AXIS], tl.float32)
+    for at in tl.static_range(W):  # the product for each row or column, kept by the queries that are there
+        table = tl.load(TABLE + (at * 2 * AXIS + a[None, :]) * D + d[:, None], mask=(d < D)[:, None], other=0.0)
+        terms = tl.where(own == at, tl.dot(query, table, input_precision=PRECISION), terms)
+    return terms.to(query.dtype)
 
 
 @triton.jit
@@ -65,20 +82,15 @@ def _window_attention(
         )
         scores = tl.dot((query.to(tl.float32) * scale).to(query.dtype), key, input_precision=PRECISION)
         if RELATIVE:
+            terms = _window_terms(query, row_m, col_m, TABLE, W, D, DP, BM, PRECISION)
             a = tl.arange(0, 2 * AXIS)
-            own = tl.where(a[None, :] < AXIS, row_m[:, None], col_m[:, None])
-            terms = tl.zeros([BM, 2 * AXIS], tl.float32)
-            for at in tl.static_range(W):  # the product for each row or column, kept by the queries that are there
-                table = tl.load(TABLE + (at * 2 * AXIS + a[None, :]) * D + d[:, None], mask=is_d[:, None], other=0.0)
-                terms = tl.where(own == at, tl.dot(query, table, input_precision=PRECISION), terms)
             has = (a[:, None] == row_n[None, :]) | (a[:, None] - AXIS == col_n[None, :])
-            has = has.to(tl.float32).to(query.dtype)
-            scores = tl.dot(terms.to(query.dtype), has, scores, input_precision=PRECISION)
-        scores = tl.where((n < SLOTS)[None, :], scores, -1e30)
-        weights = tl.exp2((scores - tl.max(scores, 1)[:, None]) * 1.4426950408889634)
-        mixed = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION) / tl.sum(weights, 1)[:, None]
+            scores = tl.dot(terms, has.to(tl.float32).to(query.dtype), scores, input_precision=PRECISION)
+        scores = tl.where((n < SLOTS)[None, :], scores, LOWEST)
+        weights = tl.exp2((scores - tl.max(scores, 1)[:, None]) * LOG2E)
+        attended = tl.dot(weights.to(value.dtype), value, input_precision=PRECISION) / tl.sum(weights, 1)[:, None]
         at = OUT + head * D + token_m[:, None] * channels + d[None, :]
-        tl.store(at, mixed, mask=is_m[:, None] & is_d[None, :])
+        tl.store(at, attended, mask=is_m[:, None] & is_d[None, :])
 
 
 def window_attention(
