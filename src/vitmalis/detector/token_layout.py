@@ -48,6 +48,8 @@ class TokenLayout:
         in_window: the same for the slots of one window.
         slot_token: int64 (windows * window * window,): the token in each slot, or the number of tokens where none is.
         token_slot: int64 (tokens,): the slot that holds each token.
+        empty_slot: int64 (slots - tokens,): the slots that hold none. Indices, as a mask of them would have to be
+            searched in every block, which on a GPU the host waits for.
     """
 
     rows: int
@@ -58,6 +60,7 @@ class TokenLayout:
     in_window: tuple[Rectangles, ...]
     slot_token: Tensor
     token_slot: Tensor
+    empty_slot: Tensor
 
     @property
     def tokens(self) -> int:
@@ -72,8 +75,8 @@ class TokenLayout:
     def window_partition(self, tokens: Tensor, fill: Tensor) -> Tensor:
         """Gather tokens into windows: (B, T, C) to (B * windows, window * window, C), empty slots hold `fill` (C,)."""
         windows = tokens.index_select(1, self.slot_token.clamp(max=self.tokens - 1))
-        if len(self.slot_token) > self.tokens:
-            windows[:, self.slot_token == self.tokens] = fill
+        if len(self.empty_slot):
+            windows[:, self.empty_slot] = fill
         return windows.reshape(-1, self.window * self.window, tokens.shape[2])
 
     def window_unpartition(self, windows: Tensor, batch: int) -> Tensor:
@@ -108,8 +111,10 @@ def make_layout(frame: Sequence[Rectangles], rows: int, cols: int, window: int, 
         cut = padded.unflatten(2, (-1, window)).unflatten(1, (-1, window))  # (n, down, window, across, window)
         tiles.append(cut.transpose(2, 3).flatten())
     slot_token = torch.cat(tiles)
-    filled = (slot_token < tokens).nonzero().flatten()
+    is_empty = slot_token == tokens
+    filled = (~is_empty).nonzero().flatten()
     token_slot = torch.empty(tokens, dtype=torch.int64, device=device)
     token_slot[slot_token[filled]] = filled
     in_window = (grid_rectangle(window, window, device),)
-    return TokenLayout(rows, cols, window, factor, tuple(frame), in_window, slot_token, token_slot)
+    empty = is_empty.nonzero().flatten()
+    return TokenLayout(rows, cols, window, factor, tuple(frame), in_window, slot_token, token_slot, empty)
