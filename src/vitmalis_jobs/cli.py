@@ -42,6 +42,7 @@ JOBS = {
         "kill processes of runs, silence their link, fill their disk",
     ),
     "validate soak": ("validation.soak", "play for a long time and watch memory and pacing"),
+    "validate full-size": ("validation.full_size", "play 1080p at 30 FPS through the real client"),
     "validate benchmark": ("validation.benchmark", "time the client's stages against their bars"),
     "validate inference-speed": ("validation.inference_speed", "compare inference speed with another checkout"),
     "validate virtual-speed": ("validation.virtual_speed", "measure what a run on the virtual clock costs"),
