@@ -11,7 +11,7 @@ import pytest
 from vitmalis.detector import preset
 from vitmalis.detector.flops import vit_cost
 from vitmalis_jobs.common.timing import Pairs
-from vitmalis_jobs.profiling.inference import check_bars, main, nested_mask
+from vitmalis_jobs.profiling.inference import check_bars, main, nested_mask, plain_times
 
 CONFIG = preset("vitdet_tiny")
 GRID = CONFIG.region_grid(320, 320)  # 2 x 2 regions of 10 x 10 patches
@@ -61,6 +61,13 @@ def test_the_job_prints_and_stores_every_row(tmp_path: Path, capsys: pytest.Capt
     whole, low = vit_cost(CONFIG.vit, GRID), vit_cost(CONFIG.vit, GRID, np.ones((2, 2), np.bool_), 4)
     assert rows[4, 1.0]["flop_ratio"] == pytest.approx(low.flops / whole.flops, abs=1e-4)
     assert all(row["time_ratio"] > 0 and row["detector_time_ratio"] > 0 for row in rows.values())
+    assert {row["vit_stream_ms"] for row in rows.values()} == {None}, "only a GPU has a queue with events"
+
+
+def test_times_of_a_plain_frame_are_medians_over_the_rows() -> None:
+    rows = [{"vit_plain_ms": ms, "detector_plain_ms": whole} for ms, whole in ((3.0, None), (1.0, 7.0), (2.0, 9.0))]
+    assert plain_times(rows) == {"backbone_ms": 2.0, "detector_ms": 8.0}
+    assert plain_times([{"vit_plain_ms": 1.0, "detector_plain_ms": None}])["detector_ms"] is None
 
 
 @pytest.mark.parametrize(

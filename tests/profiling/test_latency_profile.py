@@ -22,6 +22,7 @@ from vitmalis.video.encode import write_clip
 from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.latency_tables import busy_reasons
+from vitmalis_jobs.common.machine import processor
 from vitmalis_jobs.common.machine_load import LoadMeter, MachineLoad
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.profiling.latency.config import FrameSize, LatencyConfig
@@ -165,6 +166,9 @@ def test_the_whole_job_on_small_frames_and_the_other_hosts_half(tmp_path: Path) 
     assert [fit.restoration_point for fit in found.inference] == [0, 1, 2, 3, 4]
     assert found.inference_s(1, 4) == pytest.approx(found.inference[4].intercept_s + found.inference[4].slope_s)
     assert found.host["client_threads"] == 1
+    facts = {"device": "cpu", "card": processor(), "precision": "fp32", "engine": "eager"}
+    assert {name: result[name] for name in facts} == facts
+    assert found.host["card"] == facts["card"]
     stages = found.stages
     assert stages is not None
     assert min(stages.prepare_s, stages.motion_s, stages.estimation_s, stages.downsampled.inference_s) > 0

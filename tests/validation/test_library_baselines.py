@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from vitmalis.detector import preset
 from vitmalis_jobs.common.timing import Pairs
 from vitmalis_jobs.validation import library_baselines as baselines
 
@@ -34,10 +35,8 @@ def test_a_library_model_has_our_parameters(name: str) -> None:
         tables = ("rel_pos", "position", "pos_embed", "neck", "head.norm")
         return sum(p.numel() for key, p in model.named_parameters() if not any(table in key for table in tables))
 
-    def module(forward: object) -> nn.Module:
-        return forward if isinstance(forward, nn.Module) else forward.__self__  # type: ignore[attr-defined]
-
-    ours, theirs = (module(baselines.MODELS[key](*SIDES)) for key in ("ours", name))
+    vit = preset("vitdet_b").with_geometry(baselines.WINDOW).vit
+    ours, theirs = (baselines.MODELS[key](vit, *SIDES) for key in ("ours", name))
     assert counted(theirs) == counted(ours)
     windows = [getattr(block, "window_size", None) for block in theirs.modules() if hasattr(block, "window_size")]
     blocks = [size for size in windows if size in (0, baselines.WINDOW)]
@@ -68,11 +67,14 @@ def test_the_job_compares_all_and_reports_bars(
     monkeypatch.setattr(
         baselines,
         "MODELS",
-        {name: lambda *size: baselines.frozen(Model(*size)) for name in baselines.MODELS},
+        {name: lambda vit, *size: baselines.frozen(Model(*size)) for name in baselines.MODELS},
     )
-    monkeypatch.setattr(baselines, "memory_in_child", lambda name, *_: {"ours": 30, "transformers": 40}.get(name, 50))
+    peaks = {"ours": 30, "transformers": 40}
+    monkeypatch.setattr(baselines, "memory_in_child", lambda setting, name, *_: peaks.get(name, 50))
     output = tmp_path / "libraries.json"
-    status = baselines.main(["--sizes", "32x48", "16x16", "--repeats", "1", "--output", str(output)])
+    libraries = ["--libraries", "transformers", "timm"]
+    device = ["--device", "cpu", "--repeats", "1", "--output", str(output)]
+    status = baselines.main(["--sizes", "32x48", "16x16", *libraries, *device])
     result = json.loads(capsys.readouterr().out)
     assert status == (0 if result["bars_met"] else 1)
     assert result == json.loads(output.read_text())
@@ -93,7 +95,8 @@ def test_memory_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
         return type("Done", (), {"returncode": 0, "stdout": '{"peak_bytes": 12}', "stderr": ""})
 
     monkeypatch.setattr(baselines.subprocess, "run", run)
-    assert baselines.memory_in_child("timm", 1088, 1920, 2) == 12
+    setting = baselines.Setting("vitdet_l", torch.device("cpu"), "bf16")
+    assert baselines.memory_in_child(setting, "timm", 1088, 1920, 2) == 12
     assert commands[0][1:] == [
         "-m",
         "vitmalis_jobs.validation.library_baselines",
@@ -103,6 +106,9 @@ def test_memory_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
         "1088x1920",
         "--threads",
         "2",
+        "--model=vitdet_l",
+        "--device=cpu",
+        "--precision=bf16",
     ]
 
 

@@ -107,11 +107,13 @@ def test_the_description_gives_the_whole_model(small: Path) -> None:
 
 
 def test_a_faithful_model_passes(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(small), "--output", str(tmp_path)]) == 0
+    assert main([str(small), "--device", "cpu", "--output", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     result = json.loads(text)
     assert text == (tmp_path / "golden_small.json").read_text()
     assert result["passed"]
+    assert (result["device"], result["precision"]) == ("cpu", "fp32")
+    assert result["tf32"].startswith("off")
     stages = result["largest_error"]
     assert stages.keys() >= {"last_feat", "p2", "p6", "proposals", "box_head_cls_logits", "raw_end_to_end"}
     assert all(stage["passed"] for stage in stages.values())

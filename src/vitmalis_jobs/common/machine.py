@@ -5,6 +5,10 @@ from __future__ import annotations
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def git_commit() -> str:
@@ -17,6 +21,15 @@ def git_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def card_name(device: torch.device) -> str:
+    """Name of the GPU, or of the processor, that a device is."""
+    if device.type != "cuda":
+        return processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def processor() -> str:

@@ -2,36 +2,43 @@
 
 Weights are random, as time depends on the architecture only. For each restoration point and share of downsampled
 regions, the time of the backbone is measured relative to its time at full resolution, from paired runs, next to the
-ratio of floating-point operations (FLOPs) that it should follow. One JSON object goes to standard output and, with a
-plot, to `runs/profiling`.
+ratio of floating-point operations (FLOPs) that it should follow. It runs on a GPU where there is one; options of the
+model choose another device, precision or engine. One JSON object goes to standard output and, with a plot, to
+`runs/profiling`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vitmalis.detector import PRESETS, build_model, preset
+from vitmalis.detector import PRESETS, build_model, load_detector, preset
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.config import DetectorConfig
+from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.flops import VitCost, vit_cost
+from vitmalis.detector.precision import arithmetic
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.machine import git_commit
 from vitmalis_jobs.common.machine_load import LoadMeter
+from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.common.timing import Pairs, Run, duration_ms
+from vitmalis_jobs.common.timing import Pairs, Run, Stopwatch, default_repeats
 from vitmalis_jobs.profiling.measured_result import report_result
 
 BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
@@ -65,20 +72,27 @@ def nested_mask(grid: RegionGrid, share: float, seed: int) -> BoolMask:
 class Measurement:
     """A model with random weights, and an image of random pixels to measure it with.
 
+    The whole detector runs on the engine that is configured, the backbone alone always on the eager one.
+
     Args:
-        config: the model.
+        options: of the model.
         width_px, height_px: size of the image.
         seed: of pixels and masks.
     """
 
-    def __init__(self, config: DetectorConfig, width_px: int, height_px: int, seed: int) -> None:
+    def __init__(self, options: ModelOptions, width_px: int, height_px: int, seed: int) -> None:
         torch.manual_seed(seed)
-        self.config, self.seed = config, seed
-        self.grid = config.region_grid(height_px, width_px)
-        self.model: DetectionModel = build_model(config).eval().requires_grad_(False)
+        self.config: DetectorConfig = preset(options.name).with_geometry(**options.geometry_options)
+        self.precision, self.seed = options.precision, seed
+        self.grid = self.config.region_grid(height_px, width_px)
+        chosen = options.detector_options | {"weights": RANDOM}
+        self.detector = load_detector(options.name, **chosen, compiled=options.compile)
+        self.device = self.detector.device
+        self.model: DetectionModel = build_model(self.config).to(self.device).eval().requires_grad_(False)
         self.image: RgbImage = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)
-        self.padded = self.model.prepare(image_tensor(self.image))
-        self.whole_cost = vit_cost(config.vit, self.grid)
+        self.padded = self.model.prepare(image_tensor(self.image, self.device))
+        self.whole_cost = vit_cost(self.config.vit, self.grid)
+        self.stopwatch = Stopwatch(self.device)
 
     def plain(self) -> object:
         """Run the backbone at full resolution."""
@@ -96,16 +110,21 @@ class Measurement:
         """Measure a mask of one share of regions at one restoration point."""
         mask = nested_mask(self.grid, share, self.seed)
         cost = vit_cost(self.config.vit, self.grid, mask, point)
-        run, pairs, whole = self.mixed(mask, point), Pairs(), Pairs()
-        run()
-        for _ in range(repeats):
-            pairs.add(run, self.plain)
+        run, pairs, whole = self.mixed(mask, point), Pairs(self.stopwatch), Pairs(self.stopwatch)
+        with arithmetic(self.device, self.precision):
+            self.stopwatch.warm_up(run)
+            for _ in range(repeats):
+                pairs.add(run, self.plain)
+            stream_ms = self.stopwatch.stream_ms(run)
         for _ in range(whole_repeats):
-            whole.add(lambda: self._detect(mask, point), lambda: self._detect(None, 0))
-        return {**self._counted(cost, mask, point), **_timed(pairs, whole)}
+            whole.add(lambda: self.detector.detect(self.image, mask, point), lambda: self.detector.detect(self.image))
+        return {**self._counted(cost, mask, point), **_timed(pairs, whole), "vit_stream_ms": stream_ms}
 
-    def _detect(self, mask: BoolMask | None, point: int) -> object:
-        return self.model.predict(image_tensor(self.image), mask, point)
+    def plain_ms(self) -> float:
+        """Duration of the backbone at full resolution, ms, as far as two calls tell."""
+        with arithmetic(self.device, self.precision):
+            self.stopwatch.warm_up(self.plain)
+            return self.stopwatch.duration_ms(self.plain)
 
     def _counted(self, cost: VitCost, mask: BoolMask, point: int) -> dict[str, Any]:
         return {
@@ -122,14 +141,25 @@ class Measurement:
 
 def _timed(pairs: Pairs, whole: Pairs) -> dict[str, Any]:
     mixed_ms, plain_ms = pairs.median_ms
+    detector_ms, detector_plain_ms = whole.median_ms if whole.ours_ms else (None, None)
     return {
         "time_ratio": round(pairs.ratio, 4),
         "vit_ms": round(mixed_ms, 2),
         "vit_plain_ms": round(plain_ms, 2),
         "detector_time_ratio": round(whole.ratio, 4) if whole.ours_ms else None,
-        "detector_ms": round(whole.median_ms[0], 2) if whole.ours_ms else None,
+        "detector_ms": None if detector_ms is None else round(detector_ms, 2),
+        "detector_plain_ms": None if detector_plain_ms is None else round(detector_plain_ms, 2),
         "pairs": len(pairs.ours_ms),
     }
+
+
+def plain_times(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Medians over the rows of what a plain frame took, ms."""
+    found: dict[str, float | None] = {}
+    for name, key in (("backbone_ms", "vit_plain_ms"), ("detector_ms", "detector_plain_ms")):
+        values = [row[key] for row in rows if row[key] is not None]
+        found[name] = round(statistics.median(values), 2) if values else None
+    return found
 
 
 def check_bars(rows: Sequence[dict[str, Any]], last_point: int) -> list[dict[str, Any]]:
@@ -150,13 +180,14 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         UserError: no such model or restoration point, or a size or count that is not positive.
     """
     check_positive(options, "width", "height", "threads")
-    config = preset(options.model).with_geometry(options.window, options.downsampling_factor)
+    model = model_options(options, window=options.window, downsampling_factor=options.downsampling_factor)
+    config = preset(model.name).with_geometry(**model.geometry_options)
     last = config.vit.subsets
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {config.name} has restoration points 0 to {last}, not {wrong[0]}")
     torch.set_num_threads(options.threads)
     with torch.inference_mode():
-        measurement = Measurement(config, options.width, options.height, options.seed)
+        measurement = Measurement(model, options.width, options.height, options.seed)
         rows = measure_rows(measurement, options, terminal)
     bars = check_bars(rows, last)
     return {
@@ -170,7 +201,12 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         "gflops_plain": round(measurement.whole_cost.flops / 1e9, 3),
         "threads": options.threads,
         "torch": torch.__version__,
-        "timed": "the ViT, from patches to features, which the FLOPs count; 'detector' is all from images to boxes",
+        **model_facts(model),
+        "git_commit": git_commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "timed": "the ViT run eagerly, from patches to features, which the FLOPs count; 'detector' is all from images "
+        "to boxes, on the engine; a GPU is waited for before and after, but for 'stream', which its own events time",
+        "plain": plain_times(rows),
         "bar": f"time_ratio <= {BAR_FACTOR} x flop_ratio + {BAR_OFFSET} at restoration point {last}",
         "bars": bars,
         "bars_met": all(bar["met"] for bar in bars) if bars else None,
@@ -180,14 +216,14 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 def measure_rows(measurement: Measurement, options: argparse.Namespace, terminal: Terminal) -> list[dict[str, Any]]:
     """Measure every share of regions at every restoration point; a slow model at the last one only, and fewer times."""
-    measurement.plain()
-    slow = duration_ms(measurement.plain) > SLOW_MS
+    plain_ms = measurement.plain_ms()
+    slow = plain_ms > SLOW_MS
     last = measurement.config.vit.subsets
     points = options.points or ([last] if slow else [*range(1, last + 1), 0])
     if slow and options.points is None:
         name = measurement.config.name
         terminal.note(f"{name} is slow at this size: only restoration point {last} (--points chooses others)")
-    repeats = options.repeats or (3 if slow else 9)
+    repeats = options.repeats or default_repeats(plain_ms)
     whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
     cases = [(share, point) for point in points for share in options.shares]
     rows: list[dict[str, Any]] = []
@@ -204,7 +240,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """Draw time and FLOPs over the share of downsampled regions, a line for each restoration point."""
     size = f"{result['width']}x{result['height']}"
     regions = f"window {result['window']}, factor {result['downsampling_factor']}"
-    figure, (axes,) = canvas(f"{result['model']}, {size}, {regions}, {result['threads']} thread(s)")
+    where = f"{result['threads']} thread(s)" if result["device"] == "cpu" else result["card"]
+    figure, (axes,) = canvas(f"{result['model']}, {size}, {regions}, {result['precision']}, {where}")
     for point in sorted({row["restoration_point"] for row in result["rows"]}):
         rows = [row for row in result["rows"] if row["restoration_point"] == point]
         shares = [0.0, *(row["downsampled_share"] for row in rows)]
@@ -223,18 +260,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
     parser.add_argument(
-        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions"
+        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, help="of low-resolution regions (default: 2)"
     )
     parser.add_argument("--width", type=int, default=960, help="of the image, pixels")
     parser.add_argument("--height", type=int, default=540, help="of the image, pixels")
     parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all; slow: the last)")
-    parser.add_argument("--repeats", type=int, default=0, help="pairs for each row (default: 9; slow models 3)")
+    parser.add_argument("--repeats", type=int, default=0, help="pairs for each row (default: 9; slow 3, fast 30)")
     parser.add_argument("--whole-repeats", type=int, help="pairs of whole detectors (default: as repeats; slow 1)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of pixels and masks")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/inference.json"))
-    options = parser.parse_args(arguments)
+    add_model_options(parser)
+    options = parser.parse_intermixed_args(arguments)
     options.shares = sorted(options.shares)
     return options
 

@@ -33,7 +33,9 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.clips import available_clips, spread_frames
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.machine_load import LoadMeter
+from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.measured_result import report_result
@@ -132,7 +134,8 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector = load_detector(options.model, weights=options.weights)
+    model = model_options(options, weights=options.weights)
+    detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
     clips, left_out = find_clips(options)
     for name, reason in left_out.items():
         terminal.warn(f"{name} is left out: {reason}")
@@ -143,30 +146,31 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         "starts": options.starts,
         "ages": list(AGES),
         "catch_up_frames": TIMED_FRAMES,
+        **model_facts(model),
         "opencv": cv2.__version__,
         "rule": {"score_threshold": DEFAULT_RULE.score_threshold, "iou_threshold": DEFAULT_RULE.iou_threshold},
         "left_out": left_out,
-        "rows": measure_clips(detector, clips, options.starts, terminal),
+        "rows": measure_clips(detector, clips, options.starts, boxes_cache(model), terminal),
     }
 
 
-def find_references(spec: VideoSpec, detector: ReferenceDetector, terminal: Terminal) -> list[Detections]:
+def find_references(spec: VideoSpec, detector: ReferenceDetector, cache: Path, terminal: Terminal) -> list[Detections]:
     """References of a clip, from the cache where possible."""
 
     def step(done: int, total: int) -> None:
         terminal.step(done, total, "references", spec.name)
 
-    return compute_references(spec, detector, step)
+    return compute_references(spec, detector, step, cache)
 
 
 def measure_clips(
-    detector: ReferenceDetector, clips: Sequence[VideoSpec], starts: int, terminal: Terminal
+    detector: ReferenceDetector, clips: Sequence[VideoSpec], starts: int, cache: Path, terminal: Terminal
 ) -> list[dict[str, Any]]:
     """Rows of every tracker for each clip, then for all clips together."""
     overall = {name: Outcome() for name in TRACKERS}
     rows = []
     for spec in clips:
-        references = find_references(spec, detector, terminal)
+        references = find_references(spec, detector, cache, terminal)
         images = list(open_video(spec))
         for number, (name, kind) in enumerate(TRACKERS.items()):
             terminal.step(number, len(TRACKERS), "tracking", f"{spec.name}, {name}")
@@ -201,7 +205,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each clip at most")
     parser.add_argument("--starts", type=int, default=40, help="frames of each clip whose boxes are tracked")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/tracking.json"))
-    return parser.parse_args(arguments)
+    add_model_options(parser)
+    return parser.parse_intermixed_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,6 +38,7 @@ from vitmalis.video.standin import PROFILES, StreetScene
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine import processor
 from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
@@ -236,7 +237,13 @@ def measure(repeats: int, frames: int, scenes: int, terminal: Terminal) -> dict[
 
 
 def _host() -> dict[str, Any]:
-    return {"opencv": cv2.__version__, "numpy": np.__version__, "load_average": round(os.getloadavg()[0], 2)}
+    return {
+        "device": "cpu",
+        "card": processor(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "load_average": round(os.getloadavg()[0], 2),
+    }
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,9 +1,10 @@
-"""Our plain ViT-B compared with those of transformers and timm: `python -m validation.library_baselines`.
+"""Our plain ViT compared with those of transformers, timm and detectron2: `python -m validation.library_baselines`.
 
-All do the same work: an image to the features of the last block, without pyramid, neck or head; 768 channels, 12
-blocks, windows of 9, global blocks 2, 5, 8 and 11, absolute and decomposed relative positions; fp32, random weights.
-Times are medians of pairs in one process; peak memory is measured in a child process for each model. One JSON object
-goes to standard output and to `runs/library_baselines.json`. Exit status 1 says that a bar was missed.
+All do the same work: an image to the features of the last block, without pyramid, neck or head; ViT-B (or L, H) with
+windows of 9, four global blocks, absolute and decomposed relative positions; random weights, one precision for all.
+Ours runs eagerly. Times are medians of pairs in one process, for which a GPU is waited for; peak memory is measured in
+a child process for each model. Detectron2 takes part where it is installed. One JSON object goes to standard output and
+to `runs/library_baselines.json`. Exit status 1 says that a bar was missed; bars are of ViT-B in fp32 on a CPU.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vitmalis.detector import preset
+from vitmalis.detector import checked_device, preset
+from vitmalis.detector.config import VitConfig
+from vitmalis.detector.devices import AUTO
+from vitmalis.detector.precision import PRECISIONS, arithmetic
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine import card_name
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.timing import Pairs
+from vitmalis_jobs.common.timing import Pairs, Stopwatch
 
 PATCH_PX = 16
 WINDOW = 9
@@ -37,9 +44,9 @@ BARS: dict[str, dict[str, float]] = {
     "transformers": {"time_ratio": 0.65, "memory_ratio": 0.5},
     "timm": {"time_ratio": 0.75},
 }
-"""Largest ratio of our time or memory to the library's, at every size."""
+"""Largest ratio of our time or memory to the library's, at every size, for ViT-B in fp32 on a CPU."""
 
-Forward = Callable[[Tensor], object]
+LIBRARIES = ("transformers", "timm", "detectron2")
 
 COLUMNS = (
     "tokens",
@@ -54,37 +61,116 @@ COLUMNS = (
 )
 
 
-def ours(height_px: int, width_px: int) -> Forward:
-    """The backbone of `vitdet_b`; it takes any size."""
-    return frozen(ViT(preset("vitdet_b").with_geometry(WINDOW).vit))
+def installed_libraries() -> list[str]:
+    """The libraries that are compared with unless others are named; detectron2 only where it can be imported."""
+    return [name for name in LIBRARIES if name != "detectron2" or find_spec(name)]
 
 
-def transformers(height_px: int, width_px: int) -> Forward:
+def ours(vit: VitConfig, height_px: int, width_px: int) -> nn.Module:
+    """Our transformer; it takes any size."""
+    return ViT(vit)
+
+
+def transformers(vit: VitConfig, height_px: int, width_px: int) -> nn.Module:
     """Transformers' `VitDetBackbone`, relative positions made for this size: nothing has to be resized for them."""
     from transformers import VitDetBackbone, VitDetConfig
 
     config = VitDetConfig(
         image_size=(height_px, width_px),  # a pair is understood by its layers, though the type says int
+        hidden_size=vit.embed_dim,
+        num_hidden_layers=vit.depth,
+        num_attention_heads=vit.num_heads,
         window_size=WINDOW,
-        window_block_indices=[block for block in range(12) if block % 3 != 2],
+        window_block_indices=_window_blocks(vit),
         use_relative_position_embeddings=True,
         use_absolute_position_embeddings=True,
     )
-    return frozen(VitDetBackbone(config))
+    return VitDetBackbone(config)
 
 
-def timm(height_px: int, width_px: int) -> Forward:
-    """Timm's `samvit_base_patch16` (segment anything's ViT-B), its neck left out."""
+def timm(vit: VitConfig, height_px: int, width_px: int) -> nn.Module:
+    """Timm's `samvit_base_patch16` and its larger ones (segment anything's ViT), the neck left out."""
     from timm import create_model
 
+    size = {12: "base", 24: "large", 32: "huge"}[vit.depth]
     model = create_model(
-        "samvit_base_patch16", img_size=(height_px, width_px), window_size=WINDOW, neck_chans=0, num_classes=0
+        f"samvit_{size}_patch16", img_size=(height_px, width_px), window_size=WINDOW, neck_chans=0, num_classes=0
     )
     model.neck = nn.Identity()
-    return frozen(model).forward_features
+    return _Features(model)
 
 
-def frozen(model: nn.Module) -> Any:
+class _Features(nn.Module):
+    """A model of timm up to its last features."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features of an image (1, 3, H, W)."""
+        features: Tensor = self.model.forward_features(image)
+        return features
+
+
+def detectron2(vit: VitConfig, height_px: int, width_px: int) -> nn.Module:
+    """Detectron2's `ViT`, upstream's own module."""
+    from detectron2.modeling.backbone.vit import ViT as UpstreamViT
+
+    return UpstreamViT(
+        img_size=1024,
+        embed_dim=vit.embed_dim,
+        depth=vit.depth,
+        num_heads=vit.num_heads,
+        window_size=WINDOW,
+        window_block_indexes=_window_blocks(vit),
+        use_rel_pos=True,
+        residual_block_indexes=[],
+    )
+
+
+def _window_blocks(vit: VitConfig) -> list[int]:
+    return [block for block in range(vit.depth) if block not in vit.global_blocks]
+
+
+MODELS: dict[str, Callable[[VitConfig, int, int], nn.Module]] = {
+    "ours": ours,
+    "transformers": transformers,
+    "timm": timm,
+    "detectron2": detectron2,
+}
+
+
+class Setting(NamedTuple):
+    """What is equal for all models that are compared.
+
+    Attributes:
+        model: the preset whose transformer is compared.
+        device: where the models run.
+        precision: one of `PRECISIONS`, by autocast and PyTorch's flags for fp32 products.
+    """
+
+    model: str
+    device: torch.device
+    precision: str
+
+    @property
+    def bars(self) -> Mapping[str, Mapping[str, float]]:
+        """The bars that apply; none but for ViT-B in fp32 on a CPU."""
+        return BARS if (self.model, self.device.type, self.precision) == ("vitdet_b", "cpu", "fp32") else {}
+
+    def built(self, name: str, height_px: int, width_px: int) -> nn.Module:
+        """A model as it predicts, on the device, with relative positions that are not zero."""
+        model = MODELS[name](preset(self.model).with_geometry(WINDOW).vit, height_px, width_px)
+        return frozen(model).to(self.device)
+
+    def image(self, height_px: int, width_px: int) -> Tensor:
+        """Random pixels on the device, normalised: (1, 3, H, W)."""
+        pixels = torch.randn(1, 3, height_px, width_px, generator=torch.Generator().manual_seed(0))
+        return pixels.to(self.device)
+
+
+def frozen(model: nn.Module) -> nn.Module:
     """The model as it predicts, with relative positions that are not zero."""
     for name, parameter in model.named_parameters():
         if "rel_pos" in name:
@@ -92,23 +178,15 @@ def frozen(model: nn.Module) -> Any:
     return model.eval().requires_grad_(False)
 
 
-MODELS: dict[str, Callable[[int, int], Forward]] = {"ours": ours, "transformers": transformers, "timm": timm}
-
-
-def random_image(height_px: int, width_px: int) -> Tensor:
-    """Random pixels, normalised: (1, 3, H, W)."""
-    return torch.randn(1, 3, height_px, width_px, generator=torch.Generator().manual_seed(0))
-
-
-def timed(library: str, height_px: int, width_px: int, repeats: int) -> Pairs:
-    """Paired durations of our model and a library's, after a first run of each."""
-    runs = [MODELS[name](height_px, width_px) for name in ("ours", library)]
-    image, pairs = random_image(height_px, width_px), Pairs()
-    with torch.inference_mode():
+def timed(setting: Setting, library: str, height_px: int, width_px: int, repeats: int) -> Pairs:
+    """Paired durations of our model and a library's, after first runs of each."""
+    image, pairs = setting.image(height_px, width_px), Pairs(Stopwatch(setting.device))
+    runs = [partial(setting.built(name, height_px, width_px), image) for name in ("ours", library)]
+    with torch.inference_mode(), arithmetic(setting.device, setting.precision):
         for run in runs:
-            run(image)
+            pairs.stopwatch.warm_up(run)
         for _ in range(repeats):
-            pairs.add(lambda: runs[0](image), lambda: runs[1](image))
+            pairs.add(*runs)
     return pairs
 
 
@@ -121,16 +199,25 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def memory_of_run(name: str, height_px: int, width_px: int) -> int:
-    """Bytes by which one forward pass raises this process's resident peak, with model and image in memory before."""
-    model, image = MODELS[name](height_px, width_px), random_image(height_px, width_px)
-    with torch.inference_mode():
-        before = peak_bytes()
+def peak_gpu_bytes(device: torch.device) -> int:
+    """Most memory of a GPU that this process had in use so far, in bytes."""
+    return torch.cuda.max_memory_allocated(device)
+
+
+def memory_of_run(setting: Setting, name: str, height_px: int, width_px: int) -> int:
+    """Bytes by which one forward pass raises the peak of this process, with model and image in memory before.
+
+    On a GPU it is the peak of the GPU's memory, else of the resident memory.
+    """
+    model, image = setting.built(name, height_px, width_px), setting.image(height_px, width_px)
+    peak = peak_bytes if setting.device.type == "cpu" else partial(peak_gpu_bytes, setting.device)
+    with torch.inference_mode(), arithmetic(setting.device, setting.precision):
+        before = peak()
         model(image)
-    return peak_bytes() - before
+    return peak() - before
 
 
-def memory_in_child(name: str, height_px: int, width_px: int, threads: int) -> int:
+def memory_in_child(setting: Setting, name: str, height_px: int, width_px: int, threads: int) -> int:
     """`memory_of_run` in a process of its own, bytes.
 
     Raises:
@@ -144,8 +231,11 @@ def memory_in_child(name: str, height_px: int, width_px: int, threads: int) -> i
         name,
         "--sizes",
         f"{height_px}x{width_px}",
+        "--threads",
+        str(threads),
+        *(f"--{field}={value}" for field, value in setting._asdict().items()),
     ]
-    done = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise UserError(f"memory of {name} at {height_px}x{width_px} could not be measured ({said[0]})")
@@ -158,36 +248,51 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: a process that measures memory fails.
     """
-    terminal, rows = Terminal.on_stderr(), []
+    terminal, rows, setting = Terminal.on_stderr(), [], setting_of(options)
     done, total = 0, len(options.sizes) * len(options.libraries)
     for height_px, width_px in options.sizes:
         size = f"{height_px}x{width_px}"
         terminal.step(done, total, "library baselines", f"memory of our model, {size}")
-        our_bytes = memory_in_child("ours", height_px, width_px, options.threads)
+        our_bytes = memory_in_child(setting, "ours", height_px, width_px, options.threads)
         for library in options.libraries:
             terminal.step(done, total, "library baselines", f"memory of {library}, {size}")
-            library_bytes = memory_in_child(library, height_px, width_px, options.threads)
+            library_bytes = memory_in_child(setting, library, height_px, width_px, options.threads)
             terminal.step(done, total, "library baselines", f"time of {library}, {size}")
-            pairs = timed(library, height_px, width_px, options.repeats)
-            rows.append(as_row(library, (height_px, width_px), pairs, our_bytes, library_bytes))
+            pairs = timed(setting, library, height_px, width_px, options.repeats)
+            rows.append(as_row(library, (height_px, width_px), pairs, our_bytes, library_bytes, setting.bars))
             terminal.note(json.dumps(rows[-1]))  # minutes of work, not to be lost with those that follow
             done += 1
     terminal.step(total, total, "library baselines")
     return {
-        "model": "ViT-B of ViTDet, from an image to the last block's features",
+        "model": f"ViT of {setting.model}, from an image to the last block's features",
         "window": WINDOW,
-        "precision": "fp32",
+        "device": str(setting.device),
+        "card": card_name(setting.device),
+        "precision": setting.precision,
+        "engine": "eager",
         "threads": options.threads,
         "torch": torch.__version__,
         "time": "median over pairs of our time / the library's, in one process, alternating which is first",
-        "memory": "resident peak of a process after one forward pass less its peak before, model built",
-        "bars": BARS,
+        "memory": "peak of a process after one forward pass less its peak before, model built: resident, or a GPU's",
+        "bars": setting.bars,
         "bars_met": all(row["met"] for row in rows),
         "rows": rows,
     }
 
 
-def as_row(library: str, size_px: tuple[int, int], pairs: Pairs, our_bytes: int, library_bytes: int) -> dict[str, Any]:
+def setting_of(options: argparse.Namespace) -> Setting:
+    """What the command line chooses for all models; raises `UserError` for a device that is not there."""
+    return Setting(options.model, checked_device(options.device, "--device"), options.precision)
+
+
+def as_row(
+    library: str,
+    size_px: tuple[int, int],
+    pairs: Pairs,
+    our_bytes: int,
+    library_bytes: int,
+    bars: Mapping[str, Mapping[str, float]] = BARS,
+) -> dict[str, Any]:
     """One library at one size, and whether its bars are met."""
     our_ms, library_ms = pairs.median_ms
     row: dict[str, Any] = {
@@ -195,13 +300,13 @@ def as_row(library: str, size_px: tuple[int, int], pairs: Pairs, our_bytes: int,
         "library": library,
         "time_ratio": round(pairs.ratio, 4),
         "memory_ratio": round(our_bytes / library_bytes, 4),
-        "ours_s": round(our_ms / 1e3, 3),
-        "library_s": round(library_ms / 1e3, 3),
+        "ours_s": round(our_ms / 1e3, 4),
+        "library_s": round(library_ms / 1e3, 4),
         "ours_peak_mib": round(our_bytes / 2**20, 1),
         "library_peak_mib": round(library_bytes / 2**20, 1),
         "pairs": len(pairs.ours_ms),
     }
-    return {**row, "met": all(row[name] <= bar for name, bar in BARS[library].items())}
+    return {**row, "met": all(row[name] <= bar for name, bar in bars.get(library, {}).items())}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -218,7 +323,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=program("validation.library_baselines"), description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--sizes", type=size, nargs="+", default=[size(text) for text in SIZES], help="HEIGHTxWIDTH")
-    parser.add_argument("--libraries", nargs="+", choices=list(BARS), default=list(BARS))
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=installed_libraries())
+    parser.add_argument("--model", choices=("vitdet_b", "vitdet_l", "vitdet_h"), default="vitdet_b")
+    parser.add_argument("--device", default=AUTO, help="as PyTorch names it (default: a GPU where there is one)")
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of each")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory-of", choices=list(MODELS), help=argparse.SUPPRESS)  # for our own child processes
@@ -232,11 +340,12 @@ def profile(options: argparse.Namespace) -> bool:
     check_positive(options, "repeats", "threads")
     torch.set_num_threads(options.threads)
     if options.memory_of:
-        print(json.dumps({"peak_bytes": memory_of_run(options.memory_of, *options.sizes[0])}))
+        peak = memory_of_run(setting_of(options), options.memory_of, *options.sizes[0])
+        print(json.dumps({"peak_bytes": peak}))
         return True
     meter = LoadMeter()
     result = compare(options)
-    Terminal.on_stderr().table("our ViT-B and the libraries'", result["rows"], COLUMNS)
+    Terminal.on_stderr().table(f"our ViT of {options.model} and the libraries'", result["rows"], COLUMNS)
     emit(result, options.output, meter.load())
     return bool(result["bars_met"])
 

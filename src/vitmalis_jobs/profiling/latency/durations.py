@@ -14,7 +14,7 @@ from vitmalis.detector import Detector
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, RgbImage
-from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.common.timing import HOST, Stopwatch, timed
 
 Progress = Callable[[float, float, str], None]
 """Called with the measurements done, their number in all, and what is measured."""
@@ -24,6 +24,8 @@ InferenceDurations = Mapping[tuple[int, int], Sequence[float]]
 
 MAX_PIXELS = 2**31
 _MASK_DRAWS = 64
+GPU_ROUNDS = 10
+"""Rounds of inference on a GPU for each on a processor: a call takes milliseconds there, and varies by as much."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ def measure_inference(
     repeats: int,
     draws: np.random.Generator,
     progress: Progress,
+    stopwatch: Stopwatch = HOST,
 ) -> dict[tuple[int, int], list[float]]:
     """Detect objects in packed frames; returns `InferenceDurations`.
 
@@ -99,30 +102,34 @@ def measure_inference(
         frames: RGB uint8 (H, W, 3), all of one size.
         detector: the server's.
         counts, points: N_d and beta.
-        repeats: measurements of each case, each with another frame and mask, after a first round that is not counted.
+        repeats: measurements of each case, each with another frame and mask, after a first round that is not counted;
+            `GPU_ROUNDS` times as many on a GPU.
         draws: of masks and order.
         progress: called after each measurement.
+        stopwatch: of the detector's device.
     """
     grid = detector.config.region_grid(*frames[0].shape[:2])
     durations: dict[tuple[int, int], list[float]] = {}
     cases = [(point, count) for count in counts for point in (points if count else (0,))]
-    warm_up = [case for case in cases if case[1] in (0, max(counts))]
-    tasks = [*warm_up, *_shuffled(cases, repeats, draws)]
+    warm_up = [case for case in cases if stopwatch.on_gpu or case[1] in (0, max(counts))]
+    tasks = [*warm_up, *_shuffled(cases, repeats * (GPU_ROUNDS if stopwatch.on_gpu else 1), draws)]
     for number, (point, count) in enumerate(tasks):
         frame = frames[int(draws.integers(len(frames)))]
-        elapsed_s = _inference_s(detector, frame, grid, typical_mask(grid, count, draws), point)
+        elapsed_s = _inference_s(detector, frame, grid, typical_mask(grid, count, draws), point, stopwatch)
         if number >= len(warm_up):
             durations.setdefault((point, count), []).append(elapsed_s)
         progress(number + 1, len(tasks), "inference")
     return durations
 
 
-def _inference_s(detector: Detector, frame: RgbImage, grid: RegionGrid, mask: BoolMask, point: int) -> float:
+def _inference_s(
+    detector: Detector, frame: RgbImage, grid: RegionGrid, mask: BoolMask, point: int, stopwatch: Stopwatch
+) -> float:
     jpeg = encode_offload(frame, OffloadDecision(Configuration(quality=90), downsample_mask=mask), grid).jpeg
     sent = decode_jpeg(jpeg, MAX_PIXELS)
     if not mask.any():
-        return timed(detector.detect, sent)[1]
-    return timed(detector.detect_patches, unpack(sent, grid, mask), frame.shape[:2], mask, point)[1]
+        return stopwatch.timed(detector.detect, sent)[1]
+    return stopwatch.timed(detector.detect_patches, unpack(sent, grid, mask), frame.shape[:2], mask, point)[1]
 
 
 def _shuffled(cases: Sequence[tuple[int, ...]], repeats: int, draws: np.random.Generator) -> list[tuple[int, ...]]:

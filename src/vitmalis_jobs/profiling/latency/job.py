@@ -27,6 +27,7 @@ from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.model_arguments import model_facts
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import InferenceDurations
 from vitmalis_jobs.profiling.latency.figure import draw_fits
@@ -58,8 +59,9 @@ def profile(config: LatencyConfig, inputs: Inputs, terminal: Terminal, run: Run)
             f"(R^2 {tables.inference[point].r2:.2f}, see {path.with_suffix('.png')}); "
             "was the machine busy? a quiet one and repeats=10 help"
         )
+    run.tag(model_facts(config.model))
     log_tables(run, tables, path)
-    return as_json(tables, measurement.inference_s, poor, path)
+    return as_json(tables, measurement.inference_s, poor, path, model_facts(config.model))
 
 
 def tables_path(config: LatencyConfig, tables: LatencyTables) -> Path:
@@ -89,8 +91,10 @@ def poor_points(config: LatencyConfig, measurement: Measurement) -> list[int]:
     return [fit.restoration_point for fit in fits if is_poor(fit, durations, limits.r2, limits.residual)]
 
 
-def as_json(tables: LatencyTables, durations: InferenceDurations, poor: Sequence[int], path: Path) -> dict[str, Any]:
-    """The result for people and scripts: lines, their residuals, and a few codec times, ms."""
+def as_json(
+    tables: LatencyTables, durations: InferenceDurations, poor: Sequence[int], path: Path, facts: dict[str, str]
+) -> dict[str, Any]:
+    """The result for people and scripts: lines, their residuals, and a few codec times, ms; `facts` of the model."""
     knots = [tables.encode.downsampled_regions[at] for at in (0, -1)]
     return {
         "tables": str(path),
@@ -98,6 +102,7 @@ def as_json(tables: LatencyTables, durations: InferenceDurations, poor: Sequence
         "model_id": tables.model_id,
         "frame": [tables.width_px, tables.height_px],
         "regions": tables.regions,
+        **facts,
         "encode_ms": {
             f"{count} regions, quality {quality}": round(1e3 * float(tables.encode_s(count, quality)), 2)
             for count in knots

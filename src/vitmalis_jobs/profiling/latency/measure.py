@@ -31,7 +31,8 @@ from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.clips import available_clips
 from vitmalis_jobs.common.detectors import model_engine
-from vitmalis_jobs.common.machine import git_commit, processor
+from vitmalis_jobs.common.machine import card_name, git_commit, processor
+from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import (
     CodecDurations,
@@ -178,6 +179,7 @@ def host_facts(config: LatencyConfig) -> dict[str, Any]:
         "client_threads": config.client_threads,
         "server_threads": config.server_threads,
         "model_device": chosen_device(config.model.device),
+        "card": card_name(torch.device(chosen_device(config.model.device))),
         "precision": config.model.precision,
         "engine": model_engine(config.model),
         "compiled": config.model.compile,
@@ -198,12 +200,13 @@ def measure_server(
     points = range(detector.geometry.restoration_points + 1)
     counts = region_counts(config.inference.shares, grid)
     draws = np.random.default_rng(config.seed)
-    durations = measure_inference(frames, detector, counts, points, config.repeats, draws, progress)
+    stopwatch = Stopwatch(detector.device)
+    durations = measure_inference(frames, detector, counts, points, config.repeats, draws, progress, stopwatch)
     return ServerTimes(
         name=config.server or platform.node(),
         decode_s=fmean(median(values) for values in codec.decode_s.values()),
         inference=tuple(fit_point(durations, point) for point in points),
-        whole=measure_whole(frames, detector.detect, grid, draws, progress),
+        whole=measure_whole(frames, detector.detect, grid, draws, progress, stopwatch),
         durations=durations,
     )
 

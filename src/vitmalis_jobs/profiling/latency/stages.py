@@ -23,7 +23,7 @@ from vitmalis.regions import MotionAnalyzer
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.tracker import TRACKERS, LucasKanadeTracker, Tracker
 from vitmalis.types import Configuration, Detections, RgbImage
-from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.common.timing import HOST, Stopwatch, timed
 from vitmalis_jobs.profiling.latency.durations import (
     MAX_PIXELS,
     CodecDurations,
@@ -57,6 +57,7 @@ def measure_whole(
     grid: RegionGrid,
     draws: np.random.Generator,
     progress: Progress,
+    stopwatch: Stopwatch = HOST,
 ) -> WholeTimes:
     """Send frames at 1/d of their side, and with half of their regions painted flat.
 
@@ -66,19 +67,21 @@ def measure_whole(
         grid: decision regions of the frames.
         draws: of the regions that are painted.
         progress: called after each measurement.
+        stopwatch: of the device of `detect`.
     """
     blank = typical_mask(grid, grid.region_patches.size // 2, draws)
     decisions = {
         "downsampled": OffloadDecision(Configuration(quality=QUALITY), frame_downsampling=grid.factor),
         "blanked": OffloadDecision(Configuration(quality=QUALITY), blank_mask=blank),
     }
-    detect(frames[0][:: grid.factor, :: grid.factor].copy())  # the first image of a size pays for its layout
+    small = frames[0][:: grid.factor, :: grid.factor].copy()
+    stopwatch.warm_up(lambda: detect(small))  # the first image of a size pays for its layout
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in decisions}
     turns = [(frame, name) for frame in frames[:_REPEATS] for name in decisions]
     for done, (frame, name) in enumerate(turns, 1):
         encoded, encode_s = timed(encode_offload, frame, decisions[name], grid)
         image, decode_s = timed(decode_jpeg, encoded.jpeg, MAX_PIXELS)
-        _, inference_s = timed(detect, image)
+        _, inference_s = stopwatch.timed(detect, image)
         rows[name].append((encode_s, decode_s, inference_s))
         progress(done, len(turns), "frames sent whole")
     return WholeTimes(**{name: WholeFrame(**_columns(values)) for name, values in rows.items()})

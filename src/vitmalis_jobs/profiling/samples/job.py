@@ -31,6 +31,7 @@ from vitmalis_jobs.common.config import checked
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.common.model_arguments import model_facts
 from vitmalis_jobs.profiling.samples.config import SamplesConfig
 from vitmalis_jobs.profiling.samples.moments import sampled_frames
 from vitmalis_jobs.profiling.samples.storage import SampleFolder, summary
@@ -132,8 +133,9 @@ def main(config: DictConfig) -> None:
     try:
         with store.run(f"samples of {options.model.name}", {"job": "profile_samples"}) as run:
             run.log_params(options.settings())
-            result = sample(options, detector, parts, terminal) | {"left_out": left_out}
-            run.tag({"model_id": result["model_id"]})
+            facts = model_facts(options.model)
+            run.tag({"model_id": detector.model_id} | facts)
+            result = sample(options, detector, parts, terminal) | facts | {"left_out": left_out}
             run.log_metrics({"frames": sum(clip["frames"] for clip in result["clips"].values())})
     except KeyboardInterrupt:
         terminal.note("sampled frames are kept: the same command continues from here")

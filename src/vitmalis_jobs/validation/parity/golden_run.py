@@ -19,6 +19,7 @@ class Run:
 
     def __init__(self, model: RcnnDetector, case: Case) -> None:
         self.model = model
+        self.device = next(model.parameters()).device
         self.image_size = case.image.shape[:2]
         self.output_size = case.output_size
         self.outputs: dict[str, Tensor] = {}
@@ -40,7 +41,7 @@ class Run:
             self.outputs |= {f"p{index}": level, f"rpn_obj_p{index}": objectness, f"rpn_delta_p{index}": deltas}
         self.proposals = model.proposal_generator(self.levels, [self.image_size])[0]
         if "given_boxes" in case.arrays:
-            self._run_box_heads(torch.from_numpy(case.arrays["given_boxes"]))
+            self._run_box_heads(torch.from_numpy(case.arrays["given_boxes"]).to(self.device))
 
     def _run_box_heads(self, boxes: Tensor) -> None:
         """The second stage on boxes (P, 4), step by step."""
@@ -59,7 +60,7 @@ class Run:
 
     def detections(self, proposals: Tensor, head: RcnnConfig, scaled: bool) -> Detections:
         """The second stage on proposals (P, 4), to the end, in pixels of the image or scaled to the output size."""
-        logits, boxes = self.model.roi_heads(self.levels, proposals)
+        logits, boxes = self.model.roi_heads(self.levels, proposals.to(self.device))
         found = select_boxes(logits, boxes, self.image_size, head, self.model.config.classes)
         return self._scaled(found) if scaled else found
 
@@ -78,7 +79,7 @@ def prepared(model: RcnnDetector, case: Case) -> Tensor:
     Where upstream did not pad to the patch, its convolution dropped the remainder of rows and columns; so do we.
     """
     height, width = case.image.shape[:2]
-    normalised = model.prepare(image_tensor(case.image))[..., :height, :width]
+    normalised = model.prepare(image_tensor(case.image, next(model.parameters()).device))[..., :height, :width]
     patch_px = model.config.vit.patch_px
     rows, cols = (side // patch_px * patch_px for side in case.padded)
     return F.pad(normalised, (0, cols - width, 0, rows - height))

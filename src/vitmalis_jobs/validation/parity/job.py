@@ -20,11 +20,14 @@ import torch
 
 from vitmalis.detector.checkpoint import load_into
 from vitmalis.detector.config import RcnnConfig
+from vitmalis.detector.devices import AUTO, checked_device
+from vitmalis.detector.precision import arithmetic
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.job_output import emit
+from vitmalis_jobs.common.machine import card_name
 from vitmalis_jobs.validation.parity.box_assignment import Boxes, pair
 from vitmalis_jobs.validation.parity.golden import EVERYTHING, Case, GoldenSet, load_golden
 from vitmalis_jobs.validation.parity.golden_run import Run
@@ -65,7 +68,7 @@ def dense_stages(run: Run, case: Case) -> Iterator[dict[str, Any]]:
         base, _, step = name.partition("_every")
         if base not in run.outputs:
             continue
-        ours = run.outputs[base].detach()
+        ours = run.outputs[base].detach().cpu()
         if step:
             ours = ours[..., :: int(step), :: int(step)]
         kind = next(kind for start, kind in KINDS if re.match(start, name))
@@ -93,7 +96,7 @@ def list_stages(run: Run, case: Case, head: RcnnConfig) -> Iterator[dict[str, An
     if {"prop_boxes", "prop_logits"} <= arrays.keys():
         result = pair(
             Boxes(arrays["prop_boxes"], arrays["prop_logits"]),
-            Boxes(run.proposals.boxes.numpy(), run.proposals.logits.numpy()),
+            Boxes(run.proposals.boxes.cpu().numpy(), run.proposals.logits.cpu().numpy()),
             {**TOLERANCES, "scores": max(TOLERANCES["scores"], NOISE_FACTOR * case.noise.get("prop_logits", 0.0))},
             nms_iou=head.proposal_nms_iou,
         )
@@ -124,19 +127,21 @@ def pair_detections(golden: Boxes, found: Detections, head: RcnnConfig, **allowe
     return pair(golden, ours, TOLERANCES, nms_iou=head.nms_iou, min_score=head.score_threshold, **allowed)
 
 
-def compare(golden: GoldenSet) -> dict[str, Any]:
-    """Run ours on every case of a set; `passed` says whether every error is inside its tolerance.
+def compare(golden: GoldenSet, device: torch.device) -> dict[str, Any]:
+    """Run ours on a device on every case of a set; `passed` says whether every error is inside its tolerance.
+
+    Products are computed in fp32 with all bits, as a GPU's TF32 is off by more than the tolerances.
 
     Raises:
         UserError: the weights do not fit the model that the set describes.
     """
     model = RcnnDetector(golden.config, golden.head)
     load_into(model, golden.state, "of the golden set")
-    model.eval().requires_grad_(False)
+    model.to(device).eval().requires_grad_(False)
     cases: dict[str, list[dict[str, Any]]] = {}
     not_compared = dict(golden.not_compared)
     for case in golden.cases:
-        with torch.inference_mode():
+        with torch.inference_mode(), arithmetic(device, "fp32"):
             run = Run(model, case)
             cases[case.name] = [*dense_stages(run, case), *list_stages(run, case, golden.head)]
         not_compared |= left_out(case, cases[case.name])
@@ -151,6 +156,11 @@ def compare(golden: GoldenSet) -> dict[str, Any]:
         "largest_error": largest_errors(compared),
         "rules": RULES,
         "torch": torch.__version__,
+        "device": str(device),
+        "card": card_name(device),
+        "precision": "fp32",
+        "tf32": "off in matrix products and convolutions",
+        "engine": "eager",
         "images": cases,
         "not_compared": not_compared,
     }
@@ -185,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("prefix", metavar="PREFIX", type=Path, help="path of PREFIX.json, PREFIX.npz and PREFIX.pt")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    parser.add_argument("--device", default=AUTO, help="as PyTorch names it (default: a GPU where there is one)")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/profiling/parity"), help="folder (default: %(default)s)"
     )
@@ -195,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
 def check(options: argparse.Namespace) -> bool:
     """Compare, print and store the result; false if an error is above its tolerance."""
     torch.set_num_threads(max(1, options.threads))
-    result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix))}
+    device = checked_device(options.device, "--device")
+    result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix), device)}
     emit(result, options.output / f"{options.prefix.name}.json")
     return bool(result["passed"])
