@@ -187,6 +187,13 @@ def test_the_display_stands_still_while_lucas_kanade_catches_up_and_not_with_the
     assert longest_standstill(play(video, "trackb2b", tables=tables, tracker=FlowCacheOptions())) <= 1
 
 
+def test_the_display_does_not_stand_still_either_where_objects_are_located_first(video: VideoSpec) -> None:
+    """The testbed's durations, as long in relation to the 100 ms between frames as to the 33 ms of its 30 FPS."""
+    stages = msgspec.structs.replace(STAGES, trackers={"flow_cache": FLOW_CACHE.slower(3)})
+    tables = msgspec.structs.replace(TABLES, stages=stages)
+    assert longest_standstill(play(video, "trackroi", tables=tables, tracker=FlowCacheOptions())) <= 1
+
+
 def test_tables_without_the_chosen_tracker_are_refused(video: VideoSpec) -> None:
     with pytest.raises(UserError, match="have no tracker 'flow_cache': measure them again"):
         play(video, "trackb2b", tracker=FlowCacheOptions())

@@ -43,6 +43,7 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
         window_px: side of the Lucas-Kanade window.
+        levels: pyramid levels above the base, by which the refinement reaches beyond the window.
         max_return_error_px: forward-backward error above which a point does not count, pixels of the grey image.
         min_points: a box with fewer points that return is not refined.
         min_confidence: a box is lost once less than this share of its points return.
@@ -56,6 +57,7 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     grid: int = 5
     coverage: float = 0.7
     window_px: int = 11
+    levels: int = 2
     max_return_error_px: float = 1.0
     min_points: int = 4
     min_confidence: float = 0.0
@@ -239,7 +241,7 @@ def _nearby(
         points.reshape(-1, 1, 2),
         expected.reshape(-1, 1, 2).astype(np.float32),
         winSize=(options.window_px, options.window_px),
-        maxLevel=0,
+        maxLevel=options.levels,
         criteria=_ENOUGH,
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
