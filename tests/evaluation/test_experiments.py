@@ -24,6 +24,7 @@ SIZES = {
     "oracle": 72,
     "geometry": 72,
     "full": 2400,
+    "fixed": 2592,
 }
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import Candidates
-from vitmalis.explanation import DecisionExplanation
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.estimates import Estimates, explain
 from vitmalis.policy.network import NetworkEstimate
-from vitmalis.policy.optimizer import Reason, knee_point, pareto_frontier
+from vitmalis.policy.optimizer import Reason, described
 from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
 from vitmalis.regions.classify import DOWNSAMPLED_TYPES, MOTION_THRESHOLD, RELEVANCE_THRESHOLD
 from vitmalis.types import Configuration
@@ -119,12 +119,14 @@ class Bandit(Policy):
         context = self._context(content)
         rewards, errors = (np.array(column) for column in zip(*(arm.expect(context) for arm in arms), strict=True))
         expected_s = time.perf_counter()
+        estimates = _estimates(arms, rewards, errors)
         chosen, reason = self._choose(arms, rewards, errors)
+        choice = described(estimates.e2e_latency_s, rewards, chosen, reason)
         arms[chosen].tried = True
         self._unrewarded[state.frame_index] = arms[chosen], context
         return replace(
             decision_of(arms[chosen].configuration, content.region_types),
-            explanation=self._explain(state, content, arms, rewards, chosen, reason),
+            explanation=explain(state, content, self._network, estimates, choice, state.retention),
             estimation_s=expected_s - start_s,
             optimization_s=time.perf_counter() - expected_s,
         )
@@ -156,40 +158,16 @@ class Bandit(Policy):
         earliest = outcome.agreement_frame_index
         self._unrewarded = {frame: arm for frame, arm in self._unrewarded.items() if frame > earliest}
 
-    def _explain(
-        self,
-        state: ClientState,
-        content: FrameContent,
-        arms: Sequence[Arm],
-        rewards: FloatArray,
-        chosen: int,
-        reason: Reason,
-    ) -> DecisionExplanation:
-        """Explain the choice: costs are means so far, and the F1 of an arm is its expected reward."""
-        columns = Candidates.of([arm.configuration for arm in arms])
-        latency_s = np.array([arm.e2e_latency_s for arm in arms])
-        frontier = pareto_frontier(latency_s, rewards)
-        return DecisionExplanation(
-            tracked=state.tracked,
-            region_types=content.region_types,
-            region_motion=content.motion.region_motion,
-            relevance=content.relevance,
-            frame_motion=content.motion.frame_motion,
-            frames_since_offload=state.frames_since_offload,
-            retention=state.retention,
-            uplink_mbps=self._network.uplink_mbps,
-            rtt_s=self._network.rtt_s,
-            tau_d=columns.tau_d,
-            quality=columns.quality,
-            restoration_point=columns.restoration_point,
-            payload_bytes=np.array([arm.payload_bytes for arm in arms]),
-            e2e_latency_s=latency_s,
-            f1=rewards,
-            frontier=frontier,
-            knee=int(frontier[knee_point(latency_s[frontier], rewards[frontier])]),
-            chosen=chosen,
-            reason=reason,
-        )
+
+def _estimates(arms: Sequence[Arm], rewards: FloatArray, errors: FloatArray) -> Estimates:
+    """Mean costs of arms so far, 0 without a result, and as their F1 the expected rewards."""
+    return Estimates(
+        Candidates.of([arm.configuration for arm in arms]),
+        payload_bytes=np.array([arm.payload_bytes for arm in arms]),
+        e2e_latency_s=np.array([arm.e2e_latency_s for arm in arms]),
+        f1=rewards,
+        f1_error=errors,
+    )
 
 
 def _configurations(arms: Sequence[Sequence[int]]) -> list[Configuration]:

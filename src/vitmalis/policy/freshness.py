@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vitmalis.policy.base import ClientState
-from vitmalis.policy.optimizer import Choice, knee_point, pareto_frontier
-from vitmalis.policy.search import ConfigurationSearch, Estimates
+from vitmalis.policy.estimates import Estimates
+from vitmalis.policy.optimizer import Choice, described
+from vitmalis.policy.search import ConfigurationSearch
 
 
 class Freshness(ConfigurationSearch):
@@ -27,6 +28,4 @@ class Freshness(ConfigurationSearch):
         shown_until_s = latency_s * (1 + 1 / state.offloads_in_flight)
         rendered_f1 = f1 * self._decay.mean(latency_s, shown_until_s)
         chosen = int(np.lexsort((latency_s, -np.round(rendered_f1, 12)))[0])
-        frontier = pareto_frontier(latency_s, f1)
-        knee = int(frontier[knee_point(latency_s[frontier], f1[frontier])])
-        return Choice(frontier, knee, chosen, "freshness")
+        return described(latency_s, f1, chosen, "freshness")

@@ -99,6 +99,12 @@ def choose(
     return Choice(frontier, knee, knee, "knee")
 
 
+def described(latency_s: Float64Array, f1: Float64Array, chosen: int, reason: Reason) -> Choice:
+    """Return a choice that was made by another rule, with the frontier and the knee that Algorithm 1 would see."""
+    frontier = pareto_frontier(latency_s, f1)
+    return Choice(frontier, int(frontier[knee_point(latency_s[frontier], f1[frontier])]), chosen, reason)
+
+
 def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
     """Return the indices of the candidates that no other dominates, from the lowest latency to the highest F1.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,9 @@ from vitmalis.estimation import (
 )
 from vitmalis.estimation.decay import AGES_S, F1
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
-from vitmalis.explanation import DecisionExplanation
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.estimates import Estimates, explain
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
 from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
@@ -36,23 +36,6 @@ from vitmalis.regions import Motion, RegionType
 from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
 
 Float64Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Estimates:
-    """Estimates for each candidate: float64 (n,) each.
-
-    Attributes:
-        candidates: the configurations that make a difference in this frame.
-        payload_bytes, e2e_latency_s, f1: equations 1 to 3.
-        f1_error: expected error of differences between estimates of F1; 0 for estimators that do not say.
-    """
-
-    candidates: Candidates
-    payload_bytes: Float64Array
-    e2e_latency_s: Float64Array
-    f1: Float64Array
-    f1_error: Float64Array
 
 
 class ConfigurationSearch(Policy):
@@ -149,7 +132,7 @@ class ConfigurationSearch(Policy):
         chosen_s = time.perf_counter()
         return replace(
             decision_of(estimates.candidates.configuration(choice.chosen), content.region_types),
-            explanation=self._explain(state, content, estimates, choice),
+            explanation=explain(state, content, self._network, estimates, choice, self._retention(state)),
             estimation_s=estimated_s - start_s,
             optimization_s=chosen_s - estimated_s,
         )
@@ -192,31 +175,6 @@ class ConfigurationSearch(Policy):
         """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
         self._estimate(FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types))
-
-    def _explain(
-        self, state: ClientState, content: FrameContent, estimates: Estimates, choice: Choice
-    ) -> DecisionExplanation:
-        return DecisionExplanation(
-            tracked=state.tracked,
-            region_types=content.region_types,
-            region_motion=content.motion.region_motion,
-            relevance=content.relevance,
-            frame_motion=content.motion.frame_motion,
-            frames_since_offload=state.frames_since_offload,
-            retention=self._retention(state),
-            uplink_mbps=self._network.uplink_mbps,
-            rtt_s=self._network.rtt_s,
-            tau_d=estimates.candidates.tau_d,
-            quality=estimates.candidates.quality,
-            restoration_point=estimates.candidates.restoration_point,
-            payload_bytes=estimates.payload_bytes,
-            e2e_latency_s=estimates.e2e_latency_s,
-            f1=estimates.f1,
-            frontier=choice.frontier,
-            knee=choice.knee,
-            chosen=choice.chosen,
-            reason=choice.reason,
-        )
 
 
 def _tables(path: str | None, model: str) -> LatencyTables:

@@ -8,8 +8,9 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.policy.base import ClientState
+from vitmalis.policy.estimates import Estimates
 from vitmalis.policy.optimizer import Choice, KneeMethod, Urgency, check_method, choose
-from vitmalis.policy.search import ConfigurationSearch, Estimates
+from vitmalis.policy.search import ConfigurationSearch
 
 Rule = Literal["robust", "paper"]
 

@@ -18,6 +18,7 @@ from vitmalis_jobs.evaluation.study.hindsight import (
     BEST_OF_PAIR,
     choose,
     configurations,
+    table,
     with_hindsight,
 )
 from vitmalis_jobs.run.config import composed
@@ -70,6 +71,7 @@ def test_three_bounds_replace_the_configurations_and_the_default_keeps_its_name(
 def test_a_study_without_several_fixed_configurations_stays_as_it_is() -> None:
     one = runs().query("policy != @SLOW")
     assert with_hindsight(one) is one
+    assert table(one).empty
 
 
 @pytest.fixture
@@ -94,10 +96,10 @@ def test_the_choice_is_the_best_mean_over_clips_of_the_profile_parts(sweep: Path
     choice = choose_configuration(sweep)
     assert (choice["quality"], choice["rendering_f1"], choice["configurations"]) == (95, 0.6, 2)
     assert json.loads((sweep / "fixed_configuration.json").read_text())["clips"] == ["drive", "walk"]
-    table = pd.read_csv(sweep / "fixed_configurations.csv")
-    assert table["quality"].tolist() == [95, 75]
-    assert table["rendering_f1"].tolist() == [0.6, 0.55]
-    assert table["walk"].tolist() == [0.4, 0.6]
+    written = pd.read_csv(sweep / "fixed_configurations.csv")
+    assert written["quality"].tolist() == [95, 75]
+    assert written["rendering_f1"].tolist() == [0.6, 0.55]
+    assert written["walk"].tolist() == [0.4, 0.6]
 
 
 def test_eval_parts_are_refused(sweep: Path) -> None:

@@ -26,6 +26,7 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
+from vitmalis_jobs.evaluation.study.tables import reasons
 
 
 def write_run(
@@ -117,6 +118,18 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert "50.0" in page.text  # network time saved
     assert (report / "runs.csv").read_text().count("\n") == 20
     assert (report / "time_saved_by_vitmalis_compared_with_trackb2b.csv").is_file()
+
+
+def test_the_report_says_how_often_each_reason_decided(tmp_path: Path) -> None:
+    for number, (clip, shares) in enumerate((("a", {"knee": 0.5, "stale": 0.5}), ("b", {"knee": 1.0}))):
+        write_run(tmp_path, 2 * number, "vitmalis", clip, 0.6)
+        path = tmp_path / str(2 * number) / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"] |= {f"share_decided_{reason}": share for reason, share in shares.items()}
+        path.write_text(json.dumps(summary))
+        write_run(tmp_path, 2 * number + 1, "trackb2b", clip, 0.5)
+    table = reasons(read_study([tmp_path]).runs, ["trackb2b", "vitmalis"])
+    assert table.to_dict("records") == [{"policy": "vitmalis", "knee, %": 75.0, "stale, %": 25.0}]
 
 
 def test_runs_on_a_busy_machine_are_marked_wherever_they_count(

@@ -26,6 +26,8 @@ _HINDSIGHT = (
     "they are shown with: bounds on what a fixed choice could reach, no policies."
 )
 
+_REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Write a report and print where it is as JSON; returns the exit status."""
@@ -70,7 +72,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
         raise UserError(f"study {name}: no pair of clip and trace has a rendering F1 of all of {', '.join(policies)}")
     sections = [
         *_captioned(_sections(runs, policies, folder), tables.busy_caption(runs)),
-        Section("Best fixed configurations in hindsight", [_HINDSIGHT], hindsight.table(study.runs)),
+        *_section("Best fixed configurations in hindsight", _HINDSIGHT, hindsight.table(study.runs)),
         *external_results.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]
@@ -101,12 +103,18 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
+        *_section("Why configurations were chosen", _REASONS, tables.reasons(runs, policies)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, shown)),
         *(
             Section(f"Share of the gap to {ceiling} that is closed", table=tables.gap_table(runs, policies, ceiling))
             for ceiling in ("oracle", hindsight.BEST_OF_PAIR)
         ),
     ]
+
+
+def _section(title: str, words: str, table: pd.DataFrame) -> list[Section]:
+    """The section of a table; none for an empty one."""
+    return [] if table.empty else [Section(title, [words], table)]
 
 
 def _captioned(sections: Sequence[Section], caption: Sequence[str]) -> list[Section]:

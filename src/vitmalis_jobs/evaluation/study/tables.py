@@ -107,6 +107,16 @@ def savings(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def reasons(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Share of the explained decisions that each reason decided, mean over runs; policies without any are left out."""
+    prefix, names = "share_decided_", marked(runs, policies)
+    columns = sorted(column for column in runs.columns if column.startswith(prefix))
+    shares = runs.dropna(subset=columns, how="all").fillna(dict.fromkeys(columns, 0.0))
+    means = shares.groupby("policy")[columns].mean().rename(columns=lambda column: f"{column.removeprefix(prefix)}, %")
+    shown = (100 * means).reindex([policy for policy in policies if policy in means.index])
+    return shown.rename(index=names).rename_axis("policy").reset_index() if len(shown) and columns else pd.DataFrame()
+
+
 def gap_table(runs: pd.DataFrame, policies: Sequence[str], ceiling: str) -> pd.DataFrame:
     """Share of the gap from `trackb2b` to a ceiling that each policy closes; empty without both."""
     if not {ceiling, BASELINE} <= set(policies):

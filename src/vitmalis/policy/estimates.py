@@ -1,0 +1,68 @@
+"""What a policy expects of each candidate, and the record of its choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitmalis.estimation import Candidates
+from vitmalis.explanation import DecisionExplanation
+from vitmalis.policy.base import ClientState
+from vitmalis.policy.network import NetworkEstimate
+from vitmalis.policy.optimizer import Choice
+from vitmalis.policy.regions import FrameContent
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """Expectations of each candidate: float64 (n,) each.
+
+    Attributes:
+        candidates: the configurations that make a difference in this frame.
+        payload_bytes: size on the wire.
+        e2e_latency_s: from the start of encoding to the result.
+        f1: accuracy, 0..1.
+        f1_error: expected error of differences between these F1; 0 where it is not known.
+    """
+
+    candidates: Candidates
+    payload_bytes: Float64Array
+    e2e_latency_s: Float64Array
+    f1: Float64Array
+    f1_error: Float64Array
+
+
+def explain(
+    state: ClientState,
+    content: FrameContent,
+    network: NetworkEstimate,
+    estimates: Estimates,
+    choice: Choice,
+    retention: float,
+) -> DecisionExplanation:
+    """Collect the inputs, the candidates and the choice of a decision; `retention` is the kappa that it used."""
+    return DecisionExplanation(
+        tracked=state.tracked,
+        region_types=content.region_types,
+        region_motion=content.motion.region_motion,
+        relevance=content.relevance,
+        frame_motion=content.motion.frame_motion,
+        frames_since_offload=state.frames_since_offload,
+        retention=retention,
+        uplink_mbps=network.uplink_mbps,
+        rtt_s=network.rtt_s,
+        tau_d=estimates.candidates.tau_d,
+        quality=estimates.candidates.quality,
+        restoration_point=estimates.candidates.restoration_point,
+        payload_bytes=estimates.payload_bytes,
+        e2e_latency_s=estimates.e2e_latency_s,
+        f1=estimates.f1,
+        frontier=choice.frontier,
+        knee=choice.knee,
+        chosen=choice.chosen,
+        reason=choice.reason,
+    )
