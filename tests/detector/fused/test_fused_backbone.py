@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.detector.mixed_resolution import make_vit, random_mask
 from vitmalis.detector.config import PRESETS
 from vitmalis.detector.fused.backbone import FusedBackbone, Gelu
-from vitmalis.detector.fused.kernels.settings import LaunchSettings, Tile, launch_settings
+from vitmalis.detector.fused.kernels.settings import INTERPRETER, LaunchSettings, Tile, launch_settings
 from vitmalis.detector.fused.plan import rounded_tokens
 from vitmalis.detector.fused.support import unsupported_reason
 from vitmalis.detector.fused.weights import FusedWeights
@@ -28,10 +28,6 @@ MEAN, STD = PRESETS["vitdet_l"].pixel_mean, PRESETS["vitdet_l"].pixel_std
 SMALL_TILE = Tile(queries=16, warps=4, stages=1)
 SMALL_TILES = LaunchSettings(16, 16, 16, SMALL_TILE, SMALL_TILE, SMALL_TILE, SMALL_TILE)
 """Several tiles, segments and blocks in frames that the interpreter can do."""
-
-WIDE_TILE = Tile(queries=64, warps=4, stages=1)
-WIDE_TILES = LaunchSettings(64, 64, 64, WIDE_TILE, WIDE_TILE, WIDE_TILE, WIDE_TILE)
-"""Few programs, which is what takes the interpreter's time."""
 
 
 @dataclass
@@ -87,7 +83,7 @@ def make_case(
     factor: int = 2,
     *,
     batch: int = 1,
-    tiles: LaunchSettings = WIDE_TILES,
+    tiles: LaunchSettings = INTERPRETER,
     dtype: torch.dtype = torch.float32,
     gelu: Gelu = "exact",
     **model: object,
@@ -162,7 +158,7 @@ def test_any_size_and_mask(device: torch.device, size: tuple[int, int], window: 
 @pytest.mark.parametrize("point", [0, 1])
 def test_frames_with_different_masks_in_one_batch(device: torch.device, point: int) -> None:
     """One mask leaves 32 tokens and the other 28, which a batch of the eager model cannot have."""
-    case = make_case(device, batch=2, depth=2, subsets=1, tiles=WIDE_TILES._replace(bucket_tokens=64))
+    case = make_case(device, batch=2, depth=2, subsets=1)
     masks = [np.array([[True, False], [False, False]]), np.array([[False, True], [True, False]])]
     patches = [case.patches(mask, seed) for seed, mask in enumerate(masks)]
     assert len({len(own) for own in patches}) == 2

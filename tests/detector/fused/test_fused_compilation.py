@@ -11,7 +11,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from vitmalis.detector.fused.kernels import mixed, plain, window
-from vitmalis.detector.fused.kernels.settings import HOPPER_BF16
+from vitmalis.detector.fused.kernels.settings import HOPPER
 
 INTEGERS = {"COUNTS", "CELL", "TOKEN", "WINDOW", "BLOCK", "COORDINATE"}
 DIVISIBLE = {"channels", "plan_stride", "frame_tokens", "batch_tokens"}
@@ -36,10 +36,10 @@ def check(kernel, constants, tile):
         report = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
 
-keys = {"BN": HOPPER_BF16.block_keys}
-check(window._window_attention, {"W": 9, "BN": 128}, HOPPER_BF16.window)
-check(plain._plain_attention, keys | {"SEGMENTS": 1, "WIDTH": 120}, HOPPER_BF16.plain)
-check(mixed._mixed_attention, keys | {"BC": 32, "FACTOR": 2}, HOPPER_BF16.mixed)
+keys = {"BN": HOPPER.block_keys}
+check(window._window_attention, {"W": 9, "BN": 128}, HOPPER.window)
+check(plain._plain_attention, keys | {"SEGMENTS": 1, "WIDTH": 120}, HOPPER.plain)
+check(mixed._mixed_attention, keys | {"BC": 32, "FACTOR": 2}, HOPPER.mixed)
 """
 
 

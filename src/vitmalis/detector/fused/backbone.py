@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitmalis.detector.fused.geometry import FrameGeometry, block_patterns, frame_geometry
-from vitmalis.detector.fused.kernels.mixed import distance_tables, mixed_attention
+from vitmalis.detector.fused.kernels.mixed import mixed_attention
 from vitmalis.detector.fused.kernels.pixels import Scale, image_pixels, patch_pixels, restored_pixels
 from vitmalis.detector.fused.kernels.plain import plain_attention
 from vitmalis.detector.fused.kernels.rows import add_norm, embed_norm, restore_norm
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, launch_settings
+from vitmalis.detector.fused.kernels.tables import distance_tables
 from vitmalis.detector.fused.kernels.window import window_attention
 from vitmalis.detector.fused.plan import PLAIN, bucket_of, mask_plan, plan_sections
 from vitmalis.detector.fused.slots import Arena, DevicePlan, Frame, Frames, Slot, arena_bytes

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitmalis.detector.fused.kernels.rows import Norm
-from vitmalis.detector.fused.kernels.window import window_table
+from vitmalis.detector.fused.kernels.tables import window_table
 from vitmalis.detector.positions import relative_table
 from vitmalis.detector.vit import Block, HierarchicalPatchEmbed, PatchEmbed, ViT
 

@@ -3,7 +3,6 @@
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -129,28 +128,3 @@ def mixed_attention(
         BN=patterns.shape[2], BC=patterns.shape[1], RELATIVE=tables is not None, PRECISION=precision(qkv.dtype),
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
-
-
-def distance_tables(table: Tensor, factor: int) -> Tensor:
-    """Relative positions of every distance along one axis, for queries and keys of both resolutions.
-
-    A token that covers `factor` patches has the mean over them, as `with_coarse` has it.
-
-    Args:
-        table: (n, n, D) from `relative_table`, n patches along the axis.
-
-    Returns:
-        (2, 2, 2n - 1, D): for queries at full and at low resolution, then for keys at either, by the distance between
-        the first patches of the two, from 1 - n.
-    """
-    length = len(table)
-    full = torch.cat([table[0].flip(0), table[1:, 0]])  # keys at 0..n-1 of query 0, nearest last, then queries of key 0
-    at = torch.arange(2 * length - 1, device=table.device)
-
-    def mean(offsets: list[int]) -> Tensor:
-        return torch.stack([full[(at + offset).clamp(0, 2 * length - 2)] for offset in offsets]).mean(0)
-
-    inside = range(factor)
-    low_key, low_query = mean([-t for t in inside]), mean(list(inside))
-    both = mean([t - s for t in inside for s in inside])
-    return torch.stack([full, low_key, low_query, both]).unflatten(0, (2, 2))

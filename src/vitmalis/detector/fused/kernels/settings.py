@@ -42,26 +42,35 @@ class LaunchSettings(NamedTuple):
     wide_window: Tile
 
 
-HOPPER_BF16 = LaunchSettings(128, 256, 1, Tile(128, 8, 3), Tile(128, 8, 3), Tile(128, 8, 1), Tile(64, 8, 1))
-"""Tuned on an H200; for GPUs with 227 KB of shared memory."""
+HOPPER = LaunchSettings(128, 256, 1, Tile(128, 8, 3), Tile(64, 4, 3), Tile(64, 4, 1), Tile(128, 8, 1))
+"""Measured with the prototype on an H200; for GPUs with 227 KB of shared memory."""
 
-SMALL = LaunchSettings(64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1), Tile(32, 4, 1))
-"""For 99 KB of shared memory, and for float32, which serves comparisons; not tuned."""
+SMALL = LaunchSettings(64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(32, 4, 1), Tile(32, 4, 1))
+"""For 99 KB of shared memory; not measured."""
 
-SETTINGS = {(9, 0): HOPPER_BF16, (10, 0): HOPPER_BF16}
+FLOAT32 = LaunchSettings(32, 256, 1, Tile(32, 4, 1), Tile(32, 4, 1), Tile(16, 4, 1), Tile(16, 4, 1))
+"""For products in float32, which take most registers; not measured."""
+
+INTERPRETER = LaunchSettings(64, 64, 64, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1))
+"""For Triton's interpreter on a CPU, which takes its time for programs and not for numbers."""
+
+SETTINGS = {(9, 0): HOPPER, (10, 0): HOPPER}
 """For products in bfloat16 by compute capability: H100, H200; B200."""
 
 
 def launch_settings(device: torch.device, dtype: torch.dtype) -> LaunchSettings:
     """The settings for a device and the type of products."""
-    if dtype == torch.float32 or device.type != "cuda":
-        return SMALL
+    if device.type != "cuda":
+        return INTERPRETER
+    if dtype == torch.float32:
+        return FLOAT32
     return SETTINGS.get(torch.cuda.get_device_capability(device), SMALL)
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How Triton multiplies numbers of a type: float32 without TF32."""
-    return "ieee" if dtype == torch.float32 else "tf32"
+    """How Triton multiplies numbers of a type: float32 as PyTorch's flag for matrix products says."""
+    full = torch.backends.cuda.matmul.fp32_precision != "tf32"
+    return "ieee" if full and dtype == torch.float32 else "tf32"
 
 
 def power_of_two(length: int, least: int = 1) -> int:

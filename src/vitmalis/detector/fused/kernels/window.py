@@ -11,9 +11,10 @@ from vitmalis.detector.fused.geometry import LEAST_KEYS, FrameGeometry
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, power_of_two, precision
 from vitmalis.detector.fused.kernels.softmax import LOG2E, LOWEST
 from vitmalis.detector.fused.slots import DevicePlan
+from vitmalis.detector.fused.support import MAX_FUSED_WINDOW
 
-AXIS = tl.constexpr(16)
-"""Columns of the terms for each axis: the widest window."""
+AXIS = tl.constexpr(MAX_FUSED_WINDOW)
+"""Columns of the terms for each axis."""
 
 NARROW_SLOTS = 128
 """Slots of a window that the setting `window` is for."""
@@ -21,18 +22,19 @@ NARROW_SLOTS = 128
 
 @triton.jit
 def _window_terms(
-    query, row, col, TABLE,
-    W: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, PRECISION: tl.constexpr,
+    query, row, col, TABLE, W: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, PRECISION: tl.constexpr
 ):  # fmt: skip
-    """Compute the terms of queries (BM, DP) for the rows of keys, then from `AXIS` for the columns: (BM, 2 * AXIS)."""
-    a = tl.arange(0, 2 * AXIS)
+    """Compute the terms of queries (BM, DP) for the rows of keys, then from `AXIS` for the columns: (BM, 2 * AXIS).
+
+    One product with the relative positions of all distances on both axes, of which each query then picks its own.
+    """
+    distance = tl.arange(0, 4 * AXIS)
     d = tl.arange(0, DP)
-    own = tl.where(a[None, :] < AXIS, row[:, None], col[:, None])
-    terms = tl.zeros([BM, 2 * AXIS], tl.float32)
-    for at in tl.static_range(W):  # the product for each row or column, kept by the queries that are there
-        table = tl.load(TABLE + (at * 2 * AXIS + a[None, :]) * D + d[:, None], mask=(d < D)[:, None], other=0.0)
-        terms = tl.where(own == at, tl.dot(query, table, input_precision=PRECISION), terms)
-    return terms.to(query.dtype)
+    table = tl.load(TABLE + distance[None, :] * D + d[:, None], mask=(d < D)[:, None], other=0.0)
+    terms = tl.dot(query, table, input_precision=PRECISION)
+    key = tl.arange(0, 2 * AXIS)[None, :]
+    at = W - 1 + tl.where(key < AXIS, row[:, None] - key, 2 * AXIS + col[:, None] - (key - AXIS))
+    return tl.gather(terms, tl.minimum(tl.maximum(at, 0), 4 * AXIS - 1), 1).to(query.dtype)
 
 
 @triton.jit
@@ -82,7 +84,7 @@ def _window_attention(
         )
         scores = tl.dot((query.to(tl.float32) * scale).to(query.dtype), key, input_precision=PRECISION)
         if RELATIVE:
-            terms = _window_terms(query, row_m, col_m, TABLE, W, D, DP, BM, PRECISION)
+            terms = _window_terms(query, row_m, col_m, TABLE, W, D, DP, PRECISION)
             a = tl.arange(0, 2 * AXIS)
             has = (a[:, None] == row_n[None, :]) | (a[:, None] - AXIS == col_n[None, :])
             scores = tl.dot(terms, has.to(tl.float32).to(query.dtype), scores, input_precision=PRECISION)
@@ -121,19 +123,3 @@ def window_attention(
         W=window, D=width, DP=power_of_two(width, LEAST_KEYS), BM=queries, BN=power_of_two(slots, LEAST_KEYS),
         RELATIVE=table is not None, PRECISION=precision(qkv.dtype), num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
-
-
-def window_table(row_table: Tensor, col_table: Tensor) -> Tensor:
-    """Lay out relative positions for the window kernel.
-
-    Args:
-        row_table, col_table: (w, w, D), for a query at the first index and a key at the second.
-
-    Returns:
-        (w, 32, D): for each row or column of a query those of the rows of keys, then from 16 those of the columns.
-    """
-    window, _, width = row_table.shape
-    table = row_table.new_zeros(window, 2 * AXIS.value, width)
-    table[:, :window] = row_table
-    table[:, AXIS.value : AXIS.value + window] = col_table
-    return table
