@@ -180,6 +180,8 @@ def test_an_empty_mask_among_blocks_equals_plain(device: torch.device) -> None:
     plain = case.run(images, [None], 0)
     assert_equal(case.run(images, [mask], 2, mixed=True), plain)
     assert torch.equal(case.run(images, [mask], 2), plain)
+    patches = [case.patches(mask)]
+    assert_equal(case.run(patches, [mask], 2), case.eager_patches(patches, [mask], 2))
 
 
 def test_a_slot_serves_every_mask_of_its_bucket(device: torch.device) -> None:

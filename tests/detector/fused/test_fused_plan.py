@@ -41,6 +41,7 @@ def test_the_plain_plan_by_hand() -> None:
     sections = plan_sections(geometry, PLAIN)
     assert Counts(*sections.counts.view(plan).tolist()) == Counts(tokens=24, windows=6, blocks=0)
     assert sections.cell.view(plan)[:24].tolist() == sections.token.view(plan)[:24].tolist() == list(range(24))
+    assert sections.patch.view(plan)[:8].tolist() == [0, 1, 2, 3, 16, 17, 4, 5]  # clients send region by region
 
 
 @settings(max_examples=60, deadline=None)

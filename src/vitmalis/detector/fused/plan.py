@@ -150,8 +150,9 @@ def mask_plan(geometry: FrameGeometry, mask: BoolMask | None, bucket: int) -> In
 @lru_cache(maxsize=16)
 def _plain_plan(geometry: FrameGeometry) -> Int32Array:
     """Tokens in raster order, all windows, and no blocks: plain attention goes through lines of patches."""
-    cells = np.arange(geometry.patches)
-    return _plan(geometry, PLAIN, KeyBlocks.none(cells), cells, np.arange(len(geometry.window_region)))
+    keys = KeyBlocks.none(np.arange(geometry.patches))
+    patch_cells = np.concatenate([group.full.ravel() for group in geometry.regions])
+    return _plan(geometry, PLAIN, keys, patch_cells, np.arange(len(geometry.window_region)))
 
 
 @lru_cache(maxsize=CACHED_PLANS)
