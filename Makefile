@@ -50,7 +50,7 @@ audit: ## Look up known vulnerabilities of the pinned versions (asks the package
 	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 ui: $(INSTALLED) ## Open the MLflow UI on what has been run
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+	$(BIN)/vitmalis ui $(ARGS)
 
 clean: ## Remove the virtual environment and caches (runs/ stays)
 	rm -rf $(VENV) .venv-audit .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -10,6 +10,7 @@ JOBS = {
     "serve": ("run.serve", "serve a model to clients, again if the server fails"),
     "report": ("evaluation.report", "tables, figures and a page from the runs of one or more sweeps"),
     "demo": ("evaluation.demo", "play the embedded clip under two policies and open a page that compares them"),
+    "ui": ("evaluation.ui", "open the MLflow UI on what has been run"),
     "page": ("evaluation.page", "make the page of a run that has none"),
     "compare": ("evaluation.compare", "compare two runs of one clip and trace on a page"),
     "explain": ("evaluation.explain", "draw the decisions of a run"),

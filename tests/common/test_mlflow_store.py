@@ -38,15 +38,19 @@ def test_a_run_holds_what_was_logged(store: Store, tmp_path: Path) -> None:
     with store.run("one", {"clip": "market1906"}) as run:
         assert status(store, run.run_id) == "RUNNING"
         run.log_params({"eval.seconds": 10, "policy.name": "trackb2b"})
-        run.log_metrics({"rendering_f1": 0.5})
+        run.log_metrics({"rendering_f1": 0.5, "decision_s_mean": 0.0000044380000190})
         run.log_curve("rendering_f1_per_s", [0, 1, 2], [0.1, 0.2, 0.3])
         run.log_artifact(tmp_path / "note.txt", "logs")
     stored = store.client.get_run(run.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.data.params == {"eval.seconds": "10", "policy.name": "trackb2b"}
-    assert stored.data.metrics["rendering_f1"] == 0.5
+    assert stored.data.metrics == {
+        "f1/rendering": 0.5,
+        "f1/rendering_over_time": 0.3,
+        "latency/decision_mean_s": 4.438e-06,
+    }
     assert stored.data.tags["clip"] == "market1906"
-    curve = store.client.get_metric_history(run.run_id, "rendering_f1_per_s")
+    curve = store.client.get_metric_history(run.run_id, "f1/rendering_over_time")
     assert [(m.step, m.value) for m in curve] == [(0, 0.1), (1, 0.2), (2, 0.3)]
     assert [f.path for f in store.client.list_artifacts(run.run_id, "logs")] == ["logs/note.txt"]
 
@@ -97,6 +101,38 @@ def test_a_run_whose_process_was_killed_outright_is_ended_by_the_next(tmp_path: 
     with next_store.run("alive", {}) as run:
         Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", tmp_path / "artifacts")
         assert status(next_store, run.run_id) == "RUNNING"
+
+
+def test_a_dead_run_of_any_experiment_is_ended(tmp_path: Path) -> None:
+    """A killed profiling run ends as soon as evaluations are made or looked at."""
+    ended = subprocess.run([sys.executable, "-c", OUTRIGHT, str(tmp_path)], capture_output=True, text=True, check=False)
+    other = Store(f"sqlite:///{tmp_path}/mlflow.db", "another", tmp_path / "artifacts")
+    assert status(other, ended.stdout.strip()) == "KILLED"
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from vitmalis_jobs.common.cli import run_job
+from vitmalis_jobs.common.mlflow_store import Store
+
+def job():
+    folder = Path(sys.argv[1])
+    with Store(f"sqlite:///{folder}/mlflow.db", "tests", folder / "artifacts").run("profiling", {}) as run:
+        print(run.run_id, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+sys.exit(run_job(job))
+"""
+
+
+def test_a_job_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TERMINATED, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 130
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(ended.stdout.strip()).info.status == "KILLED"
 
 
 KILLED_WHILE_CREATING = """
@@ -231,7 +267,7 @@ def test_a_run_that_finishes_while_it_is_looked_at_stays_finished(
     run_id = store.create_parent("quick", {})
 
     def ends_and_is_gone(_: object) -> bool:
-        store.end(run_id, "FINISHED", {})
+        store.end(run_id, "FINISHED", {}, "")
         return False
 
     monkeypatch.setattr(module, "alive", ends_and_is_gone)

@@ -39,11 +39,13 @@ def test_a_sweep_has_one_run_above_it_however_often_it_starts(tmp_path: Path) ->
     sweep = opened(folder, ["policy=a,b"], options)
     assert read_sweep(folder)["run_id"] == first
     assert store.client.get_run(first).info.status == "RUNNING"
-    RunDirectory(folder / "0", folder).write_summary("FINISHED", {}, skipped=True)
+    RunDirectory(folder / "0", folder).write_summary("FINISHED", {}, skipped=True, run_id="r")
     sweep.close(interrupted=False, failed=False)
     parent = store.client.get_run(first)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics == {"runs_finished": 1, "runs_failed": 0, "runs_taken_over": 1}
+    assert parent.data.metrics == {
+        f"sweep/runs_{what}": n for what, n in (("finished", 1), ("failed", 0), ("taken_over", 1))
+    }
     store.client.delete_run(first)
     opened(folder, ["policy=a,b"], options)
     assert read_sweep(folder)["run_id"] != first

@@ -75,7 +75,7 @@ def test_a_sweep_killed_in_the_middle_continues(folder: Path) -> None:
 
 KILLED_WHILE_FINISHING = """
 import os, signal, sys
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.evaluation.cli import main
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.run_index import RunIndex

@@ -128,9 +128,9 @@ def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[...,
 def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path) -> None:
     store, latest = run(lambda: None)
     assert latest.info.status == "FINISHED"
-    assert latest.data.metrics["rendering_f1"] == pytest.approx(2 * 15 / (2 * 15 + 5))
-    assert latest.data.metrics["inference_f1"] == 1.0
-    assert latest.data.metrics["lost_offloads"] == 1
+    assert latest.data.metrics["f1/rendering"] == pytest.approx(2 * 15 / (2 * 15 + 5))
+    assert latest.data.metrics["f1/inference"] == 1.0
+    assert latest.data.metrics["traffic/lost_offloads"] == 1
     assert latest.data.params["policy.quality"] == "95"
     tags = latest.data.tags
     wanted = {"clip": "clip", "trace": "constant_12", "policy": "trackb2b", "clock": "realtime", "link": "emulated"}
@@ -152,8 +152,15 @@ def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path
     artifacts = {f.path for f in store.client.list_artifacts(latest.info.run_id)}
     figures = {"latency.png", "rendering_f1.png", "rendered.png", "rendered.mp4"}
     assert artifacts >= figures | {"run.html", "config.yaml", "frames.parquet", "offloads.parquet"}
-    curve = store.client.get_metric_history(latest.info.run_id, "rendering_f1_per_s")
+    curve = store.client.get_metric_history(latest.info.run_id, "f1/rendering_over_time")
     assert [point.step for point in curve] == [0, 1]
+    e2e = store.client.get_metric_history(latest.info.run_id, "offload/e2e_s")
+    assert [(point.step, point.value) for point in e2e] == [(0, 0.5)]
+    assert latest.info.run_name.startswith("trackb2b-clip-")
+    assert {each.dataset.name: each.tags[0].value for each in latest.inputs.dataset_inputs} == {
+        "clip": "clip",
+        tags["trace"]: "trace",
+    }
     said = (tmp_path / "said.txt").read_text()
     for words in ("rendering F1", "0.857", "rendered.mp4", "stand-in model"):
         assert words in said
@@ -164,7 +171,7 @@ def test_the_page_of_a_run_has_its_metrics_trace_and_stand_ins(run: Callable[...
     _, latest = run(lambda: None)
     (path,) = tmp_path.rglob("run.html")
     page = read_page(path).document
-    assert page.metrics["rendering_f1"] == latest.data.metrics["rendering_f1"]
+    assert page.metrics["rendering_f1"] == pytest.approx(latest.data.metrics["f1/rendering"], rel=1e-5)
     assert page.stand_ins["link"] == latest.data.tags["stand_in.link"]
     assert page.capacity is not None
     assert page.capacity.uplink_mbps == [12.0]
@@ -174,7 +181,7 @@ def test_the_page_of_a_run_has_its_metrics_trace_and_stand_ins(run: Callable[...
 def test_a_clip_in_which_nothing_is_to_be_found_has_no_f1(run: Callable[..., Any], tmp_path: Path) -> None:
     _, latest = run(lambda: None, Detections.empty())
     assert latest.info.status == "FINISHED"
-    assert not [name for name in latest.data.metrics if "f1" in name]
+    assert not {"f1/rendering", "f1/inference", "f1/rendering_over_time"} & latest.data.metrics.keys()
     said = (tmp_path / "said.txt").read_text()
     assert "warning: the references of clip hold no box, so that F1 says nothing" in said
     assert re.search(r"rendering F1 +- *\n", said)
@@ -264,7 +271,7 @@ def test_a_run_on_a_busy_machine_says_so_everywhere_and_is_not_taken_over(
 ) -> None:
     _, latest = run(lambda: None, busy=["other programs took 47% of the processor time", "inference took 2.1 times"])
     assert latest.info.status == "FINISHED"
-    assert latest.data.metrics["busy_machine"] == 1.0
+    assert latest.data.metrics["run/busy_machine"] == 1.0
     assert latest.data.tags["busy_machine"].startswith("other programs took 47% of the processor time; inference")
     assert "do not trust this result" in latest.data.tags["mlflow.note.content"]
     assert not list(Path(config.sweep.index).rglob("*.json"))

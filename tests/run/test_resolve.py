@@ -209,7 +209,7 @@ def test_resolving_touches_nothing(clip: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("VITMALIS_CACHE", raising=False)
     spec = resolve_run(composed([f"video.path={clip}", "video=file", "clock=virtual", "policy=vitmalis", "trace=5g"]))
     assert (spec.clip_name, spec.trace_name, spec.needs_tables) == ("clip", "5g_10", True)
-    assert spec.title == "clip-5g_10-vitmalis"
+    assert spec.title == "vitmalis-clip-5g_10"
     assert (spec.model.geometry.window, spec.model.config.name) == (5, "vitdet_tiny")
     assert list(tmp_path.iterdir()) == []
 

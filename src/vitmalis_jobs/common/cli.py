@@ -25,6 +25,7 @@ from vitmalis.paths import group_umask, remove_empty
 from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.output_streams import lasting_streams
+from vitmalis_jobs.common.signals import install_sigterm_handler
 from vitmalis_jobs.common.storage_errors import storage_errors
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
@@ -33,7 +34,8 @@ USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionErro
 
 @contextmanager
 def job_process() -> Iterator[None]:
-    """What the process of every job has: streams that last to its end, and files that a group can share in `runs/`."""
+    """What the process of every job has: one way to be interrupted, lasting streams, files to share in `runs/`."""
+    install_sigterm_handler()
     with lasting_streams(), group_umask(Path("runs")):
         yield
 

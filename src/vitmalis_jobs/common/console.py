@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from vitmalis_jobs.common.machine_load import BUSY_NOTE, busy_marks, is_busy
+from vitmalis_jobs.common.comparison import comparison_table, metric_text
+from vitmalis_jobs.common.machine_load import BUSY_NOTE, is_busy
 from vitmalis_jobs.common.progress import progress_display
 
 Step = Callable[..., None]
@@ -32,17 +33,6 @@ _ROWS = (
     ("offloads", "offloads", 1, "{:.0f}"),
     ("lost offloads", "lost_offloads", 1, "{:.0f}"),
     ("frames lost by the camera", "lost_frames", 1, "{:.0f}"),
-)
-_COMPARED = (
-    ("F1\nrender", "rendering_f1", 1, "{:.3f}"),
-    ("\ninfer", "inference_f1", 1, "{:.3f}"),
-    ("E2E ms\nmedian", "e2e_latency_s_median", 1e3, "{:.0f}"),
-    ("\np90", "e2e_latency_s_p90", 1e3, "{:.0f}"),
-    ("\nnetwork", "network_s_median", 1e3, "{:.0f}"),
-    ("\ninference", "inference_s_median", 1e3, "{:.0f}"),
-    ("interval\nframes", "offload_interval_frames_median", 1, "{:.0f}"),
-    ("lost\noffloads", "lost_offloads", 1, "{:.0f}"),
-    ("\nframes", "lost_frames", 1, "{:.0f}"),
 )
 
 
@@ -112,27 +102,21 @@ class Terminal:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", style="bold", no_wrap=True)
         for label, key, factor, form in _ROWS:
-            table.add_row(label, _metric(metrics, key, factor, form))
+            table.add_row(label, metric_text(metrics, key, factor, form))
         self._console.print(table)
         for key, value in places.items():
             self._console.print(Text.assemble((f"  {key}: ", "dim"), value), soft_wrap=True)
 
     def comparison(self, summaries: Sequence[Mapping[str, Any]], sweep: Path) -> None:
         """Print one row a run, named by the options in which the runs differ."""
+        compared = comparison_table(summaries)
         table = Table(title="comparison", title_justify="left", box=None, padding=(0, 1), header_style="bold")
-        columns = _differing([summary["overrides"] for summary in summaries])
-        for column in columns or ["run"]:
-            table.add_column(f"\n{column}", no_wrap=True)
-        for label, *_ in _COMPARED:
-            table.add_column(label, justify="right", no_wrap=True)
-        marks = busy_marks([summary["metrics"] for summary in summaries])
-        for number, (summary, mark) in enumerate(zip(summaries, marks, strict=True)):
-            chosen = dict(override.split("=", 1) for override in summary["overrides"] if "=" in override)
-            names = [chosen.get(column, "") for column in columns] or [str(number)]
-            finished = summary["status"] == "FINISHED"
-            numbers = [_metric(summary["metrics"], key, factor, form) for _, key, factor, form in _COMPARED]
-            numbers[0] += mark
-            table.add_row(*names, *(numbers if finished else [summary["status"].lower(), *[""] * (len(numbers) - 1)]))
+        for name in compared.names:
+            table.add_column(f"\n{name}", no_wrap=True)
+        for head in compared.numbers:
+            table.add_column(head, justify="right", no_wrap=True)
+        for row in compared.rows:
+            table.add_row(*row)
         # In a narrow terminal its own line breaks lose less than cut columns would.
         width = Measurement.get(self._console, self._console.options.update(width=1000), table).maximum
         self._console.width = max(width, self._console.width)
@@ -167,14 +151,3 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _metric(metrics: Mapping[str, float], key: str, factor: float, form: str) -> str:
-    return form.format(metrics[key] * factor) if key in metrics else "-"
-
-
-def _differing(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Options that do not have the same value in every run."""
-    keys = list(dict.fromkeys(o.split("=", 1)[0] for run in overrides for o in run if "=" in o))
-    values = {key: {next((o for o in run if o.startswith(f"{key}=")), "") for run in overrides} for key in keys}
-    return [key for key in keys if len(values[key]) > 1]

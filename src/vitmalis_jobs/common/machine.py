@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 
+@cache
 def git_commit() -> str:
     """Commit of this checkout, ending in `-dirty` when files differ from it; `unknown` outside a checkout."""
     checkout = Path(__file__).resolve().parents[3]

@@ -20,6 +20,9 @@ from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
+from vitmalis_jobs.common.mlflow_experiment import NOTE, describe_experiment
+from vitmalis_jobs.common.mlflow_run import Run
+from vitmalis_jobs.common.mlflow_tags import standard_tags
 from vitmalis_jobs.common.run_process import HEARTBEAT_S, alive, process_tags
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.common.storage_errors import noted_on
@@ -27,10 +30,9 @@ from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 _SQLITE = "sqlite:///"
-_PARAM_LIMIT = 6000
-_BATCH = 100
 _PARENT = "mlflow.parentRunId"
 _DEFAULT = "0"  # the experiment that MLflow makes with every store
 RETRIES_S = (0.5, 2.0)
@@ -68,26 +70,28 @@ class Store:
                     _create_database(database, artifact_dir)
                 self.client: MlflowClient = MlflowClient(tracking_uri=uri)
                 location = artifact_dir.resolve().as_uri() if database else None
-                self.experiment_id: str = self._experiment(experiment, location)
+                found = self._experiment(experiment, location)
+                self.experiment_id: str = found.experiment_id
                 if database:
                     share_with_group(database)
                     relative = not Path(tracking_uri.removeprefix(_SQLITE)).is_absolute()
                     for experiment_id in (_DEFAULT, self.experiment_id):
                         place_artifacts(database, experiment_id, artifact_dir.absolute(), relative)
+                describe_experiment(self.client, found, database)
         except MlflowException as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"mlflow.tracking_uri={tracking_uri}: cannot open the store: {reason}") from error
         self.name = f"{tracking_uri} {experiment}"
         self._end_dead_runs()
 
-    def _experiment(self, name: str, location: str | None) -> str:
-        """Id of the experiment, created if there is none; on a server, another machine may be creating it right now."""
+    def _experiment(self, name: str, location: str | None) -> Experiment:
+        """The experiment, created if there is none; on a server, another machine may be creating it right now."""
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, location))
+                return self.client.get_experiment(self.client.create_experiment(name, location))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -97,7 +101,7 @@ class Store:
                 f"mlflow.experiment={name}: that experiment was deleted: restore it (`mlflow experiments restore "
                 f"--experiment-id {found.experiment_id if found else '...'}`) or choose another name"
             )
-        return str(found.experiment_id)
+        return found
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
@@ -106,7 +110,7 @@ class Store:
         status, first = "FAILED", None
         try:
             with deferred_signals():
-                all_tags = {**tags, **process_tags()}
+                all_tags = {**standard_tags(), **tags, **process_tags()}
                 info = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info
                 run = Run(self.client, info, self.name)
             with self._heartbeat(run.run_id, tags.get(_PARENT, "")), self._reserved_space():
@@ -145,7 +149,7 @@ class Store:
 
     def create_parent(self, name: str, tags: Mapping[str, str]) -> str:
         """Create the parent run of a sweep, which stays open until `end`; returns its id."""
-        all_tags = {**tags, **process_tags()}
+        all_tags = {**standard_tags(), **tags, **process_tags()}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
 
     def reopen(self, run_id: str) -> bool:
@@ -157,11 +161,13 @@ class Store:
         self.client.update_run(run_id, status="RUNNING")
         return True
 
-    def end(self, run_id: str, status: str, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of a sweep's parent run and close it with a status."""
+    def end(self, run_id: str, status: str, metrics: Mapping[str, float], note: str) -> None:
+        """Log the metrics and the description of a sweep's parent run, and close it with a status."""
         info = self._info(run_id)
         if info is not None:
-            Run(self.client, info, self.name).log_metrics(metrics)
+            run = Run(self.client, info, self.name)
+            run.log_metrics(metrics)
+            run.tag({NOTE: note})
             self.client.set_terminated(run_id, status)
 
     def delete(self, run_id: str) -> None:
@@ -218,8 +224,9 @@ class Store:
             yield
 
     def _end_dead_runs(self) -> None:
-        """Mark runs whose process is gone (killed outright, power cut) as KILLED."""
-        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+        """Mark runs whose process is gone (killed outright, power cut) as KILLED, those of other experiments too."""
+        experiments = [each.experiment_id for each in self.client.search_experiments()]
+        for run in self.client.search_runs(experiments, "attributes.status = 'RUNNING'"):
             # Checked again once its process is known to be gone: it may have finished since the search.
             if not alive(run.data.tags) and self._running(run.info.run_id):
                 self.client.set_terminated(run.info.run_id, "KILLED")
@@ -236,59 +243,3 @@ def _create_database(database: Path, artifact_dir: Path) -> None:
     with atomic_path(database) as temporary:
         store = SqlAlchemyStore(f"{_SQLITE}{temporary}", artifact_dir.resolve().as_uri())
         store.engine.dispose()
-
-
-class Run:
-    """One MLflow run being written.
-
-    Attributes:
-        run_id, name: of the run.
-        store_name: tracking address and experiment that hold it.
-        finished: whether its status was set to FINISHED.
-    """
-
-    def __init__(self, client: MlflowClient, info: Any, store_name: str) -> None:
-        self._client = client
-        self.run_id: str = info.run_id
-        self.name: str = info.run_name
-        self.store_name = store_name
-        self.finished = False
-
-    def finish(self) -> None:
-        """Set the run's status to FINISHED."""
-        self._client.set_terminated(self.run_id, "FINISHED")
-        self.finished = True
-
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Set tags of this run."""
-        from mlflow.entities import RunTag
-
-        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters, `section.key` to value; long values are cut."""
-        from mlflow.entities import Param
-
-        entries = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in params.items()]
-        for start in range(0, len(entries), _BATCH):
-            self._client.log_batch(self.run_id, params=entries[start : start + _BATCH])
-
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log one value for each metric."""
-        self._log([(key, value, 0) for key, value in metrics.items()])
-
-    def log_curve(self, key: str, steps: list[int], values: list[float]) -> None:
-        """Log one metric over whole-number steps."""
-        self._log([(key, value, step) for step, value in zip(steps, values, strict=True)])
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts."""
-        self._client.log_artifact(self.run_id, str(path), folder)
-
-    def _log(self, entries: list[tuple[str, float, int]]) -> None:
-        from mlflow.entities import Metric
-
-        now_ms = int(time.time() * 1000)
-        metrics = [Metric(key, value, now_ms, step) for key, value, step in entries]
-        for start in range(0, len(metrics), 10 * _BATCH):
-            self._client.log_batch(self.run_id, metrics=metrics[start : start + 10 * _BATCH])

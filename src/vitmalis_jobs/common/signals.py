@@ -1,4 +1,4 @@
-"""Signals that wait: a short piece of work that SIGINT and SIGTERM must not interrupt."""
+"""SIGINT and SIGTERM: both interrupt a job alike, and wait for short pieces of work that they must not interrupt."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def deferred_signals() -> Iterator[None]:
             signal.signal(blocked, handler)
         for number in pending[:1]:
             signal.raise_signal(number)
+
+
+def install_sigterm_handler() -> None:
+    """Let SIGTERM (a scheduler's end of a job) end the process as Ctrl-C does, unless a launcher handles it."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,9 +7,7 @@ mistakes do not wait for torch and MLflow.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +35,6 @@ def main() -> int:
 
 def _main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
-    install_sigterm_handler()
     multirun_first()
     command = EvaluateCommand(returns_to_deferred=True)
     interrupted = False
@@ -100,7 +97,6 @@ class EvaluateCommand:
     def _run(self, config: DictConfig) -> float | None:
         from vitmalis_jobs.run.config import typed
 
-        install_sigterm_handler()
         hydra_config = HydraConfig.get()
         directory, here = run_directory(hydra_config), Path(hydra_config.runtime.cwd)
         try:
@@ -152,10 +148,3 @@ def check_working_directory(started: Path) -> None:
         raise UserError(
             f"this worker runs in {Path.cwd()}, the sweep in {started}: start workers there (docs/cluster.md)"
         )
-
-
-def install_sigterm_handler() -> None:
-    """Let SIGTERM (a scheduler's end of a job) end the process as Ctrl-C does, unless a launcher handles it."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    if main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -19,6 +19,7 @@ from vitmalis.locks import file_lock
 from vitmalis.names import check_path_part
 from vitmalis.paths import remove_if_only
 from vitmalis_jobs.common.storage_errors import storage_errors
+from vitmalis_jobs.evaluation.sweep_page import sweep_note, sweep_tags, sweep_title
 from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read_summaries, read_sweep, write_json
 
 if TYPE_CHECKING:
@@ -48,13 +49,16 @@ class Sweep:
         self._mlflow: DictConfig | None = None
         self._new = False
 
-    def open(self, directory: Path, command: list[str], mlflow: DictConfig) -> None:
+    def open(
+        self, directory: Path, command: list[str], mlflow: DictConfig, choices: Mapping[str, str] | None = None
+    ) -> None:
         """Make the sweep's folder and its MLflow run, or go on with those that are there.
 
         Args:
             directory: of the sweep.
             command: the options that decide which runs it has and how they are numbered.
             mlflow: section `mlflow` of the configuration.
+            choices: of the configuration's groups, such as `policy`, where they do not vary.
 
         Raises:
             UserError: the folder is no place for a sweep, or holds the runs of another command; the store cannot be
@@ -73,8 +77,8 @@ class Sweep:
             run_id = str(known.get("run_id", ""))
             self._new = not known
             if known.get("store") != store.name or not store.reopen(run_id):
-                tags = {"sweep": str(directory), "sweep.command": " ".join(command)}
-                run_id = store.create_parent(directory.name, tags)
+                tags = {"sweep": str(directory)} | sweep_tags(command, choices or {})
+                run_id = store.create_parent(sweep_title(directory.name, command), tags)
             write_json(directory / SWEEP_FILE, {"command": command, "run_id": run_id, "store": store.name})
         self.directory, self._mlflow = directory, mlflow
 
@@ -104,7 +108,9 @@ class Sweep:
         counts["runs_taken_over"] = sum(summary["skipped"] for summary in summaries)
         status = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
         with suppress(UserError), storage_errors():  # without the store the sweep's own results are still there
-            _store(self._mlflow).end(run_id, status, {key: float(value) for key, value in counts.items()})
+            store = _store(self._mlflow)
+            note = sweep_note(summaries[:MAX_ROWS], store.experiment_id)
+            store.end(run_id, status, {key: float(value) for key, value in counts.items()}, note)
 
 
 _current: ContextVar[Sweep] = ContextVar("sweep")
@@ -133,7 +139,8 @@ class SweepCallback(Callback):
         try:
             check_name(str(config.sweep.name))
             with storage_errors():
-                _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow)
+                choices = config.hydra.runtime.choices
+                _current.get().open(Path(config.hydra.sweep.dir), _command(config), config.mlflow, choices)
         except UserError as error:
             raise SweepRefused(error) from error
         if warning := side_by_side_warning(config.hydra.launcher, _clocks(config)):

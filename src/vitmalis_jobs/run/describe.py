@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -129,6 +130,7 @@ def tags_of(run: PreparedRun, directory: RunDirectory) -> dict[str, str]:
         "host.cpu": processor(),
         "host.cores": str(psutil.cpu_count()),
         "run_dir": directory.run_dir,
+        "options": _further_options(directory.overrides),
     }
     tags |= {f"stand_in.{key}": value for key, value in stand_ins(run).items()}
     if directory.sweep is not None:
@@ -136,6 +138,18 @@ def tags_of(run: PreparedRun, directory: RunDirectory) -> dict[str, str]:
         if directory.parent_run_id:
             tags["mlflow.parentRunId"] = directory.parent_run_id
     return tags
+
+
+_SHOWN_OPTIONS = ("policy", "video", "trace", "clock")
+"""Options that have tags of their own, `video` as `clip`."""
+_WITHOUT_EFFECT = ("sweep.", "mlflow.", "output.", "hydra.")
+"""Beginnings of options that change no result."""
+
+
+def _further_options(overrides: Sequence[str]) -> str:
+    """The options of the command line in which runs of one policy, clip and trace may differ."""
+    further = [override for override in overrides if override.partition("=")[0] not in _SHOWN_OPTIONS]
+    return " ".join(override for override in further if not override.startswith(_WITHOUT_EFFECT))
 
 
 def _configuration_tags(spec: RunSpec) -> dict[str, str]:

@@ -10,7 +10,8 @@ import msgspec
 
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
-from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.mlflow_run import Run
+from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.storage_errors import noted_on, storage_errors
 from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import EvaluationConfig, flat
@@ -19,6 +20,7 @@ from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.disturbance import busy_verdict
 from vitmalis_jobs.run.execute import Executor, needs_detector
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
+from vitmalis_jobs.run.mlflow_page import run_inputs
 from vitmalis_jobs.run.page.files import PAGE_FILE
 from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
 from vitmalis_jobs.run.realtime import play_realtime
@@ -100,6 +102,7 @@ def make_run(
     with store.run(run.spec.title, tags) as mlflow_run:
         with _logs_kept(mlflow_run, directory.path):
             mlflow_run.log_params(flat(config))
+            mlflow_run.log_inputs(list(run_inputs(run)))
             mlflow_run.log_artifact(_write_config(config, directory.path))
             result = execute(run, directory.path, resources, terminal, mlflow_run.tag)
             verdict = busy_verdict(result.busy, config.virtual) if result.busy else ""
@@ -161,5 +164,5 @@ def _places(config: EvaluationConfig, directory: Path) -> dict[str, str]:
     places = {name: str(path) for name, path in files.items() if path.exists()}
     uri = config.mlflow.tracking_uri
     in_checkout = uri == "sqlite:///runs/mlflow.db" and Path("Makefile").is_file()
-    places["compare"] = "make ui" if in_checkout else f"mlflow ui --backend-store-uri {uri}"
+    places["compare"] = "make ui" if in_checkout else f"vitmalis ui --tracking-uri {uri}"
     return places | {"records": str(directory)}

@@ -13,7 +13,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.machine_load import BUSY
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.run.describe import describe, stand_ins
 from vitmalis_jobs.run.directory import RunDirectory
@@ -21,6 +21,7 @@ from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.mlflow_page import input_files, log_offload_curves
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.files import PAGE_FILE, write_run_page
 from vitmalis_jobs.run.records import RunRecords, record_files, records_sha256
@@ -40,7 +41,8 @@ def publish(
     if result.busy:
         metrics[BUSY] = 1.0
     mlflow_run.log_metrics(metrics)
-    files = record_files(directory.path)
+    log_offload_curves(mlflow_run, records.offloads)
+    files = [*record_files(directory.path), *input_files(directory.path)]
     if references is not None:
         if "rendering_f1" not in metrics:
             terminal.warn(f"the references of {run.clip.name} hold no box, so that F1 says nothing")

@@ -67,8 +67,8 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        """Name of the run wherever it is shown: policy, clip and trace."""
-        return f"{self.clip_name}-{self.trace_name}-{self.config.policy_name}"
+        """Name of the run wherever it is shown: policy first, as long names are cut at their end."""
+        return f"{self.config.policy_name}-{self.clip_name}-{self.trace_name}"
 
     @property
     def emulated(self) -> bool:

@@ -25,5 +25,9 @@ def read_trace(directory: Path) -> Trace | None:
 
     Round-trip times of a Mahimahi file are not in it.
     """
-    paths = (directory / name for name in (_RATES_FILE, _OPPORTUNITIES_FILE))
-    return next((load_trace(path) for path in paths if path.is_file()), None)
+    return next((load_trace(path) for path in trace_files(directory)), None)
+
+
+def trace_files(directory: Path) -> list[Path]:
+    """The file of the trace in a run's folder, if there is one."""
+    return [path for name in (_RATES_FILE, _OPPORTUNITIES_FILE) if (path := directory / name).is_file()]

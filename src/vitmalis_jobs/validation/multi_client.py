@@ -28,7 +28,7 @@ from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import BUSY, LoadMeter
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.checks import prepare_checked
@@ -155,10 +155,10 @@ def log_clients(run: Run, seen: Sequence[dict[str, float]], clients: int, max_ba
     """Log the metrics of each client, and how unequal they are; returns a row for each."""
     rows = []
     for number, metrics in enumerate(seen):
-        run.log_metrics({f"client_{number}.{name}": value for name, value in metrics.items()})
+        run.log_metrics({f"client_{number}/{name}": value for name, value in metrics.items()})
         shown = {name: metrics[name] for name in METRICS if name in metrics}
         rows.append({"clients": clients, "max_batch": max_batch, "client": number, **shown})
-    overall = {"e2e_ratio": ratio(rows), "rendering_f1": median(rows, "rendering_f1")}
+    overall = {"load/e2e_ratio": ratio(rows), "rendering_f1": median(rows, "rendering_f1")}
     run.log_metrics({name: value for name, value in overall.items() if value is not None})
     return rows
 

@@ -26,7 +26,8 @@ from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.mlflow_store import Run, Store
+from vitmalis_jobs.common.mlflow_run import Run
+from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.model_arguments import model_facts
 from vitmalis_jobs.profiling.latency.config import LatencyConfig
 from vitmalis_jobs.profiling.latency.durations import InferenceDurations
@@ -131,11 +132,11 @@ def log_tables(run: Run, tables: LatencyTables, path: Path) -> None:
     """Log the tables as an MLflow run: host as parameters, lines as metrics, the file as an artifact."""
     run.tag({"model_id": tables.model_id, "host": tables.device})
     run.log_params({f"host.{name}": value for name, value in tables.host.items()})
-    run.log_metrics({"decode_ms": 1e3 * tables.decode_s})
+    run.log_metrics({"codec/decode_ms": 1e3 * tables.decode_s})
     for fit in tables.inference:
-        prefix = f"point_{fit.restoration_point}"
+        section = f"inference_from_point_{fit.restoration_point}"
         values = {"intercept_ms": 1e3 * fit.intercept_s, "slope_ms": 1e3 * fit.slope_s, "r2": fit.r2}
-        run.log_metrics({f"{prefix}_{name}": value for name, value in values.items()})
+        run.log_metrics({f"{section}/{name}": value for name, value in values.items()})
     run.log_artifact(path)
 
 

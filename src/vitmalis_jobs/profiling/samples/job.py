@@ -8,7 +8,6 @@ One JSON object goes to standard output and to `runs/profiling/samples.json`, pr
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -124,7 +123,6 @@ def sample(config: SamplesConfig, detector: Detector, parts: Sequence[ClipPart],
 def main(config: DictConfig) -> None:
     """Sample what the configuration asks for; print and store what there is."""
     terminal = Terminal.on_stderr()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's signal ends the job as Ctrl-C does
     options = checked(config, SamplesConfig)
     check_trained(options.model, "samples are of its boxes")
     check_writable(cache_dir(), Path(options.folder))
@@ -136,7 +134,7 @@ def main(config: DictConfig) -> None:
             facts = model_facts(options.model)
             run.tag({"model_id": detector.model_id} | facts)
             result = sample(options, detector, parts, terminal) | facts | {"left_out": left_out}
-            run.log_metrics({"frames": sum(clip["frames"] for clip in result["clips"].values())})
+            run.log_metrics({"samples/frames": sum(clip["frames"] for clip in result["clips"].values())})
     except KeyboardInterrupt:
         terminal.note("sampled frames are kept: the same command continues from here")
         raise

@@ -14,7 +14,7 @@ import torch
 from vitmalis.detector import save_checkpoint
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.detection.calibration import BOTH_SIZES, best_thresholds, calibrated
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
 from vitmalis_jobs.training.detection.state import TrainingState

@@ -18,7 +18,7 @@ from vitmalis.estimation.estimators import Target, save_estimator
 from vitmalis.paths import atomic_path
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.mlflow_store import Run
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.estimation.baselines import fit_linear, fit_mean
 from vitmalis_jobs.training.estimation.card import CARD_FILE, card, frame_counts, hyperparameter_line
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
@@ -101,7 +101,7 @@ class EstimatorTraining:
     def _log_study(self, short: str, hyperparameters: MlpHyperparameters, study: optuna.Study) -> None:
         self.run.log_params({f"{short}.{name}": value for name, value in dataclasses.asdict(hyperparameters).items()})
         errors = {trial.number: float(trial.value) for trial in study.trials if trial.value is not None}
-        self.run.log_curve(f"{short}_trial_error", list(errors), list(errors.values()))
+        self.run.log_curve(f"search/{short}_trial_error", list(errors), list(errors.values()))
         log.info("%s: trial %d is best: %s", short, study.best_trial.number, hyperparameter_line(hyperparameters))
 
     def _evaluate(self, rows: SampleSet, fits: dict[str, Fit]) -> None:

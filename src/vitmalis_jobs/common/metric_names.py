@@ -1,0 +1,86 @@
+"""Names of a run's metrics in MLflow: a section, a slash and a name; the most important sections and metrics first.
+
+Records, summaries, reports and the Python interface use the names of `vitmalis.metrics.summarise`, such as
+`rendering_f1`. MLflow's pages sort by name and draw one section for each part before the slash, so the same metric is
+`f1/rendering` there. This is the only place that knows both; `metric_migration` renames metrics of older stores by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vitmalis.types import BoxSource
+
+RENDERING_F1, INFERENCE_F1 = "f1/rendering", "f1/inference"
+E2E_MEDIAN, NETWORK_MEDIAN, INFERENCE_MEDIAN = (
+    f"latency/{stage}_median_s" for stage in ("e2e", "network", "inference")
+)
+PAYLOAD_MEDIAN, LOST_OFFLOADS = "traffic/payload_median_kib", "traffic/lost_offloads"
+
+_STATISTICS = ("median", "p90", "mean")
+_STAGES = ("encode", "uplink", "transfer", "queue", "decode", "downlink", "rtt")
+_OVERHEADS = ("motion", "estimation", "optimization", "decision", "tracking")
+_LATENCIES = ("e2e_latency", "network", "inference", *_STAGES, *_OVERHEADS)
+
+
+def _spread(before: str, after: str) -> dict[str, str]:
+    """The statistics of one quantity; `{}` in both names stands for the statistic."""
+    return {before.format(statistic): after.format(statistic) for statistic in _STATISTICS}
+
+
+def _names() -> dict[str, str]:
+    names = {
+        "rendering_f1": RENDERING_F1,
+        "inference_f1": INFERENCE_F1,
+        "rendering_precision": "f1/rendering_precision",
+        "rendering_recall": "f1/rendering_recall",
+        "rendering_f1_per_s": "f1/rendering_over_time",
+        "frames": "frames/played",
+        "lost_frames": "frames/lost",
+    }
+    names |= {f"share_{source}": f"frames/share_{source}" for source in BoxSource}
+    names |= _spread("staleness_frames_{}", "frames/staleness_{}")
+    names |= _spread("result_age_frames_{}", "frames/result_age_{}")
+    for name in _LATENCIES:
+        names |= _spread(f"{name}_s_{{}}", f"latency/{name.removesuffix('_latency')}_{{}}_s")
+    names |= {"offloads": "traffic/offloads", "lost_offloads": LOST_OFFLOADS}
+    names |= _spread("offload_interval_frames_{}", "traffic/interval_{}_frames")
+    names |= _spread("payload_kib_{}", "traffic/payload_{}_kib")
+    names |= _spread("uplink_mbps_{}", "traffic/uplink_{}_mbps")
+    names |= _spread("payload_error_percent_{}", "policy/payload_error_{}_percent")
+    names |= _spread("e2e_latency_error_percent_{}", "policy/e2e_error_{}_percent")
+    costs = ("cpu_s", "cache_hits", "cache_misses", "server_exits", "relay_exits")
+    machine = ("other_load", "throttled_periods", "inference_slowdown", "busy_machine")
+    names |= {name: f"run/{name}" for name in (*costs, *machine)}
+    return names | {f"runs_{status}": f"sweep/runs_{status}" for status in ("finished", "failed", "taken_over")}
+
+
+MLFLOW_NAMES: Mapping[str, str] = _names()
+"""Name in MLflow of each metric, the important ones first."""
+
+
+def mlflow_name(metric: str) -> str:
+    """Name of a metric in MLflow; of one that is not in the table, that in section `other`."""
+    return MLFLOW_NAMES.get(metric, metric if "/" in metric else f"other/{metric}")
+
+
+def in_mlflow(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics by their names in MLflow, in the table's order, rounded to six significant digits."""
+    order = {name: place for place, name in enumerate(MLFLOW_NAMES)}
+    ordered = sorted(metrics, key=lambda name: order.get(name, len(order)))
+    return {mlflow_name(name): float(f"{metrics[name]:.6g}") for name in ordered}
+
+
+OFFLOAD_CURVES: Mapping[str, tuple[str, float]] = {
+    "e2e_latency_s": ("offload/e2e_s", 1.0),
+    "estimated_e2e_latency_s": ("offload/e2e_estimated_s", 1.0),
+    "network_s": ("offload/network_s", 1.0),
+    "inference_s": ("offload/inference_s", 1.0),
+    "payload_bytes": ("offload/payload_kib", 1 / 1024),
+    "estimated_payload_bytes": ("offload/payload_estimated_kib", 1 / 1024),
+    "uplink_mbps": ("offload/uplink_mbps", 1.0),
+    "quality": ("offload/quality", 1.0),
+    "restoration_point": ("offload/restoration_point", 1.0),
+    "downsampled_regions": ("offload/downsampled_regions", 1.0),
+}
+"""Name in MLflow of each field of an offload's record that is logged as a curve, and the factor to its unit."""

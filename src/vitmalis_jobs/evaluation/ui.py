@@ -1,0 +1,63 @@
+"""Open the MLflow UI on what has been run: `vitmalis ui`, or `make ui` in a checkout."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.config import MlflowOptions, mlflow_options
+from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.common.mlflow_view import prepare_view, view_url
+from vitmalis_jobs.common.storage_errors import storage_errors
+
+
+def prepared_url(address: str, options: MlflowOptions) -> str:
+    """URL of the evaluations, in the prepared view where MLflow understands it; stores the view, if it is not there.
+
+    Opening the store also ends runs whose process is gone.
+
+    Args:
+        address: of the MLflow server.
+        options: the store and the experiment.
+    """
+    store = Store(options.tracking_uri, options.experiment, Path(options.artifact_dir))
+    prepare_view(store.client, store.client.get_experiment(store.experiment_id))
+    return view_url(address, store.experiment_id, store.client.get_experiment(store.experiment_id).tags)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the URL of the evaluations and become MLflow's server; returns the exit status of a user's mistake."""
+    return run_job(lambda: _serve(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = mlflow_options("evaluation")
+    about = f"{__doc__.partition(': `')[0]}, with policies, clips, traces and F1 in view."
+    parser = argparse.ArgumentParser(prog=program("evaluation.ui"), description=about)
+    parser.add_argument("--tracking-uri", default=defaults.tracking_uri, help="MLflow store (default: %(default)s)")
+    parser.add_argument("--experiment", default=defaults.experiment, help="shown first (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    return parser
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    uri, artifact_dir = chosen.tracking_uri, mlflow_options(chosen.experiment).artifact_dir
+    remote = uri.startswith(("http://", "https://"))
+    address = uri.rstrip("/") if remote else f"http://{chosen.host}:{chosen.port}"
+    with storage_errors():
+        url = prepared_url(address, MlflowOptions(uri, chosen.experiment, artifact_dir))
+    if remote:
+        print(f"look: {url}")
+        return
+    print(f"look: {url}    (once MLflow has started; Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri]
+    os.execv(command[0], [*command, "--host", chosen.host, "--port", str(chosen.port)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
