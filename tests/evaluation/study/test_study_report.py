@@ -85,11 +85,13 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.images: list[str] = []
+        self.explained: list[str] = []
         self.text = ""
         self.bold = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.images += [dict(attrs)["alt"] or ""] if tag == "img" else []
+        self.images += [dict(attrs)["data-file"] or ""] if tag == "img" else []
+        self.explained += [dict(attrs)["title"] or ""] if tag == "th" and dict(attrs).get("title") else []
         self.bold += tag == "b"
 
     def handle_data(self, data: str) -> None:
@@ -113,9 +115,12 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert all((report / name).with_suffix(".svg").is_file() for name in page.images)
     assert page.bold == 0  # an error's text is shown, not obeyed
     assert "failed, <b>broke</b>" in page.text
-    assert "1 pair(s) of clip and trace lack a policy" in page.text
+    assert "left out of comparisons: 1 pair of clip and trace without all policies" in page.text
+    assert "ViTMAlis gains 0.100 rendering F1 over TrackB2B over 6 pairs of clip and trace (95 % interval" in page.text
+    assert "here ViTMAlis > TrackB2B > Back2Back; in the paper" in page.text
+    assert len(page.explained) > 20
     assert "stand-in model: a small one" in page.text
-    assert "50.0" in page.text  # network time saved
+    assert "50" in page.text  # network time saved
     assert (report / "runs.csv").read_text().count("\n") == 20
     assert (report / "time_saved_by_vitmalis_compared_with_trackb2b.csv").is_file()
 
@@ -144,11 +149,11 @@ def test_runs_on_a_busy_machine_are_marked_wherever_they_count(
     page.feed((report / "report.html").read_text())
     assert "1 of 19 runs were played while the machine was busy or slow (*)" in page.text
     assert "clock=virtual" in page.text
-    assert page.text.count("* with runs that were played while the machine was busy or slow") == 8  # each table, figure
+    assert page.text.count("* with runs that were played while the machine was busy or slow") == 10  # tables, figures
     names = [line.split(",")[0] for line in (report / "policies.csv").read_text().splitlines()]
     assert names == ["policy", "back2back", "trackb2b *", "vitmalis"]
     assert "frames lost" in (report / "policies.csv").read_text()
-    assert "trackb2b *" in (report / "fig8.svg").read_text()
+    assert "TrackB2B *" in (report / "fig8.svg").read_text()
     assert "vitmalis,trackb2b *" in (report / "paired_differences_of_rendering_f1.csv").read_text()
 
 
@@ -163,7 +168,9 @@ def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> Non
     write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
     write_run(tmp_path, 1, "trackb2b", "clip", 0.5)
     assert main([str(tmp_path), "--no-mlflow"]) == 0
-    assert "1 pair(s) are too few for an interval" in (tmp_path / "report" / "report.html").read_text()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "too few for an interval: 1 pair<" in page
+    assert "on 1 pair of clip and trace: too few to tell" in page
 
 
 def test_runs_in_which_nothing_is_to_be_found_have_no_f1(tmp_path: Path) -> None:
@@ -183,7 +190,7 @@ def test_runs_in_which_nothing_is_to_be_found_have_no_f1(tmp_path: Path) -> None
     assert runs["inference_f1"].dropna().index.tolist() == ["street", "perfect"]
     assert main([str(tmp_path), "--no-mlflow"]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "2 pair(s) have no F1, as nothing is to be found in their clips" in page
+    assert "2 pairs without F1, as their clips show nothing" in page
 
 
 def test_a_policy_with_several_options_is_shown_as_several(tmp_path: Path) -> None:

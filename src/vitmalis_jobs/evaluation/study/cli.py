@@ -16,7 +16,10 @@ from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import external_results, figures, geometry, hindsight, tables
+from vitmalis_jobs.evaluation.study.labels import counted, label
+from vitmalis_jobs.evaluation.study.lead import leading_sentence
 from vitmalis_jobs.evaluation.study.page import Section, write_page
+from vitmalis_jobs.evaluation.study.pairs import plot_document
 from vitmalis_jobs.evaluation.study.runs import Study, offload_table, ordered, read_study, sweep_folder
 from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, undefined_pairs
 
@@ -70,25 +73,34 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     policies = ordered(runs["policy"].unique())
     if by_pair(runs, "rendering_f1").empty:
         raise UserError(f"study {name}: no pair of clip and trace has a rendering F1 of all of {', '.join(policies)}")
+    names = [label(marked) for marked in tables.marked(runs, policies).values()]
     sections = [
-        *_captioned(_sections(runs, policies, folder), tables.busy_caption(runs)),
+        *_captioned(_sections(runs, policies, names, folder), tables.busy_caption(runs)),
         *_section("Best fixed configurations in hindsight", _HINDSIGHT, hindsight.table(study.runs)),
         *external_results.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]
-    shown = [section for section in sections if section.words or section.columns or section.image]
-    page = folder / "report.html"
-    write_page(page, f"Study {name}", _facts(study, runs), shown)
+    shown = [section for section in sections if section.words or section.has_results]
+    page, plots = folder / "report.html", plot_document(runs, policies, names, folder)
+    write_page(page, f"Study {name}", leading_sentence(runs, policies), _facts(study, runs), shown, plots)
     return [page, *_write_tables(folder, study.runs, shown), *sorted(folder.glob("*.[ps][nv]g"))]
 
 
-def _sections(runs: pd.DataFrame, policies: Sequence[str], folder: Path) -> list[Section]:
-    """The sections that the runs' records fill; some are empty where a policy is missing."""
-    names = tables.marked(runs, policies)
+def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str], folder: Path) -> list[Section]:
+    """The sections that the runs' records fill; some are empty where a policy is missing.
+
+    Args:
+        runs, policies: of the study.
+        shown: names of the policies in figures.
+        folder: of the report.
+    """
+    names = dict(zip(policies, shown, strict=True))
     f1, inference = (by_pair(runs, f"{kind}_f1").rename(columns=names) for kind in ("rendering", "inference"))
-    offloads, shown = offload_table(runs).replace({"policy": names}), list(names.values())
+    offloads = offload_table(runs).replace({"policy": names})
     return [
-        Section("Policies", [tables.describe_order(runs, policies)], tables.overview(runs, policies)),
+        Section("Policies", [tables.describe_order(runs, policies, label)], tables.overview(runs, policies)),
+        Section("Every run", ["Each point is a run; the runs of one clip over one trace are a pair."], plot="policies"),
+        Section("Rendering F1 over latency", ["The same runs over their median end-to-end latency."], plot="latency"),
         *geometry.section(runs, folder),
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, shown)),
         Section(
@@ -118,10 +130,9 @@ def _section(title: str, words: str, table: pd.DataFrame) -> list[Section]:
 
 
 def _captioned(sections: Sequence[Section], caption: Sequence[str]) -> list[Section]:
-    """The sections with a caption below the words of each that holds a table or an image."""
+    """The sections with a caption below the words of each that holds a table, an image or a plot."""
     return [
-        replace(section, words=[*section.words, *caption]) if section.columns or section.image else section
-        for section in sections
+        replace(section, words=[*section.words, *caption]) if section.has_results else section for section in sections
     ]
 
 
@@ -130,15 +141,15 @@ def _facts(study: Study, compared: pd.DataFrame) -> list[str]:
     runs = study.runs
     counts = ", ".join(f"{count} {status.lower()}" for status, count in sorted(study.statuses.items()))
     facts = [
-        f"{len(runs)} runs ({counts}); clips {', '.join(sorted(runs['clip'].unique()))}; "
-        f"{runs['trace'].nunique()} traces; clock {', '.join(sorted(runs['clock'].unique()))}",
+        f"{counted(len(runs), 'run')} ({counts}); clips {', '.join(sorted(runs['clip'].unique()))}; "
+        f"{counted(runs['trace'].nunique(), 'trace')}; clock {', '.join(sorted(runs['clock'].unique()))}",
     ]
     facts += tables.busy_note(runs)
     left_out = incomplete_pairs(compared)
     if left_out:
-        facts.append(f"{left_out} pair(s) of clip and trace lack a policy and are left out of comparisons")
+        facts.append(f"left out of comparisons: {counted(left_out, 'pair')} of clip and trace without all policies")
     if undefined := undefined_pairs(runs):
-        facts.append(f"{undefined} pair(s) have no F1, as nothing is to be found in their clips, and are left out, too")
+        facts.append(f"left out of comparisons: {counted(undefined, 'pair')} without F1, as their clips show nothing")
     return [*facts, *_costs(runs), *(f"stand-in {what}" for what in study.stand_ins)]
 
 
@@ -154,7 +165,9 @@ def _costs(runs: pd.DataFrame) -> list[str]:
 
 def _write_tables(folder: Path, runs: pd.DataFrame, sections: Sequence[Section]) -> list[Path]:
     """Write every run with every metric, and each table of the page, as CSV; returns the files."""
-    named = {"runs": runs} | {section.title.split(" (")[0]: section.table for section in sections if section.columns}
+    named = {"runs": runs} | {
+        section.title.split(" (")[0]: section.table for section in sections if not section.table.empty
+    }
     paths = []
     for name, table in named.items():
         path = folder / f"{'_'.join(re.findall('[a-z0-9]+', name.lower()))}.csv"

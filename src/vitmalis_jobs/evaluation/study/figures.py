@@ -35,7 +35,7 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
 
 def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
     """Draw Fig. 9: E2E latency, network and inference time of all offloads, and the interval between them."""
-    figure, axes = _panels(4)
+    figure, axes = canvas(rows=2, columns=2, size_in=(9.0, 7.0))
     titles = {"e2e_latency_ms": "E2E latency, ms", "network_ms": "network, ms", "inference_ms": "inference, ms"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
         _boxes(ax, _columns(offloads, column, policies), policies, title)
@@ -89,9 +89,10 @@ def _columns(offloads: pd.DataFrame, column: str, policies: Sequence[str]) -> li
 
 
 def _cdf(ax: Axes, values: pd.Series, label: str, place: int) -> None:
+    """Draw a distribution that rises from 0, so that a single value is seen as a vertical line."""
     ordered = np.sort(values.to_numpy(float))
-    shares = np.arange(1, len(ordered) + 1) / max(1, len(ordered))
-    ax.step(ordered, shares, where="post", color=colour(place), label=label)
+    shares = np.arange(len(ordered) + 1) / max(1, len(ordered))
+    ax.step([*ordered[:1], *ordered], shares if len(ordered) else [], where="post", color=colour(place), label=label)
 
 
 def _boxes(ax: Axes, columns: Sequence[pd.Series], names: Sequence[str], title: str) -> None:

@@ -1,37 +1,64 @@
-"""The HTML page of a report: a single file with its images inside, so that it can be sent around."""
+"""The HTML page of a report: one file with its data, images, style and scripts, so that it can be sent around."""
 
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 
 from vitmalis.paths import atomic_path
+from vitmalis_jobs.evaluation.study.page_table import Column, page_columns
+from vitmalis_jobs.evaluation.study.pairs import PlotDocument
+from vitmalis_jobs.run.page.files import asset, script_text
+
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of the page: paragraphs, a table and an image, each of which may be missing."""
+    """A section of the page.
+
+    Attributes:
+        title: its heading.
+        words: paragraphs.
+        table: rows and columns; empty for none.
+        image: a PNG file; None for none.
+        plot: name of an interactive plot in `report_page.js`; empty for none.
+    """
 
     title: str
     words: Sequence[str] = ()
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     image: Path | None = None
+    plot: str = ""
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the table's columns."""
-        return [str(column) for column in self.table.columns]
+    def has_results(self) -> bool:
+        """Whether it has a table, an image or a plot."""
+        return bool(not self.table.empty or self.image or self.plot)
 
     @property
-    def rows(self) -> list[list[str]]:
-        """Rows of the table as text."""
-        return [[_text(cell) for cell in row] for row in self.table.itertuples(index=False)]
+    def anchor(self) -> str:
+        """The section's name in addresses."""
+        return "-".join(re.findall("[a-z0-9]+", self.title.lower()))
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns of the table."""
+        return page_columns(self.table)
+
+    @property
+    def rows(self) -> Iterator[list[tuple[Column, str, str]]]:
+        """Rows of the table: column, text and sort key of each cell."""
+        columns = self.columns
+        for place in range(len(self.table)):
+            yield [(column, column.cells[place], column.keys[place]) for column in columns]
 
     @property
     def image_base64(self) -> str:
@@ -44,17 +71,28 @@ class Section:
         return self.image.name if self.image else ""
 
 
-def write_page(path: Path, title: str, facts: Sequence[str], sections: Sequence[Section]) -> None:
-    """Write the page; every text in it is escaped."""
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    page = templates.get_template("page.html.j2").render(title=title, facts=facts, sections=sections)
+def write_page(
+    path: Path, title: str, lead: str, facts: Sequence[str], sections: Sequence[Section], plots: PlotDocument
+) -> None:
+    """Write the page; every text in it is escaped.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        lead: its first sentence.
+        facts: what a reader must know before any number.
+        sections: in their order.
+        plots: data of the interactive plots.
+    """
+    templates = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = templates.get_template("page.html.j2").render(
+        title=title,
+        lead=lead,
+        facts=facts,
+        sections=sections,
+        plots=script_text(msgspec.json.encode(plots)),
+        style=asset("page.css") + (_HERE / "report_page.css").read_text(encoding="utf-8"),
+        scripts=[asset("format.js"), asset("plot.js"), (_HERE / "report_page.js").read_text(encoding="utf-8")],
+    )
     with atomic_path(path) as temporary:
-        temporary.write_text(page)
-
-
-def _text(cell: object) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return "-"
-    if not isinstance(cell, float):
-        return str(cell)
-    return f"{cell:.1f}" if abs(cell) >= 1 else f"{cell:.3f}"
+        temporary.write_text(page, encoding="utf-8")

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from vitmalis_jobs.evaluation.study.labels import counted
+
 CONFIDENCE = 0.95
 RESAMPLES = 5000
 MIN_SAMPLES = 5
@@ -74,7 +76,7 @@ class Difference:
     def verdict(self) -> str:
         """What the intervals allow to conclude, as a phrase."""
         if np.isnan(self.low):
-            return f"{self.pairs} pair(s) are too few for an interval"
+            return f"too few for an interval: {counted(self.pairs, 'pair')}"
         if not self.significant:
             return "not significant: the interval holds 0"
         found = "higher" if self.mean > 0 else "lower"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pandas as pd
 
 from vitmalis_jobs.common.machine_load import BUSY, BUSY_MARK, BUSY_NOTE
+from vitmalis_jobs.evaluation.study.labels import counted
 from vitmalis_jobs.evaluation.study.runs import paper_numbers
 from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, gap_closed, median_reduction
 
@@ -66,7 +67,7 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
         row |= {title: 1e3 * by_pair(runs, metric)[policy].median() for title, metric in _MS.items()}
         row["interval, frames"] = by_pair(runs, "offload_interval_frames_median")[policy].median()
         own = runs[runs["policy"] == policy]
-        row |= {title: f"{own[metric].sum():.0f}" for title, metric in _LOSSES.items() if metric in own}
+        row |= {title: int(own[metric].sum()) for title, metric in _LOSSES.items() if metric in own}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -89,7 +90,7 @@ def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
                 "to": found.high,
                 "from, over clips": found.clips_low,
                 "to, over clips": found.clips_high,
-                "higher in": f"{100 * found.higher:.0f} % of pairs",
+                "higher in": f"{round(found.higher * found.pairs)} of {counted(found.pairs, 'pair')}",
                 "verdict": found.verdict,
             }
         )
@@ -129,8 +130,13 @@ def gap_table(runs: pd.DataFrame, policies: Sequence[str], ceiling: str) -> pd.D
     return pd.DataFrame(rows)
 
 
-def describe_order(runs: pd.DataFrame, policies: Sequence[str]) -> str:
-    """A sentence with the order of median rendering F1 here and in the paper, over the policies that it has."""
+def describe_order(runs: pd.DataFrame, policies: Sequence[str], name: Callable[[str], str] = str) -> str:
+    """A sentence with the order of median rendering F1 here and in the paper, over the policies that it has.
+
+    Args:
+        runs, policies: of the study.
+        name: what a policy is called in the sentence.
+    """
     medians = by_pair(runs, "rendering_f1").median()
     paper = paper_numbers()["rendering_f1_median"]
     known = [policy for policy in policies if policy in paper]
@@ -140,4 +146,5 @@ def describe_order(runs: pd.DataFrame, policies: Sequence[str]) -> str:
     theirs = sorted(known, key=lambda policy: -paper[policy])
     swapped = sum(ours.index(first) > ours.index(second) for first, second in pairwise(theirs))
     same = "the same order" if ours == theirs else f"{swapped} of {len(theirs) - 1} neighbours of it change places here"
-    return f"here {' > '.join(ours)}; in the paper {' > '.join(theirs)}: {same}"
+    here, there = (" > ".join(map(name, order)) for order in (ours, theirs))
+    return f"here {here}; in the paper {there}: {same}"

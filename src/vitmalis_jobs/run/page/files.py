@@ -83,10 +83,10 @@ def write_page(path: Path, kind: str, title: str, documents: Sequence[RunDocumen
     page = environment.get_template("page.html.j2").render(
         kind=kind,
         title=title,
-        documents=[_script_text(msgspec.json.encode(document)) for document in documents],
+        documents=[script_text(msgspec.json.encode(document)) for document in documents],
         video=video,
-        style=_asset("page.css"),
-        scripts=[_asset(f"{name}.js") for name in (*_SCRIPTS, f"{kind}_page")],
+        style=asset("page.css"),
+        scripts=[asset(f"{name}.js") for name in (*_SCRIPTS, f"{kind}_page")],
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -138,10 +138,11 @@ def _inline_if_small(path: Path) -> PageVideo:
     return PageVideo(data=data)
 
 
-def _script_text(json: bytes) -> str:
+def script_text(json: bytes) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.decode().replace("<", "\\u003c")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file in `assets/`, which other pages share."""
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")

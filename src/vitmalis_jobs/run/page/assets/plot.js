@@ -3,6 +3,14 @@
 /** Colour of the theme by the name of its CSS variable. */
 const themeColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+/** Give a canvas the pixels of the screen that it covers; returns how many there are for each CSS pixel. */
+function fitCanvas(canvas) {
+  const density = window.devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * density));
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  return density;
+}
+
 /** A context of a canvas in CSS pixels, cleared. */
 function beginPlot(canvas) {
   const density = fitCanvas(canvas);

@@ -1,13 +1,5 @@
 // Canvases that show a frame of the clip with what is drawn over it.
 
-/** Give a canvas the pixels of the screen that it covers; returns how many there are for each CSS pixel. */
-function fitCanvas(canvas) {
-  const density = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * density));
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  return density;
-}
-
 /** A hidden video element, which the canvases take their images from. */
 function hiddenVideo(source) {
   const video = element("video.hidden-video", { playsinline: "", preload: "auto", "aria-hidden": "true" });

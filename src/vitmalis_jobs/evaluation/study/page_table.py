@@ -1,0 +1,93 @@
+"""A table of the report's page: numbers of a column with equally many decimals, and what the column means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+import pandas as pd
+
+from vitmalis_jobs.evaluation.study.labels import label
+
+NO_VALUE = "–"
+POLICY_COLUMNS = ("policy", "compared with")
+"""Columns whose cells are names of policies, which the page shows as the paper writes them."""
+_INTERVAL = "95 % interval of the mean by bootstrap over pairs; none for fewer than five"
+MEANINGS = {
+    "policy": "offloading policy; a name in brackets says in which options it differs from others of its kind",
+    "compared with": "the policy that is subtracted",
+    "pairs": "number of pairs of clip and trace that all policies have played",
+    "rendering F1, median": "median over pairs of the F1 of the boxes shown on all frames: what the user sees",
+    "the paper's": "the paper's median, on its testbed with its clips, traces and model",
+    "inference F1, mean": "mean over pairs of the F1 of the server's results on the frames they were computed for",
+    "deviation": "standard deviation of inference F1 over pairs",
+    "the paper's mean": "the paper's mean inference F1",
+    "E2E, ms": "start of encoding to arrival of the result: median over pairs of each run's median",
+    "network, ms": "uplink and downlink together: median over pairs of each run's median",
+    "inference, ms": "the model's forward pass: median over pairs of each run's median",
+    "encoding, ms": "packing and JPEG on the device: median over pairs of each run's median",
+    "decoding, ms": "JPEG and unpacking on the server: median over pairs of each run's median",
+    "interval, frames": "frames from one offload to the next: median over pairs of each run's median",
+    "offloads lost": "offloads without a result, in all runs of the policy",
+    "frames lost": "frames that the camera dropped as the client was too slow, in all runs of the policy",
+    "mean difference": "mean over pairs of the policy's rendering F1 less the other's",
+    "from": _INTERVAL,
+    "to": _INTERVAL,
+    "from, over clips": "the same interval by bootstrap over clips, as pairs of one clip share its frames",
+    "to, over clips": "the same interval by bootstrap over clips, as pairs of one clip share its frames",
+    "higher in": "share of the pairs in which the policy is higher",
+    "verdict": "what the intervals allow to conclude",
+    "time": "part of the end-to-end latency",
+    "saved, %": "how much lower ViTMAlis's median is than TrackB2B's",
+    "the paper's, %": "the saving that the paper states",
+    "closes, %": "share of the mean gap between TrackB2B and the oracle, which knows every result before it offloads",
+    "w": "window: patches along each side of a region of d = 1",
+    "d": "downsampling factor of low-resolution regions",
+    "region, px": "side of a decision region",
+}
+"""What a column holds, by its title."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: its heading.
+        meaning: explanation for readers who point at it; empty for none.
+        numeric: whether its cells are numbers, which are aligned at the right.
+        cells: text of each cell.
+        keys: what the cells are sorted by.
+    """
+
+    title: str
+    meaning: str
+    numeric: bool
+    cells: list[str]
+    keys: list[str]
+
+
+def page_columns(table: pd.DataFrame) -> list[Column]:
+    """The columns of a table as the page shows them."""
+    return [_column(str(title), list(table[title])) for title in table.columns]
+
+
+def _column(title: str, values: list[object]) -> Column:
+    meaning = MEANINGS.get(title, "")
+    if all(value is None or isinstance(value, Real) for value in values):
+        numbers = [math.nan if value is None else float(str(value)) for value in values]
+        decimals = _decimals([number for number in numbers if not math.isnan(number)])
+        cells = [NO_VALUE if math.isnan(number) else f"{number:.{decimals}f}" for number in numbers]
+        return Column(title, meaning, True, cells, ["" if math.isnan(number) else repr(number) for number in numbers])
+    texts = [NO_VALUE if value is None else str(value) for value in values]
+    texts = [label(text) for text in texts] if title in POLICY_COLUMNS else texts
+    return Column(title, meaning, False, texts, texts)
+
+
+def _decimals(numbers: list[float]) -> int:
+    """Decimals that show three significant digits of a column's largest number; none for whole numbers."""
+    if all(number == int(number) for number in numbers):
+        return 0
+    largest = max(abs(number) for number in numbers)
+    return 3 if largest <= 1.5 else 1 if largest < 100 else 0
