@@ -59,8 +59,14 @@ MLFLOW_NAMES: Mapping[str, str] = _names()
 """Name in MLflow of each metric, the important ones first."""
 
 
+_DECIDED = "share_decided_"
+"""Beginning of metrics that are named after a policy's reasons, which each policy has of its own."""
+
+
 def mlflow_name(metric: str) -> str:
-    """Name of a metric in MLflow; of one that is not in the table, that in section `other`."""
+    """Name of a metric in MLflow; one that is not in the table and has no section gets section `other`."""
+    if metric.startswith(_DECIDED):
+        return f"policy/decided_{metric.removeprefix(_DECIDED)}"
     return MLFLOW_NAMES.get(metric, metric if "/" in metric else f"other/{metric}")
 
 
