@@ -265,8 +265,8 @@ def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypa
     assert "0123abc, not by this study" in points.words[0]
     (row,) = points.rows
     assert [cell for _, cell, _ in row] == ["object-free", "1", "4", "0.600", "0.900", "0.700"]
-    assert estimators.columns == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
-    assert estimators.rows[0][:2] == ["MLP", "Size (KiB)"]
+    assert [column.title for column in estimators.columns] == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
+    assert [column.cells[0] for column in estimators.columns[:2]] == ["MLP", "Size (KiB)"]
 
 
 def test_runs_of_several_windows_and_factors_are_compared_by_them(tmp_path: Path) -> None:
