@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -84,16 +84,16 @@ def plot_document(runs: pd.DataFrame, policies: Sequence[str], labels: Sequence[
     shown = [PolicyOfPlot(text, colour(place)) for place, text in enumerate(labels)]
     pairs: list[PairOfPlot] = []
     for (clip, trace), group in runs.groupby(["clip", "trace"], sort=True):
-        own = {run["policy"]: run for run in group.to_dict("records")}
+        own = {str(run["policy"]): run for _, run in group.iterrows()}
         points = [_point(own[policy], place, folder) for place, policy in enumerate(policies) if policy in own]
         compared = _compared(own, policies)
         room = sum(bool(pair.comparison) for pair in pairs) < MAX_COMPARISONS
         page = _comparison(compared, folder, f"{clip}-{trace}") if room else ""
-        pairs.append(PairOfPlot(clip=clip, trace=trace, runs=points, comparison=page, compared=compared))
+        pairs.append(PairOfPlot(clip=str(clip), trace=str(trace), runs=points, comparison=page, compared=compared))
     return PlotDocument(shown, pairs)
 
 
-def _point(run: dict[str, object], place: int, folder: Path) -> RunOfPlot:
+def _point(run: pd.Series, place: int, folder: Path) -> RunOfPlot:
     metrics = {name: float(str(run[name])) for name in DRAWN if name in run}
     page = Path(str(run["run_dir"])) / PAGE_FILE
     return RunOfPlot(
@@ -104,7 +104,7 @@ def _point(run: dict[str, object], place: int, folder: Path) -> RunOfPlot:
     )
 
 
-def _compared(runs: dict[str, dict[str, object]], policies: Sequence[str]) -> list[str]:
+def _compared(runs: Mapping[str, pd.Series], policies: Sequence[str]) -> list[str]:
     """Folders of the baseline and of ViTMAlis, or of the first and the last policy where one is missing."""
     played = [policy for policy in policies if policy in runs]
     chosen = [BASELINE, OURS] if {BASELINE, OURS} <= set(played) else [played[0], played[-1]]
