@@ -82,13 +82,13 @@ def test_killed_server_costs_offloads_but_no_frames(video: VideoSpec, tmp_path: 
     servers[0].wait_ready()
 
     def kill_then_restart(frames: int, offloads: int, lost: int) -> None:
-        if frames == 8:
+        if frames == 6:
             servers[0].kill()
-        if frames == 16:
+        if frames == 12:
             servers.append(blob_server(tmp_path, address))
 
-    # A server that is back answers within the run, however slowly this machine starts it.
-    long_video = VideoSpec(video.name, video.path, 5.0, 0, FRAMES, WIDTH, HEIGHT)
+    # Three frames a second leave the second server nine seconds to start in, which a busy machine may need.
+    long_video = VideoSpec(video.name, video.path, 3.0, 0, FRAMES, WIDTH, HEIGHT)
     client = RealtimeClient(session(long_video, address, tmp_path), progress=kill_then_restart)
     try:
         client.play()
@@ -97,8 +97,8 @@ def test_killed_server_costs_offloads_but_no_frames(video: VideoSpec, tmp_path: 
             server.stop()
     frames, offloads = client.recorder.frames(), client.recorder.offloads()
     assert len(frames) == FRAMES
-    assert all(len(f.detections) == 1 for f in frames[9:16]), "the tracker carries on without a server"
-    after = [o for o in offloads if o.frame_index > 16]
+    assert all(len(f.detections) == 1 for f in frames[7:12]), "the tracker carries on without a server"
+    after = [o for o in offloads if o.frame_index > 12]
     assert after, "offloading resumes"
     assert all(o.status == "ok" for o in after)
     assert client.recorder.lost_offloads == sum(o.status != "ok" for o in offloads)
