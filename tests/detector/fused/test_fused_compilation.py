@@ -38,7 +38,7 @@ def check(kernel, constants, tile):
 
 keys = {"BN": HOPPER.block_keys}
 check(window._window_attention, {"W": 9, "BN": 128}, HOPPER.window)
-check(plain._plain_attention, keys | {"SEGMENTS": 1, "WIDTH": 120}, HOPPER.plain)
+check(plain._plain_attention, keys | {"SEGMENTS": 1, "WIDTH": 120, "COLS": 120, "STRIDE": 128}, HOPPER.plain)
 check(mixed._mixed_attention, keys | {"BC": 32, "FACTOR": 2}, HOPPER.mixed)
 """
 

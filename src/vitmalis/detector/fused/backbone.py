@@ -205,9 +205,9 @@ class FusedBackbone:
 
     def _terms(self, plan: DevicePlan) -> Tensor:
         """Memory for the terms of relative positions in a global block."""
-        config = self._weights.config
-        each = config.num_heads * (self.geometry.coordinates + 1) if config.relative_positions else 0
-        return self._empty(plan, each, self._weights.dtype).flatten()
+        config, geometry = self._weights.config, self.geometry
+        each = geometry.full.rows + geometry.line.stride if plan.plain else geometry.coordinates + 1
+        return self._empty(plan, config.relative_positions * config.num_heads * each, self._weights.dtype).flatten()
 
     def _empty(self, plan: DevicePlan, width: int, dtype: torch.dtype) -> Tensor:
         return torch.empty(plan.batch * plan.tokens, width, dtype=dtype, device=self._weights.device)

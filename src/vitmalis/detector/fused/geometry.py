@@ -57,6 +57,11 @@ class LineSegments(NamedTuple):
     keys: int
 
     @property
+    def stride(self) -> int:
+        """From a query's terms for the columns to those of the next one: aligned, so that several load at once."""
+        return -(-self.segments * self.width // LEAST_KEYS) * LEAST_KEYS
+
+    @property
     def end(self) -> int:
         """Patches from the start of a line to the last key that is loaded."""
         return (self.segments - 1) * self.width + self.keys

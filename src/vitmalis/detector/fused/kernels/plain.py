@@ -17,9 +17,9 @@ from vitmalis.detector.fused.slots import DevicePlan
 @triton.jit
 def _plain_attention(
     QKV, OUT, ROW_TABLE, COL_TABLE, ROW_TERMS, COL_TERMS,
-    frame_tokens, batch_tokens, channels, scale, rows, cols,
+    frame_tokens, batch_tokens, channels, scale, rows,
     D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr,
-    RELATIVE: tl.constexpr, PRECISION: tl.constexpr,
+    COLS: tl.constexpr, STRIDE: tl.constexpr, RELATIVE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program for a tile of queries and one head.
 
@@ -35,19 +35,19 @@ def _plain_attention(
     head_qkv = QKV + head * D
     query = tl.load(head_qkv + m[:, None] * (3 * channels) + d[None, :], mask=is_d[None, :], other=0.0)
     row_terms = ROW_TERMS + head.to(tl.int64) * rows * batch_tokens + m
-    col_terms = COL_TERMS + head.to(tl.int64) * cols * batch_tokens + m * cols
+    col_terms = COL_TERMS + head.to(tl.int64) * STRIDE * batch_tokens + m * STRIDE
     if RELATIVE:
-        row = tl.minimum((m - first) // cols, rows - 1)
+        row = tl.minimum((m - first) // COLS, rows - 1)
         is_m = m >= 0
         store_terms(query, row, is_m, ROW_TABLE, row_terms, batch_tokens, rows, D, DP, 1, PRECISION)
-        store_terms(query, (m - first) % cols, is_m, COL_TABLE, col_terms, 1, cols, D, DP, 1, PRECISION)
+        store_terms(query, (m - first) % COLS, is_m, COL_TABLE, col_terms, 1, COLS, D, DP, 1, PRECISION)
         tl.debug_barrier()  # other threads of the program read what these wrote
     query = (query.to(tl.float32) * scale).to(query.dtype)
     highest = tl.full([BM], LOWEST, tl.float32)
     total = tl.zeros([BM], tl.float32)
     attended = tl.zeros([BM, DP], tl.float32)
     for segment in tl.static_range(SEGMENTS):
-        is_n = (n < WIDTH) & (segment * WIDTH + n < cols)
+        is_n = (n < WIDTH) & (segment * WIDTH + n < COLS)
         if RELATIVE:
             tile = tl.load(col_terms[:, None] + segment * WIDTH + n[None, :], mask=is_n[None, :], other=LOWEST)
             row_term = tl.load(row_terms).to(tl.float32)
@@ -64,8 +64,8 @@ def _plain_attention(
             highest, total, attended = attend(scores, row_term, value, highest, total, attended, PRECISION)
             if RELATIVE:  # the next line's; after the last one it is not used
                 row_term = tl.load(row_terms + tl.minimum(line + 1, rows - 1) * batch_tokens).to(tl.float32)
-            at_key += cols * (3 * channels)
-            at_value += cols * (3 * channels)
+            at_key += COLS * (3 * channels)
+            at_value += COLS * (3 * channels)
     tl.store(OUT + head * D + m[:, None] * channels + d[None, :], attended / total[:, None], mask=is_d[None, :])
 
 
@@ -82,16 +82,17 @@ def plain_attention(
         geometry: of the frames.
         heads: attention heads.
         settings: how the kernel is launched.
-        terms: memory for heads * (rows + cols) * B * tokens numbers.
+        terms: memory for heads * (rows + the line's stride) * B * tokens numbers.
         out: (B * tokens, C).
     """
-    rows, cols, channels = geometry.full.rows, geometry.full.cols, out.shape[1]
+    rows, channels = geometry.full.rows, out.shape[1]
     width, tile, line = channels // heads, settings.plain, geometry.line
     row_table, col_table = tables or (qkv, qkv)
     _plain_attention[(len(qkv) // tile.queries, heads)](
         qkv, out, row_table, col_table, terms, terms[heads * rows * len(qkv) :],
-        plan.tokens, len(qkv), channels, width**-0.5, rows, cols,
+        plan.tokens, len(qkv), channels, width**-0.5, rows,
         D=width, DP=power_of_two(width, LEAST_KEYS), BM=tile.queries, BN=line.keys,
-        SEGMENTS=line.segments, WIDTH=line.width, RELATIVE=tables is not None, PRECISION=precision(qkv.dtype),
+        SEGMENTS=line.segments, WIDTH=line.width, COLS=geometry.full.cols, STRIDE=line.stride,
+        RELATIVE=tables is not None, PRECISION=precision(qkv.dtype),
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
