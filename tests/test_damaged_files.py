@@ -20,7 +20,7 @@ from tests.metrics.test_records import INFO, TWO
 from vitmalis.client.session import ClientSession, read_session, write_session
 from vitmalis.errors import UserError
 from vitmalis.estimation import shipped
-from vitmalis.estimation.estimators import load_estimator
+from vitmalis.estimation.estimator_files import load_estimator
 from vitmalis.estimation.latency import load_latency_tables
 from vitmalis.network.traces import load_trace
 from vitmalis.records import (

@@ -64,8 +64,8 @@ def mean(target: Target) -> OfflineMeanEstimator:
     keys = ("tau_d", "quality", "restoration_point") if target == "f1" else ("tau_d", "quality")
     configurations = np.unique(rows[:, : len(keys)], axis=0)
     return OfflineMeanEstimator(
-        target=target, features=FEATURES[target], model="m", model_id="id", keys=keys, configurations=configurations,
-        means=np.linspace(0.1, 0.9, len(configurations)),
+        target=target, features=FEATURES[target], model="m", model_id="id",
+        means=ConfigurationTable(keys, configurations, np.linspace(0.1, 0.9, len(configurations))),
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_a_file_holds_all_of_it(estimator: AnyEstimator, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, "has version 99, this program reads 1"),
+        ({"version": 99}, "has version 99, this program reads 2"),
         ({"kind": "forest"}, "kind 'forest', not one of mlp, linear, mean"),
         ({"target": "colour"}, "estimates 'colour'"),
         ({"features": ["tau_d", "quality"]}, "takes tau_d, quality, but tau_d, .* are given"),
@@ -209,24 +209,44 @@ def test_a_line_by_hand_and_its_limits() -> None:
 def test_an_offline_mean_knows_what_was_profiled_and_no_more() -> None:
     estimator = mean("f1")
     row = feature_rows("f1", 0)[[40]]
-    known = (estimator.configurations == [row[0, 0], row[0, 1], row[0, 2]]).all(axis=1)
-    assert estimator.predict(row) == estimator.means[known]
+    known = (estimator.means.configurations == [row[0, 0], row[0, 1], row[0, 2]]).all(axis=1)
+    assert estimator.predict(row) == estimator.means.values[known]
     row[0, 1] = 72
     with pytest.raises(UserError, match=r"offline mean of f1: tau_d=\d, quality=72, restoration_point=\d was never"):
         estimator.predict(row)
 
 
 @every_estimator
-def test_errors_by_configuration(estimator: AnyEstimator, tmp_path: Path) -> None:
+def test_errors_and_spreads_by_configuration(estimator: AnyEstimator, tmp_path: Path) -> None:
     rows = feature_rows(estimator.target, 4)
-    assert estimator.error(rows).tolist() == [0.0] * 77  # the file does not say
-    table = ConfigurationTable(("tau_d",), np.array([[0], [2]]), np.array([0.01, 0.04]))
-    save_estimator(msgspec.structs.replace(estimator, errors=table), tmp_path / "estimator.json")
+    assert estimator.error(rows).tolist() == estimator.spread(rows).tolist() == [0.0] * 77  # it does not say
+    tau_d = np.array([[0], [2]])
+    tables = {
+        "errors": ConfigurationTable(("tau_d",), tau_d, np.array([0.01, 0.04])),
+        "spreads": ConfigurationTable(("tau_d",), tau_d, np.array([0.25, 0.5])),
+    }
+    save_estimator(msgspec.structs.replace(estimator, **tables), tmp_path / "estimator.json")
     loaded = load_estimator(tmp_path / "estimator.json")
-    tau_d = rows[:, estimator.features.index("tau_d")]
-    assert loaded.error(rows).tolist() == [0.01 if value == 0 else 0.04 for value in tau_d]  # 1 is not in the table
+    # tau_d 1 is not in the tables. What is learned of a payload is a share of it.
+    known = rows[:, estimator.features.index("tau_d")] == 0
+    unit = estimator.predict(rows) if estimator.target == "payload_bytes" else 1.0
+    assert (loaded.error(rows) == np.where(known, 0.01, 0.04) * unit).all()
+    assert (loaded.spread(rows) == np.where(known, 0.25, 0.5) * unit).all()
     with pytest.raises(ValueError, match="features are"):
         loaded.error(rows[:, 1:])
+
+
+def test_an_mlp_with_hyperbolic_tangents_by_hand() -> None:
+    estimator = MlpEstimator(
+        target="f1", features=FEATURES["f1"], model="m", model_id="id", mean=np.zeros(8), scale=np.full(8, 2.0),
+        weights=(np.array([[-0.5], *[[0.0]] * 7], np.float32), np.array([[0.1]], np.float32)),
+        biases=(np.array([0.5], np.float32), np.array([0.9], np.float32)),
+        output_mean=0.0, output_scale=1.0, output="identity", activation="tanh",
+    )  # fmt: skip
+    rows = np.zeros((3, 8))
+    rows[:, 0] = [0, 1, 2]
+    expected = [0.9 + 0.1 * np.tanh(0.5), 0.9 + 0.1 * np.tanh(0.25), 0.9]
+    np.testing.assert_allclose(estimator.predict(rows), expected, atol=1e-7)
 
 
 def stored(estimator: AnyEstimator, folder: Path) -> dict[str, Any]:

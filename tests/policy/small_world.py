@@ -9,6 +9,7 @@ import numpy as np
 from vitmalis.estimation import (
     ACCURACY_FEATURES,
     SIZE_FEATURES,
+    ConfigurationTable,
     LinearEstimator,
     MlpEstimator,
     OfflineMeanEstimator,
@@ -49,7 +50,7 @@ def write_estimators(folder: Path) -> None:
         law_of_keys = law | {"tau_d": law["downsampled_regions"] * 6.0}
         # Six regions of each type.
         means = intercept + sum(law_of_keys.get(key, 0.0) * steps[key] for key in keys)
-        mean = OfflineMeanEstimator(keys=keys, configurations=rows, means=np.asarray(means, float), **common)
+        mean = OfflineMeanEstimator(means=ConfigurationTable(keys, rows, np.asarray(means, float)), **common)
         prefix = "size" if target == "payload_bytes" else "accuracy"
         for estimator in (linear, mlp, mean):
             save_estimator(estimator, folder / f"{prefix}_{estimator.kind}.json")

@@ -44,12 +44,15 @@ def write_samples(folder: Path) -> pd.DataFrame:
             for frame in range(3):
                 motion, share, relevance = random.uniform(0.05, 0.5), random.uniform(0, 1), random.uniform(0, 0.4)
                 moving = np.where(space.tau_d > 0, share, 0.0)
-                f1 = np.clip(1 - moving * relevance * (1 + space.restoration_point), 0, 1)
+                objects = int(random.choice([10, 25, 40]))
+                found = np.round(objects * np.clip(1 - moving * relevance * (1 + space.restoration_point), 0, 1))
                 columns = {
-                    "clip": clip, "part": part, "frame_index": frame, "tau_d": space.tau_d, "quality": space.quality,
+                    "clip": clip, "part": part, "moments": "tracked", "frame_index": frame,
+                    "tau_d": space.tau_d, "quality": space.quality,
                     "restoration_point": space.restoration_point, "downsampled_regions": 8 * space.tau_d,
                     "downsampled_motion": moving, "frame_motion": motion, "relevance_mean": relevance,
-                    "relevance_std": relevance / 2, "f1": f1,
+                    "relevance_std": relevance / 2, "f1": found / objects,
+                    "tp": found.astype(int), "fp": (objects - found).astype(int), "fn": (objects - found).astype(int),
                     "payload_bytes": (3e4 * np.exp(motion + space.quality / 40 - moving)).astype(int),
                 }  # fmt: skip
                 tables.append(pd.DataFrame({**columns, "regions": int(np.prod(regions))}))
@@ -71,16 +74,25 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, s
     return folder, samples, tables
 
 
-def four(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float, float, float]:
-    """MAE, RMSE, MAPE and R2, computed another way."""
-    gap, positive = truth - estimate, truth != 0
+def five(truth: np.ndarray, estimate: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float, float]:
+    """MAE, RMSE, MAPE, R2 and bias, computed another way: samples with integer weights as often as they count."""
+    truth, estimate = np.repeat(truth, weights), np.repeat(estimate, weights)
+    gap, positive = estimate - truth, truth != 0
     relative = np.abs(gap[positive] / truth[positive])
     return (
         float(np.mean(np.abs(gap))),
         float(np.std(gap - gap.mean()) ** 2 + gap.mean() ** 2) ** 0.5,
         (100 * float(relative.mean())),
         1 - float(np.mean(gap**2) / np.var(truth)),
+        float(gap.mean()),
     )
+
+
+METRICS = ["mae", "rmse", "mape", "r2", "bias"]
+
+
+def boxes(samples: pd.DataFrame) -> np.ndarray:
+    return (2 * samples["tp"] + samples["fp"] + samples["fn"]).to_numpy()
 
 
 def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) -> None:
@@ -95,14 +107,17 @@ def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) ->
         "all_to_other": (profile, held_out & ~walking),
     }
     assert set(table.index.get_level_values("split")) == {*expected, "held_out_clips"}
-    key = ["tau_d", "quality", "restoration_point"]
+    key = ["tau_d", "quality"]
+    sizes = samples[samples["restoration_point"] == 0]
     for split, (training, evaluation) in expected.items():
-        means = samples[training].groupby(key)["f1"].mean().rename("estimate")
-        joined = samples[evaluation].join(means, on=key)
-        row = table.loc[(split, "accuracy", "mean")]
-        numbers = four(joined["f1"].to_numpy(), joined["estimate"].to_numpy())
-        assert tuple(row[["mae", "rmse", "mape", "r2"]]) == pytest.approx(numbers)
-        assert row["samples"] == evaluation.sum()
+        means = sizes[training[sizes.index]].groupby(key)["payload_bytes"].mean().rename("estimate")
+        joined = sizes[evaluation[sizes.index]].join(means, on=key)
+        row = table.loc[(split, "size", "mean")]
+        truth, estimate = joined["payload_bytes"].to_numpy() / 1024, joined["estimate"].to_numpy() / 1024
+        assert tuple(row[METRICS]) == pytest.approx(five(truth, estimate, np.ones(len(truth), int)))
+        assert row["samples"] == len(joined)
+        assert table.loc[(split, "accuracy", "mean"), "samples"] == evaluation.sum()
+        assert 0 <= table.loc[(split, "accuracy", "mean"), "regret"] < 0.5
 
 
 @pytest.mark.parametrize("kind", ["mlp", "linear", "mean"])
@@ -114,11 +129,13 @@ def test_exported_estimators_are_those_of_the_table(ran: tuple[Path, pd.DataFram
     for short, estimator, unit in (("size", pair.size, 1024), ("accuracy", pair.accuracy, 1)):
         used = held[(held["restoration_point"] == 0)] if short == "size" else held
         estimate = estimator.predict(used[list(FEATURES[estimator.target])].to_numpy(float))
-        mae, rmse, mape, r2 = four(used[estimator.target].to_numpy(float), estimate)
+        weights = np.ones(len(used), int) if short == "size" else boxes(used)
+        expected = five(used[estimator.target].to_numpy(float) / unit, estimate / unit, weights)
         (row,) = [r for r in rows if (r["split"], r["target"], r["kind"]) == ("held_out_parts", short, kind)]
-        assert [row[name] for name in ("mae", "rmse", "mape", "r2")] == pytest.approx(
-            [mae / unit, rmse / unit, mape, r2]
-        )
+        assert [row[name] for name in METRICS] == pytest.approx(expected)
+        assert estimator.errors is not None
+        assert estimator.spreads is not None
+        assert estimator.spread(used[list(FEATURES[estimator.target])].to_numpy(float)).max() > 0
         assert estimator.provenance["samples"]["frames"] == {
             clip: {"profile": 3, "eval": 3} for clip in ("driveA", "walkA", "walkB")
         }

@@ -15,7 +15,16 @@ def test_metrics_by_hand() -> None:
     assert (found.mae, found.rmse) == (1.0, pytest.approx(np.sqrt(1.5)))
     assert found.mape == pytest.approx(100 * (0 + 1 + 0.2) / 3)
     assert found.r2 == pytest.approx(1 - 6 / (4 + 1 + 0 + 9))
+    assert found.bias == 0.5
     assert (found.samples, found.without_mape) == (4, 1)
+
+
+def test_weights_count_samples_several_times() -> None:
+    truth, estimate = np.array([0.5, 1.0, 0.75]), np.array([0.75, 0.5, 0.75])
+    weighted = RegressionMetrics.of(truth, estimate, np.array([2.0, 1.0, 3.0]))
+    repeated = RegressionMetrics.of(np.repeat(truth, [2, 1, 3]), np.repeat(estimate, [2, 1, 3]))
+    for name in ("mae", "rmse", "mape", "r2", "bias"):
+        assert getattr(weighted, name) == pytest.approx(getattr(repeated, name))
 
 
 def test_metrics_where_the_truth_has_no_spread() -> None:

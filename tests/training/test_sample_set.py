@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.synthetic_samples import synthetic_samples
+from tests.training.synthetic_samples import ORIGIN, synthetic_samples
 from vitmalis.errors import UserError
-from vitmalis_jobs.training.estimation.sample_set import PROFILE, SampleSet, read_samples, sample_set, time_folds
+from vitmalis.estimation import LinearEstimator
+from vitmalis_jobs.training.estimation.sample_set import clip_folds, read_samples, sample_set
 
 
 def test_samples_from_files(samples: pd.DataFrame, tmp_path: Path) -> None:
     for clip, table in samples.sample(frac=1, random_state=0).groupby("clip"):
-        table.assign(objects=3).to_parquet(tmp_path / f"{clip}.parquet")
+        table.assign(width=3).to_parquet(tmp_path / f"{clip}.parquet")
     read = read_samples(tmp_path)
     assert len(read) == len(samples)
     assert read["clip"].is_monotonic_increasing
@@ -37,26 +38,60 @@ def test_samples_that_cannot_be_used(samples: pd.DataFrame, tmp_path: Path) -> N
         read_samples(tmp_path)
 
 
-@given(folds=st.integers(2, 6), seed=st.integers(0, 20))
-def test_folds_are_stretches_of_whole_frames(folds: int, seed: int) -> None:
-    rows = sample_set(synthetic_samples(("a", "b"), 6, seed), "f1")
-    rows = rows.select(rows.parts == PROFILE)
-    masks = time_folds(rows, folds)
+def test_rows_know_their_frame_its_reference_and_their_weight(samples: pd.DataFrame) -> None:
+    rows = sample_set(samples, "f1")
+    for frame in np.unique(rows.frame):
+        own = rows.frame == frame
+        (reference,) = rows.values[own & (rows.features[:, 0] == 0) & (rows.features[:, 1] == 95)]
+        assert (rows.reference[own] == reference).all()
+        np.testing.assert_array_equal(rows.relative[own], rows.values[own] - reference)
+    np.testing.assert_array_equal(rows.weights, 2 * samples["tp"] + samples["fp"] + samples["fn"])
+    # With these weights, the mean is the F1 of all boxes together.
+    counts = samples[["tp", "fp", "fn"]].sum()
+    aggregated = 2 * counts["tp"] / (2 * counts["tp"] + counts["fp"] + counts["fn"])
+    assert np.average(rows.values, weights=rows.weights) == pytest.approx(aggregated)
+
+
+def test_moments_of_two_kinds_are_frames_of_their_own(samples: pd.DataFrame) -> None:
+    both = pd.concat([samples, samples.assign(moments="on_policy")], ignore_index=True)
+    assert sample_set(both, "f1").frames == 2 * sample_set(samples, "f1").frames
+
+
+def test_frames_without_boxes_say_nothing_about_the_f1_but_have_a_size(samples: pd.DataFrame) -> None:
+    empty = samples.copy()
+    empty.loc[empty["frame_index"] == 0, ["tp", "fp", "fn"]] = 0
+    assert sample_set(empty, "f1").frames == 30
+    assert sample_set(empty, "payload_bytes").frames == 36
+
+
+def test_a_frame_without_its_reference_cannot_be_used(samples: pd.DataFrame) -> None:
+    lacking = samples[(samples["tau_d"] > 0) | (samples["quality"] != 95) | (samples["frame_index"] != 4)]
+    with pytest.raises(UserError, match="frame 4 of clip 'walkA' has no sample with tau_d=0, quality=95"):
+        sample_set(lacking, "f1")
+
+
+def test_differences_of_estimates_are_to_the_reference_of_the_frame(samples: pd.DataFrame) -> None:
+    rows = sample_set(samples, "f1")
+    line = LinearEstimator(
+        target="f1", features=rows.names, coefficients=np.arange(8) * 1e-4, intercept=0.5, **ORIGIN
+    )  # fmt: skip
+    relative = rows.relative_estimate(line)
+    changed = rows.features[:, :5] - [0, 95, 0, 0, 0]  # content is the same in both
+    np.testing.assert_allclose(relative, changed @ (np.arange(5) * 1e-4), atol=1e-12)
+
+
+@settings(deadline=None)
+@given(folds=st.integers(2, 5), seed=st.integers(0, 20))
+def test_folds_are_whole_clips(folds: int, seed: int) -> None:
+    rows = sample_set(synthetic_samples(tuple("abcde"), 2, seed), "f1")
+    masks = clip_folds(rows, folds)
     assert (np.sum(masks, axis=0) == 1).all()
     for mask in masks:
-        assert not set(map(tuple, keys(rows)[mask])) & set(map(tuple, keys(rows)[~mask]))
-        for clip in "ab":
-            chosen = np.unique(rows.frame_index[mask & (rows.clips == clip)])
-            assert len(chosen) >= 1
-            assert (np.diff(chosen) == 1).all()
+        assert mask.any()
+        assert not set(rows.clips[mask]) & set(rows.clips[~mask])
 
 
-def keys(rows: SampleSet) -> np.ndarray:
-    return np.column_stack([rows.clips, rows.frame_index.astype(str)])
-
-
-@pytest.mark.parametrize("folds", [1, 7])
+@pytest.mark.parametrize("folds", [1, 4])
 def test_folds_that_cannot_be_made(folds: int, samples: pd.DataFrame) -> None:
-    rows = sample_set(samples, "f1")
-    with pytest.raises(UserError, match=f"search.folds={folds}"):
-        time_folds(rows.select(rows.parts == PROFILE), folds)
+    with pytest.raises(UserError, match=rf"search.folds={folds}: .* as there are clips \(3\)"):
+        clip_folds(sample_set(samples, "f1"), folds)

@@ -3,14 +3,13 @@
 from vitmalis.estimation.configuration_table import ConfigurationTable
 from vitmalis.estimation.correction import SizeCorrection
 from vitmalis.estimation.decay import F1ByAge
+from vitmalis.estimation.estimator_files import load_estimator, save_estimator
 from vitmalis.estimation.estimators import (
     AnyEstimator,
     Estimator,
     LinearEstimator,
     MlpEstimator,
     OfflineMeanEstimator,
-    load_estimator,
-    save_estimator,
 )
 from vitmalis.estimation.features import (
     ACCURACY_FEATURES,

@@ -7,9 +7,9 @@ An estimator is its file: a msgspec struct whose `kind` says which it is. Traini
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -18,20 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from vitmalis.errors import UserError
 from vitmalis.estimation.configuration_table import ConfigurationTable
 from vitmalis.estimation.features import ACCURACY_FEATURES, SIZE_FEATURES
-from vitmalis.paths import atomic_path
-from vitmalis.untrusted_files import decode_json
 
 FloatArray = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Version of the file format; files of another version are refused."""
 
+Activation = Literal["relu", "tanh"]
 Target = Literal["payload_bytes", "f1"]
 FEATURES: dict[Target, tuple[str, ...]] = {"payload_bytes": SIZE_FEATURES, "f1": ACCURACY_FEATURES}
 LIMITS: dict[Target, tuple[float, float]] = {"payload_bytes": (1.0, np.inf), "f1": (0.0, 1.0)}
 """Range that estimates are clipped to: a payload has at least one byte, an F1 lies in 0..1."""
 
-_MAKE_AGAIN = "make it again with `python -m training.estimators`"
+_ACTIVATIONS: dict[Activation, Callable[..., object]] = {"relu": partial(np.maximum, 0), "tanh": np.tanh}
 
 
 class Estimator(Protocol):
@@ -57,10 +56,10 @@ class Estimator(Protocol):
         """Features (n, F) to estimates (n,): bytes, or F1 in 0..1."""
 
     def error(self, features: ArrayLike) -> FloatArray:
-        """Features (n, F) to the expected errors of their estimates (n,), in the unit of the estimates."""
+        """Features (n, F) to the errors of their estimates over a clip (n,), in the unit of the estimates."""
 
 
-class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=True, tag_field="kind"):
+class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, tag_field="kind"):
     """Fields of every kind of estimator.
 
     Attributes:
@@ -68,7 +67,8 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
         features: columns of the input, exactly those of `FEATURES[target]`.
         model, model_id: the detector whose samples it learned from.
         window, downsampling_factor: w and d of its decision regions; older files do not say w (None), and have d = 2.
-        errors: root mean square errors of the estimates, by configuration; None for files that do not say.
+        errors: of the estimates of a clip's mean, by configuration, see `error`; None for estimators without.
+        spreads: of single frames around their estimates, by configuration, see `spread`; None for estimators without.
         provenance: how it was made: data, seeds, scores; free form.
         version: of the file format.
     """
@@ -80,6 +80,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
     window: int | None = None
     downsampling_factor: int = 2
     errors: ConfigurationTable | None = None
+    spreads: ConfigurationTable | None = None
     provenance: dict[str, Any] = {}
     version: int = VERSION
 
@@ -104,26 +105,35 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
         return np.clip(self._estimate(self._checked(features)), *LIMITS[self.target])
 
     def error(self, features: ArrayLike) -> FloatArray:
-        """Say how wrong the estimates of rows are.
+        """Say how far the estimates of rows are off in the mean over the frames of a clip that was not learned from.
 
-        Configurations of one frame whose estimates differ by less are equal as far as anybody knows.
+        It is what no number of frames averages out: two configurations whose estimates differ by less are equal as
+        far as the estimator knows. For the F1, it is the error of the difference to tau_d 0 and quality 95 of the
+        same frame, as how difficult a frame is does not matter to the choice among its configurations.
 
         Args:
             features: (n, F), as for `predict`.
 
         Returns:
-            float64 (n,), standard deviation of estimates around truths: bytes, or F1. For the F1, this is the error of
-            the difference to another configuration of the frame, as how difficult the frame is does not matter to a
-            choice. A configuration that was never profiled has the largest error of all; 0 if the file does not say.
+            float64 (n,), root mean square: F1, or bytes (a payload's is learned as a share of it). A configuration
+            that was never profiled has the largest of all; 0 if the estimator does not say.
 
         Raises:
             ValueError: rows of another width.
         """
+        return self._deviation(self.errors, features)
+
+    def spread(self, features: ArrayLike) -> FloatArray:
+        """Say how far single frames lie from the estimates of rows; otherwise as `error`."""
+        return self._deviation(self.spreads, features)
+
+    def _deviation(self, table: ConfigurationTable | None, features: ArrayLike) -> FloatArray:
         rows = self._checked(features)
-        if self.errors is None:
+        if table is None:
             return np.zeros(len(rows))
-        values, found = self.errors.find(rows, self.features)
-        return np.where(found, values, self.errors.values.max())
+        values, found = table.find(rows, self.features)
+        deviation = np.where(found, values, table.values.max())
+        return deviation * self.predict(rows) if self.target == "payload_bytes" else deviation
 
     def _checked(self, features: ArrayLike) -> FloatArray:
         """Feature rows as float64 (n, F)."""
@@ -137,8 +147,8 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, dict=T
         """Estimates (n,) of checked rows (n, F), not yet clipped."""
 
 
-class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mlp"):
-    """A multilayer perceptron with ReLUs: standardised inputs, one output.
+class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="mlp"):
+    """A multilayer perceptron: standardised inputs, one output.
 
     Attributes:
         mean, scale: float64 (F,): an input enters as (x - mean) / scale.
@@ -146,6 +156,8 @@ class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=Tru
         biases: per layer float32 (outputs,).
         output_mean, output_scale: the output leaves as y * scale + mean.
         output: what that is: the target itself, or its natural logarithm.
+        activation: of the hidden layers. A monotone estimator has weights of fitting signs, and bounded activations, as
+            those of ReLUs would only ever be convex.
     """
 
     mean: np.ndarray
@@ -155,6 +167,7 @@ class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=Tru
     output_mean: float
     output_scale: float
     output: Literal["identity", "log"]
+    activation: Activation = "relu"
 
     def __post_init__(self) -> None:
         width = len(self.features)
@@ -176,12 +189,12 @@ class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=Tru
             hidden = hidden @ weight
             hidden += bias
             if layer < last:
-                np.maximum(hidden, 0, out=hidden)
+                _ACTIVATIONS[self.activation](hidden, out=hidden)
         value = hidden[:, 0].astype(np.float64) * self.output_scale + self.output_mean
         return np.exp(value) if self.output == "log" else value
 
 
-class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="linear"):
+class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="linear"):
     """Ordinary least squares on the same inputs.
 
     Attributes:
@@ -200,115 +213,23 @@ class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=
         return rows @ self.coefficients + self.intercept
 
 
-class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, dict=True, tag="mean"):
-    """The mean over profiled frames for each configuration, the same for every frame.
+class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="mean"):
+    """The mean over profiled frames for each configuration, the same for every frame."""
 
-    Attributes:
-        keys: names of the features that make a configuration.
-        configurations: int64 (k, len(keys)), unique rows.
-        means: float64 (k,).
-    """
-
-    keys: tuple[str, ...]
-    configurations: np.ndarray
-    means: np.ndarray
+    means: ConfigurationTable
 
     def __post_init__(self) -> None:
-        if missing := set(self.keys) - set(self.features):
+        if missing := set(self.means.keys) - set(self.features):
             raise ValueError(f"keys {sorted(missing)} are not among the features")
-        if self.configurations.shape != (len(self.means), len(self.keys)) or not len(self.means):
-            raise ValueError(f"configurations {self.configurations.shape} and means {self.means.shape} do not fit")
-
-    @cached_property
-    def _columns(self) -> list[int]:
-        return [self.features.index(key) for key in self.keys]
 
     def _estimate(self, rows: FloatArray) -> FloatArray:
-        same = (rows[:, None, self._columns] == self.configurations).all(axis=2)
-        if not (found := same.any(axis=1)).all():
-            values = rows[~found][0, self._columns]
-            name = ", ".join(f"{key}={value:g}" for key, value in zip(self.keys, values, strict=True))
+        values, found = self.means.find(rows, self.features)
+        if not found.all():
+            row = dict(zip(self.features, rows[~found][0], strict=True))
+            name = ", ".join(f"{key}={row[key]:g}" for key in self.means.keys)
             raise UserError(f"offline mean of {self.target}: {name} was never profiled: profile it, or choose another")
-        return self.means[same.argmax(axis=1)]
+        return values
 
 
 AnyEstimator = MlpEstimator | LinearEstimator | OfflineMeanEstimator
 KINDS = ("mlp", "linear", "mean")
-
-
-def save_estimator(estimator: AnyEstimator, path: Path) -> None:
-    """Write `estimator` as JSON; arrays are exact."""
-    data = msgspec.json.encode(estimator, enc_hook=_encode_array)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
-
-
-def load_estimator(path: Path, target: Target | None = None) -> AnyEstimator:
-    """Read an estimator from its file.
-
-    Args:
-        path: file of `save_estimator`.
-        target: what it must estimate; None for either.
-
-    Raises:
-        UserError: no such file, or one of another version, kind, target or feature list, or damaged.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such estimator; {_MAKE_AGAIN}")
-    return decode_estimator(path.read_bytes(), str(path), target)
-
-
-def decode_estimator(data: bytes, name: str, target: Target | None = None) -> AnyEstimator:
-    """Read an estimator from the bytes of its file; `name` is used in errors, which are those of `load_estimator`."""
-    try:
-        header = decode_json(data, _Header)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{name} is not an estimator file ({error}); {_MAKE_AGAIN}") from error
-    if header.version != VERSION:
-        raise UserError(f"{name} has version {header.version}, this program reads {VERSION}; {_MAKE_AGAIN}")
-    if header.kind not in KINDS:
-        raise UserError(f"{name} holds an estimator of kind '{header.kind}', not one of {', '.join(KINDS)}")
-    targets = (target,) if target else get_args(Target)
-    if header.target not in targets:
-        raise UserError(f"{name} estimates '{header.target}', not {' or '.join(targets)}")
-    wanted = FEATURES[header.target]
-    if header.features != wanted:
-        raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_AGAIN}")
-    try:
-        return decode_json(data, AnyEstimator, _decode_array)  # type: ignore[arg-type]
-    except msgspec.DecodeError as error:
-        raise UserError(f"{name} is damaged ({error}); {_MAKE_AGAIN}") from error
-
-
-class _Header(msgspec.Struct):
-    """Read first, so that errors name a wrong version as such."""
-
-    kind: str
-    version: int
-    target: Any
-    features: tuple[str, ...]
-
-
-class _Array(msgspec.Struct, forbid_unknown_fields=True):
-    """A NumPy array in JSON: `data` is base64 of the little-endian values."""
-
-    dtype: Literal["<f4", "<f8", "<i8"]
-    shape: tuple[int, ...]
-    data: bytes
-
-
-def _encode_array(value: object) -> _Array:
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"an estimator file holds no {type(value).__name__}")
-    dtype = value.dtype.newbyteorder("<").str
-    return _Array(dtype, value.shape, np.ascontiguousarray(value, dtype).tobytes())
-
-
-def _decode_array(wanted: type, value: object) -> np.ndarray:
-    if wanted is not np.ndarray:
-        raise TypeError(f"an estimator file holds no {wanted}")
-    array = msgspec.convert(value, _Array)
-    result = np.frombuffer(array.data, array.dtype).reshape(array.shape)
-    if not np.isfinite(result).all():
-        raise ValueError("a value is not a finite number")
-    return result

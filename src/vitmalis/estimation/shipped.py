@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from vitmalis.errors import UserError
-from vitmalis.estimation.estimators import KINDS, AnyEstimator, decode_estimator
+from vitmalis.estimation.estimator_files import decode_estimator
+from vitmalis.estimation.estimators import KINDS, AnyEstimator
 from vitmalis.estimation.latency import LatencyTables
 from vitmalis.names import check_path_part
 from vitmalis.regions.grid import RegionGrid

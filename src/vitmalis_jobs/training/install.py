@@ -17,7 +17,8 @@ import msgspec
 from vitmalis.detector import load_checkpoint, load_detector, preset
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
 from vitmalis.errors import UserError
-from vitmalis.estimation.estimators import KINDS, decode_estimator
+from vitmalis.estimation.estimator_files import decode_estimator
+from vitmalis.estimation.estimators import KINDS
 from vitmalis.estimation.shipped import package_folder, pair_files
 from vitmalis.network.traces.generate import TraceModel
 from vitmalis.paths import atomic_path

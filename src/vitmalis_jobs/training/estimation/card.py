@@ -20,6 +20,10 @@ inputs of the paper's equations 1 and 3, and so does linear regression; the offl
 All are trained on profile parts, those of the size on one sample per frame, tau_d and quality, as the payload does not
 depend on the restoration point. Estimates are clipped to possible values: a size of a byte or more, an F1 of 0..1.
 
+All three accuracy estimators learn the same: the difference in F1 to tau_d 0, quality 95 on the same frame, by its
+squared error, weighted by 2 TP + FP + FN. The mean of their estimates is the F1 of all boxes together. The MLP and the
+offline mean are monotone: the F1 rises with quality and falls with tau_d, restoration point and what is downsampled.
+
 ## Data
 
 | clip | frames of profile part | frames of eval part |
@@ -33,10 +37,15 @@ depend on the restoration point. Estimates are clipped to possible values: a siz
 ## Scores
 
 Splits: *held-out parts* trains on the profile parts of all clips and evaluates on their eval parts (later stretches of
-the same videos); its estimators are those in the files. *Held-out clips* evaluates on each clip's eval part after
-training on the other clips only. Walking clips: {walking}; driving and cycling: {other}. *Corrected by the last
-payload* is an extension that is off by default (`SizeCorrection`): estimates are multiplied by actual over estimated
-size of the sampled frame before.
+the same videos); its estimators are those in the files. *Held-out clips* evaluates on each clip, both parts, after
+training on the profile parts of the other clips. Walking clips: {walking}; driving and cycling: {other}. *Corrected by
+the last payload* is an extension that is off by default (`SizeCorrection`): estimates are multiplied by actual over
+estimated size of the sampled frame before.
+
+Accuracies are weighted by boxes. *Relative accuracy* is the difference to tau_d 0, quality 95 on the same frame: what a
+choice among a frame's configurations needs. *Regret* is the F1 that choices lose by being made with estimates: the best
+estimate within a latency budget (the quartiles of a frame's configurations, at {uplinks} Mbps, on the paper's
+testbed) against the best F1. Part of it is chance in single frames, which no estimator can know.
 
 {tables}"""
 
@@ -52,7 +61,7 @@ def card(rows: SampleSet, chosen: Chosen, tables: str, facts: Mapping[str, Any])
         rows: all samples, of any target.
         chosen: hyperparameters of each target.
         tables: of `vitmalis_jobs.training.estimation.error_tables.markdown`.
-        facts: model, model_id, date, seed, walking and other clips.
+        facts: model, model_id, date, seed, uplinks, walking and other clips.
     """
     counts = frame_counts(rows).items()
     clips = "\n".join(f"| {clip} | {frames['profile']} | {frames['eval']} |" for clip, frames in counts)

@@ -24,7 +24,7 @@ class SearchOptions(Section, frozen=True):
         trials: trials of each target in all, over all starts of the job.
         timeout_s: limit of the search of each target in one start of the job, None for no limit; a trial that has
             begun is finished.
-        folds: consecutive blocks of each clip's frames, each validated on once.
+        folds: groups of clips, each validated on once.
         layers: fewest and most hidden layers.
         widths: choices of the width of a hidden layer.
         epochs: fewest and most passes over the samples.

@@ -5,26 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import optuna
 
-from vitmalis.estimation.estimators import Target, save_estimator
+from vitmalis.estimation.estimator_files import save_estimator
+from vitmalis.estimation.estimators import KINDS, Target
+from vitmalis.estimation.latency import LatencyTables
 from vitmalis.paths import atomic_path
 from vitmalis.regions.grid import ModelGeometry
+from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.estimation.baselines import fit_linear, fit_mean
 from vitmalis_jobs.training.estimation.card import CARD_FILE, card, frame_counts, hyperparameter_line
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
+from vitmalis_jobs.training.estimation.deviations import deviations
 from vitmalis_jobs.training.estimation.error_tables import (
     SHORT,
-    Pairs,
     TableRow,
     as_frame,
     markdown,
@@ -32,11 +36,23 @@ from vitmalis_jobs.training.estimation.error_tables import (
     scatter,
 )
 from vitmalis_jobs.training.estimation.mlp import MlpHyperparameters, fit_mlp
+from vitmalis_jobs.training.estimation.regret import UPLINKS_MBPS, decision_regret
 from vitmalis_jobs.training.estimation.sample_set import PROFILE, SampleSet, digest_of
 from vitmalis_jobs.training.estimation.search import best_note, finished, search_mlp
-from vitmalis_jobs.training.estimation.splits import HELD_OUT_PARTS, Fit, evaluate_split, make_splits
+from vitmalis_jobs.training.estimation.splits import (
+    HELD_OUT_CLIPS,
+    HELD_OUT_PARTS,
+    Fit,
+    Split,
+    SplitEvaluation,
+    evaluate_split,
+    make_splits,
+)
 
 log = logging.getLogger(__name__)
+
+REGRET_FRAME = (960, 540)
+"""(width, height) of the frames for whose regions the latencies behind decision regret are computed, pixels."""
 
 
 @dataclass
@@ -49,7 +65,7 @@ class EstimatorTraining:
         geometry: of its decision regions.
         run: MLflow run that metrics and artifacts go to.
         results: rows of the tables so far.
-        pairs: truths and estimates of the held-out parts so far.
+        pairs: estimates of the held-out parts so far, by target and kind.
         chosen: hyperparameters of the MLP of each target so far, and how they were found.
     """
 
@@ -58,7 +74,7 @@ class EstimatorTraining:
     geometry: ModelGeometry
     run: Run
     results: list[TableRow] = field(default_factory=list)
-    pairs: Pairs = field(default_factory=dict)
+    pairs: dict[tuple[Target, str], SplitEvaluation] = field(default_factory=dict)
     chosen: dict[Target, tuple[MlpHyperparameters, str]] = field(default_factory=dict)
 
     def train(self, rows: SampleSet) -> None:
@@ -74,8 +90,7 @@ class EstimatorTraining:
             "linear": partial(fit_linear, **origin),
             "mean": partial(fit_mean, **origin),
         }
-        self._evaluate(rows, fits)
-        self._export(rows, fits)
+        self._export(rows, fits, self._evaluate(rows, fits))
 
     @property
     def folder(self) -> Path:
@@ -104,29 +119,54 @@ class EstimatorTraining:
         self.run.log_curve(f"search/{short}_trial_error", list(errors), list(errors.values()))
         log.info("%s: trial %d is best: %s", short, study.best_trial.number, hyperparameter_line(hyperparameters))
 
-    def _evaluate(self, rows: SampleSet, fits: dict[str, Fit]) -> None:
+    def _evaluate(self, rows: SampleSet, fits: dict[str, Fit]) -> dict[str, SplitEvaluation]:
+        """Evaluate all splits; returns the estimates, by kind, from which the errors of the estimators are taken."""
+        of_split: dict[str, dict[str, SplitEvaluation]] = {}
         for split in make_splits(rows, self.config.domains.walking, self.config.domains.other):
             log.info("evaluating %s: %s", SHORT[rows.target], split.title)
-            for kind, evaluation in evaluate_split(rows, split, fits, self.config.search.seed).items():
-                self.results.append(TableRow(split.name, split.title, rows.target, kind, evaluation.metrics))
-                if split.name == HELD_OUT_PARTS and kind in fits:
-                    self.pairs[rows.target, kind] = evaluation.truth, evaluation.estimate
+            of_split[split.name] = evaluate_split(rows, split, fits, self.config.search.seed)
+            for kind, evaluation in of_split[split.name].items():
+                self.results += self._table_rows(split, kind, evaluation)
+        self.pairs |= {(rows.target, kind): evaluation for kind, evaluation in of_split[HELD_OUT_PARTS].items()}
+        return of_split.get(HELD_OUT_CLIPS, of_split[HELD_OUT_PARTS])
 
-    def _export(self, rows: SampleSet, fits: dict[str, Fit]) -> None:
-        """Write the estimators trained on the profile parts of all clips, which are those of the held-out parts."""
+    def _table_rows(self, split: Split, kind: str, evaluation: SplitEvaluation) -> Iterator[TableRow]:
+        target = evaluation.rows.target
+        if target == "payload_bytes":
+            yield TableRow(split.name, split.title, target, kind, evaluation.metrics)
+            return
+        regret = decision_regret(evaluation.rows, evaluation.estimate, self._testbed)
+        yield TableRow(split.name, split.title, target, kind, evaluation.metrics, regret)
+        yield TableRow(split.name, split.title, "relative", kind, evaluation.relative_metrics)
+
+    @cached_property
+    def _testbed(self) -> LatencyTables:
+        """Latencies of the decisions whose regret is reported."""
+        grid, points = self.geometry.grid(*REGRET_FRAME), self.geometry.restoration_points
+        return paper_testbed(self.model_id, self.config.model.name, grid, points)
+
+    def _export(self, rows: SampleSet, fits: dict[str, Fit], unseen: dict[str, SplitEvaluation]) -> None:
+        """Write the estimators trained on the profile parts of all clips, which are those of the held-out parts.
+
+        Args:
+            rows: samples of both parts.
+            fits: kind of estimator to its training.
+            unseen: kind to estimates of rows that were not learned from.
+        """
         training = rows.select(rows.parts == PROFILE)
         for kind, fit in fits.items():
-            (row,) = (r for r in self.results if (r.split, r.target, r.kind) == (HELD_OUT_PARTS, rows.target, kind))
             provenance = {
                 "made_by": "python -m training.estimators",
                 "date": datetime.now(UTC).date().isoformat(),
                 "seed": self.config.search.seed,
                 "samples": {"rows": len(training), "digest": digest_of(training), "frames": frame_counts(rows)},
                 "plan": dataclasses.asdict(self.chosen[rows.target][0]) if kind == "mlp" else {},
-                "held_out_parts": dataclasses.asdict(row.metrics),
+                "held_out_parts": dataclasses.asdict(self.pairs[rows.target, kind].metrics),
             }
-            regions = {"window": self.geometry.window, "downsampling_factor": self.geometry.factor}
-            estimator = msgspec.structs.replace(fit(training), provenance=provenance, **regions)
+            errors, spreads = deviations(unseen[kind].rows, unseen[kind].relative)
+            about: dict[str, Any] = {"window": self.geometry.window, "downsampling_factor": self.geometry.factor}
+            about |= {"provenance": provenance, "errors": errors, "spreads": spreads}
+            estimator = msgspec.structs.replace(fit(training), **about)
             save_estimator(estimator, self.folder / f"{SHORT[rows.target]}_{kind}.json")
 
     def report(self, rows: SampleSet) -> str:
@@ -150,7 +190,11 @@ class EstimatorTraining:
                 temporary.write_text(text, encoding="utf-8")
             self.run.log_artifact(path)
         plot = folder / "estimates.png"
-        scatter(plot, self.pairs, f"{self.config.model.name}: held-out parts")
+        scatter(
+            plot,
+            {pair: found for pair, found in self.pairs.items() if pair[1] in KINDS},
+            f"{self.config.model.name}: held-out parts",
+        )
         self.run.log_artifact(plot)
         self.run.log_metrics(mlflow_metrics(results))
         return tables
@@ -162,6 +206,7 @@ class EstimatorTraining:
             "model_id": self.model_id,
             "date": datetime.now(UTC).date().isoformat(),
             "seed": self.config.search.seed,
+            "uplinks": ", ".join(f"{uplink:g}" for uplink in UPLINKS_MBPS),
             "walking": ", ".join(f"`{name}`" for name in self.config.domains.walking),
             "other": ", ".join(f"`{name}`" for name in self.config.domains.other),
         }

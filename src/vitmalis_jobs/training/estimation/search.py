@@ -13,18 +13,22 @@ from filelock import Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vitmalis.errors import UserError
+from vitmalis.estimation.estimators import AnyEstimator, Target
 from vitmalis.locks import file_lock
 from vitmalis.paths import share_with_group
 from vitmalis_jobs.training.estimation.baselines import check_covered, fit_mean
 from vitmalis_jobs.training.estimation.config import SearchOptions
-from vitmalis_jobs.training.estimation.mlp import LOSSES, MlpHyperparameters, fit_mlp
+from vitmalis_jobs.training.estimation.mlp import TARGET_LOSSES, MlpHyperparameters, fit_mlp
 from vitmalis_jobs.training.estimation.regression_metrics import RegressionMetrics
-from vitmalis_jobs.training.estimation.sample_set import SampleSet, digest_of, time_folds
+from vitmalis_jobs.training.estimation.sample_set import SampleSet, clip_folds, digest_of
 
 log = logging.getLogger(__name__)
 
-PAPER_WIDTHS = (128, 64)
-"""Hidden layers of the paper's MLPs: 128-64-1. Tried first."""
+FIRST_WIDTHS = ((128, 64), (16,))
+"""Hidden layers of the first trials: the paper's 128-64-1, and a small MLP, as the samples of one F1 are few."""
+
+ERRORS: dict[Target, tuple[str, ...]] = {"payload_bytes": ("mae", "rmse", "mape"), "f1": ("rmse",)}
+"""Errors whose mean a trial is scored by. Of the F1 only the squared one: the absolute error is least at the median."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of the trials that count."""
@@ -34,7 +38,7 @@ _ORIGIN: dict[str, Any] = {"model": "", "model_id": ""}
 def search_mlp(
     rows: SampleSet, options: SearchOptions, after_trial: Callable[[optuna.Study], None] = lambda _: None
 ) -> tuple[MlpHyperparameters, optuna.Study]:
-    """Search the hyperparameters that estimate unseen blocks of the clips best.
+    """Search the hyperparameters that estimate unseen clips best.
 
     The study lies in `search.folder` and is named after target, samples, folds and seed: started again, it continues
     with the trials that are left; other samples begin another study.
@@ -50,7 +54,7 @@ def search_mlp(
     Raises:
         UserError: another process searches in this folder, no trial was completed, or the samples are too few.
     """
-    for mask in time_folds(rows, options.folds):
+    for mask in clip_folds(rows, options.folds):
         check_covered(rows.select(~mask), rows.select(mask))
     folder = Path(options.folder)
     try:
@@ -86,7 +90,7 @@ def best_note(study: optuna.Study) -> str:
 
 
 def _open_study(rows: SampleSet, options: SearchOptions) -> optuna.Study:
-    """Create or reopen the study of these samples, with the paper's architecture as its first trial."""
+    """Create or reopen the study of these samples; its first trials are `FIRST_WIDTHS`, where the space has them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{Path(options.folder) / 'study.db'}"
     name = f"{rows.target}-{digest_of(rows)}-{options.folds}-{options.seed}"
@@ -96,20 +100,21 @@ def _open_study(rows: SampleSet, options: SearchOptions) -> optuna.Study:
         study.tell(trial.number, state=TrialState.FAIL)
     # A sampler with the same seed would draw its first trials again, so the seed grows with the trials.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(study.trials))
-    paper = _paper_trial(options)
-    known = (*FINISHED, TrialState.WAITING)
-    if not any(trial.state in known and trial.user_attrs.get("paper") for trial in study.trials):
-        study.enqueue_trial(paper, user_attrs={"paper": True})
+    known = [t.user_attrs.get("first") for t in study.trials if t.state in (*FINISHED, TrialState.WAITING)]
+    for widths in FIRST_WIDTHS:
+        within = set(widths) <= set(options.widths) and options.layers[0] <= len(widths) <= options.layers[1]
+        if within and list(widths) not in known:
+            study.enqueue_trial(_first_trial(options, widths), user_attrs={"first": widths})
     return study
 
 
-def _paper_trial(options: SearchOptions) -> dict[str, Any]:
-    """The paper's architecture with the default training, within the search space."""
+def _first_trial(options: SearchOptions, widths: tuple[int, ...]) -> dict[str, Any]:
+    """An architecture with the default training, within the search space."""
     default = MlpHyperparameters()
-    widths = {f"width_{layer + 1}": width for layer, width in enumerate(PAPER_WIDTHS)}
+    layers = {"layers": len(widths)} | {f"width_{layer + 1}": width for layer, width in enumerate(widths)}
     epochs = int(np.clip(default.epochs, *options.epochs))
     names = ("learning_rate", "weight_decay", "batch", "dropout", "input_noise", "loss")
-    return {"layers": 2, **widths, "epochs": epochs, "log_target": True, **{n: getattr(default, n) for n in names}}
+    return {**layers, "epochs": epochs, "log_target": True, **{n: getattr(default, n) for n in names}}
 
 
 def _suggested(trial: Trial, rows: SampleSet, options: SearchOptions) -> MlpHyperparameters:
@@ -123,7 +128,7 @@ def _suggested(trial: Trial, rows: SampleSet, options: SearchOptions) -> MlpHype
     trial.suggest_categorical("batch", (128, 256, 512, 1024))
     trial.suggest_float("dropout", 0.0, 0.2)
     trial.suggest_float("input_noise", 0.0, 0.2)
-    trial.suggest_categorical("loss", tuple(LOSSES))
+    trial.suggest_categorical("loss", TARGET_LOSSES[rows.target])
     if rows.target == "payload_bytes":
         trial.suggest_categorical("log_target", (True, False))
     return hyperparameters_of(trial)
@@ -140,19 +145,17 @@ def _objective(trial: Trial, rows: SampleSet, options: SearchOptions) -> float:
     """Mean over the folds of the error relative to the offline mean's; below 1 is better than the offline mean."""
     mlp = _suggested(trial, rows, options)
     ratios: list[float] = []
-    for fold, mask in enumerate(time_folds(rows, options.folds)):
+    for fold, mask in enumerate(clip_folds(rows, options.folds)):
         training, validation = rows.select(~mask), rows.select(mask)
-        estimator = fit_mlp(training, mlp, options.seed + fold, **_ORIGIN)
-        own = RegressionMetrics.of(validation.values, estimator.predict(validation.features))
-        mean = RegressionMetrics.of(validation.values, fit_mean(training, **_ORIGIN).predict(validation.features))
-        ratios.append(_relative(own, mean, rows.target))
+        own = _metrics(validation, fit_mlp(training, mlp, options.seed + fold, **_ORIGIN))
+        mean = _metrics(validation, fit_mean(training, **_ORIGIN))
+        ratios.append(float(np.mean([getattr(own, name) / getattr(mean, name) for name in ERRORS[rows.target]])))
         trial.report(float(np.mean(ratios)), fold)
         if fold + 1 < options.folds and trial.should_prune():
             raise optuna.TrialPruned
     return float(np.mean(ratios))
 
 
-def _relative(own: RegressionMetrics, other: RegressionMetrics, target: str) -> float:
-    """Mean ratio of MAE and RMSE, and for the size also of MAPE, which for an F1 near 0 would be noise."""
-    names = ("mae", "rmse", "mape") if target == "payload_bytes" else ("mae", "rmse")
-    return float(np.mean([getattr(own, name) / getattr(other, name) for name in names]))
+def _metrics(rows: SampleSet, estimator: AnyEstimator) -> RegressionMetrics:
+    """Errors of the differences that a choice is made by."""
+    return RegressionMetrics.of(rows.relative, rows.relative_estimate(estimator), rows.weights)

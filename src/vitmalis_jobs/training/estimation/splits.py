@@ -25,6 +25,8 @@ Rows = NDArray[np.bool_]
 
 HELD_OUT_PARTS = "held_out_parts"
 """Split whose estimators are exported."""
+HELD_OUT_CLIPS = "held_out_clips"
+"""Split by which estimators know their errors."""
 CORRECTED = "mlp_corrected"
 """Kind of the MLP with `SizeCorrection`, an extension that is not exported."""
 
@@ -46,22 +48,33 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitEvaluation:
-    """Truths and estimates (m,) of all folds of a split, and the metrics of the estimates."""
+    """Estimates of all folds of a split.
 
-    metrics: RegressionMetrics
-    truth: NDArray[np.float64]
+    Attributes:
+        rows: the samples that are evaluated, m.
+        estimate: of them (m,).
+        relative: their `SampleSet.relative_estimate` (m,).
+    """
+
+    rows: SampleSet
     estimate: NDArray[np.float64]
+    relative: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> SplitEvaluation:
-        """Evaluate estimates (m,) against truths (m,)."""
-        return cls(RegressionMetrics.of(truth, estimate), truth, estimate)
+    @property
+    def metrics(self) -> RegressionMetrics:
+        """Errors of the estimates."""
+        return RegressionMetrics.of(self.rows.values, self.estimate, self.rows.weights)
+
+    @property
+    def relative_metrics(self) -> RegressionMetrics:
+        """Errors of the differences between a frame's configurations and its reference."""
+        return RegressionMetrics.of(self.rows.relative, self.relative, self.rows.weights)
 
 
 def make_splits(rows: SampleSet, walking: tuple[str, ...], other: tuple[str, ...]) -> list[Split]:
     """All splits that these samples allow; the log says which are not possible.
 
-    Every split trains on profile parts and evaluates on eval parts.
+    Every split trains on profile parts and evaluates on eval parts; held-out clips are evaluated on both of theirs.
 
     Args:
         rows: samples of both parts.
@@ -76,10 +89,10 @@ def make_splits(rows: SampleSet, walking: tuple[str, ...], other: tuple[str, ...
         if not mask.any():
             raise UserError(f"the samples have none of the {part} parts; take some with `python -m profiling.samples`")
     on_foot, on_wheels = rows.matching_clips(walking), rows.matching_clips(other)
-    clips = [rows.clips == clip for clip in np.unique(rows.clips[held_out])]
+    clips = [rows.clips == clip for clip in np.unique(rows.clips)]
     wanted = [
         Split(HELD_OUT_PARTS, "Held-out parts", ((profile, held_out),)),
-        Split("held_out_clips", "Held-out clips", tuple((profile & ~clip, held_out & clip) for clip in clips)),
+        Split(HELD_OUT_CLIPS, "Held-out clips", tuple((profile & ~clip, clip) for clip in clips)),
         Split("walking_to_walking", "Walking to walking", ((profile & on_foot, held_out & on_foot),)),
         Split("walking_to_other", "Walking to driving and cycling", ((profile & on_foot, held_out & on_wheels),)),
         Split("all_to_other", "All to driving and cycling", ((profile, held_out & on_wheels),)),
@@ -103,29 +116,34 @@ def evaluate_split(rows: SampleSet, split: Split, fits: Mapping[str, Fit], seed:
     Raises:
         UserError: the samples are too few: a configuration to evaluate is not among the training samples.
     """
-    evaluation = [rows.select(held_out) for _, held_out in split.folds]
-    for (training, _), held_out in zip(split.folds, evaluation, strict=True):
-        check_covered(rows.select(training), held_out)
-    truth = np.concatenate([held_out.values for held_out in evaluation])
-    estimates = {
-        kind: [fit(rows.select(training)).predict(rows.features[held_out]) for training, held_out in split.folds]
-        for kind, fit in fits.items()
-    }
+    folds = [(rows.select(training), rows.select(held_out)) for training, held_out in split.folds]
+    for training, held_out in folds:
+        check_covered(training, held_out)
+    evaluated = rows.select(np.concatenate([np.flatnonzero(held_out) for _, held_out in split.folds]))
+    results = {}
+    for kind, fit in fits.items():
+        fitted = [(fit(training), held_out) for training, held_out in folds]
+        estimates = [estimator.predict(held_out.features) for estimator, held_out in fitted]
+        relative = [held_out.relative_estimate(estimator) for estimator, held_out in fitted]
+        results[kind] = SplitEvaluation(evaluated, np.concatenate(estimates), np.concatenate(relative))
     if rows.target == "payload_bytes":
-        estimates[CORRECTED] = [corrected(*pair, seed) for pair in zip(evaluation, estimates["mlp"], strict=True)]
-    return {kind: SplitEvaluation.of(truth, np.concatenate(parts)) for kind, parts in estimates.items()}
+        estimate = corrected(evaluated, results["mlp"].estimate, seed)
+        results[CORRECTED] = SplitEvaluation(evaluated, estimate, estimate)
+    return results
 
 
 def corrected(rows: SampleSet, estimate: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Apply `SizeCorrection` to estimates (n,) as a device would: each clip's sampled frames are offloaded in turn.
+    """Apply `SizeCorrection` to estimates (n,) as a device would: the sampled frames of each part of a clip are
+    offloaded in turn.
 
     The configuration of each offload is drawn at random. Sampled frames are further apart than offloads are.
     """
     random, result = np.random.default_rng(seed), estimate.copy()
-    for clip in np.unique(rows.clips):
+    for part in sorted(set(zip(rows.clips, rows.parts, strict=True))):
         correction = SizeCorrection()
-        for frame in np.unique(rows.frame_index[rows.clips == clip]):
-            own = np.flatnonzero((rows.clips == clip) & (rows.frame_index == frame))
+        of_part = (rows.clips == part[0]) & (rows.parts == part[1])
+        for frame in np.unique(rows.frame[of_part]):
+            own = np.flatnonzero(rows.frame == frame)
             result[own] *= correction.factor
             offloaded = random.choice(own)
             correction.observe(estimate[offloaded], rows.values[offloaded])
