@@ -56,7 +56,7 @@ class PlacedGroup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLayout:
-    """A packed image.
+    """Layout of a packed image.
 
     Attributes:
         rows, cols: size of the image in patches.
@@ -127,9 +127,9 @@ def _arranged(shapes: tuple[tuple[int, int, int], ...], most_columns: int) -> _A
         gaps.append((top, index * column, rows - top, column))
     corners = []
     for shape, places in zip(shapes, shelves, strict=True):
-        placed, beside = _side_by_side(shape, places, column)
+        placed, unused = _side_by_side(shape, places, column)
         corners.append(placed)
-        gaps += beside
+        gaps += unused
     return _Arrangement(rows, len(columns) * column, tuple(corners), tuple(gap for gap in gaps if gap[2] and gap[3]))
 
 
