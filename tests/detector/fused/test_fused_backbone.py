@@ -7,14 +7,23 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.detector.mixed_resolution import make_vit, random_mask
 from vitmalis.detector.config import PRESETS
 from vitmalis.detector.fused.backbone import FusedBackbone, Gelu
-from vitmalis.detector.fused.kernels.settings import INTERPRETER, LaunchSettings, Tile, launch_settings
+from vitmalis.detector.fused.kernels.settings import (
+    FLOAT32,
+    HOPPER,
+    INTERPRETER,
+    SMALL,
+    LaunchSettings,
+    Tile,
+    launch_settings,
+)
 from vitmalis.detector.fused.plan import rounded_tokens
 from vitmalis.detector.fused.support import unsupported_reason
 from vitmalis.detector.fused.weights import FusedWeights
@@ -143,7 +152,7 @@ def test_other_factors(device: torch.device, factor: int) -> None:
         assert_equal(case.run(patches, [mask], point), case.eager_patches(patches, [mask], point))
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.tuples(st.integers(1, 90), st.integers(1, 50)), window=st.integers(1, 3), seed=st.integers(0, 99))
 def test_any_size_and_mask(device: torch.device, size: tuple[int, int], window: int, seed: int) -> None:
     """Tiles of 16: lines of several segments, blocks of several shapes, tiles with tokens of both resolutions."""
@@ -219,6 +228,18 @@ def test_a_graph_holds_for_other_masks(device: torch.device) -> None:
         case.fused.load(slot, [own], [mask])
         graph.replay()
         assert_equal(features, case.eager_patches([own], [mask], 1), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("settings", [HOPPER, SMALL, FLOAT32, INTERPRETER])
+def test_no_program_has_tokens_of_two_frames(settings: LaunchSettings) -> None:
+    for tokens in (settings.plain.queries, settings.mixed.queries, settings.rows):
+        assert settings.bucket_tokens % tokens == 0
+
+
+def test_a_batch_that_is_too_large_is_refused(device: torch.device) -> None:
+    case = make_case(device, batch=2)
+    with pytest.raises(ValueError, match="a batch of 3 frames is larger than the backbone was made for"):
+        case.fused.slot(case.fused.bucket(None), batch=3)
 
 
 def test_what_the_fast_path_cannot_run() -> None:

@@ -58,7 +58,7 @@ class LineSegments(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """From a query's terms for the columns to those of the next one: aligned, so that several load at once."""
+        """From a query's terms for the columns to those of the next one: aligned, so that a thread loads several."""
         return -(-self.segments * self.width // LEAST_KEYS) * LEAST_KEYS
 
     @property

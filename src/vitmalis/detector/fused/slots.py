@@ -125,6 +125,9 @@ class Slot:
         frames: what they are given as.
         plan: of the frames, on the device.
         data: bytes of the frames on the device: uint8 (B, tokens, patch * patch * 3), or (B, H, W, 3) for images.
+
+    Raises:
+        ValueError: the arena has no room for so many frames.
     """
 
     def __init__(
@@ -135,6 +138,8 @@ class Slot:
         shape = (batch, *_frame_shape(geometry, bucket, frames))
         plans = batch * sections.length if bucket != PLAIN else 0  # all plain frames share one plan
         self._arena, self._length = arena, 4 * plans + math.prod(shape)
+        if self._length > len(arena.host):
+            raise ValueError(f"a batch of {batch} frames is larger than the backbone was made for")
         self._host_plans = arena.host[: 4 * plans].numpy().view(np.int32).reshape(-1, sections.length)
         self._host_data = arena.host[4 * plans : self._length].view(shape).numpy()
         self.data = arena.device[4 * plans : self._length].view(shape)
