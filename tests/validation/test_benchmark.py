@@ -105,7 +105,7 @@ def test_the_job_prints_what_it_stores(tmp_path: Path) -> None:
     output = tmp_path / "benchmark.json"
     few = ["--repeats", "2", "--frames", "3", "--scenes", "1"]
     command = [sys.executable, "-m", "vitmalis_jobs.validation.benchmark", *few, "--output", str(output)]
-    job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    job = subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
     assert job.returncode in (0, 1), job.stderr
     result = json.loads(job.stdout)
     assert result == json.loads(output.read_text())
