@@ -8,9 +8,9 @@ compared with: the tables, with each stage multiplied by a factor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from statistics import median
 
 import msgspec
+import numpy as np
 
 from vitmalis.estimation.latency import LatencyTables
 from vitmalis.estimation.stage_times import StageTimes, WholeFrame
@@ -35,7 +35,8 @@ def observed_speed(real: Sequence[RunRecords], virtual: RunRecords, tables: Late
     """Compare real-time runs with a virtual run of the same clip, trace and policy that used `tables`.
 
     The stages of an offload are compared with the tables' durations of the same offload; the client's other stages,
-    whose work is not recorded, in medians.
+    whose work is not recorded, in medians, the tracker in the first deciles: the time of a frame with one step and
+    nothing else. How many frames have a catch-up or a decision besides depends on the speed itself.
 
     Args:
         real, virtual: records of the runs.
@@ -49,18 +50,19 @@ def observed_speed(real: Sequence[RunRecords], virtual: RunRecords, tables: Late
 
     def offload_factor(stage: str) -> float:
         expected: Callable[[int, OffloadDecision], float] = getattr(durations, stage)
-        return _median(getattr(o, stage) / expected(0, decision) for o, decision in answered if getattr(o, stage))
+        factors = (getattr(o, stage) / expected(0, decision) for o, decision in answered if getattr(o, stage))
+        return _quantile(factors) or 1.0
 
-    def client_factor(stage: str, rows: str) -> float:
-        theirs = _median((getattr(row, stage) for run in real for row in getattr(run, rows)), absent=0.0)
-        ours = _median((getattr(row, stage) for row in getattr(virtual, rows)), absent=0.0)
+    def client_factor(stage: str, rows: str, share: float = 0.5) -> float:
+        theirs = _quantile((getattr(row, stage) for run in real for row in getattr(run, rows)), share)
+        ours = _quantile((getattr(row, stage) for row in getattr(virtual, rows)), share)
         return theirs / ours if theirs and ours else 1.0
 
     return Speed(
         encode=offload_factor("encode_s"),
         decode=offload_factor("decode_s"),
         inference=offload_factor("inference_s"),
-        tracking=client_factor("tracking_s", "frames"),
+        tracking=client_factor("tracking_s", "frames", share=0.1),
         motion=client_factor("motion_s", "offloads"),
         decision=client_factor("estimation_s", "offloads"),
     )
@@ -105,6 +107,7 @@ def _stages_at(stages: StageTimes, speed: Speed) -> StageTimes:
     )
 
 
-def _median(values: Iterable[float | None], absent: float = 1.0) -> float:
+def _quantile(values: Iterable[float | None], share: float = 0.5) -> float:
+    """A quantile of the values that are known, 0 if none is."""
     known = [value for value in values if value is not None]
-    return float(median(known)) if known else absent
+    return float(np.quantile(known, share)) if known else 0.0
