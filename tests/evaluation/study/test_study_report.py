@@ -85,13 +85,13 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.images: list[str] = []
-        self.explained: list[str] = []
+        self.explained: list[bool] = []
         self.text = ""
         self.bold = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.images += [dict(attrs)["data-file"] or ""] if tag == "img" else []
-        self.explained += [dict(attrs)["title"] or ""] if tag == "th" and dict(attrs).get("title") else []
+        self.explained += [bool(dict(attrs).get("title"))] if tag == "th" else []
         self.bold += tag == "b"
 
     def handle_data(self, data: str) -> None:
@@ -119,6 +119,7 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert "ViTMAlis gains 0.100 rendering F1 over TrackB2B over 6 pairs of clip and trace (95 % interval" in page.text
     assert "here ViTMAlis > TrackB2B > Back2Back; in the paper" in page.text
     assert len(page.explained) > 20
+    assert all(page.explained)
     assert "stand-in model: a small one" in page.text
     assert "50" in page.text  # network time saved
     assert (report / "runs.csv").read_text().count("\n") == 20

@@ -42,11 +42,35 @@ MEANINGS = {
     "saved, %": "how much lower ViTMAlis's median is than TrackB2B's",
     "the paper's, %": "the saving that the paper states",
     "closes, %": "share of the mean gap between TrackB2B and the oracle, which knows every result before it offloads",
+    "rendering F1": "mean over pairs of the F1 of the boxes shown on all frames",
+    "inference F1": "mean over pairs of the F1 of the server's results on the frames they were computed for",
+    "payload, KiB": "mean over pairs of each run's median size of an offload",
+    "clip": "the clip that was played",
+    "trace": "the trace of the uplink that it was played over",
+    "best of the pair": "fixed configuration with the highest rendering F1 on this clip over this trace",
+    "best of the clip": "fixed configuration with the highest mean over all traces of this clip",
+    "best of the study": "fixed configuration with the highest mean over all pairs, each clip counting alike",
+    "its F1, pair": "rendering F1 of the best of the pair",
+    "its F1, clip": "rendering F1 of the best of the clip on this pair",
+    "its F1, study": "rendering F1 of the best of the study on this pair",
+    "regions": "which decision regions are downsampled",
+    "share": "share of those regions that is downsampled",
+    "restoration_point": "beta, the point of the backbone at which low-resolution regions are restored; 0 at its start",
+    "time_ratio": "inference time relative to full resolution",
+    "f1": "inference F1 against full resolution",
+    "downsampled_share": "share of the frame's decision regions that is downsampled",
+    "Method": "kind of estimator",
+    "Metric": "what it estimates",
+    "MAE": "mean absolute error",
+    "RMSE": "root of the mean squared error",
+    "MAPE (%)": "mean absolute error relative to the actual value",
+    "R2": "share of the variance that the estimator explains",
     "w": "window: patches along each side of a region of d = 1",
     "d": "downsampling factor of low-resolution regions",
     "region, px": "side of a decision region",
 }
 """What a column holds, by its title."""
+_REASON = "share of a policy's explained decisions that this reason decided, mean over its runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +98,7 @@ def page_columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _column(title: str, values: list[object]) -> Column:
-    meaning = MEANINGS.get(title, "")
+    meaning = MEANINGS.get(title) or (_REASON if title.endswith(", %") else "")
     if all(value is None or isinstance(value, Real) for value in values):
         numbers = [math.nan if value is None else float(str(value)) for value in values]
         decimals = _decimals([number for number in numbers if not math.isnan(number)])
