@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitmalis.detector.fused.geometry import FrameGeometry, block_patterns, frame_geometry
 from vitmalis.detector.fused.kernels.mixed import mixed_attention
-from vitmalis.detector.fused.kernels.pixels import Scale, image_pixels, patch_pixels, restored_pixels
+from vitmalis.detector.fused.kernels.pixels import Scale, frame_pixels, restored_pixels
 from vitmalis.detector.fused.kernels.plain import plain_attention
 from vitmalis.detector.fused.kernels.rows import add_norm, embed_norm, restore_norm
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, launch_settings
@@ -139,8 +139,8 @@ class FusedBackbone:
     def _pixels(self, slot: Slot, dtype: torch.dtype, order: Tensor) -> Tensor:
         """Normalised pixels (B * tokens, patch * patch * 3) of the tokens of a slot."""
         pixels = self._empty(slot.plan, len(order), dtype)
-        launch = image_pixels if slot.frames == "images" else patch_pixels
-        launch(slot.data, slot.plan, self.geometry, self._scale, order, self._settings, pixels)
+        data, plan = slot.data, slot.plan
+        frame_pixels(data, slot.frames, plan, self.geometry, self._scale, order, self._settings, pixels)
         return pixels
 
     def _full_pixels(self, slot: Slot, plain: DevicePlan) -> Tensor:

@@ -107,6 +107,7 @@ def bucket_tokens(geometry: FrameGeometry, bucket: int) -> int:
     return rounded_tokens(geometry, geometry.patches + beyond - 1)
 
 
+@lru_cache(maxsize=256)
 def plan_sections(geometry: FrameGeometry, bucket: int) -> Sections:
     """Where the parts of the plans of a bucket lie."""
     tokens = bucket_tokens(geometry, bucket)
@@ -224,10 +225,10 @@ class KeyBlocks(NamedTuple):
 def _key_blocks(geometry: FrameGeometry, mask: BoolMask) -> KeyBlocks:
     """Cut the tokens of each resolution in each band of regions into blocks, low columns closed up."""
     parts, tokens = [], 0
+    low_columns = mask.repeat(geometry.grid.widths, axis=1)
     for band, height in enumerate(geometry.grid.heights.tolist()):
-        low_patches = mask[band].repeat(geometry.grid.widths)
         for grid in (geometry.full, geometry.low):
-            cols = (low_patches[:: grid.factor] == (grid is geometry.low)).nonzero()[0]
+            cols = (low_columns[band, :: grid.factor] == (grid is geometry.low)).nonzero()[0]
             if len(cols):
                 first_row = band * geometry.grid.side // grid.factor
                 parts.append(_band_keys(grid, first_row, height // grid.factor, cols, tokens, geometry))

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitmalis.detector.fused.geometry import FrameGeometry
 from vitmalis.detector.fused.kernels.rows import interpolated
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, power_of_two
-from vitmalis.detector.fused.slots import DevicePlan
+from vitmalis.detector.fused.slots import DevicePlan, Frames
 
 
 class Scale(NamedTuple):
@@ -121,14 +121,16 @@ def _restored_pixels(
     tl.store(OUT + out_row[:, None] * VALUES + k, out, mask=is_k)
 
 
-def patch_pixels(
-    data: Tensor, plan: DevicePlan, geometry: FrameGeometry, scale: Scale, order: Tensor,
+def frame_pixels(
+    data: Tensor, frames: Frames, plan: DevicePlan, geometry: FrameGeometry, scale: Scale, order: Tensor,
     settings: LaunchSettings, out: Tensor,
 ) -> None:  # fmt: skip
-    """Normalise the pixels of patches; those beyond the frame become zero.
+    """Normalise the pixels of tokens; those beyond the frame become zero.
 
     Args:
-        data: uint8 (B, tokens, patch * patch * 3), in the order in which clients send patches.
+        data: uint8 (B, tokens, patch * patch * 3), in the order in which clients send patches; or whole images
+            (B, H, W, 3), of which tokens of low resolution take averages.
+        frames: which of the two.
         plan: of each frame.
         geometry: of the frames.
         scale: what the pixels are normalised by.
@@ -136,28 +138,14 @@ def patch_pixels(
         settings: how the kernel is launched.
         out: (B * tokens, patch * patch * 3).
     """
-    grid = geometry.grid
-    _patch_pixels[(len(out) // settings.rows,)](
-        data, plan.cell, plan.patch, order, out, plan.stride, plan.tokens, geometry.full.rows, geometry.full.cols,
-        grid.height_px, grid.width_px, *scale.mean, *scale.std,
-        FACTOR=grid.factor, SIDE=grid.patch_px, BK=power_of_two(out.shape[1]), BR=settings.rows,
-    )  # fmt: skip
-
-
-def image_pixels(
-    data: Tensor, plan: DevicePlan, geometry: FrameGeometry, scale: Scale, order: Tensor,
-    settings: LaunchSettings, out: Tensor,
-) -> None:  # fmt: skip
-    """Normalise and cut whole frames, uint8 (B, H, W, 3); tokens of low resolution average over their pixels.
-
-    For the other arguments see `patch_pixels`.
-    """
-    grid = geometry.grid
-    _image_pixels[(len(out) // settings.rows,)](
-        data, plan.cell, order, out, plan.stride, plan.tokens, geometry.full.rows, geometry.full.cols,
-        grid.height_px, grid.width_px, *scale.mean, *scale.std,
-        FACTOR=grid.factor, SIDE=grid.patch_px, BK=power_of_two(out.shape[1]), BR=settings.rows,
-    )  # fmt: skip
+    grid, programs = geometry.grid, (len(out) // settings.rows,)
+    sizes = geometry.full.rows, geometry.full.cols, grid.height_px, grid.width_px
+    common = order, out, plan.stride, plan.tokens, *sizes, *scale.mean, *scale.std
+    tile = {"FACTOR": grid.factor, "SIDE": grid.patch_px, "BK": power_of_two(out.shape[1]), "BR": settings.rows}
+    if frames == "patches":
+        _patch_pixels[programs](data, plan.cell, plan.patch, *common, **tile)
+    else:
+        _image_pixels[programs](data, plan.cell, *common, **tile)
 
 
 def restored_pixels(
@@ -171,7 +159,7 @@ def restored_pixels(
         plan: of each frame.
         geometry: of the frames.
         plain: of each frame at full resolution.
-        order, settings: as of `patch_pixels`.
+        order, settings: as of `frame_pixels`.
         out: (B * tokens, patch * patch * 3), patches in raster order.
     """
     grid = geometry.grid
