@@ -189,8 +189,8 @@ def some_samples(clip: str, part: str, frame_index: int) -> list[Sample]:
 def test_frames_are_merged_into_one_file_a_clip_that_the_training_reads(tmp_path: Path) -> None:
     folder = SampleFolder(tmp_path, "stub", "abc", {"seed": 1})
     for part, frame in (("profile", 3), ("profile", 12), ("eval", 3)):
-        folder.save_frame(some_samples("walk", part, frame))
-    folder.save_frame(some_samples("walk-fast", "eval", 5))  # another clip whose name begins alike
+        folder.save_frame(some_samples("walk", part, frame), frame)
+    folder.save_frame(some_samples("walk-fast", "eval", 5), 5)  # another clip whose name begins alike
     path = folder.merge("walk")
     assert path == tmp_path / "abc" / "walk.parquet"
     assert folder.merge("none") is None

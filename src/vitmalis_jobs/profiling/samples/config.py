@@ -11,6 +11,8 @@ from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.clips import Part
 from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Positive, Section, Share
+from vitmalis_jobs.profiling.samples.moments import MomentKind
+from vitmalis_jobs.profiling.samples.on_policy import PolicyOptions
 
 
 class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +30,8 @@ class SamplesConfig(Section, frozen=True):
     clips: dict[str, dict[str, Any]]
     only: list[str] | None
     frames_per_clip: dict[Part, int]
+    moments: MomentKind
+    on_policy: PolicyOptions
     warmup_s: NotNegative
     staleness_s: tuple[NotNegative, NotNegative]
     qualities: list[int]
@@ -51,6 +55,9 @@ class SamplesConfig(Section, frozen=True):
         tracker = found["client"]["tracker"]
         if tracker["name"] == "lucas_kanade":
             del tracker["name"]  # as in samples from before there was a choice, which stay valid
+        if self.moments == "on_policy":
+            del found["staleness_s"]  # is what the run makes it
+            found |= {"on_policy": msgspec.to_builtins(self.on_policy)}
         return found
 
     def load_detector(self) -> Detector:

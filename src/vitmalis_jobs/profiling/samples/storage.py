@@ -50,10 +50,9 @@ class SampleFolder:
         """The file with the samples of one frame, which may not exist yet."""
         return self._frames / f"{clip}-{part}-{frame_index:06d}.parquet"
 
-    def save_frame(self, samples: Sequence[Sample]) -> None:
-        """Store all samples of one frame."""
-        first = samples[0]
-        self._write(self.frame_path(first.clip, first.part, first.frame_index), _table(samples))
+    def save_frame(self, samples: Sequence[Sample], frame_index: int) -> None:
+        """Store all samples of one frame; a run of a policy answers a wanted frame with the next that it offloads."""
+        self._write(self.frame_path(samples[0].clip, samples[0].part, frame_index), _table(samples))
 
     def merge(self, clip: str) -> Path | None:
         """Merge all frames of a clip that were sampled with these settings into one file; None if there are none."""
@@ -61,8 +60,10 @@ class SampleFolder:
         of_clip = [table for table in tables if table.column("clip")[0].as_py() == clip]
         if not of_clip:
             return None
-        path = self.path / f"{clip}.parquet"
-        self._write(path, pa.concat_tables(of_clip))
+        merged = pa.concat_tables(of_clip)
+        kind = merged.column("moments")[0].as_py()
+        path = self.path / (f"{clip}.parquet" if kind == "tracked" else f"{clip}.{kind}.parquet")
+        self._write(path, merged)
         return path
 
     def _write(self, path: Path, table: pa.Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from vitmalis.regions.motion import MotionAnalyzer
 from vitmalis.video.clips import Part
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.profiling.samples.config import SamplesConfig
-from vitmalis_jobs.profiling.samples.moments import replay, staleness
+from vitmalis_jobs.profiling.samples.moments import Moment, replay, staleness
+from vitmalis_jobs.profiling.samples.on_policy import played
 from vitmalis_jobs.profiling.samples.outcomes import candidates_to_try, sample_moment
 from vitmalis_jobs.profiling.samples.storage import SampleFolder
 
@@ -51,17 +53,25 @@ class Sampler:
 
     def run(self, chunk: Chunk) -> None:
         """Sample and store the frames of a chunk."""
+        config, rule = self._config, MatchRule(self._config.iou_threshold, self._config.score_threshold)
+        moments = self._played(chunk) if config.moments == "on_policy" else self._tracked(chunk)
+        while not self._ended() and (found := next(moments, None)) is not None:
+            frame, moment = found
+            space = candidates_to_try(self._space, config.qualities_per_point, config.seed + frame)
+            samples = sample_moment(moment, space, self._detector, rule, clip=chunk.clip, part=chunk.part)
+            self._folder.save_frame(samples, frame)
+
+    def _tracked(self, chunk: Chunk) -> Iterator[tuple[int, Moment]]:
         config, spec = self._config, chunk.spec
         ages = {frame: staleness(spec, frame, config.staleness_s, config.seed) for frame in chunk.frames}
-        grid = self._detector.config.region_grid(spec.height, spec.width)
-        analyzer = MotionAnalyzer(grid, config.client.motion)
-        rule = MatchRule(config.iou_threshold, config.score_threshold)
-        moments = replay(spec, ages, self._detector, analyzer, config.client.tracker, config.score_threshold)
-        while not self._ended() and (moment := next(moments, None)) is not None:
-            space = candidates_to_try(self._space, config.qualities_per_point, config.seed + moment.frame_index)
-            self._folder.save_frame(
-                sample_moment(moment, space, self._detector, rule, clip=chunk.clip, part=chunk.part)
-            )
+        analyzer = MotionAnalyzer(self._detector.config.region_grid(spec.height, spec.width), config.client.motion)
+        for moment in replay(spec, ages, self._detector, analyzer, config.client.tracker, config.score_threshold):
+            yield moment.frame_index, moment
+
+    def _played(self, chunk: Chunk) -> Iterator[tuple[int, Moment]]:
+        config, device = self._config, (self._config.client.tracker, self._config.client.motion)
+        folder = self._folder.path / "latency"
+        return played(chunk.spec, chunk.frames, self._detector, config.on_policy, device, folder, config.seed)
 
     def _ended(self) -> bool:
         orphaned = os.getppid() != self._parent
