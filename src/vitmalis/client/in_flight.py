@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vitmalis.metrics import MatchRule, match
 from vitmalis.offload import OffloadOutcome
 from vitmalis.types import Detections
 
@@ -25,6 +26,19 @@ class SentOffload:
     started_s: float
     known: Detections
     result_frame_index: int
+
+    def with_agreement(
+        self, outcome: OffloadOutcome, found: Detections, frame_interval_s: float, score_threshold: float
+    ) -> OffloadOutcome:
+        """Add to an outcome how well the boxes that were known of the frame agree with those that were found in it."""
+        if self.result_frame_index < 0 or not (len(self.known) or len(found)):
+            return outcome
+        return replace(
+            outcome,
+            agreement=match(self.known, found, MatchRule(score_threshold=score_threshold)).f1_or_one,
+            agreement_age_s=(self.frame_index - self.result_frame_index) * frame_interval_s,
+            agreement_frame_index=self.result_frame_index,
+        )
 
 
 class OffloadsInFlight:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+from vitmalis.client.boxes import KnownBoxes, rendered
 from vitmalis.client.events import (
     Action,
     AnalyseMotion,
@@ -18,7 +18,6 @@ from vitmalis.client.events import (
     MotionAnalysed,
     OffloadRefused,
     Reconnect,
-    Render,
     RenderDue,
     ResultArrived,
     StartOffload,
@@ -29,20 +28,9 @@ from vitmalis.client.history import FrameHistory
 from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.session import ClientSession
-from vitmalis.metrics import MatchRule, match
-from vitmalis.offload import OffloadOutcome
 from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
-
-
-@dataclass(slots=True)
-class _Boxes:
-    """Boxes, the frame they were computed for, and the offloaded frame whose result they come from."""
-
-    frame_index: int
-    detections: Detections
-    result_frame_index: int
+from vitmalis.types import Detections, Frame, OffloadStatus
 
 
 class ClientMachine:
@@ -51,8 +39,8 @@ class ClientMachine:
     The boxes rendered on a frame are the first that exist of: the server's result for this frame, the tracker's latest
     boxes, the server's latest result unchanged, none. A new result restarts the tracker at the offloaded frame and
     advances it through the frames captured since; the newest frame is offloaded next, with `in_flight` 2 before the
-    result of the one before, see `OffloadsInFlight`. A policy that uses objects
-    decides after those of the result have been located in that frame.
+    result of the one before, see `OffloadsInFlight`. A policy that uses objects decides after those of the result have
+    been located in that frame.
 
     Args:
         policy: decides every offload and learns its outcome.
@@ -90,8 +78,8 @@ class ClientMachine:
         self._offloads = 0
         self._results = 0
         self._last_offloaded_index = -1
-        self._cache: _Boxes | None = None
-        self._tracked: _Boxes | None = None
+        self._cache: KnownBoxes | None = None
+        self._tracked: KnownBoxes | None = None
         self._retention = 1.0
         self._history = FrameHistory(history_frames)
         self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
@@ -122,7 +110,7 @@ class ClientMachine:
             case FrameCaptured():
                 return self._on_frame(event, now_s)
             case RenderDue():
-                return [*self._give_up_overdue(now_s), self._render(event.frame_index)]
+                return [*self._give_up_overdue(now_s), rendered(event.frame_index, self._cache, self._tracked)]
             case TrackingDone():
                 return self._on_tracking(event, now_s)
             case BoxesLocated():
@@ -215,11 +203,11 @@ class ClientMachine:
         self._trim_history()
         return [StartOffload(offload.offload_id, frame, decision)]
 
-    def _known_boxes(self) -> _Boxes:
+    def _known_boxes(self) -> KnownBoxes:
         """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
         cache, tracked = self._cache, self._tracked
         if cache is None:
-            return _Boxes(-1, Detections.empty(), -1)
+            return KnownBoxes(-1, Detections.empty(), -1)
         return tracked if tracked and tracked.result_frame_index == cache.frame_index else cache
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
@@ -229,23 +217,14 @@ class ClientMachine:
         self._results += 1
         self._in_flight.learn(event.outcome)
         found = event.detections.above(self._score_threshold)
-        self._policy.observe(self._with_agreement(event.outcome, offload, found))
+        self._policy.observe(
+            offload.with_agreement(event.outcome, found, self._frame_interval_s, self._score_threshold)
+        )
         if self._keep_missed:
             found = with_missed(found, offload.known, self._score_threshold)
-        self._cache = _Boxes(offload.frame_index, found, offload.frame_index)
+        self._cache = KnownBoxes(offload.frame_index, found, offload.frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
         return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
-
-    def _with_agreement(self, outcome: OffloadOutcome, offload: SentOffload, found: Detections) -> OffloadOutcome:
-        """Add how well the boxes that were known of the offloaded frame agree with those that were found in it."""
-        known = offload.known
-        if offload.result_frame_index < 0 or not (len(known) or len(found)):
-            return outcome
-        agreement = match(known, found, MatchRule(score_threshold=self._score_threshold)).f1_or_one
-        age_s = (offload.frame_index - offload.result_frame_index) * self._frame_interval_s
-        return replace(
-            outcome, agreement=agreement, agreement_age_s=age_s, agreement_frame_index=offload.result_frame_index
-        )
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """End an offload; only the next captured frame starts another, so that refusals cause no busy loop."""
@@ -308,20 +287,8 @@ class ClientMachine:
     def _on_tracking(self, event: TrackingDone, now_s: float) -> list[Action]:
         if self._tracker_job is None:
             raise RuntimeError("the tracker reported a job that it was not given")
-        self._tracked = _Boxes(event.frame_index, event.detections, self._tracker_job)
+        self._tracked = KnownBoxes(event.frame_index, event.detections, self._tracker_job)
         self._retention = event.retention
         self._tracker_job = None
         offload = self._offload_newest(now_s) if self._offload_waits else []
         return [*offload, *self._next_tracker_job()]
-
-    def _render(self, frame_index: int) -> Render:
-        cache, tracked = self._cache, self._tracked
-        if cache is None:
-            return Render(frame_index, Detections.empty(), BoxSource.NONE)
-        if cache.frame_index == frame_index:
-            return Render(frame_index, cache.detections, BoxSource.REMOTE, frame_index, frame_index)
-        if tracked is not None:
-            return Render(
-                frame_index, tracked.detections, BoxSource.TRACKER, tracked.result_frame_index, tracked.frame_index
-            )
-        return Render(frame_index, cache.detections, BoxSource.STALE, cache.frame_index, cache.frame_index)
