@@ -1,6 +1,5 @@
 """The upstream implementation's outputs, where they are at hand."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read by Triton when a module with kernels is imported
 
 
 @pytest.fixture(scope="session")

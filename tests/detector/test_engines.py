@@ -25,8 +25,9 @@ def engine(name: str, config: ModelConfig = TINY, device: str = "cpu", precision
     return chosen_engine(name, config, device=device, precision=precision, **more)
 
 
-def test_auto_is_eager_where_fused_cannot_run() -> None:
+def test_auto_is_fused_on_a_gpu_that_can() -> None:
     assert engine("auto") == engine("eager", device="cuda") == "eager"
+    assert engine("auto", device="cuda:1") == engine("auto", device="cuda", precision="bf16") == "fused"
     assert engine("auto", device="cuda", precision="fp16") == "eager"
     assert engine("auto", device="cuda", compiled=True) == "eager"
     assert engine("auto", preset("vitdet_l").with_geometry(window=20), device="cuda") == "eager"
@@ -52,3 +53,12 @@ def test_fused_says_why_it_cannot(options: dict, reason: str, monkeypatch: pytes
 def test_an_engine_that_does_not_exist() -> None:
     with pytest.raises(UserError, match=r"model\.engine=warp is unknown; choose one of auto, eager, fused"):
         load_detector("vitdet_tiny", engine="warp")
+
+
+def test_the_interpreter_runs_fused_on_a_cpu_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert engine("auto") == "eager"
+    assert engine("fused") == "fused"
+    eager, fused = load_detector("vitdet_tiny"), load_detector("vitdet_tiny", engine="fused")
+    assert (eager.engine, fused.engine) == ("eager", "fused")
+    assert eager.model_id == fused.model_id

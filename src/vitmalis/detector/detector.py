@@ -19,7 +19,7 @@ from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig, Source
 from vitmalis.detector.devices import AUTO, checked_device
-from vitmalis.detector.engines import EAGER, chosen_engine
+from vitmalis.detector.engines import EAGER, FUSED, chosen_engine
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.detector.precision import arithmetic, checked_precision
@@ -54,7 +54,7 @@ class Detector:
         metadata: facts from its weights file.
         classes: names of the classes that it detects.
         device: where it runs.
-        engine: "eager", PyTorch's operators one by one, or "fused", fused kernels.
+        engine: "eager", PyTorch's operators one by one, or "fused", see `fused.engine.FusedDetector`.
     """
 
     engine = EAGER
@@ -260,7 +260,9 @@ def load_detector(
     path = weights_path(description, weights)
     digest = weights_digest(path)
     model, metadata = model_with_weights(description, config, path, **geometry)
-    chosen_engine(engine, description, device=device, precision=precision, compiled=compiled)
-    return Detector(
-        model, weights_sha256=digest, metadata=metadata, device=device, precision=precision, compiled=compiled
-    )
+    facts: dict[str, Any] = {"weights_sha256": digest, "metadata": metadata, "device": device, "precision": precision}
+    if chosen_engine(engine, description, device=device, precision=precision, compiled=compiled) == FUSED:
+        from vitmalis.detector.fused.engine import FusedDetector
+
+        return FusedDetector(model, **facts)
+    return Detector(model, **facts, compiled=compiled)

@@ -53,4 +53,4 @@ def _not_fused_reason(config: ModelConfig, device: str, precision: str, compiled
         return "it has no fp16, but fp32, tf32 and bf16"
     if not _is_cuda(device) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs a CUDA GPU, not {device} (for tests, TRITON_INTERPRET=1 interprets its kernels on a CPU)"
-    return unsupported_reason(config.vit) or "its kernels are not part of this version"
+    return unsupported_reason(config.vit)

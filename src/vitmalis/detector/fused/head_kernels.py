@@ -98,11 +98,11 @@ def _corner(BASE, y, x, cols, c, is_c, CHANNELS: tl.constexpr):
 def _roi_align(
     L0, L1, L2, L3, BOX, OUT, rows_0, cols_0, rows_1, cols_1, rows_2, cols_2, rows_3, cols_3, boxes,
     LEVELS: tl.constexpr, FINEST: tl.constexpr, CANONICAL: tl.constexpr,
-    CHANNELS: tl.constexpr, LANES: tl.constexpr, SIDE: tl.constexpr,
+    CHANNELS: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
     """One bin of one box: the mean of bilinear samples, as many along each axis as the bin is cells wide."""
     box, cell = tl.program_id(0), tl.program_id(1)
-    c = tl.arange(0, LANES)
+    c = tl.arange(0, WIDTH)
     is_c = c < CHANNELS
     x0, y0 = tl.load(BOX + box * 4), tl.load(BOX + box * 4 + 1)
     x1, y1 = tl.load(BOX + box * 4 + 2), tl.load(BOX + box * 4 + 3)
@@ -123,7 +123,7 @@ def _roi_align(
     left, top = x0 * scale - 0.5, y0 * scale - 0.5
     bin_w, bin_h = (x1 * scale - 0.5 - left) / SIDE, (y1 * scale - 0.5 - top) / SIDE
     count_x, count_y = tl.ceil(bin_w).to(tl.int32), tl.ceil(bin_h).to(tl.int32)
-    total = tl.zeros([LANES], tl.float32)
+    total = tl.zeros([WIDTH], tl.float32)
     for iy in range(0, count_y):
         y = top + (cell // SIDE) * bin_h + (iy + 0.5) * bin_h / count_y
         for ix in range(0, count_x):
@@ -160,10 +160,10 @@ def roi_align(levels: Sequence[Tensor], finest: int, boxes: Tensor, side: int, c
     sizes = [size for level in (*maps, *maps[:1] * (4 - len(maps))) for size in level.shape[1:3]]
     channels, count = maps[0].shape[3], boxes.shape[0] * boxes.shape[1]
     out = torch.empty(count, side, side, channels, dtype=maps[0].dtype, device=boxes.device)
-    lanes = triton.next_power_of_2(channels)
+    width = triton.next_power_of_2(channels)
     _roi_align[(count, side * side)](
         *maps, *maps[:1] * (4 - len(maps)), boxes.contiguous(), out, *sizes, boxes.shape[1],
         LEVELS=len(maps), FINEST=finest, CANONICAL=canonical_px,
-        CHANNELS=channels, LANES=lanes, SIDE=side, num_warps=1 if lanes <= 256 else 2,
+        CHANNELS=channels, WIDTH=width, SIDE=side, num_warps=1 if width <= 256 else 2,
     )  # fmt: skip
     return out

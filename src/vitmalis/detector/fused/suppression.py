@@ -10,7 +10,7 @@ WORD_BITS = 32
 
 
 def suppress(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """Choose boxes greedily, best first, in several lists at once.
+    """Choose boxes greedily, best first, in each of several lists.
 
     Args:
         boxes: float32 (lists, N, 4), xyxy, best first.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.detector.fused_models import CONFIGS, small_model
+from tests.detector.fused.fused_models import CONFIGS, small_model
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fused.fcos_head import FusedFcosHead
 from vitmalis.detector.fused.graphs import GraphCache
@@ -176,11 +176,12 @@ compiled(kernels._overlap_words, {"BOX": "*fp32", "LABEL": "*i32", "COUNT": "*i3
          {"ROWS": 64, "BITS": 32}, num_warps=4)
 compiled(kernels._greedy, {"OVERLAP": "*i32", "GONE": "*i32", "COUNT": "*i32"}, {"WORDS": 128, "BITS": 32}, num_warps=1)
 maps = dict.fromkeys(("L0", "L1", "L2", "L3", "OUT"), "*bf16")
-shape = {"LEVELS": 4, "FINEST": 2, "CANONICAL": 224.0, "CHANNELS": 256, "LANES": 256, "SIDE": 7}
+shape = {"LEVELS": 4, "FINEST": 2, "CANONICAL": 224.0, "CHANNELS": 256, "WIDTH": 256, "SIDE": 7}
 compiled(kernels._roi_align, {**maps, "BOX": "*fp32"}, shape, num_warps=1)
 """
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_a_gpu_that_is_not_here() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)

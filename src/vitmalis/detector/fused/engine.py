@@ -1,0 +1,148 @@
+"""A detector on the fast path: bytes in, boxes out, and in between launches of kernels that nothing waits for."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.detector import Detector, Pixels
+from vitmalis.detector.engines import FUSED
+from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.fused.backbone import FusedBackbone
+from vitmalis.detector.fused.fcos_head import FusedFcosHead
+from vitmalis.detector.fused.graphs import GraphCache
+from vitmalis.detector.fused.pyramid import FusedPyramid
+from vitmalis.detector.fused.rcnn_head import FusedRcnnHead
+from vitmalis.detector.fused.selection import COLUMNS, unpacked
+from vitmalis.detector.fused.slots import Slot
+from vitmalis.detector.fused.weights import FusedWeights
+from vitmalis.detector.precision import PRECISIONS, fp32_products
+from vitmalis.detector.pyramid import ViTDetBackbone
+from vitmalis.detector.rcnn import RcnnDetector
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask, Detections
+
+MAX_FRAME_SIZES = 4
+"""Most frame sizes whose buffers are kept; those of the least recently used one are freed."""
+
+MAX_GRAPHS = 64
+"""Most CUDA graphs, one for each frame size, batch, bucket of token counts, kind of pixels and restoration point."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSize:
+    """Buffers of frames of one size (height, width); `host` is where their boxes arrive, pinned for a GPU."""
+
+    size: tuple[int, int]
+    backbone: FusedBackbone
+    host: Tensor
+
+
+class FusedDetector(Detector):
+    """A built-in model as CUDA graphs: one for each bucket of token counts and restoration point serves all masks.
+
+    Products run in the precision's type with weights that are cast once; norms, residual sums and boxes are fp32. What
+    the fast path cannot do runs eagerly and is logged once.
+
+    Args:
+        model: with an FCOS or R-CNN head.
+        weights_sha256, metadata, device, precision: as of `Detector`.
+    """
+
+    engine = FUSED
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        *,
+        weights_sha256: str,
+        metadata: dict[str, Any] | None = None,
+        device: str = "cuda",
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(model, weights_sha256=weights_sha256, metadata=metadata, device=device, precision=precision)
+        dtype, backbone = PRECISIONS[precision], model.backbone
+        assert isinstance(model, FcosDetector | RcnnDetector)
+        assert isinstance(backbone, ViTDetBackbone)
+        self._weights = FusedWeights(backbone.vit, dtype)
+        self._pyramid = FusedPyramid(backbone, dtype)
+        self._head = _fused_head(model, dtype)
+        self._places = model.head_config.max_detections
+        self._graphs = GraphCache(self.device, MAX_GRAPHS)
+        self._sizes: OrderedDict[tuple[int, int], FrameSize] = OrderedDict()
+        self._logged: set[str] = set()
+
+    def _detect_images(
+        self, images: Sequence[Pixels], downsample_mask: BoolMask | None, restoration_point: int
+    ) -> list[Detections]:
+        if len({tuple(image.shape) for image in images}) != 1:
+            return super()._detect_images(images, downsample_mask, restoration_point)  # which says what is wrong
+        height, width = images[0].shape[:2]
+        frames = self._frame_size(self.config.region_grid(height, width), len(images))
+        slot = frames.backbone.slot(frames.backbone.bucket(downsample_mask), len(images), "images")
+        frames.backbone.load(slot, images, [downsample_mask] * len(images))
+        return self._detect_in(frames, slot, restoration_point)
+
+    def _detect_patches(
+        self, patches: Sequence[Pixels], grid: RegionGrid, masks: Sequence[BoolMask], restoration_point: int
+    ) -> list[Detections]:
+        frames = self._frame_size(grid, len(masks))
+        buckets = {frames.backbone.bucket(mask) for mask in masks}
+        if len(buckets) > 1:
+            self._log_once(f"frames of {len(buckets)} buckets of token counts in one batch run eagerly")
+            return super()._detect_patches(patches, grid, masks, restoration_point)
+        slot = frames.backbone.slot(buckets.pop(), len(masks), "patches")
+        frames.backbone.load(slot, patches, masks)
+        return self._detect_in(frames, slot, restoration_point)
+
+    def _detect_in(self, frames: FrameSize, slot: Slot, restoration_point: int) -> list[Detections]:
+        """Detect in the frames that a slot holds."""
+        self._model.backbone.vit.check_point(restoration_point)
+        point = restoration_point if slot.bucket else 0  # without effect where nothing is downsampled
+
+        def launch() -> Tensor:
+            return self._head(self._pyramid(frames.backbone.run(slot, point)), frames.size)
+
+        with fp32_products(self._precision):
+            found = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
+        host = frames.host[: slot.batch]
+        host.copy_(found, non_blocking=True)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        return [unpacked(own, self.config.classes) for own in host.numpy()]
+
+    def _frame_size(self, grid: RegionGrid, batch: int) -> FrameSize:
+        """The buffers of a frame size for at least `batch` frames, made the first time."""
+        size = grid.height_px, grid.width_px
+        if size in self._sizes and len(self._sizes[size].host) >= batch:
+            self._sizes.move_to_end(size)
+            return self._sizes[size]
+        if size in self._sizes or len(self._sizes) == MAX_FRAME_SIZES:
+            self._free(size if size in self._sizes else next(iter(self._sizes)))
+        with torch.inference_mode(False):
+            backbone = FusedBackbone(self._weights, grid, self.config.pixel_mean, self.config.pixel_std, batch=batch)
+            host = torch.empty(batch, self._places, COLUMNS, pin_memory=self.device.type == "cuda")
+        self._sizes[size] = FrameSize(size, backbone, host)
+        return self._sizes[size]
+
+    def _free(self, size: tuple[int, int]) -> None:
+        self._graphs.drop(lambda key: key[0] == size)
+        del self._sizes[size]
+
+    def _log_once(self, reason: str) -> None:
+        if reason not in self._logged:
+            self._logged.add(reason)
+            _log.warning("%s: %s", self.name, reason)
+
+
+def _fused_head(model: FcosDetector | RcnnDetector, dtype: torch.dtype) -> FusedFcosHead | FusedRcnnHead:
+    return FusedFcosHead(model, dtype) if isinstance(model, FcosDetector) else FusedRcnnHead(model, dtype)

@@ -1,0 +1,75 @@
+"""The interface of the fast path's backbone on the eager transformer.
+
+Triton's interpreter takes a minute for a forward pass: tests of what is around the backbone use this one on a CPU, and
+the real one on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitmalis.detector.batched_layout import MixedBatch
+from vitmalis.detector.detector import image_tensor
+from vitmalis.detector.mixed import mixed_layout
+from vitmalis.detector.postprocess import pad_to_multiple
+from vitmalis.detector.vit import ViT
+from vitmalis.regions.grid import RegionGrid
+from vitmalis.types import BoolMask
+
+Colour = tuple[float, float, float]
+
+
+class ReferenceWeights:
+    """Stands for the weights of the fast path: the transformer itself."""
+
+    def __init__(self, net: ViT, dtype: torch.dtype) -> None:
+        self.net, self.dtype = net, dtype
+
+
+class ReferenceSlot:
+    """Holds the frames that were loaded last."""
+
+    def __init__(self, bucket: int, batch: int, frames: str) -> None:
+        self.bucket, self.batch, self.frames = bucket, batch, frames
+        self.loaded: tuple[Sequence[np.ndarray], Sequence[BoolMask | None]] = ((), ())
+
+
+class ReferenceBackbone:
+    """`FusedBackbone` for one frame size, buckets of 16 tokens."""
+
+    def __init__(
+        self, weights: ReferenceWeights, grid: RegionGrid, mean: Colour, std: Colour, *, batch: int = 1
+    ) -> None:
+        self._net, self._grid, self._mean, self._std = weights.net, grid, torch.tensor(mean), torch.tensor(std)
+        self._batch = batch
+        self._slots: dict[tuple[int, int, str], ReferenceSlot] = {}
+
+    def bucket(self, mask: BoolMask | None) -> int:
+        return 0 if mask is None or not mask.any() else -(-self._grid.tokens(mask) // 16)
+
+    def slot(self, bucket: int, batch: int = 1, frames: str = "patches") -> ReferenceSlot:
+        assert batch <= self._batch
+        return self._slots.setdefault((bucket, batch, frames), ReferenceSlot(bucket, batch, frames))
+
+    def load(self, slot: ReferenceSlot, frames: Sequence[np.ndarray], masks: Sequence[BoolMask | None]) -> None:
+        slot.loaded = frames, [np.zeros(self._grid.shape, np.bool_) if mask is None else mask for mask in masks]
+
+    def run(self, slot: ReferenceSlot, restoration_point: int) -> Tensor:
+        frames, masks = slot.loaded
+        layouts = [mixed_layout(self._grid, mask, torch.device("cpu")) for mask in masks]
+        batch = MixedBatch.of(layouts)
+        if slot.frames == "images":
+            images = torch.cat([image_tensor(frame) for frame in frames])
+            mean, std = self._mean.view(3, 1, 1), self._std.view(3, 1, 1)
+            pixels = batch.cut(pad_to_multiple((images - mean) / std, self._grid.factor * self._grid.patch_px))
+        else:
+            pixels = (
+                (torch.stack([torch.as_tensor(frame) for frame in frames]).float() - self._mean)
+                / self._std
+                * batch.inside()[..., None]
+            )
+        return self._net.forward_patches(pixels, batch, restoration_point if slot.bucket else 1)

@@ -1,0 +1,77 @@
+"""A server on the fused engine: frames sent through a socket, compared with the eager engine on the decoded frames.
+
+On a CPU the backbone is that of `tests.detector.fused.reference_backbone`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tests.detector.fused.fused_models import small_model
+from tests.detector.fused.reference_backbone import ReferenceBackbone, ReferenceWeights
+from tests.server.conftest import PATIENCE_S, next_event, offload
+from vitmalis.codec.jpeg import decode_jpeg
+from vitmalis.codec.offload import encode_offload
+from vitmalis.codec.packing import unpack
+from vitmalis.detector.detector import Detector
+from vitmalis.detector.fused import engine
+from vitmalis.detector.fused.engine import FusedDetector
+from vitmalis.network.wire.client_endpoint import ClientEndpoint
+from vitmalis.network.wire.events import Connected, ResultReceived
+from vitmalis.offload import OffloadDecision
+from vitmalis.server.device_decoding import DeviceDecoder
+from vitmalis.server.endpoint import ServerEndpoint
+from vitmalis.server.service import Service
+from vitmalis.types import BoolMask, Configuration
+
+SIZE = (190, 150)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MASK = np.array([[True, False, True], [False, True, False], [False, False, True]])
+
+
+@pytest.fixture(scope="module")
+def server_address() -> Iterator[str]:
+    """Decodes on the model's device."""
+    with pytest.MonkeyPatch.context() as patched:
+        if DEVICE == "cpu":
+            patched.setattr(engine, "FusedBackbone", ReferenceBackbone)
+            patched.setattr(engine, "FusedWeights", ReferenceWeights)
+        detector = FusedDetector(small_model("rcnn"), weights_sha256="0", device=DEVICE)
+        with ServerEndpoint("tcp://127.0.0.1:0") as endpoint:
+            service = Service(endpoint, detector, decoder=DeviceDecoder(detector.device))
+            service.warm_up()
+            thread = threading.Thread(target=service.run)
+            thread.start()
+            yield endpoint.address
+            service.stop()
+            thread.join(PATIENCE_S)
+            assert service.close(PATIENCE_S)
+
+
+@pytest.mark.parametrize(("mask", "point"), [(None, 0), (MASK, 0), (MASK, 3)])
+def test_the_fused_engine_is_served(
+    server_address: str, client: ClientEndpoint, mask: BoolMask | None, point: int
+) -> None:
+    eager = Detector(small_model("rcnn"), weights_sha256="0")
+    grid = eager.geometry.grid(*SIZE)
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    image = np.stack([x, y, (x + y) // 2], -1).astype(np.uint8)  # all decoders give nearly the same pixels
+    configuration = Configuration(2, 90, point)
+    frame = encode_offload(image, OffloadDecision(configuration, mask), grid)
+    client.connect(server_address)
+    next_event(client, Connected)
+    assert client.send_offload(offload(1, SIZE, configuration, mask, eager.geometry), frame.jpeg)
+    event = next_event(client, ResultReceived)
+    assert isinstance(event, ResultReceived)
+    pixels = decode_jpeg(frame.jpeg, image.size)
+    if mask is None:
+        expected = eager.detect(pixels)
+    else:
+        expected = eager.detect_patches(unpack(pixels, grid, mask), SIZE[::-1], mask, point)
+    assert len(event.detections) == len(expected) > 5
+    np.testing.assert_allclose(event.detections.scores, expected.scores, atol=0.02)
