@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evaluate test test-slow notebooks lint format audit ui clean
+.PHONY: help install demo evaluate test test-slow test-gpu notebooks lint format audit ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ test: $(INSTALLED) ## Run the quick tests, one process for each core (ARGS="-k l
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: the tests of the fast path on it, then its times (minutes)
+	$(BIN)/python -m pytest -m "slow or not slow" -k "fused or precision or device_decoding" tests/detector tests/server $(ARGS)
+	$(BIN)/python -m profiling.fused --model vitdet_l --window 9
+	$(BIN)/python -m profiling.fused --model vitdet_tiny --width 960 --height 540 --output runs/profiling/fused_tiny.json
 
 notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/, into runs/notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'

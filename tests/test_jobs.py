@@ -24,6 +24,7 @@ MISTAKES = {
     "profile latency": (["repeats=0"], "repeats=0"),
     "profile samples": (["only=[nowhere]"], "only=['nowhere']"),
     "profile inference": (["--model", "vitdet_x"], "vitdet_x"),
+    "profile fused": (["--points", "9"], "--points"),
     "profile restoration-points": (["--frames", "0"], "--frames"),
     "profile tracking": (["--starts", "0"], "--starts must be at least 1, not 0"),
     "profile server-table": (["no_such_result.json"], "no_such_result.json"),

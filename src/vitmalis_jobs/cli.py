@@ -21,6 +21,7 @@ JOBS = {
     "profile latency": ("profiling.latency.job", "measure latency tables of this machine"),
     "profile samples": ("profiling.samples.job", "sample sizes and accuracies of offloads, for the estimators"),
     "profile inference": ("profiling.inference", "measure inference time over downsampled regions"),
+    "profile fused": ("profiling.fused.job", "measure the fused engine on a GPU next to the eager one"),
     "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
     "profile tracking": ("profiling.tracking", "measure F1 by age and time of every tracker"),
     "profile server-table": ("profiling.server_table", "make the table of a measured server from results of a GPU"),

@@ -1,0 +1,1 @@
+"""The fused engine next to the eager one: `python -m profiling.fused`."""
