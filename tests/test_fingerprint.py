@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from vitmalis import fingerprint
-from vitmalis.fingerprint import SOURCES, code_fingerprint, digest, imported_modules
+from vitmalis.fingerprint import DETECTORS, SOURCES, code_fingerprint, digest, imported_modules
 from vitmalis_jobs.common.latency_tables import MEASURED_BY
 from vitmalis_jobs.run.fingerprint import RUN_MODULES
 
 DETECTOR = "vitmalis.detector.detector"
 CACHES = {
-    "references": ("vitmalis.references", DETECTOR),
-    "inference": ("vitmalis.virtual.server", DETECTOR),
+    "references": ("vitmalis.references", DETECTOR, DETECTORS),
+    "inference": ("vitmalis.virtual.server", DETECTOR, DETECTORS),
     "tables": (MEASURED_BY,),
     "runs": RUN_MODULES,
 }
@@ -55,6 +55,8 @@ def caches() -> dict[str, str]:
         ("vitmalis/video/spec.py", {"references", "inference", "tables", "runs"}),
         ("vitmalis/detector/postprocess.py", {"references", "inference", "tables", "runs"}),
         ("vitmalis/detector/vit.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/detector/rcnn.py", {"references", "inference", "tables", "runs"}),
+        ("vitmalis/detector/fused/kernels/plain.py", {"references", "inference", "tables", "runs"}),
         ("vitmalis/references.py", {"references", "runs"}),
         ("vitmalis/codec/packing.py", {"inference", "tables", "runs"}),
         ("vitmalis/network/wire/messages.py", {"inference", "runs"}),

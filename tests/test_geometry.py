@@ -19,7 +19,8 @@ from vitmalis.codec.packing import pack, packed_layout, unpack
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, preset
-from vitmalis.detector.detector import image_tensor, load_detector
+from vitmalis.detector.detector import image_tensor
+from vitmalis.detector.loading import load_detector
 from vitmalis.detector.mixed import mixed_layout, upsample
 from vitmalis.detector.positions import relative_table, with_coarse
 from vitmalis.network.wire import messages

@@ -27,6 +27,8 @@ SOURCES = Path(__file__).parents[1]
 """The folder of our packages: `src` in a checkout, `site-packages` where they are installed."""
 PACKAGES = ("vitmalis", "vitmalis_jobs")
 """Packages whose modules count by their code; all others count by their version."""
+DETECTORS = "vitmalis.detector.loading"
+"""The module that imports all that boxes depend on: every kind of model, weights and engines."""
 
 
 def digest(facts: object) -> str:

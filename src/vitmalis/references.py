@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from vitmalis.errors import UserError
-from vitmalis.fingerprint import code_fingerprint
+from vitmalis.fingerprint import DETECTORS, code_fingerprint
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, cache_dir, make_folder
 from vitmalis.types import Detections, RgbImage
@@ -143,7 +143,7 @@ def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:
         "width": spec.width,
         "height": spec.height,
         "model_id": detector.model_id,
-        "code": code_fingerprint(__name__, type(detector).__module__),
+        "code": code_fingerprint(__name__, type(detector).__module__, DETECTORS),
     }
     text = json.dumps(key, indent=2)
     folder = cache / "references" / hashlib.sha256(text.encode()).hexdigest()[:20]

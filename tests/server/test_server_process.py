@@ -17,7 +17,7 @@ import torch
 from tests.server.conftest import PATIENCE_S, RED_BOX, RawClient, blob_server, free_address, jpeg, next_event, offload
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.detector import build_model, preset, save_checkpoint
-from vitmalis.detector.detector import load_detector
+from vitmalis.detector.loading import load_detector
 from vitmalis.errors import UserError
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint

@@ -3,10 +3,11 @@
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into, save_checkpoint
 from vitmalis.detector.config import PRESETS, DetectorConfig, ModelConfig, preset
-from vitmalis.detector.detector import Detector, load_detector
+from vitmalis.detector.detector import Detector
 from vitmalis.detector.devices import checked_device, chosen_device
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fcos_training import BatchTargets, HeadOutputs, fcos_loss
+from vitmalis.detector.loading import load_detector
 from vitmalis.detector.sources import model_config
 
 __all__ = [

@@ -17,13 +17,11 @@ from torch import Tensor
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.compiled import compile_blocks
-from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig, Source
-from vitmalis.detector.devices import AUTO, checked_device
-from vitmalis.detector.engines import EAGER, FUSED, chosen_engine
+from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig
+from vitmalis.detector.devices import checked_device
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.detector.precision import arithmetic, checked_precision
-from vitmalis.detector.sources import model_config, model_with_weights
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
@@ -57,7 +55,7 @@ class Detector:
         engine: "eager", PyTorch's operators one by one, or "fused", see `fused.engine.FusedDetector`.
     """
 
-    engine = EAGER
+    engine = "eager"
 
     def __init__(
         self,
@@ -221,48 +219,3 @@ def weights_digest(path: Path | None) -> str:
         raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def load_detector(
-    name: str,
-    *,
-    source: Source = "builtin",
-    config: str | Path | None = None,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    window: int | None = None,
-    downsampling_factor: int = 2,
-    compiled: bool = False,
-    engine: str = AUTO,
-) -> Detector:
-    """Load a detector with its weights.
-
-    Args:
-        name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
-        source: "builtin"; "timm" for our head on a transformer of timm; "detectron2" for its model as it is.
-        config: LazyConfig file of a detectron2 model.
-        weights: file or URL; "random" for random ones, the same in every process; None for those that come with the
-            package or are published, downloaded once. Another library's model takes no URL, and None means "random".
-        device: as PyTorch names it, or "auto", see `chosen_device`.
-        precision: one of `PRECISIONS`, see `arithmetic`.
-        window: w, side of attention windows in tokens; None for the model's own.
-        downsampling_factor: d, how much smaller downsampled regions are, along each axis.
-        compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.
-        engine: one of `ENGINES`, see `chosen_engine`. The `model_id` stays the same.
-
-    Raises:
-        UserError: unknown model, source, device, precision or engine; the engine cannot run this model here; a library
-            is missing; weights missing, unreadable or of another model.
-    """
-    geometry: dict[str, Any] = {"window": window, "downsampling_factor": downsampling_factor}
-    description = model_config(name, source=source, config=config, **geometry)
-    path = weights_path(description, weights)
-    digest = weights_digest(path)
-    model, metadata = model_with_weights(description, config, path, **geometry)
-    facts: dict[str, Any] = {"weights_sha256": digest, "metadata": metadata, "device": device, "precision": precision}
-    if chosen_engine(engine, description, device=device, precision=precision, compiled=compiled) == FUSED:
-        from vitmalis.detector.fused.engine import FusedDetector
-
-        return FusedDetector(model, **facts)
-    return Detector(model, **facts, compiled=compiled)

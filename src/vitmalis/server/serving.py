@@ -37,7 +37,7 @@ def serve_model(args: Namespace) -> int:
     with ServerEndpoint(listener, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
         import torch  # slow, so not before --help is printed or a busy port reported
 
-        from vitmalis.detector.detector import load_detector
+        from vitmalis.detector.loading import load_detector
 
         torch.set_num_threads(args.threads)
         torch.set_num_interop_threads(1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.codec.offload import encode_offload
-from vitmalis.fingerprint import code_fingerprint
+from vitmalis.fingerprint import DETECTORS, code_fingerprint
 from vitmalis.network.wire import messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
@@ -85,7 +85,7 @@ class VirtualServer:
         """Collect what the answer depends on; tau_d only matters through the mask."""
         height, width = frame.image.shape[:2]
         return AnswerKey(
-            code=code_fingerprint(__name__, type(self._detector).__module__),
+            code=code_fingerprint(__name__, type(self._detector).__module__, DETECTORS),
             video_sha256=self._video_sha256,
             frame=self._video.start_frame + frame.index,
             width=width,

@@ -103,7 +103,7 @@ def run_references(
     Raises:
         UserError: the model is one that needs trust.
     """
-    from vitmalis.detector.detector import load_detector
+    from vitmalis.detector.loading import load_detector
     from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
     from vitmalis_jobs.run.execute import references_of
 

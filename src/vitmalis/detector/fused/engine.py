@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.detector import Detector, Pixels
-from vitmalis.detector.engines import FUSED
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fused.backbone import FusedBackbone
 from vitmalis.detector.fused.fcos_head import FusedFcosHead
@@ -58,7 +57,7 @@ class FusedDetector(Detector):
         weights_sha256, metadata, device, precision: as of `Detector`.
     """
 
-    engine = FUSED
+    engine = "fused"
 
     def __init__(
         self,

@@ -10,8 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vitmalis.detector.fused.suppression import WORD_BITS
-
+WORD_BITS = 32
 ROWS_PER_PROGRAM = 64
 
 

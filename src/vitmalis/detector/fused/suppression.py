@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-WORD_BITS = 32
-
 
 def suppress(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """Choose boxes greedily, best first, in each of several lists.
@@ -35,7 +33,7 @@ def _suppress_on_cpu(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: fl
 
 def suppress_by_kernels(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """`suppress` by Triton's kernels, on a GPU or in its interpreter."""
-    from vitmalis.detector.fused.head_kernels import choose_greedily, find_overlaps
+    from vitmalis.detector.fused.head_kernels import WORD_BITS, choose_greedily, find_overlaps
 
     lists, places = valid.shape
     at = torch.arange(places, device=boxes.device)
