@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitmalis.matching import iou_matrix
 from vitmalis.metrics import Counts, MatchRule, match, match_boxes
-from vitmalis.metrics.matching import iou_matrix
 from vitmalis.types import Detections
 
 BOX = [0.0, 0.0, 10.0, 10.0]

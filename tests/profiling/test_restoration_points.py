@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitmalis.metrics.matching import Counts
+from vitmalis.matching import Counts
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vitmalis.detector import DetectorConfig, preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
-from vitmalis.metrics.matching import MatchRule
+from vitmalis.matching import MatchRule
 from vitmalis.regions.motion import Motion, MotionAnalyzer, MotionOptions
 from vitmalis.tracker import LucasKanadeOptions
 from vitmalis.types import BoolMask, Detections, RgbImage

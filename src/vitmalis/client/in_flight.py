@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from vitmalis.metrics import MatchRule, match
+from vitmalis.matching import MatchRule, match
 from vitmalis.offload import OffloadOutcome
 from vitmalis.types import Detections
 

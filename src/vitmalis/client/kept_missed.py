@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitmalis.metrics import MatchRule, match_boxes
+from vitmalis.matching import MatchRule, match_boxes
 from vitmalis.types import Detections
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from vitmalis.errors import UserError
-from vitmalis.metrics.matching import DEFAULT_RULE, iou_matrix
+from vitmalis.matching import DEFAULT_RULE, iou_matrix
 from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import BoolMask, Detections, RgbImage
 

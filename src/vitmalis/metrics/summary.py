@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, match
+from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import BoxSource, Detections, OffloadStatus
 

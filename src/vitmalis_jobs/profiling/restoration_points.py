@@ -22,7 +22,7 @@ import torch
 from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
-from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
+from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.paths import cache_dir, data_dir
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid

@@ -21,7 +21,7 @@ import torch
 from vitmalis.detector import PRESETS, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
-from vitmalis.metrics.matching import DEFAULT_RULE, Counts, match
+from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.paths import cache_dir, data_dir
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.tracker import TRACKERS, Tracker

@@ -12,7 +12,7 @@ from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.detector import Detector
 from vitmalis.estimation.features import ACCURACY_FEATURES, Candidates, candidate_features
-from vitmalis.metrics.matching import MatchRule, match
+from vitmalis.matching import MatchRule, match
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.classify import classify, downsample_mask, task_relevance
 from vitmalis.regions.grid import RegionGrid
@@ -36,7 +36,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         relevance_mean, relevance_std: mean and standard deviation of rho_j over all regions.
         payload_bytes: size of the compressed frame.
         f1: against the full-resolution result on the raw frame.
-        tp, fp, fn: the boxes behind it, see `vitmalis.metrics.matching.Counts`.
+        tp, fp, fn: the boxes behind it, see `vitmalis.matching.Counts`.
         width, height: size of the frame, pixels.
         staleness_frames: age of the boxes that the relevance is computed from.
     """

@@ -13,7 +13,7 @@ import msgspec
 import torch
 
 from vitmalis.estimation.features import configuration_space
-from vitmalis.metrics.matching import MatchRule
+from vitmalis.matching import MatchRule
 from vitmalis.regions.motion import MotionAnalyzer
 from vitmalis.video.clips import Part
 from vitmalis.video.spec import VideoSpec

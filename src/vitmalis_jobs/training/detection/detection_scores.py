@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
-from vitmalis.metrics.matching import Counts, iou_matrix
+from vitmalis.matching import Counts, iou_matrix
 from vitmalis.types import Detections
 from vitmalis_jobs.training.detection.labels import CLASSES, IGNORE, Targets
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.metrics.matching import iou_matrix
+from vitmalis.matching import iou_matrix
 from vitmalis.types import Detections
 from vitmalis_jobs.training.detection.csv_rows import MAX_COORDINATE_PX, read_rows
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg
-from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, match
+from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import resize
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from vitmalis.metrics.matching import DEFAULT_RULE, Counts, MatchRule, iou_matrix, match
+from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, iou_matrix, match
 from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import Detections, RgbImage
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.metrics.matching import iou_matrix
+from vitmalis.matching import iou_matrix
 from vitmalis.types import Detections
 from vitmalis_jobs.training.detection.labels import POSITIVE_SCORE, UNSURE_SCORE, VEHICLES
 

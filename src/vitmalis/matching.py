@@ -1,4 +1,4 @@
-"""Matching of shown boxes with reference boxes, and F1.
+"""Matching of shown boxes with reference boxes, or of tracked boxes with the next result, and F1.
 
 The paper reports F1 without its matching rule. Ours: same label, IoU and score at least 0.5 on both sides, greedy by
 score; counts are summed over all frames before F1 is computed.
