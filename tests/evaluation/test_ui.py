@@ -95,7 +95,7 @@ def test_mlflow_shows_the_view(store: Store, options: MlflowOptions, tmp_path: P
             wait_for(port)
             tab.call("Emulation.setDeviceMetricsOverride", width=1800, height=900, deviceScaleFactor=1, mobile=False)
             tab.call("Page.navigate", url=url)
-            tab.wait("document.body?.innerText.includes('0.534')")
+            tab.wait("document.body?.innerText.includes('0.534')", timeout_s=600)
             shown = tab.run("document.body.innerText")
         finally:
             server.terminate()

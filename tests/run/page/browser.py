@@ -66,9 +66,9 @@ class Tab:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait(self, condition: str) -> None:
+    def wait(self, condition: str, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until an expression is true."""
-        until_s = time.monotonic() + TIMEOUT_S
+        until_s = time.monotonic() + timeout_s
         while not self.run(condition):
             if time.monotonic() > until_s:
                 raise TimeoutError(f"never true: {condition} (problems: {self.problems})")
