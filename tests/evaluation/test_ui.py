@@ -80,6 +80,7 @@ def test_an_experiment_without_the_view_gets_the_plain_url() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_mlflow_shows_the_view(store: Store, options: MlflowOptions, tmp_path: Path) -> None:
     """What the installed MLflow makes of a format that it does not document."""
     sweep(store)
