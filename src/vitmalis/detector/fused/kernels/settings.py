@@ -48,7 +48,7 @@ HOPPER = LaunchSettings(128, 256, 1, Tile(128, 8, 3), Tile(64, 4, 3), Tile(64, 4
 SMALL = LaunchSettings(64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(32, 4, 1), Tile(32, 4, 1))
 """For 99 KB of shared memory; not measured."""
 
-FLOAT32 = LaunchSettings(32, 256, 1, Tile(32, 4, 1), Tile(32, 4, 1), Tile(16, 4, 1), Tile(16, 4, 1))
+FLOAT32 = LaunchSettings(32, 256, 1, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 8, 1), Tile(16, 8, 1))
 """For products in float32, which take most registers; not measured."""
 
 INTERPRETER = LaunchSettings(64, 64, 64, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1))
@@ -68,9 +68,13 @@ def launch_settings(device: torch.device, dtype: torch.dtype) -> LaunchSettings:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How Triton multiplies numbers of a type: float32 as PyTorch's flag for matrix products says."""
-    full = torch.backends.cuda.matmul.fp32_precision != "tf32"
-    return "ieee" if full and dtype == torch.float32 else "tf32"
+    """How Triton multiplies numbers of a type: float32 as PyTorch's flag for matrix products says.
+
+    Unrounded means three products of the parts of each number, with an error near that of float32; products of whole
+    numbers would run outside the tensor cores and need more registers than there are.
+    """
+    rounded = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32x3" if dtype == torch.float32 and not rounded else "tf32"
 
 
 def power_of_two(length: int, least: int = 1) -> int:
