@@ -26,7 +26,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["policy=nope"], "policy=nope is unknown: choose one of back2back, oracle, trackb2b"),
+        (["policy=nope"], "policy=nope is unknown: choose one of back2back, bandit, fixed, freshness, oracle"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
         (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),
@@ -40,7 +40,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["eval.seconds=0"], "eval.seconds=0: expected `float` > 0"),
         (["client.tracker.grid=many"], "client.tracker.grid=many"),
         (["tracker=kalman"], "tracker=kalman is unknown: choose one of flow_cache, lucas_kanade"),
-        (["tracker=flow_cache", "client.tracker.levels=2"], "there is no option 'client.tracker.levels'"),
+        (["tracker=flow_cache", "client.tracker.max_age=2"], "there is no option 'client.tracker.max_age'"),
         (["client.tracker.name=kalman"], "client.tracker.name=kalman"),
         (["policy.quality=high"], "policy"),
         (["trace=file", "trace.path=gone.csv"], "gone.csv"),
@@ -110,7 +110,7 @@ def test_a_python_without_the_environment_is_told_what_to_run(command: list[str]
 def test_help_helps(tmp_path: Path) -> None:
     result = evaluate("--help", cwd=tmp_path)
     assert result.returncode == 0
-    for word in ("policy: back2back, oracle, trackb2b", "python evaluate.py -m", "trace.index=0..29", "make ui"):
+    for word in ("policy: back2back, bandit, fixed, ", "python evaluate.py -m", "trace.index=0..29", "make ui"):
         assert word in result.stdout
     assert not list(tmp_path.iterdir())
 

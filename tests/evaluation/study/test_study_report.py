@@ -266,7 +266,8 @@ def test_what_other_jobs_measured_is_shown_with_its_origin(sweep: Path, monkeypa
     assert "0123abc, not by this study" in points.words[0]
     (row,) = points.rows
     assert [cell for _, cell, _ in row] == ["object-free", "1", "4", "0.600", "0.900", "0.700"]
-    assert [column.title for column in estimators.columns] == ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2"]
+    titles = ["Method", "Metric", "MAE", "RMSE", "MAPE (%)", "R2", "Bias", "Regret"]
+    assert [column.title for column in estimators.columns] == titles
     assert [column.cells[0] for column in estimators.columns[:2]] == ["MLP", "Size (KiB)"]
 
 

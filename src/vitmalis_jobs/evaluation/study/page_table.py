@@ -64,6 +64,8 @@ MEANINGS = {
     "MAE": "mean absolute error",
     "RMSE": "root of the mean squared error",
     "MAPE (%)": "mean absolute error relative to the actual value",
+    "Bias": "mean of estimate less actual value",
+    "Regret": "mean F1 lost by choosing configurations by these estimates instead of the truth",
     "R2": "share of the variance that the estimator explains",
     "w": "window: patches along each side of a region of d = 1",
     "d": "downsampling factor of low-resolution regions",
