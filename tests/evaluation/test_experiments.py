@@ -57,6 +57,7 @@ def test_an_experiment_sweeps_its_grid(name: str) -> None:
             seen.update(run)
             options = typed(composed(*run))
             assert options.clock.name == "virtual"
+            assert options.trace["start_s"] == (0 if name == "full" else "drawn")
             assert options.output == OutputOptions(video_seconds=0, figures=False, page=False)
 
 

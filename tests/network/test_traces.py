@@ -15,6 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.network.traces import (
     Trace,
     constant_trace,
+    drawn_start_s,
     io,
     load_trace,
     resolve_trace,
@@ -166,6 +167,18 @@ def test_starting_later_rotates_and_cuts_the_row() -> None:
     assert trace_of(1, 2, 3).starting_at(4).uplink_mbps.tolist() == [2, 3, 1]
     with pytest.raises(UserError, match="start_s is -1"):
         trace_of(1).starting_at(-1)
+
+
+def test_a_start_is_drawn_from_the_seed_and_the_two_names_alone() -> None:
+    trace, other = (resolve_trace("cellular", index=index) for index in (5, 6))
+    start_s = drawn_start_s(trace, "walkS")
+    assert start_s == 106, "on every machine"
+    assert drawn_start_s(trace.scaled(0.25), "walkS") == start_s
+    assert start_s not in (drawn_start_s(trace, "walkS", seed=1), drawn_start_s(other, "walkS"))
+    drawn = [drawn_start_s(trace, f"clip{number}") for number in range(200)]
+    assert all(start.is_integer() and 0 <= start < trace.duration_s for start in drawn)
+    assert (min(drawn) < 30, max(drawn) >= 270) == (True, True), "anywhere in the trace"
+    assert drawn_start_s(trace_of(1), "walkS") == 0
 
 
 @settings(max_examples=40)

@@ -12,11 +12,13 @@ import torch
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_latency_tables, save_latency_tables
+from vitmalis.network.traces import resolve_trace
+from vitmalis.network.traces.trace import CONSTANT_PERIOD_S
 from vitmalis.policy import POLICIES
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import prepare
 from vitmalis_jobs.run.config import EvaluationConfig, composed
-from vitmalis_jobs.run.describe import describe, stand_ins
+from vitmalis_jobs.run.describe import describe, played_trace, stand_ins
 from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.spec import PreparedRun
@@ -82,6 +84,7 @@ def test_a_trace_file_of_digits_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["eval.seconds=inf"], "eval.seconds=inf: expected `float` <= 1000000000.0"),
         (["model.max_width=1000000"], "model.max_width=1000000: expected `int` <= 8192"),
         (["references.workers=100000"], "references.workers=100000: expected `int` <= 1024"),
+        (["trace.start_s=soon"], "trace.start_s=soon: give a number or drawn"),
         (["~policy"], "configuration: object missing required field `policy`"),
         (["trace=null"], "trace=null: a group takes the name of one of its choices; leave it out for its default"),
         (["policy.name=[a]"], "policy.name=['a']: expected `str`, got `array`"),
@@ -182,6 +185,21 @@ def test_the_typical_trace_is_recorded_by_its_number() -> None:
     asked = composed(["trace=5g"])
     assert asked.trace["index"] == "typical"
     assert resolve_run(asked).config.trace == composed(["trace=5g", "trace.index=10"]).trace
+
+
+def test_a_drawn_start_is_recorded_and_the_same_for_all_runs_of_a_pair() -> None:
+    def start_s(*options: str) -> float:
+        spec = resolve_run(composed(["trace.start_s=drawn", *options]))
+        begun = composed(["trace.start_s=0", *options]).trace | {"start_s": spec.config.trace["start_s"]}
+        assert spec.trace.uplink_mbps_at(0) == resolve_trace(**begun).uplink_mbps_at(0)
+        assert played_trace(spec)["start_s"] == begun["start_s"]
+        return float(begun["start_s"])
+
+    drawn = start_s()
+    assert drawn == start_s("policy=back2back", "clock=virtual", "latency=paper_testbed", "eval.seconds=3")
+    others = (["video=walkS"], ["trace.index=3"], ["trace=5g"], ["trace.seed=1"], ["eval.part=profile"])
+    assert len({drawn, *(start_s(*options) for options in others)}) == 6
+    assert start_s("trace=constant") < CONSTANT_PERIOD_S
 
 
 @pytest.mark.parametrize(

@@ -168,10 +168,17 @@ def _converted(values: dict[str, Any], kind: type[_Config]) -> _Config:
         if not key or "[...]" in key:  # msgspec does not name the key of a dictionary's value
             raise UserError(f"{key or 'configuration'}: {problem[:1].lower()}{problem[1:]}") from error
         value, declared = _field(values, kind, key)
-        if get_origin(declared) is Literal:
-            problem = f"choose one of {', '.join(map(str, get_args(declared)))}"
+        problem = _choices(declared) or problem
         shown = key if isinstance(value, dict) else f"{key}={value}"
         raise UserError(f"{shown}: {problem[:1].lower()}{problem[1:]}") from error
+
+
+def _choices(declared: Any) -> str:
+    """What an option takes whose type has words of its own, as a phrase; empty for other types."""
+    if get_origin(declared) is Literal:
+        return f"choose one of {', '.join(map(str, get_args(declared)))}"
+    words = [str(word) for kind in get_args(declared) if get_origin(kind) is Literal for word in get_args(kind)]
+    return f"give a number or {' or '.join(words)}" if words else ""
 
 
 def _field(values: dict[str, Any], kind: Any, key: str) -> tuple[Any, Any]:

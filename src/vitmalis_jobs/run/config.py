@@ -150,7 +150,7 @@ class TraceOptions(Section, frozen=True):
     mbps: float = 0.0
     rtt_ms: float = 0.0
     capacity_scale: float = 1.0
-    start_s: float = 0.0
+    start_s: float | Literal["drawn"] = 0.0
 
 
 class LinkOptions(Section, frozen=True):

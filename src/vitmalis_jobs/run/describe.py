@@ -109,6 +109,13 @@ def _trace_stand_in(trace: dict[str, Any]) -> str:
     return ", ".join(filter(None, (generated, scaled)))
 
 
+def played_trace(spec: RunSpec) -> dict[str, str | float]:
+    """How the trace was played, which its name does not say: `source`, `capacity_scale` and `start_s`."""
+    trace = spec.config.trace
+    source = str(trace.get("source", trace["kind"]))
+    return {"source": source, "capacity_scale": trace.get("capacity_scale", 1.0), "start_s": trace.get("start_s", 0.0)}
+
+
 def _foreign_durations(config: EvaluationConfig) -> str:
     """Whose durations a virtual run uses, if not those of this machine."""
     if config.virtual and config.latency.tables is not None:
@@ -154,12 +161,12 @@ def _further_options(overrides: Sequence[str]) -> str:
 
 def _configuration_tags(spec: RunSpec) -> dict[str, str]:
     config = spec.config
+    trace = played_trace(spec) | ({} if spec.emulated else {"source": "none"})
     return {
         "clock": config.clock.name,
         "latency": config.latency.name if config.virtual else "real",
         "trace": spec.trace_name,
-        "trace.source": str(config.trace.get("source", config.trace["kind"])) if spec.emulated else "none",
-        "trace.capacity_scale": str(config.trace.get("capacity_scale", 1.0)),
+        **{f"trace.{name}": str(value) for name, value in trace.items()},
         "policy": config.policy_name,
         "link": str(config.link["name"]),
         "transport": str(config.link.get("transport", "direct")),

@@ -15,7 +15,7 @@ from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.storage_errors import noted_on, storage_errors
 from vitmalis_jobs.run.checks import prepare_checked
 from vitmalis_jobs.run.config import EvaluationConfig, flat
-from vitmalis_jobs.run.describe import describe, stand_ins, tags_of
+from vitmalis_jobs.run.describe import describe, played_trace, stand_ins, tags_of
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.disturbance import busy_verdict
 from vitmalis_jobs.run.execute import Executor, needs_detector
@@ -131,6 +131,7 @@ def _take_over(
             run_dir=equal.run_dir,
             fingerprint=equal.fingerprint,
             stand_ins=stand_ins(run),
+            trace=played_trace(run.spec),
         )
         if directory.parent_run_id:
             store.tag(equal.run_id, {f"sweep.taken_over.{directory.parent_run_id}": str(directory.number)})

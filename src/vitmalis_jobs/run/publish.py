@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.signals import deferred_signals
-from vitmalis_jobs.run.describe import describe, stand_ins
+from vitmalis_jobs.run.describe import describe, played_trace, stand_ins
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
@@ -78,7 +79,8 @@ def finish(
         fingerprint: digest of the run's fingerprint.
         busy: why the machine was too busy for the run, as phrases.
     """
-    facts = {"run_id": mlflow_run.run_id, "fingerprint": fingerprint, "stand_ins": stand_ins(run), BUSY: list(busy)}
+    facts: dict[str, Any] = {"run_id": mlflow_run.run_id, "fingerprint": fingerprint, BUSY: list(busy)}
+    facts |= {"stand_ins": stand_ins(run), "trace": played_trace(run.spec)}
     with deferred_signals():
         if index is not None:
             index.record(

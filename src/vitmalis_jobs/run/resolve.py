@@ -12,7 +12,7 @@ from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
 from vitmalis.network.addresses import split_address, split_target
-from vitmalis.network.traces import TYPICAL, resolve_trace, typical_index
+from vitmalis.network.traces import DRAWN, TYPICAL, drawn_start_s, resolve_trace, typical_index
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
 from vitmalis.virtual.measured_testbed import ModelTimes, h200_table
@@ -55,7 +55,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
 
 
 def chosen(config: EvaluationConfig) -> EvaluationConfig:
-    """The configuration with what `trace.index=typical` and `auto` of the model mean here, so that records say it.
+    """The configuration with what `typical`, `drawn` and `auto` of trace and model mean here, so that records say it.
 
     Raises:
         UserError: there are no such traces, or the model cannot run on its engine.
@@ -63,6 +63,10 @@ def chosen(config: EvaluationConfig) -> EvaluationConfig:
     trace = config.trace
     if trace.get("index") == TYPICAL:
         trace = trace | {"index": typical_index(trace["technology"], trace["source"], trace["seed"])}
+    if trace.get("start_s") == DRAWN:
+        played = f"{_clip_name(config.video)} {config.eval.part}"  # parts are for choices and for their evaluation
+        whole = resolve_trace(**trace | {"start_s": 0.0})
+        trace = trace | {"start_s": drawn_start_s(whole, played, trace.get("seed", 0))}
     model = config.model
     model = msgspec.structs.replace(model, device=chosen_device(model.device), engine=model_engine(model))
     return msgspec.structs.replace(config, trace=trace, model=model)

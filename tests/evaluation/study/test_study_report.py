@@ -40,6 +40,7 @@ def write_run(
     clock: str = "virtual",
     busy: bool = False,
     geometry: ModelGeometry | None = None,
+    start_s: float | None = None,
 ) -> None:
     place = folder / str(number)
     info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
@@ -61,6 +62,7 @@ def write_run(
     metrics |= {"lost_offloads": 1.0, "lost_frames": 2.0} | ({"busy_machine": 1.0} if busy else {})
     overrides = [f"policy={policy}", f"video={clip}", "output.video_seconds=0", *asked]
     summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": {"model": "a small one"}}
+    summary |= {} if start_s is None else {"trace": {"start_s": start_s}}
     if geometry is not None:
         video = VideoSpec(name=clip, path="", fps=30.0, width=960, height=540, start_frame=0, frames=1)
         write_session(ClientSession(video, "tcp://127.0.0.1:1", "", geometry), place / SESSION_FILE)
@@ -221,6 +223,21 @@ def test_clocks_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose one with --clock"):
         read_study([tmp_path])
     assert read_study([tmp_path], "realtime").runs["rendering_f1"].tolist() == [0.5]
+
+
+def test_parts_of_a_trace_are_not_mixed(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", 0, "vitmalis", "clip", 0.6)
+    write_run(tmp_path / "new", 0, "trackb2b", "clip", 0.5, start_s=37.0)
+    with pytest.raises(UserError, match="runs of clip over 4g_00 began at 0 s and 37 s of the trace"):
+        read_study([tmp_path / "old", tmp_path / "new"])
+    write_run(tmp_path / "new", 1, "vitmalis", "clip", 0.7, start_s=37.0)
+    study = read_study([tmp_path / "old", tmp_path / "new"])
+    assert study.runs["rendering_f1"].tolist() == [0.5, 0.7], "the last of equal runs counts"
+    assert study.runs["trace_start_s"].tolist() == [37.0, 37.0]
+    for number, start_s in enumerate((0.0, 60.0), 2):
+        write_run(tmp_path / "asked", number, "vitmalis", "clip", 0.7, "FINISHED", f"trace.start_s={start_s:g}",
+                  start_s=start_s)  # fmt: skip
+    assert read_study([tmp_path / "asked"]).policies == [f"vitmalis (trace.start_s={start:g})" for start in (0, 60)]
 
 
 def test_a_missing_or_empty_sweep_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

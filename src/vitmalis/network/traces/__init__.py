@@ -2,16 +2,26 @@
 
 from vitmalis.network.traces.io import load_trace, save_mahimahi, save_trace
 from vitmalis.network.traces.opportunities import OPPORTUNITY_BYTES
-from vitmalis.network.traces.resolve import GENERATED, TYPICAL, TraceIndex, resolve_trace, typical_index
+from vitmalis.network.traces.resolve import (
+    DRAWN,
+    GENERATED,
+    TYPICAL,
+    TraceIndex,
+    drawn_start_s,
+    resolve_trace,
+    typical_index,
+)
 from vitmalis.network.traces.trace import Trace, constant_trace
 
 __all__ = [
+    "DRAWN",
     "GENERATED",
     "OPPORTUNITY_BYTES",
     "TYPICAL",
     "Trace",
     "TraceIndex",
     "constant_trace",
+    "drawn_start_s",
     "load_trace",
     "resolve_trace",
     "save_mahimahi",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ TYPICAL: Final = "typical"
 """The index that stands for the trace of median capacity."""
 GENERATED: Final = "generated"
 """The source that is the trace generator rather than a folder."""
+DRAWN: Final = "drawn"
+"""The start that `drawn_start_s` finds for each pair of clip and trace."""
 TraceIndex = int | Literal["typical"]
 
 
@@ -41,7 +44,8 @@ def resolve_trace(
         technology: `4g` or `5g`.
         index: number of the trace, 0..29; or `typical`, see `typical_index`.
         source: `generated`, or a folder that holds `4g/4g_00.csv` .. `5g/5g_29.csv`.
-        seed: seed of the generated set; `docs/traces.md` describes the set of seed 0.
+        seed: seed of the generated set; `docs/traces.md` describes the set of seed 0. Other kinds have none, and take
+            it for the draw of their start alone.
         path: CSV or Mahimahi file.
         mbps: rate of a constant link.
         rtt_ms: round-trip time of a constant link or of a Mahimahi file, which contains none.
@@ -60,6 +64,21 @@ def resolve_trace(
     else:
         raise UserError(f"trace.kind is '{kind}'; choose cellular, constant or file")
     return trace.scaled(capacity_scale).starting_at(start_s)
+
+
+def drawn_start_s(trace: Trace, clip: str, seed: int = 0) -> float:
+    """Draw the second of a trace at which a clip begins, so that not all clips meet the same part of it.
+
+    It depends on the seed and the two names and on nothing else: all policies meet the same part, on every machine.
+    Whole seconds, each of the period alike, keep the rows of a trace in steps of 1 s whole.
+
+    Args:
+        trace: from its own beginning.
+        clip: name of what is played.
+        seed: another seed, another start.
+    """
+    names = (zlib.crc32(name.encode()) for name in (clip, trace.name))
+    return float(np.random.default_rng((seed, *names)).integers(max(1, int(trace.duration_s))))
 
 
 def typical_index(technology: str, source: str = GENERATED, seed: int = 0) -> int:

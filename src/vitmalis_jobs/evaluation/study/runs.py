@@ -35,8 +35,9 @@ class Study:
     """The runs of one or more sweeps.
 
     Attributes:
-        runs: one row for each finished run: policy, clip, trace, clock, run_dir, every metric of the run, window and
-            downsampling_factor of its decision regions, and the policy's name without these (configuration).
+        runs: one row for each finished run: policy, clip, trace, trace_start_s (the second of the trace at which it
+            began), clock, run_dir, every metric of the run, window and downsampling_factor of its decision regions, and
+            the policy's name without these (configuration).
         statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
         stand_ins: what in the runs stands for something else.
@@ -74,7 +75,8 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
         clock: use only the runs of this clock.
 
     Raises:
-        UserError: there is no such sweep, none of its runs finished, or both clocks are mixed in it.
+        UserError: there is no such sweep, none of its runs finished, or both clocks, or several parts of one trace, are
+            mixed in it.
     """
     names = ", ".join(map(str, sweeps))
     rows, statuses, problems = _read_runs(sweeps)
@@ -85,9 +87,9 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
         raise UserError(f"{names}: runs of clocks {sorted(clocks)}: choose one with --clock")
     _name_variants(rows)
     stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
-    runs = pd.DataFrame(rows).drop(columns=["options", "stand_ins"])
-    runs = runs.drop_duplicates(["policy", "clip", "trace"], keep="last").reset_index(drop=True)
-    return Study(runs, statuses, problems, stand_ins)
+    runs = pd.DataFrame(rows).drop_duplicates(["policy", "clip", "trace"], keep="last").reset_index(drop=True)
+    _check_starts(runs)
+    return Study(runs.drop(columns=["options", "stand_ins"]), statuses, problems, stand_ins)
 
 
 def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[str], list[str]]:
@@ -111,13 +113,14 @@ def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[st
 def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     run_dir = _found(Path(summary["run_dir"]), sweep)
     info: RecordsInfo = read_info(run_dir / FRAMES_FILE)
-    facts = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
+    facts: dict[str, Any] = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
     geometry = _geometry(run_dir)
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
     options = {key: value for key, value in options.items() if not (geometry and key in GEOMETRY)}
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
+    facts["trace_start_s"] = summary.get("trace", {}).get("start_s", 0.0)  # older runs do not say it; most began at 0
     return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
 
 
@@ -166,6 +169,19 @@ def _name_variants(rows: list[dict[str, Any]]) -> None:
         if regions[policy]:
             named += [f"w={row.get('window', 'unknown')}", f"d={row.get('downsampling_factor', 'unknown')}"]
         row["policy"] = _named(policy, named)
+
+
+def _check_starts(runs: pd.DataFrame) -> None:
+    """Refuse runs of one clip and trace that began at different seconds of it, unless their options say so."""
+    asked = runs["options"].map(lambda options: options.get("trace.start_s"))
+    for (clip, trace), pair in runs[asked.isna()].groupby(["clip", "trace"]):
+        starts = sorted(pair["trace_start_s"].unique())
+        if len(starts) > 1:
+            seconds = " and ".join(f"{start:g} s" for start in starts)
+            raise UserError(
+                f"runs of {clip} over {trace} began at {seconds} of the trace and cannot be compared: report their "
+                "sweeps one by one, or make them again"
+            )
 
 
 def _named(policy: str, options: Sequence[str]) -> str:
