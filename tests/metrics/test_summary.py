@@ -50,6 +50,7 @@ def test_a_small_run_by_hand() -> None:
     ]
     summary = summarise(frames, offloads, references)
     assert summary["rendering_f1"] == pytest.approx(2 / (2 + 1 + 3))
+    assert summary["rendering_f1_after_first_result"] == pytest.approx(2 / (2 + 1 + 1))  # of frames 2 and 3
     assert summary["rendering_precision"] == pytest.approx(1 / 2)
     assert summary["rendering_recall"] == pytest.approx(1 / 4)
     assert summary["inference_f1"] == pytest.approx(2 / 3)  # A found, B missed; the lost offload does not count
@@ -75,7 +76,12 @@ def test_what_has_no_value_is_left_out() -> None:
     summary = summarise([frame(0)], [], [A])
     assert summary["rendering_f1"] == 0.0
     assert summary["offloads"] == 0
-    assert not {"inference_f1", "e2e_latency_s_median", "offload_interval_frames_median"} & set(summary)
+    assert not {
+        "inference_f1",
+        "rendering_f1_after_first_result",
+        "e2e_latency_s_median",
+        "offload_interval_frames_median",
+    } & set(summary)
 
 
 def test_where_nothing_is_to_be_found_there_is_no_f1() -> None:

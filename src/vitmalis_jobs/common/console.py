@@ -23,6 +23,7 @@ Step = Callable[..., None]
 
 _ROWS = (
     ("rendering F1", "rendering_f1", 1, "{:.3f}"),
+    ("  after the first result", "rendering_f1_after_first_result", 1, "{:.3f}"),
     ("inference F1", "inference_f1", 1, "{:.3f}"),
     ("E2E latency, median", "e2e_latency_s_median", 1e3, "{:.0f} ms"),
     ("E2E latency, p90", "e2e_latency_s_p90", 1e3, "{:.0f} ms"),

@@ -31,6 +31,7 @@ def _spread(before: str, after: str) -> dict[str, str]:
 def _names() -> dict[str, str]:
     names = {
         "rendering_f1": RENDERING_F1,
+        "rendering_f1_after_first_result": "f1/rendering_after_first_result",
         "inference_f1": INFERENCE_F1,
         "rendering_precision": "f1/rendering_precision",
         "rendering_recall": "f1/rendering_recall",

@@ -15,7 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.evaluation.study import external_results, figures, geometry, hindsight, tables
+from vitmalis_jobs.evaluation.study import external_results, figures, footage, geometry, hindsight, tables
 from vitmalis_jobs.evaluation.study.labels import counted, label
 from vitmalis_jobs.evaluation.study.lead import leading_sentence
 from vitmalis_jobs.evaluation.study.page import Section, write_page
@@ -111,6 +111,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
             ],
             tables.differences(runs, policies),
         ),
+        *footage.sections(runs, policies),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, shown)),
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),

@@ -53,6 +53,16 @@ MEANINGS = {
     "its F1, pair": "rendering F1 of the best of the pair",
     "its F1, clip": "rendering F1 of the best of the clip on this pair",
     "its F1, study": "rendering F1 of the best of the study on this pair",
+    "footage": "real (filmed) or rendered (a scene in place of a video that is not here)",
+    "clips": "number of clips among the pairs",
+    "frames": "number of frames: of all pairs, or of the clip",
+    "traces": "number of traces that all policies have played this clip over",
+    "mean": "mean of rendering F1 over pairs",
+    "mean by frames": "mean of rendering F1 over pairs, each weighted by its frames",
+    "after the first result, mean": "mean over pairs of the F1 of the frames from a policy's first result on",
+    "after it, by frames": "the same, each pair weighted by its frames",
+    "by frames": "mean difference over pairs, each weighted by its frames",
+    "after the first result": "mean difference over pairs of the F1 from each policy's first result on",
     "regions": "which decision regions are downsampled",
     "share": "share of those regions that is downsampled",
     "restoration_point": "beta, the point of the backbone at which low-resolution regions are restored; 0 at its start",
@@ -72,7 +82,11 @@ MEANINGS = {
     "region, px": "side of a decision region",
 }
 """What a column holds, by its title."""
-_REASON = "share of a policy's explained decisions that this reason decided, mean over its runs"
+_BY_ENDING = {
+    ", %": "share of a policy's explained decisions that this reason decided, mean over its runs",
+    ", F1": "mean over the clip's traces of the policy's rendering F1",
+}
+"""What a column holds whose title begins with a name, by the title's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,7 @@ def page_columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _column(title: str, values: list[object]) -> Column:
-    meaning = MEANINGS.get(title) or (_REASON if title.endswith(", %") else "")
+    meaning = MEANINGS.get(title) or next((said for end, said in _BY_ENDING.items() if title.endswith(end)), "")
     if all(value is None or isinstance(value, Real) for value in values):
         numbers = [math.nan if value is None else float(str(value)) for value in values]
         decimals = _decimals([number for number in numbers if not math.isnan(number)])

@@ -26,6 +26,8 @@ NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_ca
 """Beginnings of options that change no result."""
 GEOMETRY = ("model.window", "model.downsampling_factor")
 """Options that say which decision regions a run has; its session says which they are in the end."""
+REAL, RENDERED, UNKNOWN = FOOTAGE = ("real", "rendered", "unknown")
+"""Kinds of footage: filmed, rendered in place of a video that is not here, or not noted by an old run."""
 STAGES = ("encode", "decode", "network", "inference", "e2e_latency", "motion", "estimation", "optimization")
 """Durations of an offload, as named in its record."""
 
@@ -35,9 +37,9 @@ class Study:
     """The runs of one or more sweeps.
 
     Attributes:
-        runs: one row for each finished run: policy, clip, trace, trace_start_s (the second of the trace at which it
-            began), clock, run_dir, every metric of the run, window and downsampling_factor of its decision regions, and
-            the policy's name without these (configuration).
+        runs: one row for each finished run: policy, clip, its footage (real, rendered or unknown), trace, trace_start_s
+            (the second of the trace at which it began), clock, run_dir, every metric of the run, window and
+            downsampling_factor of its decision regions, and the policy's name without these (configuration).
         statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
         stand_ins: what in the runs stands for something else.
@@ -121,7 +123,15 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
     facts["trace_start_s"] = summary.get("trace", {}).get("start_s", 0.0)  # older runs do not say it; most began at 0
+    facts["footage"] = _footage(summary.get("stand_ins"))
     return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
+
+
+def _footage(stand_ins: dict[str, str] | None) -> str:
+    """Whether the camera's frames were filmed or rendered, by the stand-ins of a run; None of an old run."""
+    if stand_ins is None:
+        return UNKNOWN
+    return RENDERED if "video" in stand_ins else REAL
 
 
 def _geometry(run_dir: Path) -> dict[str, int]:

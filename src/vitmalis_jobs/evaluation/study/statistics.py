@@ -26,7 +26,7 @@ def by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     if metric not in runs:  # no run has it, as inference F1 where no result came back
         return pd.DataFrame(columns=runs["policy"].unique(), dtype=float)
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values=metric, aggfunc="last")
-    return table.dropna()
+    return table.reindex(columns=sorted(runs["policy"].unique())).dropna()
 
 
 def incomplete_pairs(runs: pd.DataFrame) -> int:
@@ -39,6 +39,16 @@ def undefined_pairs(runs: pd.DataFrame) -> int:
     """Number of pairs that a policy has played without a rendering F1, as their clips show nothing to be found."""
     undefined = runs[runs["rendering_f1"].isna()] if "rendering_f1" in runs else runs
     return len(undefined[["clip", "trace"]].drop_duplicates())
+
+
+def frames_of_pairs(runs: pd.DataFrame, pairs: pd.Index) -> pd.Series:
+    """Number of frames of each pair of clip and trace, by the index of `by_pair`."""
+    return runs.groupby(["clip", "trace"])["frames"].max().reindex(pairs)
+
+
+def mean_by_frames(values: pd.Series, frames: pd.Series) -> float:
+    """Mean over pairs, each weighted by its frames, so that a clip of 0.5 s counts less than one of 20 s."""
+    return float(np.average(values, weights=frames)) if len(values) else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
