@@ -25,6 +25,7 @@ SIZES = {
     "geometry": 72,
     "full": 2400,
     "fixed": 2592,
+    "injection": 144,
 }
 
 

@@ -213,6 +213,8 @@ def test_a_drawn_start_is_recorded_and_the_same_for_all_runs_of_a_pair() -> None
         ),
         (["policy=oracle"], "only the virtual clock"),
         (["policy=oracle", "clock=virtual", "model.weights=random"], "random weights have not"),
+        (["policy=freshness", "policy.inject=[f1]"], r"policy.inject=\['f1'\] .* only the virtual clock"),
+        (["policy=vitmalis", "policy.inject=[f1]", "clock=virtual", "model.weights=random"], "random weights have not"),
         (["clock=virtual", "server.spawn=false"], "no server elsewhere"),
         (["clock=virtual", "video=camera"], "plays in real time only"),
     ],

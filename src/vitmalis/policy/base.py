@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 
 if TYPE_CHECKING:
     from vitmalis.regions.motion import Motion
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,27 @@ class LookaheadResult(NamedTuple):
 
 
 class Lookahead(Protocol):
-    """Simulates decisions before one is taken; only the virtual clock has one."""
+    """Simulates decisions before one is taken; only the virtual clock has one.
+
+    Every method takes the state that is decided in, and n decisions that are possible there.
+    """
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
         """Simulate the outcome of each decision."""
+
+    def payload_bytes(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
+        """Size on the wire of each decision (n,)."""
+
+    def inference_f1(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
+        """F1 of the result of each decision, compared with the frame's reference (n,)."""
+
+    def transfer_s(
+        self, state: ClientState, decisions: Sequence[OffloadDecision], payload_bytes: FloatArray
+    ) -> FloatArray:
+        """Time that payloads of these sizes (n,) take to pass the uplink, without propagation, seconds (n,)."""
+
+    def f1_by_age(self, state: ClientState, oldest_s: float) -> FloatArray:
+        """F1 of the frame's reference boxes, tracked, at the age of 0, 1, ... frames up to `oldest_s` (k,)."""
 
 
 class Policy(abc.ABC):
@@ -99,4 +121,4 @@ class Policy(abc.ABC):
         """Learn from a finished offload; called once each, in the order of the results."""
 
     def attach_lookahead(self, lookahead: Lookahead) -> None:  # noqa: B027
-        """Take the virtual clock's view of the frames to come; only an oracle uses it."""
+        """Take the virtual clock's view of the frames to come; only an oracle and injected true values use it."""

@@ -27,8 +27,9 @@ from vitmalis.estimation import (
 from vitmalis.estimation.decay import AGES_S, F1
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
 from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.base import ClientState, Lookahead, Policy
 from vitmalis.policy.estimates import Estimates, explain
+from vitmalis.policy.injection import Injection, Truth
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
 from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
@@ -57,6 +58,7 @@ class ConfigurationSearch(Policy):
         decay_ages_s, decay_f1: offline curve of the F1 of tracked boxes by age, see `vitmalis.estimation.F1ByAge`.
         size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
+        inject: estimates that true values replace, see `vitmalis.policy.injection`; on the virtual clock only.
 
     Raises:
         LatencyTablesMissing: there are no latency tables; everything else is valid.
@@ -86,6 +88,7 @@ class ConfigurationSearch(Policy):
         decay_ages_s: Sequence[float] = AGES_S,
         decay_f1: Sequence[float] = F1,
         size_correction: float = 0.0,
+        inject: Sequence[Truth] = (),
     ) -> None:
         if 0 not in tau_ds:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
@@ -97,16 +100,21 @@ class ConfigurationSearch(Policy):
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
+        self._injection = Injection(inject)
         # Estimators before the tables, which a run measures where they are missing.
         self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
         self._tables = _tables(latency_tables, model)
         self._tables.check_geometry(window, downsampling_factor, f"policy.latency_tables={latency_tables}")
-        self.stand_in = self._pair.stand_in(self._tables)
+        self.stand_in = "; ".join(filter(None, (self._pair.stand_in(self._tables), self._injection.stand_in)))
         self._check_tables()
 
     @abc.abstractmethod
     def _choose(self, state: ClientState, estimates: Estimates) -> Choice:
         """Choose one of the candidates."""
+
+    def attach_lookahead(self, lookahead: Lookahead) -> None:
+        """Take the virtual clock's view of the frames to come, for injected true values."""
+        self._injection.attach_lookahead(lookahead)
 
     def observe(self, outcome: OffloadOutcome) -> None:
         """Update the estimates of network, queue and decay, and the size correction."""
@@ -127,6 +135,8 @@ class ConfigurationSearch(Policy):
         content = self._classifier.classify(state)
         start_s = time.perf_counter()
         estimates = self._estimate(content, self._learned_relevance(state))
+        estimates = self._injection.injected(state, content.region_types, estimates, self._network.uplink_mbps)
+        self._decay = self._injection.decay(state, self._decay, 2 * float(estimates.e2e_latency_s.max()))
         estimated_s = time.perf_counter()
         choice = self._choose(state, estimates)
         chosen_s = time.perf_counter()

@@ -62,7 +62,12 @@ class Durations:
 
     def decision_s(self, decision: OffloadDecision) -> tuple[float, float]:
         """Times of estimation and optimization; zero for a policy that does neither."""
-        return (self._stages.estimation_s, self._stages.optimization_s) if decision.explanation else (0.0, 0.0)
+        return self.search_s if decision.explanation else (0.0, 0.0)
+
+    @property
+    def search_s(self) -> tuple[float, float]:
+        """Times of estimation and optimization of a policy that weighs alternatives."""
+        return self._stages.estimation_s, self._stages.optimization_s
 
     def encode_s(self, offload_id: int, decision: OffloadDecision) -> float:
         """Time to pack and compress the offload's frame."""

@@ -1,11 +1,16 @@
-"""The oracle's lookahead: simulates candidate decisions on a virtual run, with the frames that are to come."""
+"""The lookahead: simulates candidate decisions on a virtual run, with the frames and the trace that are to come."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitmalis.client.events import StartOffload
+from vitmalis.client.header import offload_header
 from vitmalis.client.session import ClientSession
 from vitmalis.metrics import Counts, MatchRule, match
 from vitmalis.offload import OffloadDecision
@@ -14,9 +19,11 @@ from vitmalis.policy.base import LookaheadResult
 from vitmalis.tracker import TrackingImage, build_tracker
 from vitmalis.types import Detections, Frame, RgbImage
 from vitmalis.virtual.durations import Durations
-from vitmalis.virtual.network import Connection
+from vitmalis.virtual.network import Connection, upload
 from vitmalis.virtual.offload_timeline import simulate_offload
 from vitmalis.virtual.server import AnsweredOffload, VirtualServer
+
+FloatArray = NDArray[np.float64]
 
 HORIZON = 2.0
 """Length of the scored period, as a multiple of the slowest candidate's latency: each result is shown for about as long
@@ -62,14 +69,12 @@ class VirtualLookahead:
         self._frames: dict[int, Frame] = {}
         self._tracking_images: dict[int, TrackingImage] = {}
         self._reducer = build_tracker(session.tracker)
-        self._offloads = 0
+        self._offload_id, self._frame_index = -1, -1
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
-        """Compute rendering F1 over the horizon and the result's arrival for each decision; call once per offload."""
-        frame = self._frame(state.frame_index)
-        self._forget_before(state.frame_index)
-        starts = [StartOffload(self._offloads, frame, decision) for decision in decisions]
-        self._offloads += 1
+        """Compute rendering F1 over the horizon and the result's arrival for each decision."""
+        frame = self._offloaded(state)
+        starts = [StartOffload(self._offload_id, frame, decision) for decision in decisions]
         answers = [self._server.answer(start.offload_id, frame, start.decision) for start in starts]
         received_s = [
             self._received_s(start, answer, state.time_s) for start, answer in zip(starts, answers, strict=True)
@@ -87,6 +92,49 @@ class VirtualLookahead:
                 counts += after if (index + 1) * state.frame_interval_s >= arrival_s else before
             results.append(LookaheadResult(counts.f1_or_one, arrival_s))
         return results
+
+    def payload_bytes(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
+        """Size of the JPEG of each decision (n,); decisions that differ in the restoration point alone share theirs."""
+        frame, known = self._offloaded(state), dict[tuple[int, int], float]()
+        for decision in decisions:
+            key = decision.configuration.tau_d, decision.configuration.quality
+            if key not in known:
+                known[key] = self._server.payload_bytes(frame, decision)
+        return np.array([known[d.configuration.tau_d, d.configuration.quality] for d in decisions], np.float64)
+
+    def inference_f1(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
+        """F1 of the result of each decision, compared with the frame's reference (n,)."""
+        frame, reference = self._offloaded(state), self._references[state.frame_index]
+        answers = [self._server.answer(self._offload_id, frame, decision) for decision in decisions]
+        found = [answer.detections.above(self._session.score_threshold) for answer in answers]
+        return np.array([match(detections, reference, self._rule).f1_or_one for detections in found], np.float64)
+
+    def transfer_s(
+        self, state: ClientState, decisions: Sequence[OffloadDecision], payload_bytes: FloatArray
+    ) -> FloatArray:
+        """Time that payloads of these sizes (n,) take to pass the uplink once the decision is made, seconds (n,)."""
+        frame, decided_s = self._offloaded(state), state.time_s + sum(self._durations.search_s)
+        transfers_s = []
+        for decision, size in zip(decisions, payload_bytes.tolist(), strict=True):
+            header = offload_header(self._offload_id, frame, decision, self._server.geometry)
+            sent_s = decided_s + self._durations.encode_s(self._offload_id, decision)
+            transfers_s.append(upload(copy.deepcopy(self._connection), sent_s, header, max(round(size), 1)).transfer_s)
+        return np.array(transfers_s, np.float64)
+
+    def f1_by_age(self, state: ClientState, oldest_s: float) -> FloatArray:
+        """F1 of the frame's reference boxes, tracked, at the age of 0, 1, ... frames up to `oldest_s` (k,)."""
+        self._offloaded(state)
+        last = state.frame_index + math.ceil(oldest_s / state.frame_interval_s)
+        frames = range(state.frame_index, min(last, self._session.video.frames - 1) + 1)
+        counts = self._tracked_counts(self._references[state.frame_index], frames)
+        return np.array([count.f1_or_one for count in counts], np.float64)
+
+    def _offloaded(self, state: ClientState) -> Frame:
+        """The frame about to be offloaded, the first that is still needed; another frame is another offload."""
+        if state.frame_index != self._frame_index:
+            self._offload_id, self._frame_index = self._offload_id + 1, state.frame_index
+            self._forget_before(state.frame_index)
+        return self._frame(state.frame_index)
 
     def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:
         return simulate_offload(

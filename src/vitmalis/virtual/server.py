@@ -72,7 +72,7 @@ class VirtualServer:
         if known is None:
             height, width = frame.image.shape[:2]
             pixels = height * width  # as a server that a run starts, whose limit is the size of its frames
-            jpeg = encode_offload(frame.image, decision, self.geometry.grid(width, height)).jpeg
+            jpeg = self._encode(frame, decision)
             if refusal := refusal_reason(header, jpeg, self.geometry, pixels):
                 return AnsweredOffload(header, len(jpeg), Detections.empty(), refusal)
             (found,) = infer(self._detector, [decode_offload(self.geometry, header, jpeg, pixels)])
@@ -80,6 +80,15 @@ class VirtualServer:
             if self._cache:
                 self._cache.put(key, known)
         return AnsweredOffload(header, known.payload_bytes, known.detections)
+
+    def payload_bytes(self, frame: Frame, decision: OffloadDecision) -> int:
+        """Size of the JPEG of a frame as decided, without asking the model; raises as `answer` does."""
+        known = self._cache.get(self._key(frame, decision)) if self._cache else None
+        return known.payload_bytes if known else len(self._encode(frame, decision))
+
+    def _encode(self, frame: Frame, decision: OffloadDecision) -> bytes:
+        height, width = frame.image.shape[:2]
+        return encode_offload(frame.image, decision, self.geometry.grid(width, height)).jpeg
 
     def _key(self, frame: Frame, decision: OffloadDecision) -> AnswerKey:
         """Collect what the answer depends on; tau_d only matters through the mask."""

@@ -218,6 +218,14 @@ class EvaluationConfig(Section, frozen=True):
         return str(self.policy.get("kind", self.policy_name))
 
     @property
+    def lookahead(self) -> str:
+        """The option by which the policy knows what is to come, which only the virtual clock can show; or nothing."""
+        if self.policy_kind == "oracle":
+            return "policy=oracle"
+        truths = self.policy.get("inject")
+        return f"policy.inject={truths}" if truths else ""
+
+    @property
     def policy_options(self) -> dict[str, Any]:
         """Keyword arguments of the policy's constructor."""
         return {key: value for key, value in self.policy.items() if key not in ("name", "kind")}

@@ -88,9 +88,9 @@ def _check_clock(config: EvaluationConfig) -> None:
     """Refuse what the chosen clock cannot do."""
     if config.virtual:
         _check_virtual(config)
-    elif config.policy_kind == "oracle":
+    elif config.lookahead:
         raise UserError(
-            "policy=oracle looks into the future, which only the virtual clock can show it: add clock=virtual"
+            f"{config.lookahead} looks into the future, which only the virtual clock can show it: add clock=virtual"
         )
     elif config.latency.name != "measured" or config.latency.tables is not None:
         raise UserError(
@@ -118,8 +118,10 @@ def _check_restoration_points(spec: RunSpec) -> None:
 
 
 def _check_virtual(config: EvaluationConfig) -> None:
-    if config.policy_kind == "oracle" and has_random_weights(config.model):
-        raise UserError("policy=oracle compares with references, which random weights have not: give model.weights=...")
+    if config.lookahead and has_random_weights(config.model):
+        raise UserError(
+            f"{config.lookahead} compares with references, which random weights have not: give model.weights=..."
+        )
     if config.video["name"] == "camera":
         raise UserError("video 'camera': a live source plays in real time only; record it and give the file")
     if not config.server.spawn:

@@ -26,7 +26,7 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
-from vitmalis_jobs.evaluation.study.tables import reasons
+from vitmalis_jobs.evaluation.study.tables import option_differences, reasons
 
 
 def write_run(
@@ -317,3 +317,20 @@ def test_a_study_of_one_window_and_factor_has_no_section_for_them(tmp_path: Path
         write_run(tmp_path, number, policy, "walkS", 0.5, geometry=regions)
     assert read_study([tmp_path]).policies == ["trackb2b", "vitmalis"]
     assert regions_table(read_study([tmp_path]).runs).empty
+
+
+def test_variants_are_compared_with_the_first_of_their_policy(tmp_path: Path) -> None:
+    number = 0
+    for clip in range(6):
+        for truths, f1 in (("[]", 0.5), ("[size]", 0.5), ("[f1]", 0.6 + 0.01 * clip)):
+            asked = "FINISHED", f"policy.inject={truths}", "trace.index=0"
+            write_run(tmp_path, number, "freshness", f"clip{clip}", f1, *asked)
+            number += 1
+        write_run(tmp_path, number, "vitmalis", f"clip{clip}", 0.4)
+        number += 1
+    study = read_study([tmp_path])
+    table = option_differences(study.runs, study.policies).set_index("policy")
+    assert list(table.index) == ["freshness (policy.inject=[size])", "freshness (policy.inject=[f1])"]
+    assert set(table["compared with"]) == {"freshness (policy.inject=[])"}
+    assert table["mean difference"].tolist() == pytest.approx([0.0, 0.125])
+    assert table["pairs"].tolist() == [6, 6]

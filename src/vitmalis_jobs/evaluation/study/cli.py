@@ -29,6 +29,11 @@ _HINDSIGHT = (
     "they are shown with: bounds on what a fixed choice could reach, no policies."
 )
 
+_OPTIONS = (
+    "Rendering F1 of each variant of a policy less that of its first variant in the study, on the same pairs. With "
+    "policy.inject, true values replace estimates: what an estimate's error costs is what its true value gains."
+)
+
 _REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
 
 
@@ -112,6 +117,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
             tables.differences(runs, policies),
         ),
         *footage.sections(runs, policies),
+        *_section("What a policy's options change", _OPTIONS, tables.option_differences(runs, policies)),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, shown)),
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),

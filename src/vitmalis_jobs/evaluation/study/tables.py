@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import pandas as pd
@@ -10,7 +10,13 @@ import pandas as pd
 from vitmalis_jobs.common.machine_load import BUSY, BUSY_MARK, BUSY_NOTE
 from vitmalis_jobs.evaluation.study.labels import counted
 from vitmalis_jobs.evaluation.study.runs import paper_numbers
-from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, gap_closed, median_reduction
+from vitmalis_jobs.evaluation.study.statistics import (
+    Difference,
+    by_pair,
+    difference,
+    gap_closed,
+    median_reduction,
+)
 
 BASELINE = "trackb2b"
 OURS = "vitmalis"
@@ -77,24 +83,40 @@ def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     table = by_pair(runs, "rendering_f1")
     compared = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
     compared += [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
-    names, rows = marked(runs, policies), []
-    for policy, baseline in compared:
-        found = difference(table, policy, baseline)
-        rows.append(
-            {
-                "policy": names[policy],
-                "compared with": names[baseline],
-                "pairs": found.pairs,
-                "mean difference": found.mean,
-                "from": found.low,
-                "to": found.high,
-                "from, over clips": found.clips_low,
-                "to, over clips": found.clips_high,
-                "higher in": f"{round(found.higher * found.pairs)} of {counted(found.pairs, 'pair')}",
-                "verdict": found.verdict,
-            }
-        )
+    names = marked(runs, policies)
+    return pd.DataFrame([_difference_row(difference(table, *pair), names) for pair in compared])
+
+
+def option_differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Paired differences of rendering F1: every variant of a policy by its own options less the first of its kind.
+
+    The first is that of the first run in the study. Each two are compared on the pairs that both have played.
+    """
+    names, rows, first = marked(runs, policies), [], dict[str, str]()
+    for variant in runs["policy"].unique():
+        kind, _, options = variant.partition(" (")
+        base = first.setdefault(kind, variant)
+        if "policy." not in options or base == variant:
+            continue
+        table = by_pair(runs[runs["policy"].isin((variant, base))], "rendering_f1")
+        if len(table):
+            rows.append(_difference_row(difference(table, variant, base), names))
     return pd.DataFrame(rows)
+
+
+def _difference_row(found: Difference, names: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "policy": names[found.policy],
+        "compared with": names[found.baseline],
+        "pairs": found.pairs,
+        "mean difference": found.mean,
+        "from": found.low,
+        "to": found.high,
+        "from, over clips": found.clips_low,
+        "to, over clips": found.clips_high,
+        "higher in": f"{round(found.higher * found.pairs)} of {counted(found.pairs, 'pair')}",
+        "verdict": found.verdict,
+    }
 
 
 def savings(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
