@@ -7,9 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitmalis.detector.config import VitConfig, preset
-from vitmalis.detector.flops import vit_cost, windows
+from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig, preset
+from vitmalis.detector.flops import rcnn_flops, vit_cost, windows
 from vitmalis.detector.mixed import mixed_layout
+from vitmalis.detector.pyramid import ViTDetBackbone
+from vitmalis.detector.rcnn import BoxHeads
+from vitmalis.detector.rpn import RpnHead
 from vitmalis.detector.vit import ViT
 from vitmalis.regions.grid import RegionGrid
 
@@ -50,6 +53,27 @@ def test_pytorch_counts_the_same(stem: str, relative: bool, mask: np.ndarray | N
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         vit(images, layout, point)
     assert counter.get_total_flops() == vit_cost(config, GRID, mask, point).flops
+
+
+@pytest.mark.parametrize("strides", [(4, 8, 16, 32), (8, 16, 32)])
+def test_pytorch_counts_the_same_behind_the_transformer(strides: tuple[int, ...]) -> None:
+    head = RcnnConfig(proposals=5, box_convs=(16, 24), box_width=40, aspect_ratios=(1.0, 2.0))
+    pyramid = PyramidConfig(strides=strides, channels=12)
+    config = DetectorConfig(name="small", vit=TINY, pyramid=pyramid, head=head, classes=(0, 1, 2))
+    grid = RegionGrid(240, 176, window=2)  # 11 rows and 15 columns, padded to 12 and 16
+    backbone, rpn, boxes = ViTDetBackbone.of(config), RpnHead(12, 2), BoxHeads(config, head)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        levels = backbone.pyramid(torch.zeros(1, TINY.embed_dim, grid.patch_rows, grid.patch_cols))
+        for level in levels:
+            rpn(level)
+        boxes.box_predictor(boxes.box_head(torch.zeros(5, 12, 7, 7)))
+    assert counter.get_total_flops() == rcnn_flops(config, grid)
+
+
+def test_operations_of_another_head_are_not_counted() -> None:
+    config = preset("vitdet_tiny")
+    with pytest.raises(TypeError, match="vitdet_tiny has no R-CNN head"):
+        rcnn_flops(config, config.region_grid(540, 960))
 
 
 def test_most_of_the_work_goes_with_the_tokens() -> None:

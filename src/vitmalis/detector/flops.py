@@ -1,4 +1,4 @@
-"""Tokens and floating-point operations of a ViT at mixed resolution, counted and not measured.
+"""Tokens and floating-point operations of a detector at mixed resolution, counted and not measured.
 
 A multiplication and an addition count as two operations. Norms, activations and softmax are left out, as is usual.
 """
@@ -6,12 +6,16 @@ A multiplication and an addition count as two operations. Norms, activations and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from vitmalis.detector.config import VitConfig
+from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask
+
+_POOLED_CELLS = 7 * 7
+"""Cells that each proposal is pooled to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,56 @@ def windows(grid: RegionGrid, downsample_mask: BoolMask) -> int:
         for scale in (1, grid.factor)
     }
     return int(np.where(downsample_mask, per_region[grid.factor], per_region[1]).sum())
+
+
+def rcnn_flops(config: DetectorConfig, grid: RegionGrid) -> int:
+    """Count the operations of the pyramid and of an R-CNN head with all its proposals, for one frame.
+
+    Masks and restoration points make no difference, as all regions are restored before. Selecting and pooling boxes is
+    left out.
+
+    Args:
+        config: the detector.
+        grid: regions of the frame.
+
+    Raises:
+        TypeError: the detector has another head.
+    """
+    head = config.head
+    if not isinstance(head, RcnnConfig):
+        raise TypeError(f"{config.name} has no R-CNN head")
+    channels = config.pyramid.channels
+    pyramid, levels = _pyramid(config.pyramid, config.vit.embed_dim, grid)
+    anchors = 5 * len(head.aspect_ratios)  # a logit and four deltas for each
+    proposals = sum(
+        2 * _convolution(cells, channels, channels, 3) + _convolution(cells, channels, anchors, 1) for cells in levels
+    )
+    widths = (channels, *head.box_convs)
+    pooled = sum(_convolution(_POOLED_CELLS, before, after, 3) for before, after in pairwise(widths))
+    outputs = 5 * len(config.classes) + 1
+    linear = 2 * head.box_width * (_POOLED_CELLS * widths[-1] + outputs)
+    return pyramid + proposals + head.proposals * (pooled + linear)
+
+
+def _pyramid(config: PyramidConfig, embed_dim: int, grid: RegionGrid) -> tuple[int, list[int]]:
+    """Operations of the pyramid, and the number of cells of its levels, the subsampled one last."""
+    flops, cells = 0, []
+    for stride in config.strides:
+        width, rows, cols = embed_dim, grid.patch_rows, grid.patch_cols
+        for _ in range({4: 2, 8: 1}.get(stride, 0)):  # transposed convolutions that halve the stride and the channels
+            flops += _convolution(rows * cols, width, width // 2, 2)
+            width, rows, cols = width // 2, 2 * rows, 2 * cols
+        if stride == 32:
+            rows, cols = rows // 2, cols // 2
+        flops += _convolution(rows * cols, width, config.channels, 1)
+        flops += _convolution(rows * cols, config.channels, config.channels, 3)
+        cells.append(rows * cols)
+    return flops, [*cells, -(-rows // 2) * -(-cols // 2)]
+
+
+def _convolution(cells: int, before: int, after: int, kernel: int) -> int:
+    """Operations of a convolution over so many cells, of its input where it is transposed."""
+    return 2 * cells * kernel**2 * before * after
 
 
 def _stem_per_token(config: VitConfig) -> int:

@@ -7,7 +7,8 @@ point. What was measured is used as it is; everything else follows from it by th
   its measured times over FLOPs, as the paper's figures are treated (`vitmalis.virtual.testbed`).
 - Other parts of the detector (copies, indices, pyramid, head): measured as the whole detector less the backbone, and
   interpolated linearly over the share. They do not depend on the restoration point. A model without such measurements
-  takes those of the other models in the table, and a smaller frame those of a 1080p frame: both are upper bounds.
+  takes those of the other models in the table, which is an upper bound. A smaller frame takes its share of the FLOPs of
+  pyramid and head.
 - Restoration point 0 has every token at full resolution, so it takes the time of a plain frame.
 
 The device, the codec and decoding on the server are the paper's.
@@ -24,12 +25,12 @@ import msgspec
 import numpy as np
 
 from vitmalis.detector.config import DetectorConfig, preset
-from vitmalis.detector.flops import vit_cost
+from vitmalis.detector.flops import rcnn_flops, vit_cost
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import InferenceFit, LatencyTables
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask
-from vitmalis.virtual.testbed import SHARES, drawn_masks, jetson_tables
+from vitmalis.virtual.testbed import SHARES, downsampled_size, drawn_masks, jetson_tables
 
 H200 = Path(str(files("vitmalis.virtual"))) / "h200.json"
 
@@ -135,9 +136,9 @@ class ModelTimes:
 
     def downsampled_s(self) -> float:
         """Time of the whole detector for a frame that is smaller by the factor, seconds."""
-        factor = self._config.downsampling_factor
-        height_px, width_px = (-(-side // factor) for side in self._size)
-        return self._on_line(self._flops((height_px, width_px))) + self._other_parts_s(0.0)
+        small = downsampled_size(self._size, self._config.downsampling_factor)
+        part, whole = (rcnn_flops(self._config, self._config.region_grid(*size)) for size in (small, self._size))
+        return self._on_line(self._flops(small)) + self._other_parts_s(0.0) * part / whole
 
     def fit(self, point: int, regions: int) -> InferenceFit:
         """Fit LM_inf of a restoration point over the regions of some frame, of which equal shares are downsampled."""

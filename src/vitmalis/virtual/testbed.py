@@ -3,12 +3,15 @@
 Stated values are used as they are. The assumptions between and beyond them are few:
 
 - Inference (sections I and III): 281 ms for a 1080p frame, 39 ms for a 360p frame. A line through the two over the
-  FLOPs of ViTDet-L's backbone gives every other cost, also those of mixed resolution and of smaller frames.
+  FLOPs of ViTDet-L gives every other cost, also those of mixed resolution and of smaller frames. It is nearly a
+  proportion: the line starts at 1.6 ms. Pyramid and head have 14 % of a 1080p frame's FLOPs; as regions are restored
+  before them, their time is the same for every mask and restoration point.
 - The stated times are with the paper's window 9 and downsampling factor 2. The window stays 9, as the run's detector is
   not ViTDet-L; the factor is the run's.
 - Codec (section VI-B, Fig. 10): medians of encoding and decoding together are 30 ms for full frames and for TrackUD's,
   38 ms for TrackRoI's, 39 ms for ViTMAlis'. How they are divided is not stated: decoding is taken as 10 ms throughout.
-  No dependence on quality or on the number of downsampled regions is stated, so there is none.
+  No dependence on quality or on the number of downsampled regions is stated, so there is none. Most of TrackUD's frames
+  are full ones; a smaller one is coded for its share of the pixels. Making it smaller is taken to cost nothing.
 - Overhead (section VI-B, Fig. 11): motion analysis 10 ms, estimation 9 ms, optimisation 2 ms.
 - The tracker's time is not stated: 10 ms a step, well within a frame interval, for any number of objects. `FLOW_CACHE`
   takes shares of it, as measured next to it with ten objects in 960x540 frames on one core (docs/trackers.md).
@@ -18,6 +21,7 @@ A run's frames have fewer regions than a 1080p frame; the share of downsampled r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.detector.config import DetectorConfig, preset
-from vitmalis.detector.flops import vit_cost
+from vitmalis.detector.flops import rcnn_flops, vit_cost
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
 from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.regions.grid import RegionGrid
@@ -57,7 +61,6 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
         restoration_points: N of the run's detector.
     """
     vitdet_l = preset("vitdet_l").with_geometry(WINDOW, grid.factor)
-    small = (-(-FULL_HD[0] // grid.factor), -(-FULL_HD[1] // grid.factor))
     regions = grid.region_patches.size
     return jetson_tables(
         model_id,
@@ -66,7 +69,7 @@ def paper_testbed(model_id: str, model: str, grid: RegionGrid, restoration_point
         server="RTX 5090 (as published)",
         inference=tuple(_line(vitdet_l, point, regions) for point in range(restoration_points + 1)),
         full_s=INFERENCE_S[FULL_HD],
-        downsampled_s=inference_s(vitdet_l, small),
+        downsampled_s=inference_s(vitdet_l, downsampled_size(FULL_HD, grid.factor)),
         host={"source": "figures stated in the ViTMAlis paper, see vitmalis.virtual.testbed"},
     )
 
@@ -91,6 +94,7 @@ def jetson_tables(
         full_s, downsampled_s: inference time of a 1080p frame, and of one that is smaller by the factor of `grid`.
         host: facts about where the durations come from.
     """
+    codec_share = math.prod(downsampled_size(FULL_HD, grid.factor)) / math.prod(FULL_HD)
     return LatencyTables(
         device="Jetson Orin Nano (as published)",
         server=server,
@@ -115,12 +119,20 @@ def jetson_tables(
             motion_s=MOTION_S,
             estimation_s=ESTIMATION_S,
             optimization_s=OPTIMIZATION_S,
-            downsampled=WholeFrame(encode_s=ENCODE_S, decode_s=DECODE_S, inference_s=downsampled_s),
+            downsampled=WholeFrame(
+                encode_s=codec_share * ENCODE_S, decode_s=codec_share * DECODE_S, inference_s=downsampled_s
+            ),
             blanked=WholeFrame(encode_s=BLANK_AND_ENCODE_S, decode_s=DECODE_S, inference_s=full_s),
             trackers={"flow_cache": FLOW_CACHE},
         ),
         host=host,
     )
+
+
+def downsampled_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """(height, width) of a whole frame that is made smaller by a factor along each axis, as TrackUD sends it."""
+    height_px, width_px = size
+    return -(-height_px // factor), -(-width_px // factor)
 
 
 def inference_s(
@@ -134,7 +146,8 @@ def inference_s(
 
 
 def _flops(config: DetectorConfig, size: tuple[int, int], mask: NDArray[np.bool_] | None = None, point: int = 0) -> int:
-    return vit_cost(config.vit, config.region_grid(*size), mask, point).flops
+    grid = config.region_grid(*size)
+    return vit_cost(config.vit, grid, mask, point).flops + rcnn_flops(config, grid)
 
 
 def _line(config: DetectorConfig, point: int, regions: int) -> InferenceFit:
