@@ -155,7 +155,7 @@ def test_runs_on_a_busy_machine_are_marked_wherever_they_count(
     page.feed((report / "report.html").read_text())
     assert "1 of 19 runs were played while the machine was busy or slow (*)" in page.text
     assert "clock=virtual" in page.text
-    assert page.text.count("* with runs that were played while the machine was busy or slow") == 13  # tables, figures
+    assert page.text.count("* with runs that were played while the machine was busy or slow") == 14  # tables, figures
     names = [line.split(",")[0] for line in (report / "policies.csv").read_text().splitlines()]
     assert names == ["policy", "back2back", "trackb2b *", "vitmalis"]
     assert "frames lost" in (report / "policies.csv").read_text()

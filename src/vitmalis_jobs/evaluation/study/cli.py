@@ -15,7 +15,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.evaluation.study import external_results, figures, footage, geometry, hindsight, tables
+from vitmalis_jobs.evaluation.study import equivalence, external_results, figures, footage, geometry, hindsight, tables
 from vitmalis_jobs.evaluation.study.labels import counted, label
 from vitmalis_jobs.evaluation.study.lead import leading_sentence
 from vitmalis_jobs.evaluation.study.page import Section, write_page
@@ -32,6 +32,13 @@ _HINDSIGHT = (
 _OPTIONS = (
     "Rendering F1 of each variant of a policy less that of its first variant in the study, on the same pairs. With "
     "policy.inject, true values replace estimates: what an estimate's error costs is what its true value gains."
+)
+
+_EQUIVALENCE = (
+    f"Two one-sided tests of the same differences: equivalent within {equivalence.BOUND:g} where the 90 % interval of "
+    "the mean (Student's t) lies inside that bound. Undecided ones say how many pairs, or clips, would decide with a "
+    "power of 80 % at this mean and spread. Pairs of one clip share its frames, so the test over clips is the one that "
+    "speaks for other clips."
 )
 
 _REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
@@ -118,6 +125,11 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         ),
         *footage.sections(runs, policies),
         *_section("What a policy's options change", _OPTIONS, tables.option_differences(runs, policies)),
+        *_section(
+            "Different or equivalent",
+            _EQUIVALENCE,
+            equivalence.table(runs, [*tables.compared(policies), *tables.compared_variants(runs)]),
+        ),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, shown)),
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),

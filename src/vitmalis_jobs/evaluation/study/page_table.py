@@ -14,6 +14,7 @@ NO_VALUE = "–"
 POLICY_COLUMNS = ("policy", "compared with")
 """Columns whose cells are names of policies, which the page shows as the paper writes them."""
 _INTERVAL = "95 % interval of the mean by bootstrap over pairs; none for fewer than five"
+_T_INTERVAL = "90 % interval of the mean difference by Student's t over pairs"
 MEANINGS = {
     "policy": "offloading policy; a name in brackets says in which options it differs from others of its kind",
     "compared with": "the policy that is subtracted",
@@ -38,6 +39,12 @@ MEANINGS = {
     "to, over clips": "the same interval by bootstrap over clips, as pairs of one clip share its frames",
     "higher in": "share of the pairs in which the policy is higher",
     "verdict": "what the intervals allow to conclude",
+    "90 % from": _T_INTERVAL,
+    "90 % to": _T_INTERVAL,
+    "over pairs": "what the tests allow to conclude, each pair of clip and trace as a sample",
+    "90 % from, over clips": "the same interval over the means of clips",
+    "90 % to, over clips": "the same interval over the means of clips",
+    "over clips": "what the tests allow to conclude, the mean of each clip as a sample",
     "time": "part of the end-to-end latency",
     "saved, %": "how much lower ViTMAlis's median is than TrackB2B's",
     "the paper's, %": "the saving that the paper states",

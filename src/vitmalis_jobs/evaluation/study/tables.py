@@ -80,28 +80,35 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
 
 def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     """Paired differences of rendering F1: every policy less `trackb2b`, and `vitmalis` less every other policy."""
-    table = by_pair(runs, "rendering_f1")
-    compared = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
-    compared += [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
-    names = marked(runs, policies)
-    return pd.DataFrame([_difference_row(difference(table, *pair), names) for pair in compared])
+    table, names = by_pair(runs, "rendering_f1"), marked(runs, policies)
+    return pd.DataFrame([_difference_row(difference(table, *pair), names) for pair in compared(policies)])
+
+
+def compared(policies: Sequence[str]) -> list[tuple[str, str]]:
+    """The (policy, baseline) that a study compares: all with `trackb2b`, and `vitmalis` with all others."""
+    pairs = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
+    return pairs + [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
 
 
 def option_differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Paired differences of rendering F1: every variant of a policy by its own options less the first of its kind.
-
-    The first is that of the first run in the study. Each two are compared on the pairs that both have played.
-    """
-    names, rows, first = marked(runs, policies), [], dict[str, str]()
-    for variant in runs["policy"].unique():
-        kind, _, options = variant.partition(" (")
-        base = first.setdefault(kind, variant)
-        if "policy." not in options or base == variant:
-            continue
+    """Paired differences of rendering F1 of `compared_variants`, each two on the pairs that both have played."""
+    names, rows = marked(runs, policies), []
+    for variant, base in compared_variants(runs):
         table = by_pair(runs[runs["policy"].isin((variant, base))], "rendering_f1")
         if len(table):
             rows.append(_difference_row(difference(table, variant, base), names))
     return pd.DataFrame(rows)
+
+
+def compared_variants(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every variant of a policy by its own options, and the variant of that policy which is the first in the study."""
+    first, pairs = dict[str, str](), []
+    for variant in runs["policy"].unique():
+        kind, _, options = variant.partition(" (")
+        base = first.setdefault(kind, variant)
+        if "policy." in options and base != variant:
+            pairs.append((variant, base))
+    return pairs
 
 
 def _difference_row(found: Difference, names: Mapping[str, str]) -> dict[str, object]:
