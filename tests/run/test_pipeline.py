@@ -99,7 +99,11 @@ def run(config: EvaluationConfig, folder: Path, tmp_path: Path) -> Callable[...,
     """Make a run with an executor that does `during` while the clip plays; returns the store and the MLflow run."""
 
     def evaluate(
-        during: Callable[[], None], reference: Detections = BOX, busy: Sequence[str] = (), whole: bool = True
+        during: Callable[[], None],
+        reference: Detections = BOX,
+        busy: Sequence[str] = (),
+        whole: bool = True,
+        config: EvaluationConfig = config,
     ) -> Any:
         def executor(
             run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
@@ -165,6 +169,21 @@ def test_a_finished_run_holds_everything(run: Callable[..., Any], tmp_path: Path
     for words in ("rendering F1", "0.857", "rendered.mp4", "stand-in model"):
         assert words in said
     assert re.search(r"look: \S+run\.html\n +video: ", said)
+
+
+def test_a_rerun_in_the_same_folder_leaves_nothing_of_the_earlier_run(
+    run: Callable[..., Any], config: EvaluationConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep" / "0"
+    folder.mkdir(parents=True)
+    videos, plots = ("run.mp4", "rendered.mp4"), ("latency.png", "rendering_f1.png", "rendered.png", "decision_7.png")
+    for name in ("run.html", "decisions.parquet", ".decisions.part", "trace.mahimahi", *videos, *plots):
+        (folder / name).touch()
+    bare = msgspec.structs.replace(config.output, page=False, figures=False, video_seconds=0)
+    run(lambda: None, config=msgspec.structs.replace(config, output=bare))
+    left = {path.name for path in folder.iterdir()}
+    assert left - {"logs"} == {"config.yaml", "frames.parquet", "offloads.parquet", "summary.json"}
+    assert "look:" not in (tmp_path / "said.txt").read_text()
 
 
 def test_the_page_of_a_run_has_its_metrics_trace_and_stand_ins(run: Callable[..., Any], tmp_path: Path) -> None:

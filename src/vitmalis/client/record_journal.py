@@ -23,6 +23,7 @@ from vitmalis.records import (
     read_info,
     record_schema,
     record_table,
+    remove_records,
 )
 from vitmalis.tables.journal import TableJournal, journal_path, read_batches, read_schema
 
@@ -47,9 +48,7 @@ class RecordJournal:
     def __init__(self, directory: Path, info: RecordsInfo) -> None:
         self._directory, self._info = directory, replace(info, ended="failed")
         self._tables: dict[type[Record], TableJournal] = {}
-        _remove_journals(directory)
-        for name in reversed(RECORD_FILES.values()):
-            (directory / name).unlink(missing_ok=True)
+        remove_records(directory)
         for row_type in (OffloadRecord, FrameRecord):  # decisions have a file where a policy explains them
             self._open(row_type)
 

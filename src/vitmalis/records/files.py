@@ -16,6 +16,7 @@ from vitmalis.records.rows import (
     DECISIONS_FILE,
     FRAMES_FILE,
     OFFLOADS_FILE,
+    RECORD_FILES,
     SCHEMA_VERSION,
     DecisionRecord,
     FrameRecord,
@@ -59,6 +60,13 @@ def write_run(
     if decisions:
         write_decisions(directory / DECISIONS_FILE, decisions, info)
     write_frames(directory / FRAMES_FILE, frames, info)
+
+
+def remove_records(directory: Path) -> None:
+    """Remove the records of an earlier run from a folder, and the journals of one that was killed; frames first."""
+    for name in reversed(RECORD_FILES.values()):
+        for path in (directory / name, journal_path(directory / name)):
+            path.unlink(missing_ok=True)
 
 
 def has_records(path: Path) -> bool:

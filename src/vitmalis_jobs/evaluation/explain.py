@@ -29,6 +29,7 @@ from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
 from vitmalis_jobs.run.record_checks import check_records
 from vitmalis_jobs.run.records import RunRecords, read_records
+from vitmalis_jobs.run.result_files import explanation_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def explain(
     directory = find_run(run, tracking_uri)
     records = read_records(directory)
     decision = _decision(records, offload_id)
-    path = directory / f"decision_{decision.offload_id}.png"
+    path = directory / explanation_file(decision.offload_id)
     _draw(directory, records, decision, path, reference=reference)
     add_artifact(directory, path, tracking_uri)
     return path

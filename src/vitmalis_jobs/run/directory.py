@@ -90,10 +90,6 @@ class RunDirectory:
         """Write the summary of the run into its folder."""
         write_json(self.path / SUMMARY_FILE, self.summary(status, metrics, **facts))
 
-    def remove_summary(self) -> None:
-        """Remove the summary of an earlier run in this folder."""
-        (self.path / SUMMARY_FILE).unlink(missing_ok=True)
-
     @contextmanager
     def summary_on_failure(self) -> Iterator[None]:
         """Write a summary with status FAILED or KILLED if the block raises, unless the run finished inside it."""

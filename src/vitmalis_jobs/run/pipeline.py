@@ -22,10 +22,11 @@ from vitmalis_jobs.run.execute import Executor, needs_detector
 from vitmalis_jobs.run.fingerprint import RunFingerprint, fingerprint_of
 from vitmalis_jobs.run.mlflow_page import run_inputs
 from vitmalis_jobs.run.page.files import PAGE_FILE
-from vitmalis_jobs.run.publish import VIDEO_FILE, finish, publish
+from vitmalis_jobs.run.publish import finish, publish
 from vitmalis_jobs.run.realtime import play_realtime
 from vitmalis_jobs.run.resolve import resolve_run
 from vitmalis_jobs.run.resources import Resources
+from vitmalis_jobs.run.result_files import VIDEO_FILE, remove_results
 from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
@@ -96,7 +97,7 @@ def make_run(
     store = resources.store(config.mlflow)
     if needs_detector(run):
         resources.detector(config.model)  # weights that do not fit are refused before there is an MLflow run
-    directory.remove_summary()
+    remove_results(directory.path)
     terminal.header("ViTMAlis evaluation", describe(run), stand_ins(run))
     tags = tags_of(run, directory) | {"fingerprint": digest}
     with store.run(run.spec.title, tags) as mlflow_run:

@@ -26,11 +26,9 @@ from vitmalis_jobs.run.mlflow_page import input_files, log_offload_curves
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.files import PAGE_FILE, write_run_page
 from vitmalis_jobs.run.records import RunRecords, record_files, records_sha256
+from vitmalis_jobs.run.result_files import DECISION_FILE, F1_FILE, LATENCY_FILE, REGIONS_FILE, STILL_FILE, VIDEO_FILE
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
-
-VIDEO_FILE, STILL_FILE = "rendered.mp4", "rendered.png"
-REGIONS_FILE, DECISION_FILE = "regions.png", "decision.png"
 
 
 def publish(
@@ -100,7 +98,7 @@ def _plots(
     run: PreparedRun, records: RunRecords, references: Sequence[Detections] | None, directory: Path
 ) -> list[Path]:
     title = f"{run.clip.name}, {run.spec.trace_name}, {run.config.policy_name}"
-    latency, f1 = directory / "latency.png", directory / "rendering_f1.png"
+    latency, f1 = directory / LATENCY_FILE, directory / F1_FILE
     plots.latency_breakdown(latency, records.offloads, f"{title}: where the latency goes")
     if references is None:
         return [latency]

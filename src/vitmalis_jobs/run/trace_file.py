@@ -7,6 +7,8 @@ from pathlib import Path
 from vitmalis.network.traces import Trace, load_trace, save_mahimahi, save_trace
 
 _RATES_FILE, _OPPORTUNITIES_FILE = "trace.csv", "trace.mahimahi"
+TRACE_FILES = (_RATES_FILE, _OPPORTUNITIES_FILE)
+"""Names of the two forms of the file; a run has one of them at most."""
 
 
 def write_trace(trace: Trace, directory: Path) -> Path:
@@ -30,4 +32,4 @@ def read_trace(directory: Path) -> Trace | None:
 
 def trace_files(directory: Path) -> list[Path]:
     """The file of the trace in a run's folder, if there is one."""
-    return [path for name in (_RATES_FILE, _OPPORTUNITIES_FILE) if (path := directory / name).is_file()]
+    return [path for name in TRACE_FILES if (path := directory / name).is_file()]

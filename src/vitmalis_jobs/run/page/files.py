@@ -19,7 +19,7 @@ from vitmalis.untrusted_files import damage_reported, decode_json
 from vitmalis_jobs.run.page.clip_video import write_clip_video
 from vitmalis_jobs.run.page.document import FORMAT, RunDocument
 
-PAGE_FILE = "run.html"
+PAGE_FILE, PAGE_VIDEO_FILE = "run.html", "run.mp4"
 MAX_INLINE_BYTES = 20 * 2**20
 """Size up to which the video lies inside the page; a larger one lies next to it, under the same name."""
 
