@@ -157,6 +157,17 @@ def test_scaling_multiplies_the_rate_and_leaves_the_rest() -> None:
             trace.scaled(wrong)
 
 
+def test_round_trip_times_are_scaled_by_themselves(tmp_path: Path) -> None:
+    trace = trace_of(1, 0, 4).with_rtt_scaled(2)
+    assert (trace.uplink_mbps.tolist(), trace.rtt_ms.tolist()) == ([1, 0, 4], [20, 22, 24])
+    (tmp_path / "log").write_text("10\n20\n")
+    listed = resolve_trace("file", path=tmp_path / "log", rtt_ms=40, rtt_scale=0.5)
+    assert set(listed.rtt_ms) == {20}
+    assert listed.delivery_opportunities_ms()[:2].tolist() == [10, 20]
+    with pytest.raises(UserError, match="rtt_scale is -1"):
+        trace.with_rtt_scaled(-1)
+
+
 def test_starting_later_rotates_and_cuts_the_row() -> None:
     moved = trace_of(1, 2, 3).starting_at(1.25)
     assert moved.time_s.tolist() == [0, 0.75, 1.75, 2.75]

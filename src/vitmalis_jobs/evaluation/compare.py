@@ -74,7 +74,7 @@ def check_comparable(a: RunDocument, b: RunDocument) -> None:
     if a.trace != b.trace or not _same_capacity(a.capacity, b.capacity):
         raise UserError(
             f"the runs are over different traces, {_trace(a)} and {_trace(b)}: compare runs with the same trace, "
-            "trace.index, trace.start_s and trace.capacity_scale"
+            "trace.index, trace.start_s, trace.capacity_scale and trace.rtt_scale"
         )
     if (a.iou_threshold, a.score_threshold) != (b.iou_threshold, b.score_threshold):
         raise UserError(

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from omegaconf import DictConfig
 
+from vitmalis.estimation.stage_factors import StageFactors
 from vitmalis.metrics.hysteresis import Hysteresis
 from vitmalis.network.emulation.path import Transport
 from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES
@@ -30,6 +31,7 @@ from vitmalis_jobs.common.config import (
     compose,
     flatten,
 )
+from vitmalis_jobs.run.vary import varied
 
 
 class EvalOptions(Section, frozen=True):
@@ -80,6 +82,7 @@ class LatencyOptions(Section, frozen=True):
     """`latency`: durations of the stages on the virtual clock.
 
     Attributes:
+        factors: on the durations of single stages.
         model: model of the measured server; absent where none was measured.
     """
 
@@ -87,6 +90,7 @@ class LatencyOptions(Section, frozen=True):
     tables: str | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
     capacity_scale: Positive = 1.0  # absent in older records, whose trace has it all the same
+    factors: StageFactors = StageFactors()  # absent in older records
     model: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -150,6 +154,7 @@ class TraceOptions(Section, frozen=True):
     mbps: float = 0.0
     rtt_ms: float = 0.0
     capacity_scale: float = 1.0
+    rtt_scale: float = 1.0
     start_s: float | Literal["drawn"] = 0.0
 
 
@@ -232,8 +237,12 @@ class EvaluationConfig(Section, frozen=True):
 
 
 def typed(config: DictConfig) -> EvaluationConfig:
-    """Convert a composed configuration to its type; raises `UserError` as `checked` does."""
-    return checked(config, EvaluationConfig, ChosenOptions)
+    """Convert a composed configuration to its type, with the options of `vary` in it.
+
+    Raises:
+        UserError: `vary` names no option, or as `checked` does.
+    """
+    return checked(varied(config), EvaluationConfig, ChosenOptions)
 
 
 def composed(overrides: Sequence[str]) -> EvaluationConfig:

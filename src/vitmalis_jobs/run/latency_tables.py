@@ -17,9 +17,10 @@ import msgspec
 from vitmalis.detector import chosen_device
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables, load_latency_tables, save_latency_tables
+from vitmalis.estimation.stage_factors import StageFactors
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.locks import file_lock
-from vitmalis.paths import cache_dir
+from vitmalis.paths import cache_dir, file_sha256
 from vitmalis.process import Child
 from vitmalis.tracker import tracker_name
 from vitmalis.virtual.durations import Durations
@@ -49,12 +50,25 @@ def run_tables(
     Raises:
         UserError: the tables cannot be measured here, or those that are named do not fit the run.
     """
-    latency = spec.config.latency
-    if spec.config.virtual and latency.tables is not None:
-        return _named_tables(Path(latency.tables), spec, width_px, height_px)
-    if spec.config.virtual and latency.is_testbed:
-        return _testbed_tables(spec, model_id, width_px, height_px)
-    return _own_tables(spec.config, tables_key(spec.config, model_id, width_px, height_px), resources, terminal)
+    config = spec.config
+    if config.virtual and config.latency.tables is not None:
+        path = _named_tables(Path(config.latency.tables), spec, width_px, height_px)
+    elif config.virtual and config.latency.is_testbed:
+        path = _testbed_tables(spec, model_id, width_px, height_px)
+    else:
+        path = _own_tables(config, tables_key(config, model_id, width_px, height_px), resources, terminal)
+    return _with_factors(path, config.latency.factors)
+
+
+def _with_factors(path: Path, factors: StageFactors) -> Path:
+    """The file of these tables with factors on their durations."""
+    if factors == StageFactors():
+        return path
+    content = digest([file_sha256(path), msgspec.to_builtins(factors), code_fingerprint(StageFactors.__module__)])
+    scaled = cache_dir() / "latency" / f"factors-{content[:16]}.json"
+    if not scaled.is_file():
+        save_latency_tables(factors.applied(load_latency_tables(path)), scaled)
+    return scaled
 
 
 def kept_tables(run: PreparedRun) -> LatencyTables | None:

@@ -33,7 +33,7 @@ def run_inputs(run: PreparedRun) -> Iterator[RunInput]:
         options = run.config.trace
         means = {"mean_mbps": round(trace.mean_mbps(), 3), "mean_rtt_ms": round(trace.mean_rtt_ms(), 3)}
         changes: dict[str, float] = {
-            name: float(options[name]) for name in ("capacity_scale", "start_s") if name in options
+            name: float(options[name]) for name in ("capacity_scale", "rtt_scale", "start_s") if name in options
         }
         source = str(options.get("path") or options.get("source") or options["kind"])
         yield RunInput(trace.name, trace_digest(trace), "trace", source, means | changes)

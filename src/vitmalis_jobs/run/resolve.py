@@ -11,6 +11,7 @@ import msgspec
 from vitmalis.detector import chosen_device, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
+from vitmalis.estimation.stage_factors import StageFactors
 from vitmalis.network.addresses import split_address, split_target
 from vitmalis.network.traces import DRAWN, TYPICAL, drawn_start_s, resolve_trace, typical_index
 from vitmalis.policy import build_policy
@@ -95,6 +96,10 @@ def _check_clock(config: EvaluationConfig) -> None:
     elif config.latency.name != "measured" or config.latency.tables is not None:
         raise UserError(
             f"latency={config.latency.name} says how long things take on the virtual clock: add clock=virtual"
+        )
+    elif config.latency.factors != StageFactors():
+        raise UserError(
+            f"latency.factors ({config.latency.factors}) change computed durations alone: add clock=virtual"
         )
 
 

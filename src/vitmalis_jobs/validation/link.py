@@ -40,7 +40,7 @@ from vitmalis_jobs.validation.mahimahi_logs import compare_frames, compare_uploa
 
 TIMEOUT_S = 120.0
 TraceOption = Literal[
-    "kind", "technology", "index", "source", "seed", "path", "mbps", "rtt_ms", "capacity_scale", "start_s"
+    "kind", "technology", "index", "source", "seed", "path", "mbps", "rtt_ms", "capacity_scale", "rtt_scale", "start_s"
 ]
 """Arguments of `resolve_trace`."""
 

@@ -35,6 +35,7 @@ def resolve_trace(
     mbps: float = 12.0,
     rtt_ms: float = 40.0,
     capacity_scale: float = 1.0,
+    rtt_scale: float = 1.0,
     start_s: float = 0.0,
 ) -> Trace:
     """Resolve the trace that a configuration describes; the arguments are its keys.
@@ -50,6 +51,7 @@ def resolve_trace(
         mbps: rate of a constant link.
         rtt_ms: round-trip time of a constant link or of a Mahimahi file, which contains none.
         capacity_scale: factor on the rate.
+        rtt_scale: factor on the round-trip times.
         start_s: time on the trace's clock at which the run begins.
 
     Raises:
@@ -63,7 +65,7 @@ def resolve_trace(
         trace = _cellular(technology, index, source, seed)
     else:
         raise UserError(f"trace.kind is '{kind}'; choose cellular, constant or file")
-    return trace.scaled(capacity_scale).starting_at(start_s)
+    return trace.scaled(capacity_scale).with_rtt_scaled(rtt_scale).starting_at(start_s)
 
 
 def drawn_start_s(trace: Trace, clip: str, seed: int = 0) -> float:

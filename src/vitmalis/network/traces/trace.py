@@ -147,6 +147,16 @@ class Trace:
         index = total - 1 - (np.arange(kept)[::-1] / capacity_scale + 1e-9).astype(np.int64)
         return Trace.from_opportunities(self.name, self.opportunities_ms[np.maximum(index, 0)], float(self.rtt_ms[0]))
 
+    def with_rtt_scaled(self, rtt_scale: float) -> Trace:
+        """The trace with its round-trip times multiplied by a factor.
+
+        Raises:
+            UserError: the factor is not a finite number from 0 on.
+        """
+        if not (np.isfinite(rtt_scale) and rtt_scale >= 0):
+            raise UserError(f"trace '{self.name}': rtt_scale is {rtt_scale}; give a number from 0 on, like 1.0")
+        return self if rtt_scale == 1.0 else replace(self, rtt_ms=self.rtt_ms * rtt_scale)
+
     def starting_at(self, start_s: float) -> Trace:
         """The trace rotated so that its clock is 0 where it was `start_s`; the part before that follows at the end.
 

@@ -15,7 +15,16 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.config import mlflow_options
-from vitmalis_jobs.evaluation.study import equivalence, external_results, figures, footage, geometry, hindsight, tables
+from vitmalis_jobs.evaluation.study import (
+    equivalence,
+    external_results,
+    figures,
+    footage,
+    geometry,
+    hindsight,
+    sensitivity,
+    tables,
+)
 from vitmalis_jobs.evaluation.study.labels import counted, label
 from vitmalis_jobs.evaluation.study.lead import leading_sentence
 from vitmalis_jobs.evaluation.study.page import Section, write_page
@@ -89,6 +98,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     sections = [
         *_captioned(_sections(runs, policies, names, folder), tables.busy_caption(runs)),
         *_section("Best fixed configurations in hindsight", _HINDSIGHT, hindsight.table(study.runs)),
+        *_captioned(sensitivity.sections(study, folder), tables.busy_caption(study.varied)),
         *external_results.sections(runs, folder),
         Section("Runs that are missing", study.problems),
     ]

@@ -18,10 +18,11 @@ from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_frames, read_info, read_offloads
 from vitmalis_jobs.run.directory import read_summaries
+from vitmalis_jobs.run.vary import OPTION, variation
 
 SWEEPS = Path("runs") / "sweeps"
-PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "clock")
-"""Options that say which policy, clip, trace or clock a run has; any other option makes another variant of a policy."""
+PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "clock", OPTION)
+"""Options that say which policy, clip, trace, clock or variation a run has; any other makes a variant of its policy."""
 NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_cache.", "hydra")
 """Beginnings of options that change no result."""
 GEOMETRY = ("model.window", "model.downsampling_factor")
@@ -37,15 +38,17 @@ class Study:
     """The runs of one or more sweeps.
 
     Attributes:
-        runs: one row for each finished run: policy, clip, its footage (real, rendered or unknown), trace, trace_start_s
-            (the second of the trace at which it began), clock, run_dir, every metric of the run, window and
-            downsampling_factor of its decision regions, and the policy's name without these (configuration).
+        runs: one row for each finished run that varies nothing: policy, clip, its footage (real, rendered or unknown),
+            trace, trace_start_s (the second of the trace at which it began), clock, run_dir, every metric of the run,
+            window and downsampling_factor of its decision regions, and the policy's name without these (configuration).
+        varied: the same for the runs with `vary`, and what they vary (variation).
         statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
         stand_ins: what in the runs stands for something else.
     """
 
     runs: pd.DataFrame
+    varied: pd.DataFrame
     statuses: Counter[str]
     problems: list[str]
     stand_ins: list[str]
@@ -77,8 +80,8 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
         clock: use only the runs of this clock.
 
     Raises:
-        UserError: there is no such sweep, none of its runs finished, or both clocks, or several parts of one trace, are
-            mixed in it.
+        UserError: there is no such sweep, none of its runs finished, all vary something, or both clocks, or several
+            parts of one trace, are mixed in it.
     """
     names = ", ".join(map(str, sweeps))
     rows, statuses, problems = _read_runs(sweeps)
@@ -89,9 +92,14 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
         raise UserError(f"{names}: runs of clocks {sorted(clocks)}: choose one with --clock")
     _name_variants(rows)
     stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
-    runs = pd.DataFrame(rows).drop_duplicates(["policy", "clip", "trace"], keep="last").reset_index(drop=True)
+    runs = pd.DataFrame(rows).drop_duplicates(["policy", "clip", "trace", "variation"], keep="last")
     _check_starts(runs)
-    return Study(runs.drop(columns=["options", "stand_ins"]), statuses, problems, stand_ins)
+    varied = runs["variation"] != ""
+    if varied.all():
+        raise UserError(f"{names}: all runs vary something, none is what they are compared with: add {OPTION}=null")
+    runs = runs.drop(columns=["options", "stand_ins"])
+    base = runs[~varied].drop(columns="variation").reset_index(drop=True)
+    return Study(base, runs[varied].reset_index(drop=True), statuses, problems, stand_ins)
 
 
 def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[str], list[str]]:
@@ -123,6 +131,7 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
     facts["trace_start_s"] = summary.get("trace", {}).get("start_s", 0.0)  # older runs do not say it; most began at 0
+    facts["variation"] = variation(summary["overrides"])
     facts["footage"] = _footage(summary.get("stand_ins"))
     return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
 
