@@ -22,14 +22,49 @@ def explained(policy: Policy, **changes: object) -> DecisionExplanation:
     return explanation
 
 
+def decayed(first_s: np.ndarray, last_s: np.ndarray) -> np.ndarray:
+    """F1 of boxes that lose one nat a second, summed over their ages (n,)."""
+    return np.exp(-first_s) - np.exp(-last_s)
+
+
 @pytest.mark.parametrize("in_flight", [1, 2])
-def test_takes_the_highest_f1_over_the_ages_at_which_the_result_is_shown(
-    vitmalis_options: dict, in_flight: int
+@pytest.mark.parametrize("age_frames", [0, 9, 60])
+def test_weighs_the_boxes_shown_meanwhile_and_those_of_the_result_against_the_best_in_the_long_run(
+    vitmalis_options: dict, in_flight: int, age_frames: int
 ) -> None:
-    e = explained(build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), offloads_in_flight=in_flight)
-    first_s, last_s = e.e2e_latency_s, e.e2e_latency_s * (1 + 1 / in_flight)
-    rendered = e.f1 * (np.exp(-first_s) - np.exp(-last_s)) / (last_s - first_s)
-    assert e.chosen == int(np.argmax(rendered))
+    policy = build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options)
+    e = explained(policy, offloads_in_flight=in_flight, result_age_frames=age_frames, retention=1.0)
+    latency_s, interval_s, age_s = e.e2e_latency_s, e.e2e_latency_s / in_flight, age_frames / 30
+    in_the_long_run = e.f1 * decayed(latency_s, latency_s + interval_s) / interval_s
+    steady = int(np.argmax(in_the_long_run))
+    worth = (
+        decayed(age_s, age_s + interval_s)  # the first result is expected to be right
+        + e.f1 * decayed(latency_s, latency_s + interval_s[steady])
+        - in_the_long_run[steady] * interval_s
+    )
+    assert e.chosen == int(np.argmax(worth))
+
+
+def test_from_the_boxes_that_it_shows_in_the_long_run_it_chooses_what_is_best_in_the_long_run(
+    vitmalis_options: dict,
+) -> None:
+    policy, age_ms = build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), 0
+    for _ in range(3):  # each offload is decided as the result of the one before comes
+        e = explained(policy, frame_interval_s=1e-3, result_age_frames=age_ms, retention=1.0)
+        age_ms = round(1e3 * e.e2e_latency_s[e.chosen])
+    in_the_long_run = e.f1 * decayed(e.e2e_latency_s, 2 * e.e2e_latency_s) / e.e2e_latency_s
+    assert e.chosen == int(np.argmax(in_the_long_run))
+
+
+def test_waiting_costs_most_while_there_are_no_boxes_or_bad_ones(vitmalis_options: dict) -> None:
+    def latency_s(**changes: object) -> float:
+        e = explained(build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), **changes)
+        return float(e.e2e_latency_s[e.chosen])
+
+    new, half_lost, old = latency_s(), latency_s(retention=0.5), latency_s(result_age_frames=60)
+    assert new > half_lost > old
+    first = explained(build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), results=0)
+    assert first.e2e_latency_s[first.chosen] == first.e2e_latency_s.min()
 
 
 def test_nothing_but_accuracy_counts_where_boxes_stay_right_and_latency_where_they_do_not(

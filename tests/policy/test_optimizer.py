@@ -80,6 +80,15 @@ def test_knee_does_not_depend_on_units() -> None:
         assert knee_point(latency_s * 1e3 + 7, f1 * 0.01, method) == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("method", ["tradeoff", "chord"])
+def test_a_frontier_of_nearly_equal_f1_is_not_stretched(method: str) -> None:
+    latency_s, f1 = arrays((0.2, 0.90), (0.5, 0.94), (0.8, 0.95))
+    assert knee_point(latency_s, f1, method) == 1  # type: ignore[arg-type]
+    # As parts of 0.1, 0.05 and 0.01 are lost F1 of 0.5 and 0.1: sums of 0.5, 0.6 and 1.
+    assert knee_point(latency_s, f1, method, least_f1_span=0.1) == 0  # type: ignore[arg-type]
+    assert knee_point(latency_s, f1, method, least_f1_span=0.05) == 1  # type: ignore[arg-type]
+
+
 def test_unknown_knee_method_is_a_clear_error() -> None:
     with pytest.raises(UserError, match=r"policy.knee=elbow: choose one of tradeoff, chord"):
         knee_point(*BENT, "elbow")  # type: ignore[arg-type]

@@ -204,6 +204,7 @@ def test_tables_of_another_model_are_refused(vitmalis_options: dict, tmp_path: P
         ({"knee": "elbow"}, "policy.knee=elbow"),
         ({"rule": "majority"}, "policy.rule=majority: choose one of robust, paper"),
         ({"f1_tie": 2}, "policy.f1_tie=2"),
+        ({"f1_span": -1}, "policy.f1_span=-1"),
         ({"decay_f1": [0.5]}, r"policy.decay_f1=\[0.5\]"),
         ({"model": "vitdet_l"}, "are for model 'vitdet_tiny', not 'vitdet_l'"),
         ({"size_correction": 2}, "policy.size_correction=2"),

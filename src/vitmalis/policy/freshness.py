@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.estimates import Estimates
 from vitmalis.policy.optimizer import Choice, described
 from vitmalis.policy.search import ConfigurationSearch
 
+Float64Array = NDArray[np.float64]
+
 
 class Freshness(ConfigurationSearch):
-    """Maximises A(c) times the mean F1 of boxes over the ages at which the result of c will be shown.
+    """Maximises the F1 of the boxes on the screen, while waiting for the result and while it is shown.
 
-    A result arrives with the age T(c), its E2E latency, and is shown, tracked, until the next one replaces it. If that
-    is configured alike, it arrives after another T(c) / k with k offloads in flight, so the ages are
-    [T(c), T(c) (1 + 1/k)]. This weighs latency and accuracy by what they do to the boxes on the screen, in place of the
-    knee, eta and kappa of Algorithm 1: how much of F1 is left at an age is learned offline and from the scene.
+    A result of configuration c arrives with the age T(c), its E2E latency. Kept for good, c would be shown over the
+    ages [T(c), T(c) + T(c) / k] with k offloads in flight, so A(c) times the mean F1-by-age there is its F1 in the long
+    run. The best of these, g, is what a second is worth. The next offload, however, starts from the boxes that are
+    shown now: they age until its result arrives, which costs more where they are worse than g, and most before the
+    first result, when there are none. So the worth of c is
+
+        F1 of the present boxes over T(c) / k  +  A(c) F1-by-age over one interval from T(c)  -  g T(c) / k
+
+    where the interval is that of g: a step of policy iteration for the average reward (Howard 1960). From the boxes
+    that g itself would show, g's configuration has the highest worth. There is no knee, eta or kappa.
+
+    Latency is known better than A(c): the fastest c is taken of those that the estimator's error does not tell from the
+    best (the one-standard-error rule of Breiman et al. 1984).
 
     Args:
         search: options of `ConfigurationSearch`.
     """
 
     def _choose(self, state: ClientState, estimates: Estimates) -> Choice:
-        """Take the best candidate, of equals the fastest."""
+        """Take the fastest of the candidates that are as good as the best, as far as the estimator knows."""
         latency_s, f1 = estimates.e2e_latency_s, estimates.f1
-        shown_until_s = latency_s * (1 + 1 / state.offloads_in_flight)
-        rendered_f1 = f1 * self._decay.mean(latency_s, shown_until_s)
-        chosen = int(np.lexsort((latency_s, -np.round(rendered_f1, 12)))[0])
+        interval_s = latency_s / state.offloads_in_flight
+        lasting_f1 = f1 * self._decay.mean(latency_s, latency_s + interval_s)
+        steady = int(lasting_f1.argmax())
+        shown_s = np.full_like(latency_s, interval_s[steady])
+        kept = shown_s * self._decay.mean(latency_s, latency_s + shown_s)  # of a result without errors
+        worth = self._shown_meanwhile(state, interval_s) + f1 * kept - lasting_f1[steady] * interval_s
+        best = int(worth.argmax())
+        as_good = worth >= worth[best] - estimates.f1_error[best] * kept[best]
+        chosen = int(np.lexsort((-worth, np.where(as_good, latency_s, np.inf)))[0])
         return described(latency_s, f1, chosen, "freshness")
+
+    def _shown_meanwhile(self, state: ClientState, interval_s: Float64Array) -> Float64Array:
+        """F1 of the boxes that are known now, summed over the seconds (n,) until they are replaced."""
+        if not state.results:
+            return np.zeros_like(interval_s)
+        age_s = np.full_like(interval_s, state.result_age_s)
+        left = self._retention(state) / float(self._decay.at(state.result_age_s))  # below 1 if objects were lost
+        return self._last_f1 * left * interval_s * self._decay.mean(age_s, age_s + interval_s)

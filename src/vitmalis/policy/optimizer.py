@@ -77,6 +77,7 @@ def choose(
     urgent: Reason | None = None,
     method: KneeMethod = "tradeoff",
     f1_ties: Float64Array | None = None,
+    least_f1_span: float = 0.0,
 ) -> Choice:
     """Choose a candidate: lines 12 to 20 of Algorithm 1.
 
@@ -87,11 +88,12 @@ def choose(
         method: see `knee_point`.
         f1_ties: gain in F1 (n,) that each has to exceed over a faster one to be a choice; None for any gain, as in the
             paper.
+        least_f1_span: see `knee_point`.
     """
     frontier = pareto_frontier(latency_s, f1)
     if f1_ties is not None:
         frontier = without_ties(frontier, f1, f1_ties)
-    knee = int(frontier[knee_point(latency_s[frontier], f1[frontier], method)])
+    knee = int(frontier[knee_point(latency_s[frontier], f1[frontier], method, least_f1_span)])
     if len(frontier) == 1:
         return Choice(frontier, knee, knee, "only")
     if urgent is not None:
@@ -125,8 +127,16 @@ def without_ties(frontier: Int64Array, f1: Float64Array, f1_ties: Float64Array) 
     return np.array(kept, np.int64)
 
 
-def knee_point(latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "tradeoff") -> int:
+def knee_point(
+    latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "tradeoff", least_f1_span: float = 0.0
+) -> int:
     """Return the position of the knee on a frontier (n,), n >= 1, in the order of `pareto_frontier`.
+
+    Args:
+        latency_s, f1: the frontier.
+        method: "tradeoff" or "chord".
+        least_f1_span: difference of F1 that weighs as much as the whole span of latencies, where the frontier spans
+            less. At 0, as in the paper, the frontier's own span does, however small it is.
 
     Raises:
         UserError: an unknown method.
@@ -134,9 +144,9 @@ def knee_point(latency_s: Float64Array, f1: Float64Array, method: KneeMethod = "
     check_method(method)
     if len(latency_s) == 1:
         return 0
-    # Both objectives as losses between 0 (best on the frontier) and 1 (worst).
+    # Both objectives as losses: 0 for the best on the frontier, 1 for the worst (less if F1 spans less than the least).
     slowness = (latency_s - latency_s[0]) / (latency_s[-1] - latency_s[0])
-    inaccuracy = (f1[-1] - f1) / (f1[-1] - f1[0])
+    inaccuracy = (f1[-1] - f1) / max(f1[-1] - f1[0], least_f1_span)
     return _by_chord(slowness, inaccuracy) if method == "chord" else _by_tradeoff(slowness, inaccuracy)
 
 
@@ -162,7 +172,7 @@ def _by_tradeoff(slowness: Float64Array, inaccuracy: Float64Array) -> int:
     a knee if no neighbour has a positive utility over it, that is, a smaller sum of losses. Neighbours are the points
     of the same or an adjacent reference direction; directions are spread evenly between the axes, and a point belongs
     to the closest. Knees in the two outermost directions only count if there are no others: they are ends of the
-    frontier rather than bends in it.
+    frontier rather than bends in it. Where a least span makes the fast end lose less than 1, ends count like bends.
 
     Of several knees, where Algorithm 1 needs one, the one with the smallest sum of losses is taken, the faster of
     equals. On a frontier with one bend this is the point that `chord` finds; they differ where `chord` takes an end of
@@ -175,7 +185,7 @@ def _by_tradeoff(slowness: Float64Array, inaccuracy: Float64Array) -> int:
     belongs = np.abs(angles[:, None] - directions).argmin(axis=1)
     neighbours = np.abs(belongs[:, None] - belongs) <= 1
     knees = (loss[:, None] <= np.where(neighbours, loss, np.inf)).all(axis=1)
-    inner = knees & (belongs > 0) & (belongs < spans)
+    inner = knees & ((belongs > 0) & (belongs < spans) | (inaccuracy[0] < 1))
     return int(np.argmin(np.where(inner if inner.any() else knees, loss, np.inf)))
 
 

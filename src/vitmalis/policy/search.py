@@ -127,7 +127,7 @@ class ConfigurationSearch(Policy):
         self._correction.observe(float(uncorrected_bytes), outcome.payload_bytes)
         f1, last_f1 = float(explanation.f1[explanation.chosen]), self._last_f1
         if outcome.agreement is not None:
-            self._decay.observe(outcome.agreement, outcome.agreement_age_s, expected=f1 * last_f1)
+            self._decay.observe(outcome.agreement, outcome.agreement_age_s, expected=(f1 * last_f1) ** 0.5)
         self._last_f1 = f1
 
     def decide(self, state: ClientState) -> OffloadDecision:

@@ -21,9 +21,12 @@ class ViTMAlis(ConfigurationSearch):
     An ablation is this policy with other options: see `conf/policy/wo_*.yaml`.
 
     Args:
-        rule: "paper" for Algorithm 1 as it is. "robust" departs from it twice: a slower candidate has to gain more F1
-            than the estimator can be wrong by, and kappa is at most the F1 that boxes of this age are expected to have.
+        rule: "paper" for Algorithm 1 as it is. "robust" departs from it three times: a slower candidate has to gain
+            more F1 than the estimator can be wrong by, a frontier of nearly equal F1 is not stretched until small
+            differences count as much as all of the latency, and kappa is at most the F1 that boxes of this age are
+            expected to have.
         f1_tie: least gain in F1 that rule "robust" pays latency for; the estimator's error where that is larger.
+        f1_span: difference of F1 that rule "robust" weighs like the frontier's whole span of latencies, at least.
         knee: "tradeoff" or "chord", see `vitmalis.policy.optimizer.knee_point`.
         staleness_threshold_s: delta^eta as time; after longer without an offload, the lowest latency is chosen.
         retention_threshold: delta^kappa; with a smaller kappa, the lowest latency is chosen.
@@ -39,6 +42,7 @@ class ViTMAlis(ConfigurationSearch):
         *,
         rule: Rule = "robust",
         f1_tie: float = 0.01,
+        f1_span: float = 0.1,
         knee: KneeMethod = "tradeoff",
         staleness_threshold_s: float = 1.0,
         retention_threshold: float = 0.7,
@@ -48,7 +52,10 @@ class ViTMAlis(ConfigurationSearch):
             raise UserError(f"policy.rule={rule}: choose one of {', '.join(get_args(Rule))}")
         if not 0 <= f1_tie <= 1:
             raise UserError(f"policy.f1_tie={f1_tie}: give a difference of F1 from 0 to 1")
-        self._robust, self._f1_tie = rule == "robust", f1_tie
+        if not 0 <= f1_span <= 1:
+            raise UserError(f"policy.f1_span={f1_span}: give a difference of F1 from 0 to 1")
+        self._robust = rule == "robust"
+        self._f1_tie, self._f1_span = f1_tie, f1_span if self._robust else 0.0
         self._knee = check_method(knee)
         self._urgency = Urgency(staleness_threshold_s, retention_threshold)
         super().__init__(**search)
@@ -62,4 +69,4 @@ class ViTMAlis(ConfigurationSearch):
         ties = np.maximum(self._f1_tie, estimates.f1_error) if self._robust else np.zeros(len(estimates.f1))
         since_offload_s = state.frames_since_offload * state.frame_interval_s
         urgent = self._urgency.of(since_offload_s, self._retention(state))
-        return choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee, ties)
+        return choose(estimates.e2e_latency_s, estimates.f1, urgent, self._knee, ties, self._f1_span)
