@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from vitmalis.matching import MatchRule
 from vitmalis.metrics import f1_over_time, summarise
+from vitmalis.records import FrameRecord
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Step, Terminal
@@ -22,6 +24,7 @@ from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.identity import identity_metrics
 from vitmalis_jobs.run.mlflow_page import input_files, log_offload_curves
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.files import PAGE_FILE, write_run_page
@@ -29,6 +32,7 @@ from vitmalis_jobs.run.records import RunRecords, record_files, records_sha256
 from vitmalis_jobs.run.result_files import DECISION_FILE, F1_FILE, LATENCY_FILE, REGIONS_FILE, STILL_FILE, VIDEO_FILE
 from vitmalis_jobs.run.run_index import IndexEntry, RunIndex
 from vitmalis_jobs.run.spec import PreparedRun
+from vitmalis_jobs.run.streaming_ap import streaming_ap
 
 
 def publish(
@@ -37,6 +41,8 @@ def publish(
     """Log the metrics, records, plots and video of a run; returns the metrics by name."""
     records, references = result.records, result.references
     metrics = summarise(records.frames, records.offloads, references, run.spec.rule) | result.metrics
+    if references is not None:
+        metrics |= displayed_metrics(records.frames, references, run.spec.rule)
     if result.busy:
         metrics[BUSY] = 1.0
     mlflow_run.log_metrics(metrics)
@@ -57,6 +63,15 @@ def publish(
     for path in files:
         mlflow_run.log_artifact(path)
     return metrics
+
+
+def displayed_metrics(
+    frames: Sequence[FrameRecord], references: Sequence[Detections], rule: MatchRule
+) -> dict[str, float]:
+    """Streaming AP and identities of the boxes on the screen, by name; see these modules."""
+    shown = [frame.detections for frame in frames]
+    truth = [references[frame.frame_index].above(rule.score_threshold) for frame in frames]
+    return streaming_ap(shown, truth) | identity_metrics(shown, truth, rule)
 
 
 def finish(

@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, write_session
@@ -26,7 +27,7 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
-from vitmalis_jobs.evaluation.study.tables import option_differences, reasons
+from vitmalis_jobs.evaluation.study.tables import option_differences, other_scores, reasons
 
 
 def write_run(
@@ -334,3 +335,16 @@ def test_variants_are_compared_with_the_first_of_their_policy(tmp_path: Path) ->
     assert set(table["compared with"]) == {"freshness (policy.inject=[])"}
     assert table["mean difference"].tolist() == pytest.approx([0.0, 0.125])
     assert table["pairs"].tolist() == [6, 6]
+
+
+def test_scores_of_other_fields_are_compared_where_all_runs_have_them() -> None:
+    scores = {"streaming_ap": 0.3, "streaming_ap_50": 0.5, "idf1": 0.6, "mota": 0.4, "id_switches": 12.0}
+    runs = pd.DataFrame(
+        {"policy": policy, "clip": clip, "trace": "t", **{name: value + more for name, value in scores.items()}}
+        for policy, more in (("trackb2b", 0.0), ("vitmalis", 0.1))
+        for clip in ("a", "b")
+    )
+    table = other_scores(runs, ["trackb2b", "vitmalis"])
+    assert table["sAP"].tolist() == pytest.approx([0.3, 0.4])
+    assert table["identity switches"].tolist() == pytest.approx([12.0, 12.1])
+    assert other_scores(runs.drop(columns="idf1"), ["trackb2b", "vitmalis"]).empty, "runs of an earlier version"

@@ -50,6 +50,11 @@ _EQUIVALENCE = (
     "speaks for other clips."
 )
 
+_OTHER_SCORES = (
+    "Of the boxes on the screen at each frame: COCO's AP (sAP), and IDF1, identity switches and MOTA as of trackers, "
+    "on identities that are found by overlap (docs/reports.md)."
+)
+
 _REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
 
 
@@ -140,6 +145,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
             _EQUIVALENCE,
             equivalence.table(runs, [*tables.compared(policies), *tables.compared_variants(runs)]),
         ),
+        *_section("Streaming AP and identities", _OTHER_SCORES, tables.other_scores(runs, policies)),
         Section("Delays (Fig. 9)", image=figures.delays(folder, offloads, shown)),
         Section("Time saved by ViTMAlis compared with TrackB2B", table=tables.savings(runs, policies)),
         Section("Codec (Fig. 10)", image=figures.codec(folder, offloads, shown)),

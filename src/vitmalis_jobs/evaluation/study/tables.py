@@ -27,6 +27,13 @@ _MS = {
     "encoding, ms": "encode_s_median",
     "decoding, ms": "decode_s_median",
 }
+_OTHER_SCORES = {
+    "sAP": "streaming_ap",
+    "sAP at IoU 0.5": "streaming_ap_50",
+    "IDF1": "idf1",
+    "MOTA": "mota",
+    "identity switches": "id_switches",
+}
 _LOSSES = {"offloads lost": "lost_offloads", "frames lost": "lost_frames"}
 
 
@@ -134,6 +141,19 @@ def savings(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     for name in ("network", "inference"):
         value, low, high = median_reduction(by_pair(runs, f"{name}_s_median"), OURS, BASELINE)
         rows.append({"time": name, "saved, %": value, "from": low, "to": high, "the paper's, %": paper[name]})
+    return pd.DataFrame(rows)
+
+
+def other_scores(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """One row for each policy: means over complete pairs of scores that other fields use; empty for older runs."""
+    scores = {title: by_pair(runs, metric) for title, metric in _OTHER_SCORES.items()}
+    if any(pairs.empty for pairs in scores.values()):
+        return pd.DataFrame()
+    names, pairs = marked(runs, policies), len(next(iter(scores.values())))
+    rows = [
+        {"policy": names[policy], "pairs": pairs} | {title: table[policy].mean() for title, table in scores.items()}
+        for policy in policies
+    ]
     return pd.DataFrame(rows)
 
 
