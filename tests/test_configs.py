@@ -15,6 +15,7 @@ from vitmalis.server.admission import default_max_pixels
 from vitmalis.tracker import LucasKanadeOptions
 from vitmalis.video.manifest import manifest
 from vitmalis_jobs.run.config import config_hash, flat, typed
+from vitmalis_jobs.run.resolve import chosen
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("video", "trace", "link", "model", "policy", "tracker", "client", "server", "clock", "latency")
@@ -121,20 +122,19 @@ def test_the_users_data_lie_where_the_environment_or_an_option_says(monkeypatch:
 @pytest.mark.parametrize(
     ("overrides", "scale"),
     [
-        ([], 0.4),
+        ([], 0.354),
         (["trace=5g", "model=vitdet_l"], 1.0),
-        (["latency=paper_testbed"], 0.25),
-        (["latency=paper_testbed", "model=vitdet_l"], 0.25),
-        (["latency=h200"], 0.25),
-        (["latency=sampled", "trace=file", "trace.path=x.csv"], 1.0),
-        (["latency=paper_testbed", "trace=constant"], 1.0),
-        (["latency=paper_testbed", "trace.capacity_scale=0.5"], 0.5),
+        (["clock=virtual", "latency=paper_testbed"], 0.354),
+        (["clock=virtual", "latency=h200", "model=vitdet_l"], 1.0),
+        (["model.max_width=640", "model.max_height=1080"], 0.192),  # 640x360, a third of the side
+        (["model.max_width=3840", "model.max_height=2160"], 1.0),
+        (["trace=constant"], 1.0),
+        (["trace=constant", "trace.capacity_scale=auto"], 0.354),
+        (["trace.capacity_scale=0.25"], 0.25),
     ],
 )
 def test_the_trace_is_scaled_by_what_the_frames_stand_for(overrides: list[str], scale: float) -> None:
-    config = typed(composed(*overrides))
-    assert config.trace["capacity_scale"] == scale
-    assert config.model.capacity_scale == (1.0 if "model=vitdet_l" in overrides else 0.4), "no group changes another"
+    assert chosen(typed(composed(*overrides))).trace["capacity_scale"] == scale
 
 
 def test_the_hash_follows_what_was_asked_for() -> None:

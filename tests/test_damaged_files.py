@@ -38,8 +38,9 @@ from vitmalis.regions import ModelGeometry
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.evaluation.device.bundle import kept_folder
 from vitmalis_jobs.evaluation.finished_run import read_run_config
-from vitmalis_jobs.run.config import composed, read_config
+from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.directory import read_summaries, read_sweep
+from vitmalis_jobs.run.stored_config import read_config
 from vitmalis_jobs.training.estimation.sample_set import COLUMNS, read_samples
 
 FRAMES = [FrameRecord(frame_index=i, capture_time_s=i / 30, render_time_s=i / 30, detections=TWO) for i in range(20)]

@@ -15,7 +15,7 @@ def test_its_options_are_those_of_the_run() -> None:
 
 
 def test_other_options_follow_the_ones_that_it_sets() -> None:
-    assert composed(["vary={latency.capacity_scale:0.1}"]).trace["capacity_scale"] == 0.1
+    assert composed(["policy=vitmalis", "vary={model.window:5}"]).policy["window"] == 5
 
 
 def test_null_changes_nothing() -> None:

@@ -55,7 +55,6 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     downsampling_factor: DownsamplingFactor = 2  # absent in older records
     max_width: Side
     max_height: Side
-    capacity_scale: Positive
 
     @property
     def geometry_options(self) -> dict[str, Any]:

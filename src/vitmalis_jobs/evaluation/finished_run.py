@@ -15,8 +15,9 @@ from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
-from vitmalis_jobs.run.config import EvaluationConfig, read_config
+from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import read_summary
+from vitmalis_jobs.run.stored_config import read_config
 
 
 @dataclass(frozen=True, slots=True)

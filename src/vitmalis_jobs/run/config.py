@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from omegaconf import DictConfig
 
 from vitmalis.estimation.stage_factors import StageFactors
@@ -89,7 +87,6 @@ class LatencyOptions(Section, frozen=True):
     name: Literal["measured", "sampled", "paper_testbed", "h200"]
     tables: str | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
-    capacity_scale: Positive = 1.0  # absent in older records, whose trace has it all the same
     factors: StageFactors = StageFactors()  # absent in older records
     model: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -153,7 +150,7 @@ class TraceOptions(Section, frozen=True):
     path: str = ""
     mbps: float = 0.0
     rtt_ms: float = 0.0
-    capacity_scale: float = 1.0
+    capacity_scale: float | Literal["auto"] = 1.0
     rtt_scale: float = 1.0
     start_s: float | Literal["drawn"] = 0.0
 
@@ -252,44 +249,6 @@ def composed(overrides: Sequence[str]) -> EvaluationConfig:
         HydraException, UserError: the options cannot be composed, or a value is not what it should be.
     """
     return typed(compose("evaluate", overrides))
-
-
-RENAMED_OPTIONS = {"output": {"film_seconds": "video_seconds", "pictures": "figures"}}
-"""Options by their earlier names, as the `config.yaml` of older runs has them."""
-
-
-def read_config(path: Path) -> EvaluationConfig:
-    """Read the `config.yaml` of a run.
-
-    Raises:
-        OSError: the file cannot be read.
-        msgspec.MsgspecError: it is no configuration of an evaluation, or one of an incompatible version.
-    """
-    sections = _decode_yaml(path.read_bytes())
-    if isinstance(sections, dict):
-        for section, renamed in RENAMED_OPTIONS.items():
-            options = sections.get(section)
-            if isinstance(options, dict):
-                sections[section] = {renamed.get(key, key): value for key, value in options.items()}
-        _name_tracker(sections)
-    return msgspec.convert(sections, EvaluationConfig)
-
-
-def _name_tracker(sections: dict[str, Any]) -> None:
-    """Name the tracker of older runs, which had no choice."""
-    client = sections.get("client")
-    if isinstance(client, dict) and isinstance(client.get("tracker"), dict):
-        client["tracker"].setdefault("name", "lucas_kanade")
-
-
-def _decode_yaml(data: bytes) -> Any:
-    """Decode YAML without aliases, by which a few lines unfold without end; raises `msgspec.DecodeError`."""
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.CSafeLoader)):
-            raise ValueError("it has aliases, which no run writes")
-        return msgspec.yaml.decode(data)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise msgspec.DecodeError(f"malformed YAML: {error}") from error
 
 
 def flat(config: EvaluationConfig) -> dict[str, str]:

@@ -13,9 +13,19 @@ from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables
 from vitmalis.estimation.stage_factors import StageFactors
 from vitmalis.network.addresses import split_address, split_target
-from vitmalis.network.traces import DRAWN, TYPICAL, drawn_start_s, resolve_trace, typical_index
+from vitmalis.network.traces import (
+    AUTO,
+    DRAWN,
+    FULL_HD,
+    TYPICAL,
+    capacity_scale,
+    drawn_start_s,
+    resolve_trace,
+    typical_index,
+)
 from vitmalis.policy import build_policy
 from vitmalis.video.manifest import clip_entry
+from vitmalis.video.spec import fit_size
 from vitmalis.virtual.measured_testbed import ModelTimes, h200_table
 from vitmalis_jobs.common.detectors import has_random_weights, model_engine
 from vitmalis_jobs.run import mahimahi
@@ -61,14 +71,15 @@ def chosen(config: EvaluationConfig) -> EvaluationConfig:
     Raises:
         UserError: there are no such traces, or the model cannot run on its engine.
     """
-    trace = config.trace
+    trace, model = config.trace, config.model
     if trace.get("index") == TYPICAL:
         trace = trace | {"index": typical_index(trace["technology"], trace["source"], trace["seed"])}
+    if trace.get("capacity_scale") == AUTO:
+        trace = trace | {"capacity_scale": capacity_scale(*fit_size(*FULL_HD, model.max_width, model.max_height))}
     if trace.get("start_s") == DRAWN:
         played = f"{_clip_name(config.video)} {config.eval.part}"  # parts are for choices and for their evaluation
         whole = resolve_trace(**trace | {"start_s": 0.0})
         trace = trace | {"start_s": drawn_start_s(whole, played, trace.get("seed", 0))}
-    model = config.model
     model = msgspec.structs.replace(model, device=chosen_device(model.device), engine=model_engine(model))
     return msgspec.structs.replace(config, trace=trace, model=model)
 

@@ -21,11 +21,11 @@ from vitmalis.paths import atomic_path, make_folder
 from vitmalis.records import FRAMES_FILE, read_info
 from vitmalis.untrusted_files import decode_json
 from vitmalis_jobs.run.config import EvaluationConfig
-from vitmalis_jobs.run.config import read_config as read_run_config
 from vitmalis_jobs.run.fingerprint import clip_digest
 from vitmalis_jobs.run.record_checks import check_records
 from vitmalis_jobs.run.records import RunRecords, read_records, record_files
 from vitmalis_jobs.run.spec import PreparedRun
+from vitmalis_jobs.run.stored_config import read_config as read_run_config
 
 KEPT_BUNDLES = Path("runs") / "bundles"
 CONFIG_FILE, FACTS_FILE, BUNDLE_FILE = "config.yaml", "facts.json", "bundle.json"

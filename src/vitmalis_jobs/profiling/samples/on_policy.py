@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from vitmalis.client.session import ClientSession
 from vitmalis.detector import Detector
 from vitmalis.estimation.features import configuration_space
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
-from vitmalis.network.traces import resolve_trace
+from vitmalis.network.traces import AUTO, capacity_scale, resolve_trace
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.regions import RegionClassifier
@@ -43,14 +43,14 @@ class PolicyOptions(msgspec.Struct, frozen=True, kw_only=True):
         exploration: share of decisions with a random configuration.
         technologies: of the generated traces, one of which is drawn for each run.
         traces: number of traces of each technology.
-        capacity_scale: factor on their rates.
+        capacity_scale: factor on their rates; `auto` for that of the frames' size.
     """
 
     policy: dict[str, Any]
     exploration: float
     technologies: list[str]
     traces: int
-    capacity_scale: float
+    capacity_scale: float | Literal["auto"]
 
 
 class ExploringPolicy(Policy):
@@ -114,9 +114,10 @@ def played(
     draws = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
     policy = ExploringPolicy(_policy(spec, detector, options, folder), options.exploration, draws)
     technology = str(draws.choice(options.technologies))
+    scale = capacity_scale(spec.width, spec.height) if options.capacity_scale == AUTO else options.capacity_scale
     trace = resolve_trace(
         "cellular", technology=technology, index=int(draws.integers(options.traces)),
-        capacity_scale=options.capacity_scale, start_s=float(draws.uniform(0, 250)),
+        capacity_scale=scale, start_s=float(draws.uniform(0, 250)),
     )  # fmt: skip
     session = ClientSession(
         video=spec, server_address="", output_dir="", geometry=detector.geometry, tracker=device[0], motion=device[1]
