@@ -8,7 +8,8 @@ import pytest
 from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 from vitmalis_jobs.run.figures import plots
-from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, colour_of, save_png
+from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo
+from vitmalis_jobs.run.figures.panels import colour_of, save_png
 
 FPS = 15.0
 

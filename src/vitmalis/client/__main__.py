@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
+from vitmalis.client.outputs import Outputs
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.record_files import RecordSaver, check_output
 from vitmalis.client.session import ClientSession, read_session
@@ -33,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--keys", help="folder with this client's keys instead of the session's (python -m vitmalis.keys)")
     add("--output", help="folder for the records instead of the session's")
     add("--log", metavar="FILE", help="log file, emptied at 10 MB (default: standard error)")
+    add("--record", metavar="FILE", type=Path, help="video of what the camera delivers (camera.mkv), to score it later")
+    add("--view", metavar="SOCKET", help="Unix socket of a viewer that shows what is rendered, as evaluate.py has one")
     add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
     return parser
 
@@ -49,7 +52,8 @@ def main() -> int:
         address = os.path.expandvars(arguments.address or session.server_address)
         changes = {"output_dir": arguments.output, "keys": arguments.keys}
         given = {name: value for name, value in changes.items() if value is not None}
-        return play(msgspec.structs.replace(session, server_address=address, **given), interrupts)
+        session = msgspec.structs.replace(session, server_address=address, **given)
+        return play(session, interrupts, Outputs(arguments.record, arguments.view, session.video.fps))
     except UserError as error:
         with suppress(OSError):  # the log may lie on the full disk that this is about
             print_json({"error": str(error)})
@@ -57,7 +61,7 @@ def main() -> int:
         return 2
 
 
-def play(session: ClientSession, interrupts: Interrupts) -> int:
+def play(session: ClientSession, interrupts: Interrupts, outputs: Outputs) -> int:
     """Play a session and save its records, which say how it ended; return the exit status, 0 or 130.
 
     Progress goes to standard output, one JSON object a line.
@@ -68,11 +72,17 @@ def play(session: ClientSession, interrupts: Interrupts) -> int:
         saver.save()
 
     check_output(Path(session.output_dir))
-    client = RealtimeClient(session, progress, on_connected=lambda: announce_ready(session.server_address))
+    client = RealtimeClient(
+        session,
+        progress,
+        on_connected=lambda: announce_ready(session.server_address),
+        observe=outputs.observe,
+        record=outputs.record,
+    )
     saver = RecordSaver(client.recorder, session)
     ended = "failed"
     try:
-        with saver, interrupts.raised():
+        with saver, outputs.written(client.recorder), interrupts.raised():
             client.play()
         ended = "complete"
     except KeyboardInterrupt:

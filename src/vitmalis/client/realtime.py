@@ -46,6 +46,7 @@ from vitmalis.network.wire.security import read_client_keys
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.tracker import Tracker, build_tracker
+from vitmalis.types import Frame
 from vitmalis.video.camera import Camera
 from vitmalis.video.spec import open_video
 
@@ -115,6 +116,8 @@ class RealtimeClient:
         progress: called after every rendered frame.
         on_connected: called once the server has answered, before the camera starts.
         clock: for reading the time and for waiting.
+        observe: called with every event and action of the state machine, in this thread; it must not wait.
+        record: called with every frame that the camera delivers, in its thread; it must not wait.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.
@@ -126,9 +129,12 @@ class RealtimeClient:
         progress: Progress = lambda *_: None,
         on_connected: Callable[[], None] = lambda: None,
         clock: Clock = WallClock(),  # noqa: B008,
+        observe: Callable[[Event | Action], None] = lambda _: None,
+        record: Callable[[Frame], None] = lambda _: None,
     ) -> None:
         self._session = session
         self._progress = progress
+        self._observe = observe
         self._on_connected = on_connected
         self._clock = clock
         self._interval_s = 1.0 / session.video.fps
@@ -147,6 +153,7 @@ class RealtimeClient:
             video.fps,
             session.buffer_frames,
             live=video.live,
+            record=record,
             clock=self._clock.now_s,
             sleep=self._clock.sleep,
         )
@@ -214,10 +221,12 @@ class RealtimeClient:
                 self._handle(report)
 
     def _handle(self, event: Event) -> None:
+        self._observe(event)
         for action in self._machine.handle(event, self._now_s()):
             self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:
+        self._observe(action)
         match action:
             case StartOffload():
                 self.recorder.offload_started(action, self._now_s(), self._policy.decision_s)

@@ -69,6 +69,7 @@ class Camera:
         fps: frames per second.
         capacity: size of the buffer, frames.
         live: whether the images come from a device at its own rate.
+        record: called with every delivered frame, also those that the buffer loses; it must not wait.
         clock, sleep: a monotonic clock in seconds, and the function that waits on it.
     """
 
@@ -79,12 +80,14 @@ class Camera:
         capacity: int = 8,
         *,
         live: bool = False,
+        record: Callable[[Frame], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._images = images
         self._interval_s = 1.0 / fps
         self._live = live
+        self._record = record
         self._clock = clock
         self._stopping = threading.Event()
         self._sleep = sleep or self._stopping.wait
@@ -169,7 +172,9 @@ class Camera:
             else:
                 index = next_index
                 self._wait_until(self._start_s + index * self._interval_s)
-            self.buffer.put(Frame(index, self._clock() - self._start_s, image))
+            frame = Frame(index, self._clock() - self._start_s, image)
+            self._record(frame)
+            self.buffer.put(frame)
             next_index = index + 1
 
     def _next_image(self) -> RgbImage | None:

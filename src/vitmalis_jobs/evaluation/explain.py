@@ -25,8 +25,8 @@ from vitmalis_jobs.evaluation.finished_run import (
     read_run_config,
     run_references,
 )
-from vitmalis_jobs.run.figures.comparison_video import save_png
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.figures.panels import save_png
 from vitmalis_jobs.run.record_checks import check_records
 from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.result_files import explanation_file

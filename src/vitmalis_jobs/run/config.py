@@ -115,11 +115,13 @@ class ReferenceOptions(Section, frozen=True):
 
 
 class OutputOptions(Section, frozen=True):
-    """`output`: page, plots and video that are made from the records."""
+    """`output`: page, plots and video that are made from the records, and what is shown or recorded meanwhile."""
 
     video_seconds: NotNegative
     figures: bool
     page: bool = True  # absent in older records
+    live: bool = False  # absent in older records
+    record: bool = False  # absent in older records
 
 
 class SweepOptions(Section, frozen=True):

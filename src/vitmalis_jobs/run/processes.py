@@ -109,9 +109,14 @@ def relay(
 
 
 def play(
-    session: ClientSession, threads: int, directory: Path, progress: PlayProgress, shell: Sequence[str] = ()
+    session: ClientSession,
+    threads: int,
+    directory: Path,
+    progress: PlayProgress,
+    shell: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> RunRecords:
-    """Run a client, in a `shell` command if there is one, to the end of its clip and read its records.
+    """Run a client with `more` arguments, in a `shell` command if there is one, to its end and read its records.
 
     Records of a client that fails are in its folder, too, up to its last second.
 
@@ -120,7 +125,7 @@ def play(
     """
     path = directory / SESSION_FILE
     write_session(session, path)
-    arguments = [f"--session={path}", f"--threads={threads}"]
+    arguments = [f"--session={path}", f"--threads={threads}", *more]
     log = directory / "logs" / "client.log"
     try:
         with Child("client", "vitmalis.client", arguments, log, _environment(threads), shell) as child:

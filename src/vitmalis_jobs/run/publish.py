@@ -22,8 +22,9 @@ from vitmalis_jobs.run.describe import describe, played_trace, stand_ins
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
-from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo, save_png
+from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo
 from vitmalis_jobs.run.figures.decision_plot import draw_decision, draw_regions, most_varied
+from vitmalis_jobs.run.figures.panels import save_png
 from vitmalis_jobs.run.identity import identity_metrics
 from vitmalis_jobs.run.mlflow_page import input_files, log_offload_curves
 from vitmalis_jobs.run.page.build import PlayedRun, run_document

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from vitmalis.types import Detections
+from vitmalis.video.recording import RECORDING_FILE
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.disturbance import DisturbanceMeter
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
+from vitmalis_jobs.run.live import live_view
 from vitmalis_jobs.run.processes import Endpoint
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
@@ -25,7 +30,8 @@ def play_realtime(run: PreparedRun, directory: Path, resources: Resources, termi
     ):
         references = find_references(run, resources, terminal, tag)
         meter.start(server)
-        records = _play(run, server, link, directory, terminal, tag)
+        with _outputs(run, references, directory, terminal) as outputs:
+            records = _play(run, server, link, directory, outputs, terminal, tag)
         disturbance = meter.stop(run, server, records.offloads)
         _report_losses(records, terminal)
         exits = {"server_exits": float(len(server.exits)), "relay_exits": float(len(link.exits))}
@@ -38,8 +44,28 @@ def play_realtime(run: PreparedRun, directory: Path, resources: Resources, termi
         )
 
 
+@contextmanager
+def _outputs(
+    run: PreparedRun, references: Sequence[Detections] | None, directory: Path, terminal: Terminal
+) -> Iterator[list[str]]:
+    """Arguments by which the client gives out its recording and its view, the latter to a page that is served here."""
+    recording = [f"--record={directory / RECORDING_FILE}"] if run.config.output.record else []
+    if not run.config.output.live:
+        yield recording
+        return
+    with live_view(run, references) as (url, arguments):
+        terminal.note(f"live: {url}")
+        yield recording + arguments
+
+
 def _play(
-    run: PreparedRun, server: Endpoint, link: Endpoint, directory: Path, terminal: Terminal, tag: Tag
+    run: PreparedRun,
+    server: Endpoint,
+    link: Endpoint,
+    directory: Path,
+    outputs: Sequence[str],
+    terminal: Terminal,
+    tag: Tag,
 ) -> RunRecords:
     """Let the client play the clip; report and tag processes that exited and offloads that were lost."""
     room = Room(directory, run.config.mlflow)
@@ -56,6 +82,7 @@ def _play(
                 directory,
                 progress,
                 link.shell,
+                outputs,
             )
     finally:
         for name, endpoint in (("server", server), ("relay", link)):

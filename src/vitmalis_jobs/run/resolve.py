@@ -46,6 +46,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     _check_address(config.server)
     _check_keys(config)
     _check_hysteresis(config)
+    _check_output(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
     spec = RunSpec(
@@ -164,6 +165,15 @@ def _check_hysteresis(config: EvaluationConfig) -> None:
             f"references.hysteresis.appear={hysteresis.appear:g} is below eval.score_threshold={threshold:g}, "
             "so that no box would count before it appears; give at least as much"
         )
+
+
+def _check_output(config: EvaluationConfig) -> None:
+    """Refuse to show or record what does not play in real time or can be read again."""
+    if config.output.live and config.virtual:
+        raise UserError("output.live=true shows a run that plays in real time: leave clock=virtual out")
+    if config.output.record and config.video["name"] != "camera":
+        name = config.video["name"]
+        raise UserError(f"output.record=true: video '{name}' can be read again anyway; record video=camera only")
 
 
 def _check_keys(config: EvaluationConfig) -> None:

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitmalis.client.view import View
 from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
 from vitmalis.paths import atomic_path
 from vitmalis.records import FrameRecord, OffloadRecord
-from vitmalis.types import COCO_CLASSES, Detections, RgbImage
-
-if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
-
-_HEADER_PX = 40
-_GAP_PX = 8
-_BACKGROUND = (24, 26, 31)
-_TEXT = (236, 238, 242)
-_DIM = (160, 166, 178)
-_NAMED = {
-    "person": (255, 107, 107),
-    "bicycle": (255, 214, 90),
-    "car": (84, 200, 255),
-    "motorcycle": (255, 159, 67),
-    "bus": (120, 224, 143),
-    "truck": (190, 140, 255),
-    "traffic light": (255, 128, 202),
-}
-_OTHERS = ((0, 210, 190), (162, 217, 83), (120, 150, 255), (240, 150, 130))
+from vitmalis.types import Detections, RgbImage
+from vitmalis_jobs.run.figures.panels import Panel, side_by_side, with_boxes
 
 
 class ComparisonVideo:
@@ -63,22 +43,20 @@ class ComparisonVideo:
 
     def draw(self, position: int, image: RgbImage) -> RgbImage:
         """One image of the video, RGB uint8 (H, W, 3), for the frame at a position of the records."""
-        from PIL import Image, ImageDraw
-
         record = self._frames[position]
         reference = self._references[record.frame_index]
-        height, width = image.shape[:2]
-        size = (_even(2 * width + _GAP_PX), _even(height + _HEADER_PX))
-        canvas = Image.new("RGB", size, _BACKGROUND)
-        pen = ImageDraw.Draw(canvas)
-        for x, detections in ((0, record.detections), (width + _GAP_PX, reference)):
-            shown = with_boxes(image, detections.above(self._rule.score_threshold))
-            canvas.paste(Image.fromarray(shown), (x, _HEADER_PX))
         f1 = match(record.detections, reference, self._rule).f1
         score = "nothing to find" if f1 is None else f"F1 {f1:.2f}"
-        _header(pen, 0, "rendered", self._caption(record))
-        _header(pen, width + _GAP_PX, "reference", f"frame {record.frame_index}, {score}")
-        return np.asarray(canvas)
+        latency_s = self._latency_s.get(record.result_frame_index)
+        return side_by_side(
+            [
+                self._panel(image, record.detections, "rendered", age_caption(record, latency_s, self._fps)),
+                self._panel(image, reference, "reference", f"frame {record.frame_index}, {score}"),
+            ]
+        )
+
+    def _panel(self, image: RgbImage, detections: Detections, title: str, caption: str) -> Panel:
+        return Panel(with_boxes(image, detections.above(self._rule.score_threshold)), title, caption)
 
     def write(self, path: Path, images: Iterable[RgbImage]) -> None:
         """Write an H.264 video of the first frames of the run, as many as there are images."""
@@ -109,67 +87,20 @@ class ComparisonVideo:
         distance[sizes < np.median(sizes)] = np.inf
         return int(np.argmin(distance))
 
-    def _caption(self, record: FrameRecord) -> str:
-        if record.shown_frame_index < 0:
-            return "no result yet" if record.captured else "no result yet, frame lost by the camera"
-        age = record.frame_index - record.result_frame_index
-        words = {"remote": "result of this frame", "tracker": "tracked", "stale": "stale"}[record.source]
-        caption = f"{words}, result {age} frames ({age / self._fps * 1e3:.0f} ms) old"
-        latency_s = self._latency_s.get(record.result_frame_index)
-        if latency_s is not None:
-            caption += f", took {latency_s * 1e3:.0f} ms"
-        return caption if record.captured else f"{caption}, frame lost by the camera"
 
+def age_caption(frame: FrameRecord | View, latency_s: float | None, fps: float) -> str:
+    """Where the boxes rendered on a frame come from, and how old they are.
 
-def save_png(path: Path, image: RgbImage) -> None:
-    """Write RGB uint8 (H, W, 3) as PNG."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-
-
-def colour_of(label: int) -> tuple[int, int, int]:
-    """The colour of a class, RGB; the same in every image and video."""
-    return _NAMED.get(COCO_CLASSES[label], _OTHERS[label % len(_OTHERS)])
-
-
-def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
-    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it."""
-    from PIL import Image, ImageDraw
-
-    drawn = Image.fromarray(image)
-    pen = ImageDraw.Draw(drawn)
-    font = _font(12)
-    for i in np.argsort(detections.scores):  # the highest score on top
-        box = [float(v) for v in detections.boxes_xyxy[i]]
-        if box[2] <= box[0] or box[3] <= box[1]:
-            continue
-        label = int(detections.labels[i])
-        colour = colour_of(label)
-        pen.rectangle(box, outline=colour, width=2)
-        text = f"{COCO_CLASSES[label]} {detections.scores[i]:.2f}"
-        left, _, right, bottom = pen.textbbox((0, 0), text, font=font)
-        top = max(box[1] - bottom - 3, 0.0)
-        pen.rectangle((box[0], top, box[0] + right - left + 6, top + bottom + 3), fill=colour)
-        pen.text((box[0] + 3, top + 1), text, font=font, fill=_BACKGROUND)
-    return np.array(drawn)
-
-
-def _header(pen: ImageDraw, x: int, title: str, caption: str) -> None:
-    pen.text((x + 12, 20), title, font=_font(17, bold=True), fill=_TEXT, anchor="lm")
-    offset = pen.textlength(title, font=_font(17, bold=True))
-    pen.text((x + 24 + offset, 21), caption, font=_font(14), fill=_DIM, anchor="lm")
-
-
-@cache
-def _font(size_px: int, bold: bool = False) -> FreeTypeFont:
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"  # matplotlib brings the fonts along
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size_px)
-
-
-def _even(length_px: int) -> int:
-    return length_px + length_px % 2  # yuv420p halves both sides
+    Args:
+        frame: with the boxes.
+        latency_s: E2E latency of their result; None if unknown.
+        fps: frames per second.
+    """
+    if frame.shown_frame_index < 0:
+        return "no result yet" if frame.captured else "no result yet, frame lost by the camera"
+    age = frame.frame_index - frame.result_frame_index
+    words = {"remote": "result of this frame", "tracker": "tracked", "stale": "stale"}[frame.source]
+    caption = f"{words}, result {age} frames ({age / fps * 1e3:.0f} ms) old"
+    if latency_s is not None:
+        caption += f", took {latency_s * 1e3:.0f} ms"
+    return caption if frame.captured else f"{caption}, frame lost by the camera"

@@ -1,4 +1,4 @@
-"""The region overlay of a frame: region types, moving pixels and tracked boxes (as the paper's Fig. 7)."""
+"""The region overlay of a frame: region types, moving pixels and tracked boxes (as the paper's Fig. 7), or as sent."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.codec.offload import blanked
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import BoolMask, Detections, RgbImage
-from vitmalis_jobs.run.figures.comparison_video import with_boxes
+from vitmalis_jobs.run.figures.panels import with_boxes
 
 TINTS: dict[RegionType, tuple[int, int, int]] = {
     RegionType.SBR: (70, 130, 255),
@@ -42,7 +43,7 @@ def draw_region_overlay(
         downsample_mask: bool (rows, cols); masked regions are drawn at low resolution and marked with "/d".
 
     Returns:
-        RGB uint8 (H, W, 3); write it with `vitmalis_jobs.run.figures.comparison_video.save_png`.
+        RGB uint8 (H, W, 3); write it with `vitmalis_jobs.run.figures.panels.save_png`.
     """
     out = image.copy()
     if downsample_mask is not None:
@@ -65,6 +66,31 @@ def draw_region_overlay(
     return out
 
 
+def draw_as_sent(
+    image: RgbImage,
+    grid: RegionGrid,
+    *,
+    region_types: NDArray[np.int8] | None = None,
+    downsample_mask: BoolMask | None = None,
+    blank_mask: BoolMask | None = None,
+    frame_downsampling: int = 1,
+) -> RgbImage:
+    """Draw a frame at the resolution in which its regions are sent; the JPEG's own loss is not drawn.
+
+    Args:
+        image: the frame, RGB uint8 (H, W, 3) of the grid's size.
+        grid: its decision regions.
+        region_types: drawn over it as in `draw_region_overlay`, from a policy that has them.
+        downsample_mask, blank_mask, frame_downsampling: see `vitmalis.offload.OffloadDecision`.
+    """
+    if region_types is not None:
+        return draw_region_overlay(image, grid, region_types, Detections.empty(), downsample_mask=downsample_mask)
+    out = image.copy() if blank_mask is None else blanked(image, grid, blank_mask)
+    if downsample_mask is not None:
+        _coarsen(out, grid, downsample_mask)
+    return _coarse(out, frame_downsampling) if frame_downsampling > 1 else out
+
+
 def _regions(grid: RegionGrid) -> list[tuple[tuple[int, int], int, int, int, int]]:
     """((row, col), left, top, right, bottom) of each region in raster order, pixels."""
     boxes = grid.region_boxes_px
@@ -75,10 +101,14 @@ def _coarsen(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> No
     """Show masked regions at the resolution they are sent in, in place."""
     for at, left, top, right, bottom in _regions(grid):
         if downsample_mask[at]:
-            width, height = right - left, bottom - top
-            size = (max(width // grid.factor, 1), max(height // grid.factor, 1))
-            low = cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
-            image[top:bottom, left:right] = cv2.resize(low, (width, height), interpolation=cv2.INTER_NEAREST)
+            image[top:bottom, left:right] = _coarse(image[top:bottom, left:right], grid.factor)
+
+
+def _coarse(image: RgbImage, factor: int) -> RgbImage:
+    """An image in pixels that are so many times as wide and as high, at its own size."""
+    height, width = image.shape[:2]
+    low = cv2.resize(image, (max(width // factor, 1), max(height // factor, 1)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(low, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _blend(pixels: NDArray[np.uint8], colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ from vitmalis.metrics.summary import STAGES
 from vitmalis.regions import RegionType
 from vitmalis.types import COCO_CLASSES
 from vitmalis_jobs.common.plotting import colour
-from vitmalis_jobs.run.figures.comparison_video import colour_of
 from vitmalis_jobs.run.figures.decision_plot import REASONS, TAU_NAMES
+from vitmalis_jobs.run.figures.panels import colour_of
 from vitmalis_jobs.run.figures.plots import STAGE_COLOURS
 from vitmalis_jobs.run.figures.region_overlay import TINTS
 from vitmalis_jobs.run.page.document import Legend, Named
