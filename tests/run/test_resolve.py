@@ -224,6 +224,8 @@ def test_a_drawn_start_is_recorded_and_the_same_for_all_runs_of_a_pair() -> None
         (["policy=vitmalis", "policy.inject=[f1]", "clock=virtual", "model.weights=random"], "random weights have not"),
         (["clock=virtual", "server.spawn=false"], "no server elsewhere"),
         (["clock=virtual", "video=camera"], "plays in real time only"),
+        (["clock=virtual", "output.live=true"], "output.live=true shows a run that plays in real time"),
+        (["output.record=true"], "output.record=true: video 'market1906' can be read again anyway"),
     ],
 )
 def test_what_a_clock_cannot_do_is_refused(overrides: list[str], message: str) -> None:

@@ -40,6 +40,7 @@ class Recording:
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._rate = path, Fraction(fps).limit_denominator(1001)
         try:
+            path.touch()  # PyAV opens it with the first frame
             self._out = av.open(str(path), "w")
         except OSError as error:
             raise UserError(f"recording '{path}' cannot be written: {error.strerror}") from error

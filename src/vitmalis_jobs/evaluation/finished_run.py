@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,11 @@ import msgspec
 
 from vitmalis.detector.model_zoo import is_url
 from vitmalis.errors import UserError
+from vitmalis.references import Progress
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.config import mlflow_options
+from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import read_summary
@@ -35,18 +36,19 @@ class ReferenceChoice:
     @classmethod
     def of(cls, options: argparse.Namespace) -> ReferenceChoice:
         """The choice that the options of `add_lookup_options` made."""
-        return cls(not options.no_reference, options.trust_model)
+        return cls(not getattr(options, "no_reference", False), options.trust_model)
 
 
 CACHED_OR_COMPUTED = ReferenceChoice()
 RUN_HELP = "folder of a run, or its MLflow run id"
 
 
-def add_lookup_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options by which a command finds runs and their references."""
+def add_lookup_options(parser: argparse.ArgumentParser, *, needs_references: bool = False) -> None:
+    """Add the options by which a command finds runs and their references, which it may need in any case."""
     uri = mlflow_options("evaluation").tracking_uri
     parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
-    parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
+    if not needs_references:
+        parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
     parser.add_argument(
         "--trust-model",
         action="store_true",
@@ -78,20 +80,34 @@ def read_run_config(directory: Path) -> EvaluationConfig:
 
 def add_artifact(directory: Path, path: Path, tracking_uri: str) -> None:
     """Add a file to the artifacts of the run, if this MLflow store has it."""
+    mlflow_run = mlflow_run_of(directory, tracking_uri)
+    if mlflow_run is not None:
+        mlflow_run.log_artifact(path)
+
+
+def mlflow_run_of(directory: Path, tracking_uri: str) -> Run | None:
+    """The MLflow run of the run in a folder, to add to it; None if this store does not have it."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     run_id = (read_summary(directory) or {}).get("run_id")
     database = Path(tracking_uri.removeprefix("sqlite:///"))
     if not run_id or (tracking_uri.startswith("sqlite:") and not database.exists()):
-        return
+        return None
     check_server(tracking_uri)
-    with suppress(MlflowException):  # it is a run of another store
-        MlflowClient(tracking_uri=resolve_address(tracking_uri)[1]).log_artifact(str(run_id), str(path))
+    client = MlflowClient(tracking_uri=resolve_address(tracking_uri)[1])
+    try:
+        return Run(client, client.get_run(str(run_id)).info, tracking_uri)
+    except MlflowException:  # it is a run of another store
+        return None
 
 
 def run_references(
-    clip: VideoSpec, config: EvaluationConfig, choice: ReferenceChoice, frames: range
+    clip: VideoSpec,
+    config: EvaluationConfig,
+    choice: ReferenceChoice,
+    frames: range,
+    progress: Progress = lambda done, total: None,
 ) -> list[Detections] | None:
     """References of some frames of a run, from the cache where possible; None where they are unwanted or mean nothing.
 
@@ -100,6 +116,7 @@ def run_references(
         config: of the run, which names the model.
         choice: whether they are wanted, and from which models.
         frames: consecutive ones of the played part.
+        progress: called with the references that are there and those in all.
 
     Raises:
         UserError: the model is one that needs trust.
@@ -120,7 +137,7 @@ def run_references(
     # With hysteresis a frame's references depend on the frames before it.
     first = frames.start if config.references.hysteresis is None else 0
     part = part_of(clip, first, frames.stop - first)
-    return references_of(part, detector, config.references, boxes_cache(config.model))[frames.start - first :]
+    return references_of(part, detector, config.references, boxes_cache(config.model), progress)[frames.start - first :]
 
 
 def part_of(clip: VideoSpec, first: int, frames: int) -> VideoSpec:

@@ -74,7 +74,8 @@ def find_references(
     """
     model = run.config.model
     if run.clip.live:
-        terminal.warn("a live source has no references: F1 is left out")
+        later = "vitmalis score RUN adds it" if run.config.output.record else "with output.record=true it can be added"
+        terminal.warn(f"a live source has no references: F1 is left out ({later})")
         return None
     tag({"model_id": run.model_id})
     if has_random_weights(model):

@@ -34,7 +34,7 @@ class NewestImage:
             self._changed.notify_all()
 
     def watch(self) -> Iterator[bytes]:
-        """Yield the newest image at once and each time there is another, until it is closed."""
+        """Yield the newest image, then each that follows while the watcher is ready for it, until it is closed."""
         seen = 0
         self._count(1)
         try:

@@ -50,7 +50,7 @@ class Viewer(threading.Thread):
 
     def run(self) -> None:
         """Show the client that connects, to its end."""
-        with suppress(OSError):  # some systems let nobody change priorities
+        with suppress(OSError):  # some systems refuse it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         self._show(self._painter.waiting())
         with self._socket:
