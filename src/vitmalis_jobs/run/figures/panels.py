@@ -13,7 +13,7 @@ import numpy as np
 from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 
 if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
+    from PIL import Image
     from PIL.ImageFont import FreeTypeFont
 
 _HEADER_PX = 40
@@ -44,15 +44,14 @@ class Panel:
 
 def side_by_side(panels: Sequence[Panel]) -> RgbImage:
     """Panels of one size next to each other, RGB uint8 (H, W, 3) with even sides."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     height, width = panels[0].image.shape[:2]
     pitch = width + _GAP_PX
     canvas = Image.new("RGB", (_even(len(panels) * pitch - _GAP_PX), _even(height + _HEADER_PX)), _BACKGROUND)
-    pen = ImageDraw.Draw(canvas)
     for number, panel in enumerate(panels):
+        canvas.paste(_header(width, panel), (number * pitch, 0))
         canvas.paste(Image.fromarray(panel.image), (number * pitch, _HEADER_PX))
-        _header(pen, number * pitch, panel.title, panel.caption)
     return np.asarray(canvas)
 
 
@@ -91,10 +90,16 @@ def save_png(path: Path, image: RgbImage) -> None:
     Image.fromarray(image).save(path)
 
 
-def _header(pen: ImageDraw, x: int, title: str, caption: str) -> None:
-    pen.text((x + 12, 20), title, font=_font(17, bold=True), fill=_TEXT, anchor="lm")
-    offset = pen.textlength(title, font=_font(17, bold=True))
-    pen.text((x + 24 + offset, 21), caption, font=_font(14), fill=_DIM, anchor="lm")
+def _header(width: int, panel: Panel) -> Image.Image:
+    """Title and caption, cut at the panel's width."""
+    from PIL import Image, ImageDraw
+
+    header = Image.new("RGB", (width, _HEADER_PX), _BACKGROUND)
+    pen = ImageDraw.Draw(header)
+    pen.text((12, 20), panel.title, font=_font(17, bold=True), fill=_TEXT, anchor="lm")
+    offset = pen.textlength(panel.title, font=_font(17, bold=True))
+    pen.text((24 + offset, 21), panel.caption, font=_font(14), fill=_DIM, anchor="lm")
+    return header
 
 
 @cache
