@@ -1,4 +1,4 @@
-"""The oracle: an upper baseline that knows the frames to come. No real system can run it."""
+"""The oracle: one-step look-ahead with knowledge of the frames to come. No real system can run it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import configuration_space
+from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState, Lookahead, Policy
 from vitmalis.policy.regions import RegionClassifier, decision_of
@@ -14,24 +15,25 @@ from vitmalis.policy.regions import RegionClassifier, decision_of
 class Oracle(Policy):
     """Takes, per offload, the configuration with the highest rendering F1 to come; of equals the fastest.
 
-    It looks one offload ahead, so it bounds what better estimates could gain, not what any policy could. Regions are
+    It searches the whole configuration space, one offload ahead: it says what true values of all estimates could gain
+    for this offload, and is no upper bound, as a policy that thinks of the next offload may do better. Regions are
     classified as by ViTMAlis. The lookahead takes no time on the virtual clock.
 
     Args:
-        qualities, tau_ds, restoration_points: the configuration space. It is small, since every candidate is encoded
-            and inferred.
+        qualities, tau_ds, restoration_points: the configuration space, of which every candidate is encoded and inferred
+            at every offload.
     """
 
     uses_tracker = True
     uses_motion = True
-    stand_in = "an oracle, which knows the frames to come, in place of a policy"
+    stand_in = "one-step look-ahead, which knows the frames to come, in place of a policy"
 
     def __init__(
         self,
         *,
-        qualities: Sequence[int] = (75, 95),
-        tau_ds: Sequence[int] = (0, 1, 2),
-        restoration_points: Sequence[int] = (0, 2, 4),
+        qualities: Sequence[int] = QUALITIES,
+        tau_ds: Sequence[int] = DOWNSAMPLING_TYPES,
+        restoration_points: Sequence[int] = RESTORATION_POINTS,
     ) -> None:
         if 0 not in tau_ds:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")

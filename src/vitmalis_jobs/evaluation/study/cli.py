@@ -153,7 +153,9 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         *_section("Why configurations were chosen", _REASONS, tables.reasons(runs, policies)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, shown)),
         *(
-            Section(f"Share of the gap to {ceiling} that is closed", table=tables.gap_table(runs, policies, ceiling))
+            Section(
+                f"Share of the gap to {label(ceiling)} that is closed", table=tables.gap_table(runs, policies, ceiling)
+            )
             for ceiling in ("oracle", hindsight.BEST_OF_PAIR)
         ),
     ]

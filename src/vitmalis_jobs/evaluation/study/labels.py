@@ -11,9 +11,9 @@ LABELS = {
     "wo_regtype": "w/o RegType",
     "wo_mlps": "w/o MLPs",
     "wo_dynares": "w/o DynaRes",
-    "oracle": "Oracle",
+    "oracle": "One-step look-ahead",
 }
-"""Label of each of the paper's policies, and of the oracle."""
+"""Label of each of the paper's policies, and of `oracle`."""
 
 
 def label(policy: str) -> str:

@@ -56,7 +56,7 @@ MEANINGS = {
     "time": "part of the end-to-end latency",
     "saved, %": "how much lower ViTMAlis's median is than TrackB2B's",
     "the paper's, %": "the saving that the paper states",
-    "closes, %": "share of the mean gap between TrackB2B and the oracle, which knows every result before it offloads",
+    "closes, %": "share of the mean gap between TrackB2B and what the heading names that the policy closes",
     "rendering F1": "mean over pairs of the F1 of the boxes shown on all frames",
     "inference F1": "mean over pairs of the F1 of the server's results on the frames they were computed for",
     "payload, KiB": "mean over pairs of each run's median size of an offload",

@@ -1,4 +1,4 @@
-"""A study's tables: policies next to the paper's numbers, paired differences, time saved, and the oracle's gap."""
+"""A study's tables: policies next to the paper's numbers, paired differences, time saved, and gaps that are closed."""
 
 from __future__ import annotations
 
