@@ -89,8 +89,9 @@ def load_pair(
         model: name of the detector, such as "vitdet_tiny".
         kind: "mlp", "linear" or "mean".
         folder: of `python -m training.estimators`; None for those that come with the package.
-        window, downsampling_factor: w and d of the decision regions, None for any window. Where the package has no
-            estimators for them, those of the nearest regions are taken; `EstimatorPair.stand_in` says so.
+        window: w of the decision regions, None for any. Where the package has no estimators for these regions, those of
+            the nearest ones are taken; `EstimatorPair.stand_in` says so.
+        downsampling_factor: d of the decision regions.
 
     Raises:
         UserError: unknown kind, none there for this model, or a damaged file.

@@ -67,8 +67,10 @@ def resolve_clip(
     Args:
         name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or see `live_images`).
         part: "profile" for profiling and training, "eval" for evaluation; the whole of a user's file serves as both.
-        seconds, start_s: length, and offset inside the part; a shorter clip is played to its end, with a note.
-        max_width, max_height: limits of the delivered size, pixels.
+        seconds: length; a shorter clip is played to its end, with a note.
+        start_s: offset inside the part.
+        max_width: limit of the delivered size, pixels.
+        max_height: limit of the delivered size, pixels.
         cache_dir: folder for clips that are made once.
         progress: called while a clip is made.
         folder: where a "folder" or "repository" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by
