@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evaluate test test-slow test-gpu notebooks lint format audit ui clean
+.PHONY: help install demo evaluate test test-slow test-gpu notebooks docs lint format audit ui clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/, into runs/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
 	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --output-dir ../runs/notebooks $$book || exit 1; done
 
+docs: ## Build the documentation as a site, in build/docs
+	@test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'; }
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
 lint: $(INSTALLED) ## Check style, types and what imports what
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -58,4 +62,4 @@ ui: $(INSTALLED) ## Open the MLflow UI on what has been run
 	$(BIN)/vitmalis ui $(ARGS)
 
 clean: ## Remove the virtual environment and caches (runs/ stays)
-	rm -rf $(VENV) .venv-audit .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) .venv-audit .venv-docs build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

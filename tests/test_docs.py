@@ -16,7 +16,7 @@ import yaml
 from vitmalis_jobs.cli import JOBS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 CONFIGURATIONS = sorted(ROOT.glob("conf/**/*.yaml"))
 PACKAGES = [ROOT, ROOT / "src", ROOT / "src" / "vitmalis", ROOT / "src" / "vitmalis_jobs"]
 """Folders that paths in the documentation start from, besides the folder of the page."""
@@ -140,6 +140,12 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert other.exists(), target
         if heading:
             assert heading in headings(other), target
+
+
+def test_every_image_has_a_row_with_its_source_and_licence() -> None:
+    rows = [line for line in (ROOT / "docs" / "videos.md").read_text().splitlines() if line.startswith("| `images/")]
+    named = {name for row in rows for name in re.findall(r"`images/([\w.-]+)`", row)}
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} <= named
 
 
 def test_the_diagram_of_the_architecture_shows_the_layers_that_are_checked() -> None:

@@ -128,7 +128,7 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
     chosen = explanation.chosen
     configuration = (
         f"tau_d {explanation.tau_d[chosen]}, quality {explanation.quality[chosen]}, "
-        f"restoration point {explanation.restoration_point[chosen]} ({REASONS[explanation.reason]})"
+        f"restoration point {explanation.restoration_point[chosen]}"
     )
     kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
     latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3
@@ -141,4 +141,4 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
         f"{name:8s} expected {expected:{form}} {unit}, " + ("unknown" if actual is None else f"was {actual:{form}}")
         for name, unit, expected, actual, form in rows
     )
-    return "\n".join((configuration, *(line.replace(" ,", ",") for line in shown)))
+    return "\n".join((configuration, REASONS[explanation.reason], *(line.replace(" ,", ",") for line in shown)))
