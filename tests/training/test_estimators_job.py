@@ -32,7 +32,9 @@ def composed(folder: Path | None = None, *overrides: str) -> EstimatorTrainingCo
     return checked(compose("train_estimators", [*places, *overrides]), EstimatorTrainingConfig)
 
 
-SMALL = ("search.trials=2", "search.folds=2", "search.epochs=[2,4]", "search.widths=[8,64,128]")
+SMALL = (
+    "search.trials=2", "search.folds=2", "search.epochs=[2,4]", "search.widths=[8,64,128]", "held_out_clips.each=true",
+)  # fmt: skip
 
 
 def write_samples(folder: Path) -> pd.DataFrame:
@@ -199,3 +201,20 @@ def test_a_mistake_is_one_line_that_names_the_key(override: str, message: str) -
     with pytest.raises(UserError, match=message) as caught:
         composed(None, override)
     assert "\n" not in str(caught.value)
+
+
+def test_every_clip_is_left_out_in_turn_and_printed_with_the_spread(ran: tuple[Path, pd.DataFrame, str]) -> None:
+    folder, samples, tables = ran
+    _, _, own = tables.partition("### Held-out clips, one by one: Size (KiB)")
+    lines = {line.split(" | ")[0].strip("| "): line for line in own.partition("###")[0].splitlines() if "|" in line}
+    assert set(lines) == {"Clip", "---", "driveA", "walkA", "walkB", "mean", "deviation"}
+    sizes = samples[samples["restoration_point"] == 0]
+    others = sizes[(sizes["clip"] != "walkA") & (sizes["part"] == "profile")]
+    estimate = others.groupby(["tau_d", "quality"])["payload_bytes"].mean().rename("estimate")
+    left_out = sizes[sizes["clip"] == "walkA"].join(estimate, on=["tau_d", "quality"])
+    rmse_kib = float(np.sqrt(((left_out["estimate"] - left_out["payload_bytes"]) ** 2).mean())) / 1024
+    heads = [cell.strip() for cell in lines["Clip"].split("|")]
+    cells = [cell.strip() for cell in lines["walkA"].split("|")]
+    assert float(cells[heads.index("RMSE, Offline mean")]) == pytest.approx(rmse_kib, abs=0.006)
+    assert "### Held-out clips, one by one: Accuracy (F1)" in tables
+    assert tables in (folder / "out" / "card.md").read_text()

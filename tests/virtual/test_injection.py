@@ -95,6 +95,7 @@ def test_the_known_f1_by_age_is_taken_as_it_is() -> None:
     decay = KnownF1ByAge(np.array([1.0, 0.8, 0.9]), 0.1)
     assert decay.at([0.0, 0.05, 0.2, 5.0]).tolist() == pytest.approx([1.0, 0.9, 0.9, 0.9])
     assert decay.mean(np.array([0.0]), np.array([0.1])) == pytest.approx(0.9)
+    assert KnownF1ByAge(np.array([1.0, 0.0]), 0.1).at(0.1) > 0, "policies divide by it"
 
 
 def test_the_true_decay_is_looked_up_to_the_end_of_the_clip(play) -> None:

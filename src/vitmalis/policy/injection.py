@@ -21,6 +21,10 @@ Truth = Literal["size", "f1", "throughput", "decay"]
 _MEANINGS = {"size": "size", "f1": "inference F1", "throughput": "throughput", "decay": "F1 by age"}
 
 
+LEAST_F1 = 0.01
+"""Lower values of a known F1 by age count as this one, as policies divide by it."""
+
+
 class Injection:
     """Replaces estimates of the candidates by what a lookahead finds out about each of them.
 
@@ -96,7 +100,7 @@ class Injection:
 
 
 class KnownF1ByAge(F1ByAge):
-    """F1 by age that is known for each frame to come: linear between frames and constant beyond the last.
+    """F1 by age that is known for each frame to come: linear between frames and constant beyond the last, above 0.
 
     Args:
         f1: F1 at the age of 0, 1, ... frames (n,), n >= 1.
@@ -105,7 +109,8 @@ class KnownF1ByAge(F1ByAge):
 
     def __init__(self, f1: FloatArray, frame_interval_s: float) -> None:
         super().__init__((0.0, 1.0), (1.0, 1.0))
-        self._known_f1, self._known_ages_s = f1, np.arange(len(f1)) * frame_interval_s
+        self._known_f1 = np.maximum(f1, LEAST_F1)
+        self._known_ages_s = np.arange(len(f1)) * frame_interval_s
 
     def at(self, ages_s: ArrayLike) -> FloatArray:
         """F1 at each age, any shape."""

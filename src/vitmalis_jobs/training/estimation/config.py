@@ -54,6 +54,12 @@ class DomainOptions(Section, frozen=True):
     other: tuple[str, ...]
 
 
+class HeldOutClipsOptions(Section, frozen=True):
+    """`held_out_clips`: whether the clips are also reported one by one, with their spread."""
+
+    each: bool
+
+
 class ExportOptions(Section, frozen=True):
     """`export`: where the estimators and their card go."""
 
@@ -67,5 +73,6 @@ class EstimatorTrainingConfig(Section, frozen=True):
     samples: SamplesOptions
     search: SearchOptions
     domains: DomainOptions
+    held_out_clips: HeldOutClipsOptions
     export: ExportOptions
     mlflow: MlflowOptions

@@ -25,6 +25,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.estimation.baselines import fit_linear, fit_mean
 from vitmalis_jobs.training.estimation.card import CARD_FILE, card, frame_counts, hyperparameter_line
+from vitmalis_jobs.training.estimation.clip_tables import ClipRow, clip_tables, rows_by_clip, spread_metrics
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
 from vitmalis_jobs.training.estimation.deviations import deviations
 from vitmalis_jobs.training.estimation.error_tables import (
@@ -65,6 +66,7 @@ class EstimatorTraining:
         geometry: of its decision regions.
         run: MLflow run that metrics and artifacts go to.
         results: rows of the tables so far.
+        clips: rows of the clips one by one so far, where they are wanted.
         pairs: estimates of the held-out parts so far, by target and kind.
         chosen: hyperparameters of the MLP of each target so far, and how they were found.
     """
@@ -74,6 +76,7 @@ class EstimatorTraining:
     geometry: ModelGeometry
     run: Run
     results: list[TableRow] = field(default_factory=list)
+    clips: list[ClipRow] = field(default_factory=list)
     pairs: dict[tuple[Target, str], SplitEvaluation] = field(default_factory=dict)
     chosen: dict[Target, tuple[MlpHyperparameters, str]] = field(default_factory=dict)
 
@@ -127,6 +130,8 @@ class EstimatorTraining:
             of_split[split.name] = evaluate_split(rows, split, fits, self.config.search.seed)
             for kind, evaluation in of_split[split.name].items():
                 self.results += self._table_rows(split, kind, evaluation)
+                if split.name == HELD_OUT_CLIPS and self.config.held_out_clips.each:
+                    self.clips += rows_by_clip(evaluation, partial(self._table_rows, split, kind))
         self.pairs |= {(rows.target, kind): evaluation for kind, evaluation in of_split[HELD_OUT_PARTS].items()}
         return of_split.get(HELD_OUT_CLIPS, of_split[HELD_OUT_PARTS])
 
@@ -177,7 +182,7 @@ class EstimatorTraining:
         """
         order = list(dict.fromkeys(row.split for row in self.results))
         results = sorted(self.results, key=lambda row: order.index(row.split))
-        tables, frame = markdown(results), as_frame(results)
+        tables, frame = markdown(results) + clip_tables(self.clips), as_frame(results)
         folder = Path(self.config.search.folder)
         texts = {
             folder / "tables.md": tables,
@@ -196,7 +201,7 @@ class EstimatorTraining:
             f"{self.config.model.name}: held-out parts",
         )
         self.run.log_artifact(plot)
-        self.run.log_metrics(mlflow_metrics(results))
+        self.run.log_metrics(mlflow_metrics(results) | spread_metrics(self.clips))
         return tables
 
     def _facts(self) -> dict[str, Any]:

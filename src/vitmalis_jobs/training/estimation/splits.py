@@ -60,6 +60,10 @@ class SplitEvaluation:
     estimate: NDArray[np.float64]
     relative: NDArray[np.float64]
 
+    def select(self, rows: Rows) -> SplitEvaluation:
+        """The estimates of some of the rows."""
+        return SplitEvaluation(self.rows.select(rows), self.estimate[rows], self.relative[rows])
+
     @property
     def metrics(self) -> RegressionMetrics:
         """Errors of the estimates."""
