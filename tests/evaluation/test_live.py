@@ -146,7 +146,7 @@ def test_a_run_that_cannot_be_scored_is_one_line(
                 "height": 192, "live": True,
             },
             "server_address": "", "output_dir": "",
-            "geometry": {"patch": 16, "window": 5, "factor": 2, "restoration_points": 4},
+            "geometry": {"patch_px": 16, "window": 5, "factor": 2, "restoration_points": 4},
         }  # fmt: skip
         (tmp_path / "session.json").write_text(json.dumps(session))
     assert score([str(tmp_path)]) == 2
