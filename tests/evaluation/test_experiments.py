@@ -79,6 +79,19 @@ def test_real_clips_are_added_by_one_override() -> None:
     assert len(jobs("experiment=fig8", "video=drive_day,indoor")) == 2 * 12 * 5
 
 
+@pytest.mark.parametrize(
+    "traces",
+    [["trace=4g,5g,measured_4g,measured_5g", "trace.index=0,15"], ["trace=4g,file", "++trace.path=mine.csv"]],
+)
+def test_generated_and_other_traces_are_mixed_by_overrides(traces: list[str]) -> None:
+    for run in jobs("experiment=fig8", "video=indoor", "policy=trackb2b", *traces):
+        options = typed(composed(*run)).trace
+        assert options["start_s"] == "drawn"
+        kind = next(choice for choice in run if choice.startswith("trace="))
+        assert (options.get("source") == "generated") == (kind in ("trace=4g", "trace=5g"))
+        assert options["kind"] == ("file" if kind == "trace=file" else "cellular")
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "clips").glob("*.yaml")))
 def test_clips_are_known_ones(name: str) -> None:
     hydra = composed(f"clips={name}", hydra=True).hydra

@@ -180,6 +180,35 @@ def test_starting_later_rotates_and_cuts_the_row() -> None:
         trace_of(1).starting_at(-1)
 
 
+def test_names_tell_traces_of_a_study_apart(tmp_path: Path) -> None:
+    (tmp_path / "4g").mkdir()
+    measured = write(tmp_path / "4g", HEADER + "0,3,30\n1,5,50\n", "4g_07.csv")
+    played = [
+        resolve_trace("cellular", index=7),
+        resolve_trace("cellular", index=7, seed=1),
+        resolve_trace("cellular", index=7, source=str(tmp_path)),
+        resolve_trace("cellular", index=7, source=str(tmp_path), seed=1),
+        resolve_trace("file", path=measured),
+    ]
+    assert [trace.name for trace in played] == [
+        *("4g_07", "4g_07_seed1", "measured_4g_07", "measured_4g_07_seed1", "4g_07"),
+    ]
+    assert played[2].uplink_mbps.tolist() == [3, 5]
+
+
+def test_a_folder_of_files_is_counted_by_their_names(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder without files"):
+        resolve_trace("file", path=tmp_path)
+    write(tmp_path, HEADER + "0,3,30\n", "tram.csv")
+    write(tmp_path, "1\n5\n", "bus.trace")
+    write(tmp_path, "", ".hidden")
+    assert [resolve_trace("file", path=tmp_path, index=index).name for index in (0, 1)] == ["bus", "tram"]
+    for wrong in (2, -1, "typical"):
+        with pytest.raises(UserError, match=f"trace.index is {wrong}; the folder .* has 2 traces, 0 to 1 by"):
+            resolve_trace("file", path=tmp_path, index=wrong)
+    assert resolve_trace("file", path=tmp_path / "tram.csv", index=5).name == "tram"
+
+
 def test_a_start_is_drawn_from_the_seed_and_the_two_names_alone() -> None:
     trace, other = (resolve_trace("cellular", index=index) for index in (5, 6))
     start_s = drawn_start_s(trace, "walkS")
@@ -292,7 +321,7 @@ def test_choices(tmp_path: Path) -> None:
     (tmp_path / "5g").mkdir()
     write(tmp_path / "5g", HEADER + "0,10,20\n1,30,20\n", "5g_29.csv")
     measured = resolve_trace("cellular", technology="5g", index=29, source=str(tmp_path), capacity_scale=0.5, start_s=1)
-    assert (measured.name, measured.uplink_mbps.tolist()) == ("5g_29", [15, 5])
+    assert (measured.name, measured.uplink_mbps.tolist()) == ("measured_5g_29", [15, 5])
     with pytest.raises(UserError, match=r"5g_28\.csv cannot be read"):
         resolve_trace("cellular", technology="5g", index=28, source=str(tmp_path))
     fixed = resolve_trace("constant", mbps=8, rtt_ms=30)
@@ -305,7 +334,7 @@ def test_the_typical_trace_is_that_of_the_median_mean(tmp_path: Path) -> None:
     (tmp_path / "4g").mkdir()
     for index, mbps in ((3, 40), (7, 10), (12, 25), (20, 30)):  # means; the median, 27.5, lies between 25 and 30
         write(tmp_path / "4g", f"{HEADER}0,{mbps - 5},20\n1,{mbps + 5},20\n", f"4g_{index:02d}.csv")
-    assert resolve_trace("cellular", technology="4g", source=str(tmp_path)).name == "4g_12"
+    assert resolve_trace("cellular", technology="4g", source=str(tmp_path)).name == "measured_4g_12"
     write(tmp_path / "4g", HEADER + "0,60,20\n", "4g_00.csv")
     assert typical_index("4g", str(tmp_path)) == 20
     with pytest.raises(UserError, match=r"holds no 5g trace, such as .*5g_00\.csv"):

@@ -192,6 +192,12 @@ def test_the_typical_trace_is_recorded_by_its_number() -> None:
     assert resolve_run(asked).config.trace == recorded
 
 
+def test_a_file_is_played_by_a_study_that_asks_for_typical_traces(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("time_s,uplink_mbps,rtt_ms\n0,2,10\n1,8,50\n")
+    given = ["trace=file", f"trace.path={tmp_path}/mine.csv", "trace.index=typical"]
+    assert resolve_run(composed(given)).trace_name == "mine"
+
+
 def test_a_drawn_start_is_recorded_and_the_same_for_all_runs_of_a_pair() -> None:
     def start_s(*options: str) -> float:
         spec = resolve_run(composed(["trace.start_s=drawn", *options]))
@@ -203,7 +209,7 @@ def test_a_drawn_start_is_recorded_and_the_same_for_all_runs_of_a_pair() -> None
 
     drawn = start_s()
     assert drawn == start_s("policy=back2back", "clock=virtual", "latency=paper_testbed", "eval.seconds=3")
-    others = (["video=walkS"], ["trace.index=3"], ["trace=5g"], ["trace.seed=1"], ["eval.part=profile"])
+    others = (["video=walkS"], ["trace.index=3"], ["trace=5g"], ["trace.seed=2"], ["eval.part=profile"])
     assert len({drawn, *(start_s(*options) for options in others)}) == 6
     assert start_s("trace=constant") < CONSTANT_PERIOD_S
 

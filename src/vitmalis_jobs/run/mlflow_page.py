@@ -35,7 +35,7 @@ def run_inputs(run: PreparedRun) -> Iterator[RunInput]:
         changes: dict[str, float] = {
             name: float(options[name]) for name in ("capacity_scale", "rtt_scale", "start_s") if name in options
         }
-        source = str(options.get("path") or options.get("source") or options["kind"])
+        source = str(options["path"] if options["kind"] == "file" else options.get("source", options["kind"]))
         yield RunInput(trace.name, trace_digest(trace), "trace", source, means | changes)
 
 

@@ -73,7 +73,7 @@ def chosen(config: EvaluationConfig) -> EvaluationConfig:
         UserError: there are no such traces, or the model cannot run on its engine.
     """
     trace, model = config.trace, config.model
-    if trace.get("index") == TYPICAL:
+    if trace["kind"] == "cellular" and trace.get("index") == TYPICAL:
         trace = trace | {"index": typical_index(trace["technology"], trace["source"], trace["seed"])}
     if trace.get("capacity_scale") == AUTO:
         trace = trace | {"capacity_scale": capacity_scale(*fit_size(*FULL_HD, model.max_width, model.max_height))}

@@ -42,11 +42,13 @@ def write_run(
     busy: bool = False,
     geometry: ModelGeometry | None = None,
     start_s: float | None = None,
+    trace: str = "4g_00",
+    source: str = "generated",
     stand_ins: dict[str, str] | None = None,
     **further: float,
 ) -> None:
     place = folder / str(number)
-    info = RecordsInfo(policy=policy, clip=clip, trace="4g_00", clock=clock)
+    info = RecordsInfo(policy=policy, clip=clip, trace=trace, clock=clock)
     write_frames(place / FRAMES_FILE, [FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.1)], info)
     estimation = {"estimation_s": 0.001, "optimization_s": 0.0005, "motion_s": 0.002} if policy == "vitmalis" else {}
     offloads = [
@@ -66,7 +68,7 @@ def write_run(
     overrides = [f"policy={policy}", f"video={clip}", "output.video_seconds=0", *asked]
     stand_ins = {"model": "a small one"} if stand_ins is None else stand_ins
     summary = {"status": status, "overrides": overrides, "metrics": metrics, "stand_ins": stand_ins}
-    summary |= {} if start_s is None else {"trace": {"start_s": start_s}}
+    summary |= {} if start_s is None else {"trace": {"start_s": start_s, "source": source}}
     if geometry is not None:
         video = VideoSpec(name=clip, path="", fps=30.0, width=960, height=540, start_frame=0, frames=1)
         write_session(ClientSession(video, "tcp://127.0.0.1:1", "", geometry), place / SESSION_FILE)
@@ -232,12 +234,15 @@ def test_clocks_are_not_mixed(tmp_path: Path) -> None:
 def test_parts_of_a_trace_are_not_mixed(tmp_path: Path) -> None:
     write_run(tmp_path / "old", 0, "vitmalis", "clip", 0.6)
     write_run(tmp_path / "new", 0, "trackb2b", "clip", 0.5, start_s=37.0)
-    with pytest.raises(UserError, match="runs of clip over 4g_00 began at 0 s and 37 s of the trace"):
+    with pytest.raises(UserError, match=r"runs of clip over 4g_00 played .* \(from 0 s on and from 37 s on\)"):
         read_study([tmp_path / "old", tmp_path / "new"])
     write_run(tmp_path / "new", 1, "vitmalis", "clip", 0.7, start_s=37.0)
     study = read_study([tmp_path / "old", tmp_path / "new"])
     assert study.runs["rendering_f1"].tolist() == [0.5, 0.7], "the last of equal runs counts"
     assert study.runs["trace_start_s"].tolist() == [37.0, 37.0]
+    write_run(tmp_path / "new", 2, "back2back", "clip", 0.7, start_s=37.0, source="file")
+    with pytest.raises(UserError, match=r"over 4g_00 played different traces of this name \(file and generated\)"):
+        read_study([tmp_path / "new"])
     for number, start_s in enumerate((0.0, 60.0), 2):
         write_run(tmp_path / "asked", number, "vitmalis", "clip", 0.7, "FINISHED", f"trace.start_s={start_s:g}",
                   start_s=start_s)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
@@ -40,14 +41,17 @@ def resolve_trace(
 ) -> Trace:
     """Resolve the trace that a configuration describes; the arguments are its keys.
 
+    Its name says what it is: `4g_07` is generated, `measured_4g_07` comes from a folder, a file's is its own; another
+    seed than 0 follows, as in `4g_07_seed1`. So no two traces of a study have one name.
+
     Args:
-        kind: `cellular` (technology, index, source, seed), `constant` (mbps, rtt_ms) or `file` (path, rtt_ms).
+        kind: `cellular` (technology, index, source, seed), `constant` (mbps, rtt_ms) or `file` (path, index, rtt_ms).
         technology: `4g` or `5g`.
-        index: number of the trace, 0..29; or `typical`, see `typical_index`.
+        index: number of the trace, 0..29, or of the file in a folder; or `typical`, see `typical_index`.
         source: `generated`, or a folder that holds `4g/4g_00.csv` .. `5g/5g_29.csv`.
         seed: seed of the generated set; `docs/traces.md` describes the set of seed 0. Other kinds have none, and take
             it for the draw of their start alone.
-        path: CSV or Mahimahi file.
+        path: CSV or Mahimahi file, or a folder of such files, which `index` counts by their names.
         mbps: rate of a constant link.
         rtt_ms: round-trip time of a constant link or of a Mahimahi file, which contains none.
         capacity_scale: factor on the rate.
@@ -60,11 +64,13 @@ def resolve_trace(
     if kind == "constant":
         trace = constant_trace(mbps, rtt_ms)
     elif kind == "file":
-        trace = load_trace(path, rtt_ms=rtt_ms)
+        trace = load_trace(_file(Path(path), index), rtt_ms=rtt_ms)
     elif kind == "cellular":
         trace = _cellular(technology, index, source, seed)
     else:
         raise UserError(f"trace.kind is '{kind}'; choose cellular, constant or file")
+    if seed:
+        trace = replace(trace, name=f"{trace.name}_seed{seed}")
     return trace.scaled(capacity_scale).with_rtt_scaled(rtt_scale).starting_at(start_s)
 
 
@@ -118,6 +124,20 @@ def _measured_path(technology: str, index: int, folder: Path) -> Path:
     return folder / technology / f"{technology}_{index:02d}.csv"
 
 
+def _file(path: Path, index: TraceIndex) -> Path:
+    """The trace file that is meant by a path: itself, or of a folder the file of this number, hidden ones left out."""
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise UserError(f"trace.path '{path}' is a folder without files; give one with CSV or Mahimahi traces")
+    if not isinstance(index, int) or not 0 <= index < len(files):
+        raise UserError(
+            f"trace.index is {index}; the folder '{path}' has {len(files)} traces, 0 to {len(files) - 1} by their names"
+        )
+    return files[index]
+
+
 def _cellular(technology: str, index: TraceIndex, source: str, seed: int) -> Trace:
     _check_set(technology, source, seed)
     number = typical_index(technology, source, seed) if index == TYPICAL else index
@@ -127,7 +147,8 @@ def _cellular(technology: str, index: TraceIndex, source: str, seed: int) -> Tra
             f"'{TYPICAL}' for the one of median capacity"
         )
     if source != GENERATED:
-        return load_trace(_measured_path(technology, number, Path(source)))
+        trace = load_trace(_measured_path(technology, number, Path(source)))
+        return replace(trace, name=f"measured_{trace.name}")
     series = generate(technology, number, seed=seed)
     time_s = np.arange(len(series.uplink_mbps), dtype=np.float64)
     return Trace(f"{technology}_{number:02d}", time_s, series.uplink_mbps, series.rtt_ms)
@@ -142,5 +163,5 @@ def _check_set(technology: str, source: str, seed: int) -> None:
     if source != GENERATED and not Path(source).is_dir():
         raise UserError(
             f"trace.source '{source}' is not a folder; give one that holds {technology}/{technology}_00.csv and so "
-            f"on, or '{GENERATED}'"
+            f"on (python -m vitmalis.network.fetch makes one from public measurements), or '{GENERATED}'"
         )

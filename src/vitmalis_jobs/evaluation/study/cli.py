@@ -19,10 +19,10 @@ from vitmalis_jobs.evaluation.study import (
     equivalence,
     external_results,
     figures,
-    footage,
     geometry,
     hindsight,
     sensitivity,
+    subsets,
     tables,
 )
 from vitmalis_jobs.evaluation.study.labels import counted, label
@@ -138,7 +138,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
             ],
             tables.differences(runs, policies),
         ),
-        *footage.sections(runs, policies),
+        *subsets.sections(runs, policies),
         *_section("What a policy's options change", _OPTIONS, tables.option_differences(runs, policies)),
         *_section(
             "Different or equivalent",

@@ -69,6 +69,7 @@ MEANINGS = {
     "its F1, clip": "rendering F1 of the best of the clip on this pair",
     "its F1, study": "rendering F1 of the best of the study on this pair",
     "footage": "real (filmed) or rendered (a scene in place of a video that is not here)",
+    "kind of trace": "generated, measured, a user's file or a constant rate",
     "clips": "number of clips among the pairs",
     "frames": "number of frames: of all pairs, or of the clip",
     "traces": "number of traces that all policies have played this clip over",

@@ -21,7 +21,10 @@ from vitmalis_jobs.run.directory import read_summaries
 from vitmalis_jobs.run.vary import OPTION, variation
 
 SWEEPS = Path("runs") / "sweeps"
-PAIRING = ("policy", "video", "trace", "trace.index", "clips", "experiment", "clock", OPTION)
+PAIRING = (
+    *("policy", "video", "clips", "experiment", "clock", OPTION),
+    *("trace", "trace.index", "trace.source", "trace.seed", "trace.path"),
+)
 """Options that say which policy, clip, trace, clock or variation a run has; any other makes a variant of its policy."""
 NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_cache.", "hydra")
 """Beginnings of options that change no result."""
@@ -29,6 +32,8 @@ GEOMETRY = ("model.window", "model.downsampling_factor")
 """Options that say which decision regions a run has; its session says which they are in the end."""
 REAL, RENDERED, UNKNOWN = FOOTAGE = ("real", "rendered", "unknown")
 """Kinds of footage: filmed, rendered in place of a video that is not here, or not noted by an old run."""
+TRACE_KINDS = ("generated", "measured", "file", "constant", UNKNOWN)
+"""Kinds of traces: by the generator, of a folder of measured ones, a user's file, a constant rate; or not noted."""
 STAGES = ("encode", "decode", "network", "inference", "e2e_latency", "motion", "estimation", "optimization")
 """Durations of an offload, as named in its record."""
 
@@ -39,7 +44,7 @@ class Study:
 
     Attributes:
         runs: one row for each finished run that varies nothing: policy, clip, its footage (real, rendered or unknown),
-            trace, trace_start_s (the second of the trace at which it began), clock, run_dir, every metric of the run,
+            trace, its trace_kind, trace_start_s (the second of it at which it began), clock, run_dir, every metric,
             window and downsampling_factor of its decision regions, and the policy's name without these (configuration).
         varied: the same for the runs with `vary`, and what they vary (variation).
         statuses: number of runs by status.
@@ -93,7 +98,7 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
     _name_variants(rows)
     stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
     runs = pd.DataFrame(rows).drop_duplicates(["policy", "clip", "trace", "variation"], keep="last")
-    _check_starts(runs)
+    _check_traces(runs)
     varied = runs["variation"] != ""
     if varied.all():
         raise UserError(f"{names}: all runs vary something, none is what they are compared with: add {OPTION}=null")
@@ -130,7 +135,8 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
-    facts["trace_start_s"] = summary.get("trace", {}).get("start_s", 0.0)  # older runs do not say it; most began at 0
+    played = summary.get("trace", {})  # older runs do not say it; most began at 0
+    facts |= {"trace_kind": _trace_kind(played.get("source", "")), "trace_start_s": played.get("start_s", 0.0)}
     facts["variation"] = variation(summary["overrides"])
     facts["footage"] = _footage(summary.get("stand_ins"))
     return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
@@ -141,6 +147,13 @@ def _footage(stand_ins: dict[str, str] | None) -> str:
     if stand_ins is None:
         return UNKNOWN
     return RENDERED if "video" in stand_ins else REAL
+
+
+def _trace_kind(source: str) -> str:
+    """Kind of a trace by its source, which is a folder for measured ones."""
+    if not source:
+        return UNKNOWN
+    return source if source in TRACE_KINDS else "measured"
 
 
 def _geometry(run_dir: Path) -> dict[str, int]:
@@ -190,16 +203,17 @@ def _name_variants(rows: list[dict[str, Any]]) -> None:
         row["policy"] = _named(policy, named)
 
 
-def _check_starts(runs: pd.DataFrame) -> None:
-    """Refuse runs of one clip and trace that began at different seconds of it, unless their options say so."""
+def _check_traces(runs: pd.DataFrame) -> None:
+    """Refuse runs of one clip and trace that played different links, unless their options say so."""
     asked = runs["options"].map(lambda options: options.get("trace.start_s"))
-    for (clip, trace), pair in runs[asked.isna()].groupby(["clip", "trace"]):
-        starts = sorted(pair["trace_start_s"].unique())
-        if len(starts) > 1:
-            seconds = " and ".join(f"{start:g} s" for start in starts)
+    for (clip, trace, _), pair in runs[asked.isna()].groupby(["clip", "trace", "variation"]):
+        kinds = sorted(set(pair["trace_kind"]) - {UNKNOWN})
+        starts = [f"from {start:g} s on" for start in sorted(pair["trace_start_s"].unique())]
+        different = kinds if len(kinds) > 1 else starts if len(starts) > 1 else []
+        if different:
             raise UserError(
-                f"runs of {clip} over {trace} began at {seconds} of the trace and cannot be compared: report their "
-                "sweeps one by one, or make them again"
+                f"runs of {clip} over {trace} played different traces of this name ({' and '.join(different)}) and "
+                "cannot be compared: report their sweeps one by one, or make them again"
             )
 
 

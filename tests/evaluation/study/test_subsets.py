@@ -1,4 +1,4 @@
-"""Tables of a study by footage, by hand."""
+"""Tables of a study by footage, kind of trace and clip, by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 
 from tests.evaluation.study.test_study_report import write_run
-from vitmalis_jobs.evaluation.study.footage import clip_table, difference_table, footage_table
 from vitmalis_jobs.evaluation.study.runs import Study, read_study
 from vitmalis_jobs.evaluation.study.statistics import by_pair, frames_of_pairs, mean_by_frames
+from vitmalis_jobs.evaluation.study.subsets import (
+    BY_FOOTAGE,
+    BY_TRACE,
+    clip_table,
+    difference_table,
+    level_table,
+    sections,
+)
 
 RENDERED = {"video": "a rendered scene for walkS"}
 AFTER = "rendering_f1_after_first_result"
@@ -35,9 +42,9 @@ def rows(table: pd.DataFrame, policy: str) -> pd.DataFrame:
     return table[table["policy"] == policy].set_index("footage")
 
 
-def test_real_and_rendered_footage_are_told_apart(tmp_path: Path) -> None:
+def test_real_and_rendered_footage_are_kept_apart(tmp_path: Path) -> None:
     study = mixed_study(tmp_path)
-    table = rows(footage_table(study.runs, study.policies), "vitmalis")
+    table = rows(level_table(study.runs, study.policies, BY_FOOTAGE), "vitmalis")
     assert list(table.index) == ["all", "real", "rendered"]
     assert table["clips"].tolist() == table["pairs"].tolist() == [3, 2, 1]
     assert table["frames"].tolist() == [60, 40, 20]
@@ -50,12 +57,33 @@ def test_real_and_rendered_footage_are_told_apart(tmp_path: Path) -> None:
 
 def test_differences_by_footage(tmp_path: Path) -> None:
     study = mixed_study(tmp_path)
-    table = rows(difference_table(study.runs, study.policies), "vitmalis")
+    table = rows(difference_table(study.runs, study.policies, BY_FOOTAGE), "vitmalis")
     assert table["mean difference"].tolist() == pytest.approx([0.2 / 3, 0.2, -0.2])
     assert table["by frames"].tolist() == pytest.approx([2 / 60, 6 / 40, -0.2])
     assert table["after the first result"].tolist() == pytest.approx([0.2 / 3, 0.2, -0.2])
     assert table["from, over clips"].isna().all(), "too few clips"
-    assert difference_table(study.runs[study.runs["policy"] == "vitmalis"], ["vitmalis"]).empty
+    assert difference_table(study.runs[study.runs["policy"] == "vitmalis"], ["vitmalis"], BY_FOOTAGE).empty
+
+
+def test_generated_and_measured_traces_are_kept_apart(tmp_path: Path) -> None:
+    number = 0
+    for trace, source, gain in (
+        ("4g_00", "generated", 0.2),
+        ("measured_4g_00", "data/traces", 0.1),
+        ("mine", "file", 0.0),
+    ):
+        for policy, f1 in (("trackb2b", 0.5), ("vitmalis", 0.5 + gain)):
+            write_run(tmp_path, number, policy, "indoor", f1, trace=trace, source=source, start_s=3.0)
+            number += 1
+    study = read_study([tmp_path])
+    table = difference_table(study.runs, study.policies, BY_TRACE).set_index("kind of trace")
+    assert table["mean difference"].to_dict() == pytest.approx(
+        {"all": 0.1, "generated": 0.2, "measured": 0.1, "file": 0.0}
+    )
+    titles = [section.title for section in sections(study.runs, study.policies)]
+    assert "Generated and measured traces" in titles
+    one = study.runs[study.runs["trace_kind"] == "measured"]
+    assert "Generated and measured traces" not in [section.title for section in sections(one, study.policies)]
 
 
 def test_every_clip_has_a_row(tmp_path: Path) -> None:
@@ -71,7 +99,7 @@ def test_one_kind_of_footage_and_runs_without_the_metric(tmp_path: Path) -> None
     write_run(tmp_path, 0, "trackb2b", "indoor", 0.5)
     write_run(tmp_path, 1, "vitmalis", "indoor", 0.6, **{AFTER: 0.7})
     study = read_study([tmp_path])
-    table = footage_table(study.runs, study.policies)
+    table = level_table(study.runs, study.policies, BY_FOOTAGE)
     assert table["footage"].tolist() == ["real", "real"]
     assert table["after the first result, mean"].isna().all()
     assert table["after it, by frames"].isna().all()
