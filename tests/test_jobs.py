@@ -29,6 +29,7 @@ MISTAKES = {
     "profile fused": (["--points", "9"], "--points"),
     "profile restoration-points": (["--frames", "0"], "--frames"),
     "profile tracking": (["--starts", "0"], "--starts must be at least 1, not 0"),
+    "profile filtering": (["--target", "2"], "--target 2.0"),
     "profile server-table": (["no_such_result.json"], "no_such_result.json"),
     "train detector": (["no_such_option=1"], "no_such_option"),
     "train estimators": (["no_such_option=1"], "no_such_option"),

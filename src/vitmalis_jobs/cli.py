@@ -25,6 +25,7 @@ JOBS = {
     "profile fused": ("profiling.fused.job", "measure the fused engine on a GPU next to the eager one"),
     "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
     "profile tracking": ("profiling.tracking", "measure F1 by age and time of every tracker"),
+    "profile filtering": ("profiling.filtering", "learn the threshold of policy=reducto from profile parts"),
     "profile server-table": ("profiling.server_table", "make the table of a measured server from results of a GPU"),
     "train detector": ("training.detector", "train the embedded detector"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),

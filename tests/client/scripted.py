@@ -7,8 +7,9 @@ Frames come every 0.1 s. What happens in frame interval k (frame k is captured a
 2   its result comes; the tracker catches up from frame 0 to 2; offload 1 (frame 2) starts, and is refused immediately
 3   offload 2 starts with frame 3; it is never answered
 6   at its end offload 2 is lost, the connection is closed and another one opened
-7   the other connection is there; offload 3 starts with frame 7
-10  its result comes; the tracker catches up from frame 7 to 10; offload 4 (frame 10) starts
+7   the other connection is there; the policy declines to offload frame 7
+8   offload 3 starts with frame 8
+10  its result comes; the tracker catches up from frame 8 to 10; offload 4 (frame 10) starts
 11  the clip ends while offload 4 is under way
 ==  ==========================================================================================================
 """
@@ -55,10 +56,12 @@ from vitmalis.virtual.server import VirtualServer
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 10.0, 12
 POLICY = "scripted"
+DECLINED = 7
+"""The frame that the policy declines."""
 
 
 class ScriptedPolicy(TrackB2B):
-    """Sends whole frames; its second decision asks for more than the model has.
+    """Sends whole frames but frame 7, which it declines; its second decision asks for more than the model has.
 
     Once there is a result, it fails unless the only object that it knows is the red box, where it is in the frame.
     """
@@ -70,11 +73,13 @@ class ScriptedPolicy(TrackB2B):
         super().__init__()
         self._decisions = 0
 
-    def decide(self, state: ClientState) -> OffloadDecision:
+    def decide(self, state: ClientState) -> OffloadDecision | None:
         self._decisions += 1
         if state.results:
             x = 40 + 2 * state.frame_index
             np.testing.assert_allclose(state.tracked.boxes_xyxy, [[x, 64, x + 64, 128]], atol=4)
+        if state.frame_index == DECLINED:
+            return None
         return OffloadDecision(Configuration(restoration_point=9)) if self._decisions == 2 else super().decide(state)
 
 
@@ -202,8 +207,8 @@ def realtime_script(detector: BlobDetector) -> list[list[Step]]:
         tracked,
         tracked,
         tracked,
-        [*tracked, [LinkChanged], [Encoded]],
-        tracked,
+        [*tracked, [LinkChanged]],
+        [[*_FRAME, *_LOCATED, Encoded, *_TRACKED]],
         tracked,
         [*tracked, answer, [ResultArrived], wait, [*_LOCATED, Encoded, *_TRACKED]],
         tracked,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.client.scripted import DRIVERS, FRAMES, POLICY, ScriptedPolicy, write_video
+from tests.client.scripted import DECLINED, DRIVERS, FRAMES, POLICY, ScriptedPolicy, write_video
 from vitmalis.client.recorder import Recorder
 from vitmalis.policy import POLICIES
 from vitmalis.records import FrameRecord, OffloadRecord
@@ -40,7 +40,7 @@ def test_each_offload_ends_as_scripted(records: Recorder) -> None:
         (0, 0, "ok", ""),
         (1, 2, "failed", "restoration point 9, this model has 0 to 4"),
         (2, 3, "lost", "no answer within 0.35 s"),
-        (3, 7, "ok", ""),
+        (3, 8, "ok", ""),
         (4, 10, "lost", "the run ended first"),
     ]
     assert records.lost_offloads == 3
@@ -51,10 +51,14 @@ def test_each_frame_shows_what_is_known_by_then(records: Recorder) -> None:
     assert [f.frame_index for f in frames] == list(range(FRAMES))
     assert all(f.captured for f in frames)
     assert [f.source for f in frames] == ["none"] * 2 + ["tracker"] * (FRAMES - 2)
-    assert [f.result_frame_index for f in frames] == [-1] * 2 + [0] * 8 + [7] * 2
+    assert [f.result_frame_index for f in frames] == [-1] * 2 + [0] * 8 + [8] * 2
     assert [f.shown_frame_index for f in frames] == [-1] * 2 + list(range(2, FRAMES)), "the tracker keeps up"
     assert [f.capture_time_s for f in frames] == pytest.approx([0.1 * index for index in range(FRAMES)])
     assert [f.render_time_s for f in frames] == pytest.approx([0.1 * (index + 1) for index in range(FRAMES)])
+
+
+def test_a_declined_frame_is_on_record(records: Recorder) -> None:
+    assert [f.frame_index for f in records.frames() if f.declined] == [DECLINED]
 
 
 def test_shown_boxes_follow_the_object(records: Recorder) -> None:

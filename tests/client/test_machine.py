@@ -11,6 +11,7 @@ from vitmalis.client.events import (
     AnalyseMotion,
     BoxesLocated,
     CatchUp,
+    DeclineOffload,
     EndOffload,
     FrameCaptured,
     LinkChanged,
@@ -29,6 +30,7 @@ from vitmalis.client.machine import ClientMachine
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.back2back import Back2Back
+from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
@@ -387,6 +389,56 @@ def test_result_without_objects_needs_no_locating() -> None:
     _, start, _ = machine.handle(ResultArrived(0, Detections.empty(), result(0, 0).outcome), 0.15)
     assert isinstance(start, StartOffload)
     assert start.frame.index == 1
+
+
+class Declining(TrackB2B):
+    """Declines every frame but those of the given numbers, and notes what it was asked about."""
+
+    def __init__(self, *accepted: int, objects: bool = False) -> None:
+        super().__init__()
+        self.uses_objects = objects
+        self.asked: list[tuple[int, int]] = []
+        self._accepted = accepted
+
+    def decide(self, state: ClientState) -> OffloadDecision | None:
+        self.asked.append((state.frame_index, state.frames_since_offload))
+        return super().decide(state) if state.frame_index in self._accepted else None
+
+
+def test_a_declined_frame_is_asked_about_once_and_the_next_one_when_it_comes() -> None:
+    policy = Declining(0, 3)
+    machine = machine_with(policy)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0), 0.0)
+    machine.handle(captured(1), 0.1)
+    end, decline, catch_up = machine.handle(result(0, 0), 0.15)
+    assert (end, decline) == (EndOffload(0, OffloadStatus.OK), DeclineOffload(1))
+    assert isinstance(catch_up, CatchUp), "tracking goes on"
+    machine.handle(TrackingDone(1, boxes(1), 1.0), 0.16)
+    machine.handle(LinkChanged(up=True), 0.17)
+    assert machine.outstanding == []
+    decline, track = machine.handle(captured(2), 0.2)
+    assert decline == DeclineOffload(2)
+    assert indices(track) == [2]
+    (start,) = machine.handle(captured(3), 0.3)
+    assert (start.offload_id, start.frame.index) == (1, 3)
+    assert policy.asked == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+def test_declining_for_long_keeps_the_history_short_and_the_boxes_located() -> None:
+    policy = Declining(0, objects=True)
+    machine = machine_with(policy, history_frames=8)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0), 0.0)
+    machine.handle(result(0, 0), 0.05)
+    machine.handle(TrackingDone(0, boxes(0), 1.0), 0.06)
+    for index in range(1, 100):
+        (locate,) = machine.handle(captured(index), index * INTERVAL_S)
+        assert indices(locate) == [index - 1, index]
+        decline, track = machine.handle(BoxesLocated(index, boxes(index)), index * INTERVAL_S + 0.01)
+        assert (decline, indices(track)) == (DeclineOffload(index), [index])
+        machine.handle(TrackingDone(index, boxes(index), 1.0), index * INTERVAL_S + 0.02)
+    assert [frame for frame, _ in policy.asked] == list(range(100))
 
 
 def test_motion_analyzer_gets_the_newest_frame_when_it_is_idle() -> None:

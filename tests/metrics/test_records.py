@@ -53,6 +53,14 @@ def test_frames_come_back_as_written(tmp_path: Path) -> None:
     assert read_info(tmp_path / "frames.parquet") == INFO
 
 
+def test_frames_of_before_a_column_was_added_have_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "frames.parquet"
+    write_frames(path, [FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.0625, declined=True)], INFO)
+    assert [frame.declined for frame in read_frames(path)] == [True]
+    pq.write_table(pq.read_table(path).drop_columns(["declined"]), path)
+    assert [frame.declined for frame in read_frames(path)] == [False]
+
+
 def test_offloads_come_back_with_their_gaps(tmp_path: Path) -> None:
     rows = [
         OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, status="lost", reason="timeout"),

@@ -40,7 +40,8 @@ def test_a_small_run_by_hand() -> None:
     frames = [
         frame(0),  # nothing yet: a miss
         frame(1, captured=False),  # lost by the camera: a miss
-        frame(2, A, source="stale", result_frame_index=0, shown_frame_index=0),  # too late: a miss and a false box
+        # Too late: a miss and a false box.
+        frame(2, A, declined=True, source="stale", result_frame_index=0, shown_frame_index=0),
         frame(3, B, source="tracker", result_frame_index=0, shown_frame_index=2, tracking_s=0.01),  # found
     ]
     offloads = [
@@ -56,6 +57,7 @@ def test_a_small_run_by_hand() -> None:
     assert summary["inference_f1"] == pytest.approx(2 / 3)  # A found, B missed; the lost offload does not count
     assert summary["frames"] == 4
     assert summary["lost_frames"] == 1
+    assert summary["declined_frames"] == 1
     assert summary["offloads"] == 3
     assert summary["lost_offloads"] == 1
     assert summary["e2e_latency_s_median"] == pytest.approx(0.3)

@@ -105,6 +105,13 @@ class StartOffload:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclineOffload:
+    """Note that the policy was asked to offload this frame, and declined."""
+
+    frame_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndOffload:
     """Close the record of an offload; `reason` says why it has no result."""
 
@@ -170,4 +177,4 @@ class Render:
     shown_frame_index: int = -1
 
 
-Action = StartOffload | EndOffload | Reconnect | TrackerJob | AnalyseMotion | Render
+Action = StartOffload | DeclineOffload | EndOffload | Reconnect | TrackerJob | AnalyseMotion | Render

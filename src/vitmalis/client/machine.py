@@ -10,6 +10,7 @@ from vitmalis.client.events import (
     AnalyseMotion,
     BoxesLocated,
     CatchUp,
+    DeclineOffload,
     EndOffload,
     Event,
     FrameCaptured,
@@ -77,7 +78,7 @@ class ClientMachine:
         self._keep_missed = keep_missed
         self._offloads = 0
         self._results = 0
-        self._last_offloaded_index = -1
+        self._last_offloaded_index = self._last_decided_index = -1
         self._cache: KnownBoxes | None = None
         self._tracked: KnownBoxes | None = None
         self._retention = 1.0
@@ -167,9 +168,9 @@ class ClientMachine:
         return [Locate(known.detections, self._history.since(known.frame_index))]
 
     def _may_offload(self, frame: Frame, now_s: float) -> bool:
-        """Whether the frame was not sent before, the offloads in flight leave room and the link is up."""
+        """Whether the frame was not decided on before, the offloads in flight leave room and the link is up."""
         free = self._in_flight.may_start(now_s) and not self._stopped and self._link_up
-        return free and frame.index > self._last_offloaded_index
+        return free and frame.index > self._last_decided_index
 
     def _on_located(self, event: BoxesLocated, now_s: float) -> list[Action]:
         frame, self._locating = self._locating, None
@@ -179,7 +180,7 @@ class ClientMachine:
         return [*start, *self._next_tracker_job()]
 
     def _start_offload(self, frame: Frame, objects: Detections, now_s: float) -> list[Action]:
-        """Let the policy decide how this frame is sent, from the objects in it."""
+        """Let the policy decide whether and how this frame is sent, from the objects in it."""
         height, width = frame.image.shape[:2]
         state = ClientState(
             frame_index=frame.index,
@@ -193,8 +194,12 @@ class ClientMachine:
             results=self._results,
             result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
             offloads_in_flight=self._in_flight.limit,
+            image=frame.image,
         )
+        self._last_decided_index = frame.index
         decision = self._policy.decide(state)
+        if decision is None:
+            return [DeclineOffload(frame.index)]
         result_frame_index = self._cache.frame_index if self._cache else -1
         offload = SentOffload(self._offloads, frame.index, now_s, objects, result_frame_index)
         self._in_flight.start(offload)

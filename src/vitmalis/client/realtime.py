@@ -14,6 +14,7 @@ from vitmalis.client.events import (
     Action,
     AnalyseMotion,
     CatchUp,
+    DeclineOffload,
     EndOffload,
     Event,
     FrameCaptured,
@@ -96,7 +97,7 @@ class TimedPolicy(Policy):
         self.uses_motion, self.stand_in = policy.uses_motion, policy.stand_in
         self.decision_s = 0.0
 
-    def decide(self, state: ClientState) -> OffloadDecision:
+    def decide(self, state: ClientState) -> OffloadDecision | None:
         """Ask the policy, and take the time."""
         start_s = time.perf_counter()
         decision = self._policy.decide(state)
@@ -231,6 +232,8 @@ class RealtimeClient:
             case StartOffload():
                 self.recorder.offload_started(action, self._now_s(), self._policy.decision_s)
                 self._offload_worker.submit(action)
+            case DeclineOffload():
+                self.recorder.declined(action.frame_index)
             case EndOffload():
                 self.recorder.offload_ended(action)
             case Reconnect():

@@ -30,6 +30,7 @@ class Recorder:
         self._geometry = geometry
         self._capture_times_s: dict[int, float] = {}
         self._tracking_s: dict[int, float] = {}
+        self._declined: dict[int, bool] = {}
         self._frames = RecentRows[FrameRecord]()
         self._offloads = RecentRows[OffloadRecord]()
         self._decisions = RecentRows[DecisionRecord]()
@@ -45,6 +46,11 @@ class Recorder:
         """Note how long a tracker job took that ended at this frame."""
         total_s = self._tracking_s[frame_index] = self._tracking_s.get(frame_index, 0.0) + tracking_s
         self._frames.update(frame_index, tracking_s=total_s)
+
+    def declined(self, frame_index: int) -> None:
+        """Note that the policy declined to offload a frame."""
+        self._declined[frame_index] = True
+        self._frames.update(frame_index, declined=True)
 
     def analysed(self, motion_s: float) -> None:
         """Note how long a motion analysis took; decisions from now on know its result."""
@@ -65,6 +71,7 @@ class Recorder:
                 shown_frame_index=render.shown_frame_index,
                 detections=render.detections,
                 tracking_s=self._tracking_s.get(index),
+                declined=self._declined.get(index, False),
             ),
         )
 
@@ -162,9 +169,9 @@ class Recorder:
         The last `KEPT_ROWS` of each kind stay, as reports about a frame or offload may come late.
         """
         oldest = next(reversed(self._capture_times_s), 0) - KEPT_ROWS
-        for times_s in (self._capture_times_s, self._tracking_s):
-            for index in [index for index in times_s if index < oldest]:
-                del times_s[index]
+        for known in (self._capture_times_s, self._tracking_s, self._declined):
+            for index in [index for index in known if index < oldest]:
+                del known[index]
         return {
             FrameRecord: self._frames.take_changed(),
             OffloadRecord: self._offloads.take_changed(),

@@ -43,6 +43,7 @@ def summarise(
     summary = {
         "frames": float(len(frames)),
         "lost_frames": float(sum(not frame.captured for frame in frames)),
+        "declined_frames": float(sum(frame.declined for frame in frames)),
         "offloads": float(len(offloads)),
         "lost_offloads": float(len(offloads) - len(returned)),
     }

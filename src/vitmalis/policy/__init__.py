@@ -15,6 +15,7 @@ from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.fixed import Fixed
 from vitmalis.policy.freshness import Freshness
 from vitmalis.policy.oracle import Oracle
+from vitmalis.policy.reducto import Reducto
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.policy.trackroi import TrackRoI
 from vitmalis.policy.trackud import TrackUD
@@ -37,6 +38,7 @@ POLICIES: dict[str, type[Policy]] = {
     "vitmalis": ViTMAlis,
     "freshness": Freshness,
     "bandit": Bandit,
+    "reducto": Reducto,
     "oracle": Oracle,
 }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import Detections
+from vitmalis.types import Detections, RgbImage
 
 if TYPE_CHECKING:
     from vitmalis.regions.motion import Motion
@@ -36,6 +36,8 @@ class ClientState:
         motion: latest result of the motion analyzer, for this frame or an earlier one; None before the first.
         result_age_frames: frames since the offloaded one whose result `tracked` stems from; 0 before the first.
         offloads_in_flight: offloads that are sent without waiting for each other, at most.
+        image: the frame itself, RGB uint8 (H, W, 3), for policies that compute a feature of their own; it is not to be
+            changed. None in states that are made without a frame.
         results: number of results received; before the first, nothing is known about objects.
     """
 
@@ -50,6 +52,7 @@ class ClientState:
     results: int = 0
     result_age_frames: int = 0
     offloads_in_flight: int = 1
+    image: RgbImage | None = None
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -96,7 +99,7 @@ class Lookahead(Protocol):
 
 
 class Policy(abc.ABC):
-    """Base of all policies: decides, per offload, how a frame is sent.
+    """Base of all policies: decides, per frame that may be offloaded, whether and how it is sent.
 
     A policy is one file, and joins `tests/policy/test_contract.py` by its entry in `vitmalis.policy.POLICIES`.
 
@@ -114,8 +117,12 @@ class Policy(abc.ABC):
     stand_in: str = ""
 
     @abc.abstractmethod
-    def decide(self, state: ClientState) -> OffloadDecision:
-        """Choose how to offload the frame that `state` describes."""
+    def decide(self, state: ClientState) -> OffloadDecision | None:
+        """Choose how to offload the frame that `state` describes, or decline to offload it with None.
+
+        The client asks once for a frame: the newest one, when an offload may start. After None it asks again with the
+        next captured frame, and tracks what is known meanwhile.
+        """
 
     def observe(self, outcome: OffloadOutcome) -> None:  # noqa: B027  # a policy need not learn
         """Learn from a finished offload; called once each, in the order of the results."""

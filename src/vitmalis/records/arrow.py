@@ -46,8 +46,11 @@ def record_table(row_type: type[Record], rows: Iterable[Record], info: RecordsIn
 
 
 def record_rows(row_type: type[RecordT], table: pa.Table) -> Iterator[RecordT]:
-    """The rows of a table that has the columns of a record type; raises an exception if values do not fit them."""
-    schema = schema_of(row_type)
+    """The rows of a table with the columns of a record type; raises an exception if values do not fit them.
+
+    A column that the table lacks has its default in every row; without one, there is an exception.
+    """
+    schema = pa.schema(field for field in schema_of(row_type) if field.name in table.column_names)
     for values in table.select(schema.names).cast(schema).to_pylist():
         values["detections"] = Detections.of(*(values.pop(name) for name, *_ in _DETECTION_COLUMNS))
         yield row_type(**(_decision_values(values) if row_type is DecisionRecord else values))

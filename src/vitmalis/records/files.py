@@ -13,6 +13,7 @@ from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.records.arrow import RecordT, record_rows, record_table, schema_of
 from vitmalis.records.rows import (
+    ADDED_COLUMNS,
     DECISIONS_FILE,
     FRAMES_FILE,
     OFFLOADS_FILE,
@@ -106,7 +107,7 @@ def _read(path: Path, row_type: type[RecordT]) -> list[RecordT]:
     with _reading(path):
         table = _read_table(path, schema.names)
         _info(path, table)
-        if missing := sorted(set(schema.names) - set(table.column_names)):
+        if missing := sorted(set(schema.names) - set(table.column_names) - ADDED_COLUMNS.get(row_type, set())):
             raise UserError(f"records {path}: not a file of {row_type.__name__}s (no column {missing[0]!r})")
         return list(record_rows(row_type, table))
 

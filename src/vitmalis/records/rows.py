@@ -32,6 +32,7 @@ class FrameRecord:
     shown_frame_index: int = column("frame", "frame the shown boxes were computed for, -1 for none", -1)
     detections: Detections = field(default_factory=Detections.empty)
     tracking_s: float | None = column("s", "tracker time spent for this frame", None)
+    declined: bool = column("1", "true: the policy was asked to offload this frame, and declined", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +102,5 @@ RECORD_FILES: dict[type[Record], str] = {
     FrameRecord: FRAMES_FILE,
 }
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
+ADDED_COLUMNS: dict[type[Record], set[str]] = {FrameRecord: {"declined"}}
+"""Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""

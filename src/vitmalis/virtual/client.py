@@ -18,6 +18,7 @@ from vitmalis.client.events import (
     Action,
     AnalyseMotion,
     CatchUp,
+    DeclineOffload,
     EndOffload,
     Event,
     FrameCaptured,
@@ -158,6 +159,8 @@ class VirtualClient:
         match action:
             case StartOffload():
                 self._offload(action)
+            case DeclineOffload():
+                self.recorder.declined(action.frame_index)
             case EndOffload():
                 self.recorder.offload_ended(action)
             case Reconnect():

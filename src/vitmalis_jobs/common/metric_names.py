@@ -43,6 +43,7 @@ def _names() -> dict[str, str]:
         "rendering_f1_per_s": "f1/rendering_over_time",
         "frames": "frames/played",
         "lost_frames": "frames/lost",
+        "declined_frames": "frames/declined",
     }
     names |= {f"share_{source}": f"frames/share_{source}" for source in BoxSource}
     names |= _spread("staleness_frames_{}", "frames/staleness_{}")

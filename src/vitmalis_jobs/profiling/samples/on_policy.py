@@ -68,10 +68,12 @@ class ExploringPolicy(Policy):
         self._policy, self._exploration, self._draws = policy, exploration, draws
         self._space, self._classifier = configuration_space(), RegionClassifier()
 
-    def decide(self, state: ClientState) -> OffloadDecision:
-        """Let the policy decide, or draw a configuration for the masks of this frame."""
-        self.states.append(state)
+    def decide(self, state: ClientState) -> OffloadDecision | None:
+        """Let the policy decide, or draw a configuration for the masks of this frame if it is offloaded."""
         decision = self._policy.decide(state)
+        if decision is None:
+            return None
+        self.states.append(replace(state, image=None))  # the images of a whole run would fill the memory
         if self._draws.random() >= self._exploration:
             return decision
         configuration = self._space.configuration(int(self._draws.integers(len(self._space))))
