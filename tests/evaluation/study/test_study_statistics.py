@@ -17,6 +17,7 @@ from vitmalis_jobs.evaluation.study.statistics import (
     median_reduction,
     undefined_pairs,
 )
+from vitmalis_jobs.evaluation.study.tables import compared
 
 
 def runs(values: dict[str, list[float]], metric: str = "rendering_f1") -> pd.DataFrame:
@@ -32,6 +33,16 @@ def test_only_pairs_that_all_have_are_compared() -> None:
     table = by_pair(runs({"trackb2b": [0.5, 0.6, 0.7], "vitmalis": [0.6, 0.8]}), "rendering_f1")
     assert table["trackb2b"].tolist() == [0.5, 0.6]
     assert incomplete_pairs(runs({"trackb2b": [0.5, 0.6, 0.7], "vitmalis": [0.6, 0.8]})) == 1
+
+
+def test_all_are_compared_with_the_baselines_and_ours_with_all() -> None:
+    assert compared(["trackb2b", "trackud", "fixed", "freshness", "vitmalis"]) == [
+        *((policy, "trackb2b") for policy in ("trackud", "fixed", "freshness", "vitmalis")),
+        *((policy, "fixed") for policy in ("trackud", "freshness", "vitmalis")),
+        *(("vitmalis", policy) for policy in ("trackud", "freshness")),
+    ]
+    assert compared(["fixed", "freshness"]) == [("freshness", "fixed")]
+    assert compared(["vitmalis", "wo_mlps"]) == [("vitmalis", "wo_mlps")]
 
 
 def test_pairs_without_a_value_are_left_out() -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from vitmalis_jobs.common.machine_load import BUSY, BUSY_MARK, BUSY_NOTE
+from vitmalis_jobs.evaluation.study.hindsight import FIXED
 from vitmalis_jobs.evaluation.study.labels import counted
 from vitmalis_jobs.evaluation.study.runs import paper_numbers
 from vitmalis_jobs.evaluation.study.statistics import (
@@ -86,15 +87,19 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
 
 
 def differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Paired differences of rendering F1: every policy less `trackb2b`, and `vitmalis` less every other policy."""
+    """Paired differences of rendering F1 of the policies that are `compared`."""
     table, names = by_pair(runs, "rendering_f1"), marked(runs, policies)
     return pd.DataFrame([_difference_row(difference(table, *pair), names) for pair in compared(policies)])
 
 
 def compared(policies: Sequence[str]) -> list[tuple[str, str]]:
-    """The (policy, baseline) that a study compares: all with `trackb2b`, and `vitmalis` with all others."""
-    pairs = [(policy, BASELINE) for policy in policies if BASELINE in policies and policy != BASELINE]
-    return pairs + [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, BASELINE)]
+    """The (policy, baseline) that a study compares.
+
+    All are compared with `trackb2b`, the others with `fixed`, which says what adapting is worth, `vitmalis` with all.
+    """
+    bases = [base for base in (BASELINE, FIXED) if base in policies]
+    pairs = [(policy, base) for i, base in enumerate(bases) for policy in policies if policy not in bases[: i + 1]]
+    return pairs + [(OURS, policy) for policy in policies if OURS in policies and policy not in (OURS, *bases)]
 
 
 def option_differences(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
