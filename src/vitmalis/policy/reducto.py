@@ -8,7 +8,7 @@ from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import ClientState, Policy
 from vitmalis.policy.frame_change import ChangeFilter, edge_pixels
 
-CHANGE_THRESHOLD = 0.12
+CHANGE_THRESHOLD = 0.2
 SEGMENT_S = 1.0
 
 
