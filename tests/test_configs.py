@@ -63,7 +63,7 @@ def test_every_policy_has_a_config_that_builds_it() -> None:
         config = typed(composed(f"policy={name}"))
         assert config.policy_name == name, "runs are called as they were asked for"
         if "latency_tables" in config.policy_options:
-            parameters = policy_parameters(POLICIES[config.policy_kind])
+            parameters = policy_parameters(config.policy_kind)
             assert set(config.policy_options) == set(parameters), "every option is shown, none is unknown"
         else:
             assert isinstance(build_policy(config.policy_kind, **config.policy_options), POLICIES[name])
@@ -86,7 +86,7 @@ def test_an_ablation_is_the_full_policy_with_one_part_replaced(name: str, change
 @pytest.mark.parametrize("name", POLICIES)
 def test_defaults_of_policies_are_those_of_the_library(name: str) -> None:
     options = typed(composed(f"policy={name}")).policy_options
-    for parameter in policy_parameters(POLICIES[name]).values():
+    for parameter in policy_parameters(name).values():
         assert options[parameter.name] == json.loads(json.dumps(parameter.default)), "tuples are lists in YAML"
 
 

@@ -41,6 +41,7 @@ def forget() -> None:
     code_fingerprint.cache_clear()
     fingerprint._source.cache_clear()
     fingerprint._path.cache_clear()
+    fingerprint._folder.cache_clear()
 
 
 def caches() -> dict[str, str]:
@@ -127,7 +128,53 @@ def test_imports_are_followed_through_packages_functions_and_relative_names(sour
     (sources / "vitmalis" / "two.py").write_text("import vitmalis.errors as e\nimport numpy\n")
     forget()
     assert imported_modules("vitmalis.one") == ["vitmalis", "vitmalis.errors", "vitmalis.one", "vitmalis.two"]
-    assert imported_modules("tests.somewhere") == []
+    assert imported_modules("somewhere.else") == []
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder on the path: a package with a policy, and a module that it imports."""
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab" / "__init__.py").write_text("")
+    (tmp_path / "mylab" / "policies.py").write_text("import numpy\nfrom helpers import gain\nfrom . import shared\n")
+    (tmp_path / "mylab" / "shared.py").write_text("import vitmalis.errors\n")
+    (tmp_path / "mylab" / "other.py").write_text("")
+    (tmp_path / "helpers.py").write_text("gain = 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    forget()
+    return tmp_path
+
+
+def test_a_users_module_counts_with_all_that_it_imports_and_is_not_installed(own_package: Path) -> None:
+    ours = ["vitmalis", "vitmalis.errors"]
+    used = ["helpers", "mylab", "mylab.policies", "mylab.shared"]
+    assert imported_modules("mylab.policies") == [*used, *ours]
+    before = code_fingerprint("mylab.policies")
+    for module, matters in (("mylab/other.py", False), ("mylab/shared.py", True), ("helpers.py", True)):
+        with (own_package / module).open("a") as file:
+            file.write("CHANGED = 1\n")
+        forget()
+        after = code_fingerprint("mylab.policies")
+        assert (after != before) == matters, module
+        before = after
+
+
+def test_a_users_package_counts_by_its_code_where_it_is_installed_too(
+    own_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = own_package / "site-packages"
+    installed.mkdir()
+    for name in ("mylab", "helpers.py"):
+        (own_package / name).rename(installed / name)
+    monkeypatch.syspath_prepend(str(installed))
+    forget()
+    assert imported_modules("mylab.policies") == [
+        "mylab",
+        "mylab.policies",
+        "mylab.shared",
+        "vitmalis",
+        "vitmalis.errors",
+    ]
 
 
 def test_a_set_in_the_code_has_one_fingerprint_in_every_process() -> None:

@@ -2,10 +2,11 @@
 
 A result depends on
 
-- code: the modules that compute it, and every module of `PACKAGES` that these import, directly or through others. They
-  are found by reading the import statements, so that no list of files is kept by hand. Modules are compared by their
-  compiled code without docstrings: a changed comment changes nothing, a changed statement does;
-- libraries: the versions of Python and of the third-party packages that these modules import;
+- code: the modules that compute it, and every module that these import, directly or through others, of our packages,
+  of a user's own, and of any other that is not installed (`INSTALLED`). They are found by reading the import
+  statements, so that no list of files is kept by hand. Modules are compared by their compiled code without docstrings:
+  a changed comment changes nothing, a changed statement does;
+- libraries: the versions of Python and of the installed packages that these modules import;
 - data and options: whatever else the caller names, files by their content (`vitmalis.paths.file_sha256`).
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import platform
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,9 @@ import msgspec
 SOURCES = Path(__file__).parents[1]
 """The folder of our packages: `src` in a checkout, `site-packages` where they are installed."""
 PACKAGES = ("vitmalis", "vitmalis_jobs")
-"""Packages whose modules count by their code; all others count by their version."""
+"""Our packages, whose modules count by their code wherever they lie."""
+INSTALLED = ("site-packages", "dist-packages")
+"""Folders of installed packages, which count by their version: they change with an installation only."""
 DETECTORS = "vitmalis.detector.loading"
 """The module that imports all that boxes depend on: every kind of model, weights and engines."""
 
@@ -41,39 +45,42 @@ def code_fingerprint(*modules: str) -> str:
     """Fingerprint of the code and the libraries behind some modules, as they were when it was first asked for.
 
     Args:
-        modules: dotted names of the modules that compute the result, such as `vitmalis.references`. Those outside
-            `PACKAGES` are left out.
+        modules: dotted names of the modules that compute the result, such as `vitmalis.references`. Their
+            packages count by their code, installed or not. Those without a source file are left out.
 
     Returns:
         64 hexadecimal digits.
     """
     used = imported_modules(*modules)
-    libraries = sorted({name for module in used for name in _source(module).libraries})
-    versions = [(name, version) for name in libraries if (version := _version(name))]
-    return digest([[(module, _source(module).code) for module in used], versions, platform.python_version()])
+    by_code = {_top(module) for module in used}
+    imported = {_top(name) for module in used for name in _source(module).imports}
+    versions = [(name, _version(name)) for name in sorted(imported - by_code - sys.stdlib_module_names)]
+    known = [(name, version) for name, version in versions if version]
+    return digest([[(module, _source(module).code) for module in used], known, platform.python_version()])
 
 
 def imported_modules(*modules: str) -> list[str]:
-    """These modules and all of `PACKAGES` that they import, directly or through others, in alphabetical order.
+    """These modules and all that they import and that count by their code, in alphabetical order.
 
     Imports inside functions count, those for type checkers alone (`if TYPE_CHECKING:`) do not.
     """
+    own = {*PACKAGES, *map(_top, modules)}
     found: set[str] = set()
-    waiting = [name for name in modules if _path(name)]
+    waiting = [part for name in modules for part in _with_packages(name)]
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [other for other in _source(name).imports if other not in found]
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            names = [name for name in _source(module).imports if _top(name) in own or not _is_installed(_top(name))]
+            waiting += [part for name in names for part in _with_packages(name)]
     return sorted(found)
 
 
 class _Source(msgspec.Struct, frozen=True):
-    """What one module says: a digest of its code, our modules and the other top-level packages that it imports."""
+    """What one module says: a digest of its code, and the dotted names that it imports."""
 
     code: str
-    imports: tuple[str, ...]
-    libraries: tuple[str, ...]
+    imports: frozenset[str]
 
 
 @cache
@@ -85,20 +92,48 @@ def _source(module: str) -> _Source:
     code = hashlib.sha256()
     _hash_code(compile(tree, module, "exec", dont_inherit=True, optimize=2), code)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names = set(_imported_names(tree, package))
-    ours = {part for name in names if name.split(".")[0] in PACKAGES for part in _with_packages(name)}
-    others = {name.split(".")[0] for name in names} - set(PACKAGES) - sys.stdlib_module_names
-    return _Source(code.hexdigest(), tuple(sorted(ours)), tuple(sorted(others)))
+    return _Source(code.hexdigest(), frozenset(_imported_names(tree, package)))
+
+
+def _top(module: str) -> str:
+    """The top-level package of a dotted name."""
+    return module.partition(".")[0]
 
 
 @cache
 def _path(module: str) -> Path | None:
-    """File of one of our modules; None for any other name."""
-    parts = module.split(".")
-    if parts[0] not in PACKAGES:
+    """Source file of a module; None for a folder without `__init__.py`, the standard library, or any other name."""
+    folder = _folder(_top(module))
+    if folder is None:
         return None
-    base = SOURCES.joinpath(*parts)
+    base = folder.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_name(f"{base.name}.py")) if path.is_file()), None)
+
+
+@cache
+def _folder(package: str) -> Path | None:
+    """The folder that a top-level package lies in; None for one of the standard library, or where there is none."""
+    if package in PACKAGES:
+        return SOURCES
+    if package in sys.stdlib_module_names:
+        return None
+    try:
+        found = importlib.util.find_spec(package)
+    except ValueError:  # `__main__`
+        return None
+    if found is None:
+        return None
+    places = [
+        *(found.submodule_search_locations or ()),
+        *([found.origin] if found.has_location and found.origin else ()),
+    ]
+    return Path(places[0]).parent if places else None
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a top-level package comes from an installation, as far as it has a folder at all."""
+    folder = _folder(package)
+    return folder is None or not {*INSTALLED}.isdisjoint(folder.parts)
 
 
 def _with_packages(name: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from vitmalis import fingerprint as fingerprints
+from vitmalis.fingerprint import code_fingerprint
 from vitmalis.network.traces import Trace, constant_trace
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import fingerprint as module
@@ -122,6 +124,27 @@ def test_the_code_counts(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_weights_count(world: Path) -> None:
     run = prepared(world)
     assert digest(dataclasses.replace(run, model_id="another")) != digest(run)
+
+
+TRACKER = "from vitmalis.tracker import LucasKanadeTracker\nclass Mine(LucasKanadeTracker):\n    STEP = {step}\n"
+
+
+def test_a_tracker_of_another_package_counts_by_its_code_and_its_files(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(world))
+    module, weights = world / "own_trackers.py", world / "weights.txt"
+    named = "+client.tracker._target_=own_trackers.Mine", f"+client.tracker.weights={weights}"
+    seen = {digest(prepared(world))}
+    for step, content in ((1, "a"), (1, "b"), (2, "b")):
+        module.write_text(TRACKER.format(step=step))
+        weights.write_text(content)
+        for cached in (code_fingerprint, fingerprints._source, fingerprints._path, fingerprints._folder):
+            cached.cache_clear()
+        config = composed(["clock=virtual", "policy=vitmalis", *named])
+        run = prepared(world)
+        seen.add(digest(dataclasses.replace(run, spec=dataclasses.replace(run.spec, config=config))))
+    assert len(seen) == 4
 
 
 def test_the_machine_counts_in_real_time_only(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

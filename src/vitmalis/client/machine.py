@@ -30,6 +30,7 @@ from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.session import ClientSession
 from vitmalis.policy import ClientState, Policy
+from vitmalis.policy.base import check_decision
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, Frame, OffloadStatus
 
@@ -200,6 +201,7 @@ class ClientMachine:
         decision = self._policy.decide(state)
         if decision is None:
             return [DeclineOffload(frame.index)]
+        check_decision(decision, state.grid)
         result_frame_index = self._cache.frame_index if self._cache else -1
         offload = SentOffload(self._offloads, frame.index, now_s, objects, result_frame_index)
         self._in_flight.start(offload)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_type_hints
+from typing import Any
 
-import msgspec
-
-from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing
+from vitmalis.extensions import ExtensionPoint, parameters
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.bandit import Bandit
 from vitmalis.policy.base import ClientState, Policy
@@ -23,6 +21,7 @@ from vitmalis.policy.vitmalis import ViTMAlis
 
 __all__ = [
     "POLICIES",
+    "POLICY",
     "ClientState",
     "Policy",
     "build_policy",
@@ -43,52 +42,23 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+POLICY = ExtensionPoint("policy", "vitmalis.policies", Policy, POLICIES, (LatencyTablesMissing,))
+"""Where policies come from: `POLICIES`, entry points, and classes of other packages by their dotted names."""
+
+
 def build_policy(name: str, **options: Any) -> Policy:
     """Build the policy called `name` with its own options.
 
+    Args:
+        name: key of `POLICIES`, an entry point, or the dotted name of a class.
+        options: keyword arguments of its constructor.
+
     Raises:
-        UserError: the name or an option is unknown, or an option is of the wrong type.
+        UserError: the policy cannot be found, or an option is unknown, missing or of the wrong type.
     """
-    if name not in POLICIES:
-        raise UserError(f"policy '{name}' is unknown: choose one of {', '.join(POLICIES)}")
-    policy = POLICIES[name]
-    if unknown := sorted(options.keys() - policy_parameters(policy).keys()):
-        raise UserError(
-            f"policy '{name}' does not take these options ({options}): got an unexpected keyword argument "
-            f"{', '.join(map(repr, unknown))}"
-        )
-    mistyped = _mistyped(policy, options)
-    try:
-        built = policy(**options)
-    except (TypeError, LatencyTablesMissing):
-        if not mistyped:
-            raise  # a TypeError then is a bug in the policy
-    if mistyped:
-        raise UserError(f"policy '{name}': {mistyped}")
-    return built
+    return POLICY.build(name, options)
 
 
-def policy_parameters(policy: type[Policy]) -> dict[str, inspect.Parameter]:
-    """The options of a policy by name, annotated by their types, with those that its constructor passes to its base."""
-    found: dict[str, inspect.Parameter] = {}
-    for constructor in (vars(base)["__init__"] for base in policy.__mro__ if "__init__" in vars(base)):
-        types = get_type_hints(constructor)
-        own = list(inspect.signature(constructor).parameters.values())[1:]
-        named = [option for option in own if option.kind is not inspect.Parameter.VAR_KEYWORD]
-        found = {option.name: option.replace(annotation=types.get(option.name, Any)) for option in named} | found
-        if named == own:
-            break
-    return found
-
-
-def _mistyped(policy: type[Policy], options: dict[str, Any]) -> str:
-    """Say which option is not of the type that the constructor declares; empty if all are."""
-    declared = policy_parameters(policy)
-    for option, value in options.items():
-        try:
-            msgspec.convert(value, declared[option].annotation)
-        except msgspec.ValidationError as error:
-            return f"{option}={value}: {error}"
-        except TypeError:  # a type that msgspec does not know, such as a class of the policy's own
-            continue
-    return ""
+def policy_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The options of the policy called `name`, annotated by their types; raises `UserError` as `build_policy` does."""
+    return parameters(POLICY.find(name))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.errors import UserError
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections, RgbImage
@@ -65,6 +66,31 @@ class ClientState:
         return self.result_age_frames * self.frame_interval_s
 
 
+def check_decision(decision: OffloadDecision, grid: RegionGrid) -> OffloadDecision:
+    """Check what a policy returns for a frame with these decision regions, and return it.
+
+    Raises:
+        UserError: it is no decision, a value is out of range, a mask does not fit, or the frame is sent in two ways.
+    """
+    if not isinstance(decision, OffloadDecision):
+        raise UserError(f"the policy's decide() returned {decision!r:.80}: return a vitmalis.offload.OffloadDecision")
+    chosen = decision.configuration
+    for name, valid, value, allowed in (
+        ("tau_d", chosen.tau_d in (0, 1, 2), chosen.tau_d, "0, 1 or 2"),
+        ("quality", 1 <= chosen.quality <= 100, chosen.quality, "1 to 100"),
+        ("restoration_point", chosen.restoration_point >= 0, chosen.restoration_point, "0 or more"),
+        ("frame_downsampling", decision.frame_downsampling >= 1, decision.frame_downsampling, "1 or more"),
+    ):
+        if not valid:
+            raise UserError(f"the policy's decide() chose {name}={value}: choose {allowed}")
+    masks = [mask for mask in (decision.downsample_mask, decision.blank_mask) if mask is not None]
+    for mask in masks:
+        grid.check(mask)
+    if len(masks) + (decision.frame_downsampling > 1) > 1:
+        raise UserError("the policy's decide() chose two of downsample_mask, blank_mask and frame_downsampling: one")
+    return decision
+
+
 class LookaheadResult(NamedTuple):
     """Simulated outcome of one decision."""
 
@@ -101,7 +127,8 @@ class Lookahead(Protocol):
 class Policy(abc.ABC):
     """Base of all policies: decides, per frame that may be offloaded, whether and how it is sent.
 
-    A policy is one file, and joins `tests/policy/test_contract.py` by its entry in `vitmalis.policy.POLICIES`.
+    A subclass needs `decide` alone; options are arguments of its constructor, by keyword. It may be in any package
+    (docs/extend.md), and `vitmalis.testing.PolicyContract` tests it.
 
     Attributes:
         uses_tracker: whether the client carries boxes forward between results.

@@ -19,15 +19,16 @@ TrackingImage = Any
 
 
 class Tracker(abc.ABC):
-    """Tracks the boxes of one result through later frames.
+    """Tracks the boxes of one result through later frames; `FrameToFrameTracker` is the base of simple ones.
 
     Use: `prepare` each captured image; `restart` with the prepared image that a result belongs to, then `advance`
     through those captured since. `locate` serves decisions. One instance may prepare while another one, in another
     thread, tracks.
     """
 
-    def __init__(self) -> None:
-        self._track(Detections.empty())
+    _boxes = Detections.empty()
+    _confidence: NDArray[np.float32] = np.ones(0, np.float32)
+    _started_with = 0
 
     @abc.abstractmethod
     def prepare(self, image: RgbImage) -> TrackingImage:
@@ -69,7 +70,10 @@ class Tracker(abc.ABC):
 
     @property
     def confidence(self) -> NDArray[np.float32]:
-        """Share of each object's points that passed the last forward-backward check, 0..1: (N,)."""
+        """How sure the tracker is of each object's place, 0..1: (N,).
+
+        Trackers by points give the share of them that passed the last forward-backward check.
+        """
         return self._confidence
 
     @property

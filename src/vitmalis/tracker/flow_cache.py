@@ -86,7 +86,6 @@ class FlowCacheTracker(Tracker):
     """Composes cached flows at the boxes, and refines them against the frame of the result."""
 
     def __init__(self, options: FlowCacheOptions | None = None) -> None:
-        super().__init__()
         self.options = options or FlowCacheOptions()
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._dis.setFinestScale(self.options.finest_level)

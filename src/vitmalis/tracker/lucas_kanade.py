@@ -10,16 +10,15 @@ all boxes go through one flow call and one vectorised estimate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, Tracker, grey_copy
+from vitmalis.tracker.base import GrayImage, grey_copy
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
-from vitmalis.types import Detections, RgbImage
+from vitmalis.tracker.frame_to_frame import FrameToFrameTracker
+from vitmalis.types import RgbImage
 
 
 class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="lucas_kanade"):
@@ -46,53 +45,23 @@ class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     min_visible: float = 0.3
 
 
-class LucasKanadeTracker(Tracker):
-    """Follows points of each box from frame to frame; every step costs the same, also those of a catch-up."""
+class LucasKanadeTracker(FrameToFrameTracker):
+    """Follows points of each box from frame to frame."""
 
     def __init__(self, options: LucasKanadeOptions | None = None) -> None:
-        super().__init__()
         self.options = options or LucasKanadeOptions()
-        self._image: GrayImage | None = None
 
     def prepare(self, image: RgbImage) -> GrayImage:
         """Grey copy at the tracker's scale: uint8 (H * scale, W * scale)."""
         return grey_copy(image, self.options.scale)
 
-    def restart(self, image: GrayImage, detections: Detections) -> None:
-        """Track `detections`, which belong to `image`, instead of the present objects."""
-        self._image = image
-        self._track(detections)
-
-    def advance(self, images: Sequence[GrayImage]) -> Detections:
-        """Follow the boxes through each image in turn."""
-        for image in images:
-            self.step(image)
-        return self._boxes
-
-    def locate(self, detections: Detections, images: Sequence[GrayImage]) -> Detections:
-        """Follow boxes from the first image to the last in one step, whatever the number of images between them."""
-        return self.moved(images[0], images[-1], detections)
-
-    def step(self, image: GrayImage) -> Detections:
-        """Follow the boxes into `image` and return those that were found, in pixels of the original frame."""
-        previous, self._image = self._image, image
-        if previous is None or not len(self._boxes):
-            return self._boxes
+    def follow(
+        self, previous: GrayImage, current: GrayImage, boxes_xyxy: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+        """Find boxes of one prepared image in the next, by the points in them."""
         scale = self.options.scale
-        moved, found, confidence = track_boxes(previous, image, self._boxes.boxes_xyxy * scale, self.options)
-        kept = self._boxes.select(found)
-        self._boxes = Detections(moved[found] / np.float32(scale), kept.scores, kept.labels)
-        self._confidence = confidence[found]
-        return self._boxes
-
-    def moved(self, image: GrayImage, next_image: GrayImage, detections: Detections) -> Detections:
-        """Move the boxes of one prepared image to their places in the next; boxes that the flow loses stay in place."""
-        if not len(detections):
-            return detections
-        scale = self.options.scale
-        moved, found, _ = track_boxes(image, next_image, detections.boxes_xyxy * scale, self.options)
-        boxes = np.where(found[:, None], moved / np.float32(scale), detections.boxes_xyxy)
-        return Detections(boxes, detections.scores, detections.labels)
+        moved, found, confidence = track_boxes(previous, current, boxes_xyxy * scale, self.options)
+        return moved / np.float32(scale), found, confidence
 
 
 def track_boxes(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
@@ -16,6 +17,7 @@ from vitmalis.video.encode import Progress
 from vitmalis.video.live import live_source
 from vitmalis.video.manifest import ClipEntry, check_sha256, clip_entry
 from vitmalis.video.probe import playable, probe
+from vitmalis.video.source import build_source, rendered
 from vitmalis.video.spec import VideoSpec, fit_size
 from vitmalis.video.standin.clip import SIZE as STAND_IN_SIZE
 from vitmalis.video.standin.clip import render_clip
@@ -61,11 +63,14 @@ def resolve_clip(
     path: str | None = None,
     folder: str | None = None,
     fps: float | None = None,
+    target: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> VideoSpec:
     """Find or make the clip called `name`, and choose the frames to play.
 
     Args:
-        name: a clip of the manifest; "file" with `path`; or "camera" with `path` (an index, or see `live_images`).
+        name: a clip of the manifest; "file" with `path`; "camera" with `path` (an index, or see `live_images`); or any
+            name with `target`.
         part: "profile" for profiling and training, "eval" for evaluation; the whole of a user's file serves as both.
         seconds: length; a shorter clip is played to its end, with a note.
         start_s: offset inside the part.
@@ -76,6 +81,7 @@ def resolve_clip(
         folder: where a "folder" or "repository" clip (`<file>`) or a "paper" clip (`<name>/<part>.mp4`) lies; by
             default `clips` or `videos` in the user's data (`vitmalis.paths.data_dir`).
         fps: rate of a camera, or a rate that replaces the file's.
+        target, options: class of a `VideoSource` of another package, and its options.
 
     Raises:
         UserError: the name is unknown, the file is missing or another one, or no frames remain to play.
@@ -83,7 +89,10 @@ def resolve_clip(
     _check_numbers(seconds, start_s, fps)
     if name == "camera":
         return _live(path, seconds, fps or 30.0, max_width, max_height)
-    footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder, fps)
+    if target:
+        footage = _sourced(name, target, options or {}, cache_dir, progress)
+    else:
+        footage = _footage(name, part, seconds + start_s, cache_dir, progress, path, folder, fps)
     footage = replace(footage, fps=fps or footage.fps)
     played, ends = _played(footage, seconds, start_s)
     width, height = _delivered_size(footage, max_width, max_height)
@@ -245,6 +254,12 @@ def _stand_in(
     path = render_clip(name, part, entry.fps, frames, cache_dir / "video" / "standin", progress)
     note = f"rendered street scene for '{entry.title}' (put the real one at {own})"
     return _Footage(f"video '{name}'", path, entry.fps, 0, frames, STAND_IN_SIZE, stand_in=note)
+
+
+def _sourced(name: str, target: str, options: Mapping[str, Any], cache_dir: Path, progress: Progress) -> _Footage:
+    source = build_source(name, target, options)
+    path = rendered(name, source, options, cache_dir / "video" / "custom", progress)
+    return _Footage(f"video '{name}'", path, source.fps, 0, source.frames, source.size, stand_in=source.stand_in)
 
 
 def _live(path: str | None, seconds: float, fps: float, max_width: int, max_height: int) -> VideoSpec:

@@ -21,19 +21,21 @@ class Durations:
     Args:
         tables: latency tables with stage times, for frames of the played size.
         seed: of log-normal samples with the tables' spread around their medians; None for the medians themselves.
-        tracker: name of the client's tracker.
+        tracker: name of the client's tracker in the tables, or its durations.
 
     Raises:
         UserError: the tables have no stages, or not this tracker.
     """
 
-    def __init__(self, tables: LatencyTables, seed: int | None = None, tracker: str = "lucas_kanade") -> None:
+    def __init__(
+        self, tables: LatencyTables, seed: int | None = None, tracker: str | TrackerTimes = "lucas_kanade"
+    ) -> None:
         if tables.stages is None:
             raise UserError(
                 f"latency tables of {tables.model} on {tables.device} have no stages, which the virtual clock needs: "
                 "measure them with `python -m profiling.latency`"
             )
-        times = tables.stages.tracker(tracker)
+        times = tables.stages.tracker(tracker) if isinstance(tracker, str) else tracker
         if times is None:
             raise UserError(
                 f"latency tables of {tables.model} on {tables.device} have no tracker '{tracker}': "

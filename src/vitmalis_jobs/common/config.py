@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vitmalis.errors import UserError
 from vitmalis.types import MAX_WINDOW, DownsamplingFactor
 from vitmalis.video.manifest import manifest
+from vitmalis_jobs.common.custom_classes import custom_classes_folded, offer_entry_points
 
 MOST = 1e9
 """Largest number that an option takes: infinity is no length of time and no size."""
@@ -129,6 +130,7 @@ def _offer_clips() -> None:
 
 
 _offer_clips()
+offer_entry_points()
 
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 
@@ -149,7 +151,7 @@ def checked(config: DictConfig, kind: type[_Config], choices: type[msgspec.Struc
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} has no default: say {missing[0]}=...")
-    values = plain(config)
+    values = custom_classes_folded(plain(config))
     values.pop("paths", None)
     values = _numbers_as_text(_with_home(values), kind)
     if choices is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,7 +59,11 @@ def unknown_option(name: str, config_name: str | None, arguments: Sequence[str])
 def _known_options(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     """Options of a configuration with the groups that the command line chooses; the first choice of a sweep counts."""
     chosen = [argument.split(",")[0] for argument in arguments if re.fullmatch(r"\w+=[\w,-]+", argument)]
-    for overrides in (chosen, []):
+    searched = [argument for argument in arguments if argument.startswith("hydra.searchpath=")]
+    for flag, folder in itertools.pairwise([*arguments, ""]):
+        if flag in ("--config-dir", "-cd"):
+            searched.append(f"hydra.searchpath=[file://{Path(folder).absolute()}]")
+    for overrides in ([*searched, *chosen], []):
         try:
             config = compose(config_name, overrides)
         except (HydraException, ValueError):

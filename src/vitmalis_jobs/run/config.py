@@ -10,6 +10,7 @@ import msgspec
 from omegaconf import DictConfig
 
 from vitmalis.estimation.stage_factors import StageFactors
+from vitmalis.extensions import TARGET
 from vitmalis.metrics.hysteresis import Hysteresis
 from vitmalis.network.emulation.path import Transport
 from vitmalis.network.emulation.relay import MIN_QUEUE_BYTES, QUEUE_BYTES
@@ -133,12 +134,14 @@ class SweepOptions(Section, frozen=True):
 
 
 class VideoOptions(Section, frozen=True):
-    """`video`: a clip of the manifest, a file or a camera."""
+    """`video`: a clip of the manifest, a file, a camera, or images of a class of another package (`target`)."""
 
     name: str
     path: str | None = None
     folder: str | None = None
     fps: float | None = None
+    target: str = ""
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class TraceOptions(Section, frozen=True):
@@ -166,10 +169,15 @@ class LinkOptions(Section, frozen=True):
 
 
 class PolicyOptions(Section, frozen=True, forbid_unknown_fields=False):
-    """`policy`: its names and files; the policy checks its other options itself."""
+    """`policy`: its names and files; the policy checks its other options itself.
+
+    Attributes:
+        target: dotted name of a class of another package.
+    """
 
     name: str
     kind: str = ""
+    target: str = msgspec.field(name=TARGET, default="")
     model: str = ""
     window: int | None = None
     downsampling_factor: int = 2
@@ -218,8 +226,8 @@ class EvaluationConfig(Section, frozen=True):
 
     @property
     def policy_kind(self) -> str:
-        """Key of `vitmalis.policy.POLICIES`; an ablation is a policy of this kind under another name."""
-        return str(self.policy.get("kind", self.policy_name))
+        """The policy's name for `build_policy`: of an ablation that of its class, of a class of one's own its path."""
+        return str(self.policy.get(TARGET) or self.policy.get("kind", self.policy_name))
 
     @property
     def lookahead(self) -> str:
@@ -232,7 +240,7 @@ class EvaluationConfig(Section, frozen=True):
     @property
     def policy_options(self) -> dict[str, Any]:
         """Keyword arguments of the policy's constructor."""
-        return {key: value for key, value in self.policy.items() if key not in ("name", "kind")}
+        return {key: value for key, value in self.policy.items() if key not in ("name", "kind", TARGET)}
 
 
 def typed(config: DictConfig) -> EvaluationConfig:

@@ -10,13 +10,14 @@ import psutil
 
 from vitmalis.detector.engines import EAGER
 from vitmalis.network.traces import GENERATED
-from vitmalis.policy import POLICIES, policy_parameters
+from vitmalis.policy import policy_parameters
 from vitmalis.virtual.measured_testbed import h200_table
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
 from vitmalis_jobs.run.config import EvaluationConfig, ReferenceOptions, config_hash
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.spec import PreparedRun, RunSpec
+from vitmalis_jobs.run.tracker_times import times_stand_in
 
 
 def describe(run: PreparedRun) -> dict[str, str]:
@@ -70,7 +71,7 @@ def _link(config: EvaluationConfig) -> str:
 
 def _notable_options(config: EvaluationConfig) -> dict[str, Any]:
     """Policy options that differ from the policy's defaults, and always the quality and the kind of estimators."""
-    parameters = policy_parameters(POLICIES[config.policy_kind])
+    parameters = policy_parameters(config.policy_kind)
     return {
         key: value
         for key, value in config.policy_options.items()
@@ -92,6 +93,7 @@ def stand_ins(run: PreparedRun) -> dict[str, str]:
         "model": model_stand_in(config.model),
         "link": "uplink emulated on one machine" if spec.emulated else "",
         "policy": run.policy_stand_in,
+        "tracker": times_stand_in(config.client.tracker) if config.virtual else "",
         "latency": _other_durations(config),
         "references": _other_references(config.references),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from vitmalis.estimation.shipped import pair_files
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
+from vitmalis.policy import POLICY
+from vitmalis.tracker import TRACKER, CustomTracker
 from vitmalis.video.spec import VideoSpec, content_digest
 from vitmalis_jobs.common.machine import processor
-from vitmalis_jobs.run.config import config_hash
+from vitmalis_jobs.run.config import EvaluationConfig, config_hash
 from vitmalis_jobs.run.spec import PreparedRun
 
 RUN_MODULES = (
@@ -39,6 +42,7 @@ class RunFingerprint(msgspec.Struct, frozen=True, kw_only=True):
         model_id: the detector and its weights.
         latency_tables: those of the virtual clock and of the policy, by content.
         estimators: those of the policy, by content; empty for a policy without.
+        custom: policy and tracker of other packages by their code, and the files that their options name by content.
         machine: host and processor in real time, where they matter; empty in virtual time, where they do not.
     """
 
@@ -49,6 +53,7 @@ class RunFingerprint(msgspec.Struct, frozen=True, kw_only=True):
     model_id: str
     latency_tables: str
     estimators: str
+    custom: str
     machine: str
 
     def digest(self) -> str:
@@ -69,6 +74,7 @@ def fingerprint_of(run: PreparedRun) -> RunFingerprint | None:
         model_id=run.model_id,
         latency_tables=files_digest([run.latency_tables, run.policy_options.get("latency_tables")]),
         estimators=_estimators_digest(run.policy_options),
+        custom=digest(list(_custom_classes(config))),
         machine="" if config.virtual else digest([platform.node(), processor()]),
     )
 
@@ -87,9 +93,23 @@ def trace_digest(trace: Trace) -> str:
     return content.hexdigest()
 
 
-def files_digest(paths: list[Path | str | None]) -> str:
+def files_digest(paths: Sequence[Path | str | None]) -> str:
     """Digest of the contents of files, in this order; None where there is no file."""
     return digest([None if path is None else file_sha256(Path(path)) for path in paths])
+
+
+def _custom_classes(config: EvaluationConfig) -> Iterator[str]:
+    """Digests of the classes of other packages that play a part in the run."""
+    tracker = config.client.tracker
+    if config.policy_kind not in POLICY.shipped:
+        yield _class_digest(POLICY.find(config.policy_kind), config.policy_options)
+    if isinstance(tracker, CustomTracker):
+        yield _class_digest(TRACKER.find(tracker.target), tracker.options)
+
+
+def _class_digest(kind: type, options: dict[str, Any]) -> str:
+    files = [Path(value) for value in options.values() if isinstance(value, str) and Path(value).is_file()]
+    return digest([code_fingerprint(kind.__module__), kind.__qualname__, files_digest(files)])
 
 
 def _estimators_digest(policy_options: dict[str, Any]) -> str:

@@ -22,7 +22,6 @@ from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis.locks import file_lock
 from vitmalis.paths import cache_dir, file_sha256
 from vitmalis.process import Child
-from vitmalis.tracker import tracker_name
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.measured_testbed import h200_table, measured_testbed
 from vitmalis.virtual.testbed import paper_testbed
@@ -33,6 +32,7 @@ from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun, RunSpec
+from vitmalis_jobs.run.tracker_times import tracker_times
 
 
 def run_tables(
@@ -107,7 +107,7 @@ def _named_tables(path: Path, spec: RunSpec, width_px: int, height_px: int) -> P
             f"this run has {wanted[0]} and {wanted[1]}x{wanted[2]}"
         )
     tables.check_geometry(geometry.window, geometry.factor, f"latency.tables={path}")
-    Durations(tables, tracker=tracker_name(spec.config.client.tracker))
+    Durations(tables, tracker=tracker_times(spec.config.client.tracker))
     return path
 
 

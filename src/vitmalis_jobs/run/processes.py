@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -128,7 +130,7 @@ def play(
     arguments = [f"--session={path}", f"--threads={threads}", *more]
     log = directory / "logs" / "client.log"
     try:
-        with Child("client", "vitmalis.client", arguments, log, _environment(threads), shell) as child:
+        with Child("client", "vitmalis.client", arguments, log, _client_environment(threads), shell) as child:
             child.wait_ready()
             mistake = ""
             for report in _reports(child):
@@ -181,3 +183,8 @@ def _environment(threads: int) -> dict[str, str]:
     count = str(threads)
     # With the fault handler even a crash inside a native library leaves its stack in the log.
     return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONFAULTHANDLER": "1"}
+
+
+def _client_environment(threads: int) -> dict[str, str]:
+    """The environment of a client, which finds policies and trackers of other packages where this process does."""
+    return _environment(threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -24,13 +24,16 @@ from vitmalis.network.traces import (
     typical_index,
 )
 from vitmalis.policy import build_policy
+from vitmalis.tracker import build_tracker
 from vitmalis.video.manifest import clip_entry
+from vitmalis.video.source import SOURCE
 from vitmalis.video.spec import fit_size
 from vitmalis.virtual.measured_testbed import ModelTimes, h200_table
 from vitmalis_jobs.common.detectors import has_random_weights, model_engine
 from vitmalis_jobs.run import mahimahi
 from vitmalis_jobs.run.config import EvaluationConfig, ServerOptions
 from vitmalis_jobs.run.spec import ResolvedModel, RunSpec
+from vitmalis_jobs.run.tracker_times import tracker_times
 
 
 def resolve_run(config: EvaluationConfig) -> RunSpec:
@@ -47,6 +50,7 @@ def resolve_run(config: EvaluationConfig) -> RunSpec:
     _check_keys(config)
     _check_hysteresis(config)
     _check_output(config)
+    _check_tracker(config)
     if config.link["name"] == "mahimahi":
         mahimahi.check(config.server)
     spec = RunSpec(
@@ -90,6 +94,9 @@ def _clip_name(video: dict[str, Any]) -> str:
     match video["name"]:
         case "camera":
             return "camera"
+        case name if video.get("target"):
+            SOURCE.find(video["target"])
+            return str(name)
         case "file":
             return Path(str(video.get("path"))).stem
         case name:
@@ -113,6 +120,12 @@ def _check_clock(config: EvaluationConfig) -> None:
         raise UserError(
             f"latency.factors ({config.latency.factors}) change computed durations alone: add clock=virtual"
         )
+
+
+def _check_tracker(config: EvaluationConfig) -> None:
+    """Refuse a tracker of another package that cannot be built, or whose durations cannot be read."""
+    build_tracker(config.client.tracker)
+    tracker_times(config.client.tracker)
 
 
 def _check_compiled(spec: RunSpec) -> None:

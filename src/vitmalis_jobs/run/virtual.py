@@ -11,7 +11,6 @@ from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.estimation import load_latency_tables
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
-from vitmalis.tracker import tracker_name
 from vitmalis.types import Detections
 from vitmalis.video.spec import content_digest
 from vitmalis.virtual.client import VirtualClient
@@ -25,6 +24,7 @@ from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.room import Room
 from vitmalis_jobs.run.spec import PreparedRun
 from vitmalis_jobs.run.trace_file import write_trace
+from vitmalis_jobs.run.tracker_times import tracker_times
 
 
 def play_virtual(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
@@ -88,6 +88,5 @@ def _durations(run: PreparedRun) -> Durations:
     if run.latency_tables is None:
         raise RuntimeError("a virtual run was prepared without latency tables")
     tables, latency = load_latency_tables(run.latency_tables), run.config.latency
-    return Durations(
-        tables, latency.seed if latency.name == "sampled" else None, tracker_name(run.config.client.tracker)
-    )
+    seed = latency.seed if latency.name == "sampled" else None
+    return Durations(tables, seed, tracker_times(run.config.client.tracker))
