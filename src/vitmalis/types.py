@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +114,23 @@ class Detections:
     def above(self, score: float) -> Detections:
         """Return the rows with at least this score."""
         return self.select(self.scores >= score)
+
+    def to_supervision(self) -> Any:
+        """Return the boxes as `supervision.Detections`, with the names of their classes.
+
+        Raises:
+            ModuleNotFoundError: the package supervision is not installed.
+        """
+        try:  # not an import statement: the boxes of a model do not depend on the version of this package
+            supervision = importlib.import_module("supervision")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"to_supervision() needs '{error.name}': pip install 'vitmalis[supervision]'", name=error.name
+            ) from error
+        names = np.array([COCO_CLASSES[label] for label in self.labels], dtype=str)
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data={"class_name": names}
+        )
 
 
 class BoxSource(StrEnum):

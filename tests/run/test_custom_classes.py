@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from vitmalis.types import Configuration
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.custom_classes import custom_classes_folded
-from vitmalis_jobs.run.config import composed, read_config
+from vitmalis_jobs.run.config import composed
+from vitmalis_jobs.run.processes import client_environment
+from vitmalis_jobs.run.stored_config import read_config
 
 GRID = RegionGrid(960, 540, window=5)
 MASK = np.ones(GRID.shape, bool)
@@ -91,6 +95,13 @@ def test_a_class_is_found_by_its_dotted_name_and_its_options_are_checked() -> No
         build_policy(name, quality="high")
     with pytest.raises(UserError, match="Undecided' lacks decide: define what its base leaves open"):
         build_policy(f"{__name__}.Undecided")
+
+
+def test_a_client_process_finds_what_this_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = [sys.executable, "-c", "import only_here, vitmalis.client"]
+    assert subprocess.run(command, env=os.environ | client_environment(1), cwd="/").returncode == 0
 
 
 def test_a_module_that_lacks_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

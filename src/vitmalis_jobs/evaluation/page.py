@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitmalis.client.session import SESSION_FILE, read_session
-from vitmalis.metrics import MatchRule, summarise
 from vitmalis.video.spec import open_video
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.evaluation.finished_run import (
@@ -19,15 +17,10 @@ from vitmalis_jobs.evaluation.finished_run import (
     add_lookup_options,
     find_run,
     part_of,
-    read_run_config,
-    run_references,
 )
-from vitmalis_jobs.run.directory import read_summary
-from vitmalis_jobs.run.page.build import PlayedRun, run_document
+from vitmalis_jobs.evaluation.played_run import played_run
+from vitmalis_jobs.run.page.build import run_document
 from vitmalis_jobs.run.page.files import PAGE_FILE, write_run_page
-from vitmalis_jobs.run.record_checks import check_records
-from vitmalis_jobs.run.records import read_records
-from vitmalis_jobs.run.trace_file import read_trace
 
 
 def make_page(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) -> Path:
@@ -36,24 +29,9 @@ def make_page(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) -> 
     Raises:
         UserError: the folder holds no run, its files do not fit together, or its clip is gone.
     """
-    records, session = read_records(directory), read_session(directory / SESSION_FILE)
-    config = read_run_config(directory)
-    check_records(directory, records, session.video, session.geometry)
-    clip, frames = session.video, range(len(records.frames))
-    references = None if clip.live else run_references(clip, config, choice, frames)
-    rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
-    stand_ins = (read_summary(directory) or {}).get("stand_ins", {})
-    played = PlayedRun(
-        session=session,
-        records=records,
-        references=references,
-        rule=rule,
-        trace=read_trace(directory),
-        metrics=summarise(records.frames, records.offloads, references, rule),
-        stand_ins={str(part): str(what) for part, what in dict(stand_ins).items()},
-        facts={"model": config.model.name, "clock": config.clock.name},
-    )
-    images = None if clip.live else open_video(part_of(clip, 0, len(frames)))
+    played = played_run(directory, choice)
+    clip, frames = played.session.video, len(played.records.frames)
+    images = None if clip.live else open_video(part_of(clip, 0, frames))
     return write_run_page(directory / PAGE_FILE, run_document(played), images)[0]
 
 

@@ -130,7 +130,7 @@ def play(
     arguments = [f"--session={path}", f"--threads={threads}", *more]
     log = directory / "logs" / "client.log"
     try:
-        with Child("client", "vitmalis.client", arguments, log, _client_environment(threads), shell) as child:
+        with Child("client", "vitmalis.client", arguments, log, client_environment(threads), shell) as child:
             child.wait_ready()
             mistake = ""
             for report in _reports(child):
@@ -185,6 +185,6 @@ def _environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONFAULTHANDLER": "1"}
 
 
-def _client_environment(threads: int) -> dict[str, str]:
+def client_environment(threads: int) -> dict[str, str]:
     """The environment of a client, which finds policies and trackers of other packages where this process does."""
     return _environment(threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

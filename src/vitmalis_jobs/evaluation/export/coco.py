@@ -1,0 +1,79 @@
+"""COCO JSON: references as annotations, what the user saw as results, for any tool that computes COCO's AP.
+
+The format is that of https://cocodataset.org/#format-data. An image is a frame of the clip, also one that the camera
+lost, and its id is the frame's number. Category ids count from 1 in the order of `COCO_CLASSES`, without the gaps of
+the data set's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
+from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis_jobs.run.page.build import PlayedRun
+
+ANNOTATIONS, RESULTS = "annotations.json", "results.json"
+
+
+def write_coco(run: PlayedRun, folder: Path) -> list[Path]:
+    """Write the two files of a run; returns their paths.
+
+    Boxes below the run's score threshold are neither annotations nor results, as in its own F1.
+
+    Raises:
+        UserError: the run has no references.
+    """
+    if run.references is None:
+        raise UserError("COCO's annotations are the run's references, and there are none: leave --no-reference out")
+    found = [folder / ANNOTATIONS, folder / RESULTS]
+    for path, content in zip(found, (annotation_file(run, run.references), result_list(run)), strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(msgspec.json.encode(content))
+    return found
+
+
+def annotation_file(run: PlayedRun, references: Sequence[Detections]) -> dict[str, Any]:
+    """The file of annotations as a dictionary; each has the score that the reference model gave it, too."""
+    video = run.session.video
+    rows = (
+        box | {"area": box["bbox"][2] * box["bbox"][3], "iscrowd": 0}
+        for frame in run.records.frames
+        for box in _boxes(frame.frame_index, references[frame.frame_index].above(run.rule.score_threshold))
+    )
+    return {
+        "info": {"description": f"references of {video.name}, by the run's own model at full resolution"},
+        "images": [
+            {
+                "id": frame.frame_index,
+                "file_name": f"{frame.frame_index:06d}.jpg",
+                "width": video.width,
+                "height": video.height,
+            }
+            for frame in run.records.frames
+        ],
+        "annotations": [{"id": number} | row for number, row in enumerate(rows, 1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(COCO_CLASSES, 1)],
+    }
+
+
+def result_list(run: PlayedRun) -> list[dict[str, Any]]:
+    """The file of results: the boxes that the user saw on each frame."""
+    return [
+        box
+        for frame in run.records.frames
+        for box in _boxes(frame.frame_index, frame.detections.above(run.rule.score_threshold))
+    ]
+
+
+def _boxes(frame_index: int, detections: Detections) -> Iterator[dict[str, Any]]:
+    """The boxes of a frame, as left, top, width and height in pixels."""
+    rows = (detections.boxes_xyxy.tolist(), detections.scores.tolist(), detections.labels.tolist())
+    for (x1, y1, x2, y2), score, label in zip(*rows, strict=True):
+        box = [x1, y1, x2 - x1, y2 - y1]
+        yield {"image_id": frame_index, "category_id": label + 1, "bbox": box, "score": score}

@@ -1,0 +1,44 @@
+"""What a finished run played, read from its folder: for its page, and for exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitmalis.client.session import SESSION_FILE, read_session
+from vitmalis.metrics import MatchRule, summarise
+from vitmalis_jobs.evaluation.finished_run import (
+    CACHED_OR_COMPUTED,
+    ReferenceChoice,
+    read_run_config,
+    run_references,
+)
+from vitmalis_jobs.run.directory import read_summary
+from vitmalis_jobs.run.page.build import PlayedRun
+from vitmalis_jobs.run.record_checks import check_records
+from vitmalis_jobs.run.records import read_records
+from vitmalis_jobs.run.trace_file import read_trace
+
+
+def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) -> PlayedRun:
+    """Read the run in a folder, with its references as far as they are wanted.
+
+    Raises:
+        UserError: the folder holds no run, its files do not fit together, or its clip is gone.
+    """
+    records, session = read_records(directory), read_session(directory / SESSION_FILE)
+    config = read_run_config(directory)
+    check_records(directory, records, session.video, session.geometry)
+    clip, frames = session.video, range(len(records.frames))
+    references = None if clip.live else run_references(clip, config, choice, frames)
+    rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
+    stand_ins = (read_summary(directory) or {}).get("stand_ins", {})
+    return PlayedRun(
+        session=session,
+        records=records,
+        references=references,
+        rule=rule,
+        trace=read_trace(directory),
+        metrics=summarise(records.frames, records.offloads, references, rule),
+        stand_ins={str(part): str(what) for part, what in dict(stand_ins).items()},
+        facts={"model": config.model.name, "clock": config.clock.name},
+    )
