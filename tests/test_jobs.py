@@ -18,6 +18,7 @@ MISTAKES = {
     "page": (["no_such_run"], "no_such_run"),
     "compare": (["no_such_run", "no_such_run"], "no_such_run"),
     "score": (["no_such_run"], "no_such_run"),
+    "export": (["no_such_run", "--format", "coco"], "no_such_run"),
     "explain": (["no_such_run"], "no_such_run"),
     "prune": (["--cache", "no_such_cache"], "no_such_cache"),
     "choose configuration": (["no_such_sweep"], "no_such_sweep"),

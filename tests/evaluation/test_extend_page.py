@@ -161,7 +161,7 @@ def test_a_mistake_is_one_line(
         (["policy.latency_threshold_s=soon"], "latency_threshold_s=soon: Expected `float`"),
         (["+policy.speed=1"], "got an unexpected keyword argument 'speed'"),
         (["+client.tracker.speed=1"], "got an unexpected keyword argument 'speed'"),
-        (["client.tracker.times={step: 1}"], "client.tracker.times=.*unknown field `step`"),
+        (["+client.tracker.times.step=1"], "client.tracker.times=.*unknown field `step`"),
         (["video._target_=mylab.videos.Folder"], "module 'mylab.videos' has no 'Folder'"),
     ],
 )
