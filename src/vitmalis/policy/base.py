@@ -66,8 +66,8 @@ class ClientState:
         return self.result_age_frames * self.frame_interval_s
 
 
-def check_decision(decision: OffloadDecision, grid: RegionGrid) -> OffloadDecision:
-    """Check what a policy returns for a frame with these decision regions, and return it.
+def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
+    """Check what a policy decides for a frame with these decision regions.
 
     Raises:
         UserError: it is no decision, a value is out of range, a mask does not fit, or the frame is sent in two ways.
@@ -88,7 +88,6 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> OffloadDecisi
         grid.check(mask)
     if len(masks) + (decision.frame_downsampling > 1) > 1:
         raise UserError("the policy's decide() chose two of downsample_mask, blank_mask and frame_downsampling: one")
-    return decision
 
 
 class LookaheadResult(NamedTuple):
