@@ -36,9 +36,8 @@ test-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: the tests of the fast pa
 	$(BIN)/python -m profiling.fused --model vitdet_l --window 9
 	$(BIN)/python -m profiling.fused --model vitdet_tiny --width 960 --height 540 --output runs/profiling/fused_tiny.json
 
-notebooks: $(INSTALLED) ## Execute the notebooks on what is in runs/, into runs/notebooks
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
-	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to notebook --execute --output-dir ../runs/notebooks $$book || exit 1; done
+notebooks: $(INSTALLED) ## Execute the notebooks (minutes); the pages with their results are in runs/notebooks
+	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to html --execute --output-dir ../runs/notebooks $$book || exit 1; done
 
 docs: ## Build the documentation as a site, in build/docs
 	@test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'; }

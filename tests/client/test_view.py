@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitmalis.client import view
 from vitmalis.client.events import EndOffload, FrameCaptured, Render, ResultArrived, StartOffload
 from vitmalis.client.outputs import Outputs
 from vitmalis.client.view import NEXT, View, ViewFeed, decode_view
@@ -63,23 +65,38 @@ def play(feed: ViewFeed, *indices: int) -> None:
 
 def test_a_view_is_the_newest_frame_with_its_boxes(feed: ViewFeed, viewer: Connection) -> None:
     play(feed, 0, 1, 2)
-    view = next_view(viewer)
-    assert (view.frame_index, view.source, view.result_frame_index, view.shown_frame_index) == (2, "tracker", 0, 2)
-    assert view.captured
-    assert (view.image == 2).all()
-    assert view.detections.boxes_xyxy.tolist() == [[1, 2, 30, 40]]
-    assert view.detections.labels.tolist() == [2]
-    assert (view.latency_s, view.offload) == (None, None)
+    seen = next_view(viewer)
+    assert (seen.frame_index, seen.source, seen.result_frame_index, seen.shown_frame_index) == (2, "tracker", 0, 2)
+    assert seen.captured
+    assert (seen.image == 2).all()
+    assert seen.detections.boxes_xyxy.tolist() == [[1, 2, 30, 40]]
+    assert seen.detections.labels.tolist() == [2]
+    assert (seen.latency_s, seen.offload) == (None, None)
     play(feed, 3, 4)
     assert next_view(viewer).frame_index == 4, "those in between were not asked for"
+
+
+def test_who_watches_gets_the_last_view_after_the_end(
+    feed: ViewFeed, viewer: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "_LAST_S", 60.0)
+    play(feed, 0)
+    assert next_view(viewer).frame_index == 0
+    play(feed, 1, 2)
+    ended = threading.Thread(target=feed.__exit__, args=(None, None, None))
+    ended.start()
+    assert next_view(viewer).frame_index == 2
+    ended.join()
+    with pytest.raises(EOFError):
+        viewer.recv_bytes()
 
 
 def test_a_frame_that_the_camera_lost_is_shown_as_the_one_before(feed: ViewFeed, viewer: Connection) -> None:
     play(feed, 0)
     feed.observe(render(1))
-    view = next_view(viewer)
-    assert (view.frame_index, view.captured) == (1, False)
-    assert (view.image == 0).all()
+    seen = next_view(viewer)
+    assert (seen.frame_index, seen.captured) == (1, False)
+    assert (seen.image == 0).all()
 
 
 def test_the_next_frame_may_come_before_this_one_is_rendered(feed: ViewFeed, viewer: Connection) -> None:
@@ -103,11 +120,11 @@ def test_the_last_offload_from_its_start_to_its_result(feed: ViewFeed, viewer: C
     feed.observe(ResultArrived(0, BOX, outcome))
     feed.observe(EndOffload(0, OffloadStatus.OK))
     play(feed, 1)
-    view = next_view(viewer)
-    assert view.latency_s == 0.25
-    assert view.offload is not None
-    assert (view.offload.payload_bytes, view.offload.e2e_latency_s) == (2048, 0.25)
-    assert view.offload.status is OffloadStatus.OK
+    seen = next_view(viewer)
+    assert seen.latency_s == 0.25
+    assert seen.offload is not None
+    assert (seen.offload.payload_bytes, seen.offload.e2e_latency_s) == (2048, 0.25)
+    assert seen.offload.status is OffloadStatus.OK
 
 
 def test_an_earlier_offload_changes_nothing_of_the_last_one(feed: ViewFeed, viewer: Connection) -> None:

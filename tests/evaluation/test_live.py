@@ -26,7 +26,7 @@ from vitmalis_jobs.run.page.files import read_page
 
 pytestmark = pytest.mark.timeout(1200)
 PROJECT = Path(__file__).parents[2]
-FPS, SECONDS, WIDTH, HEIGHT = 10, 4, 320, 192
+FPS, SECONDS, WIDTH, HEIGHT = 10, 3, 320, 192
 PATIENCE_S = 300
 
 

@@ -20,6 +20,8 @@ from vitmalis.types import BoolMask, Configuration, Detections, Frame, OffloadSt
 NEXT = b"next"
 """What a viewer sends for the next view; the answer is one encoded `View`, or the end of the connection."""
 _POLL_S = 0.2
+_LAST_S = 1.0
+"""Longest wait, at the end of the run, for a viewer to ask for the last view."""
 _KNOWN_LATENCIES = 64
 
 
@@ -139,12 +141,17 @@ class ViewFeed(threading.Thread):
         self._changed.set()
 
     def run(self) -> None:
-        """Answer the viewer until it is gone or the feed is stopped."""
+        """Answer the viewer until it is gone or the feed is stopped; one that watches also gets the last view."""
+        watched = False
         with suppress(OSError, EOFError), self._viewer:  # without a viewer the run goes on
             while not self._stopping.is_set():
                 if self._viewer.poll(_POLL_S):
+                    watched = True
                     self._viewer.recv_bytes(len(NEXT))
                     self._answer()
+            if watched and self._changed.is_set() and self._viewer.poll(_LAST_S):
+                self._viewer.recv_bytes(len(NEXT))
+                self._answer()
 
     def _answer(self) -> None:
         """Wait for a view that was not sent yet, and send it."""
@@ -161,7 +168,7 @@ class ViewFeed(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self.join(timeout=1.0)
+        self.join(timeout=2 * _LAST_S)
 
 
 def encode_view(view: View) -> bytes:
