@@ -134,12 +134,14 @@ def test_imports_are_followed_through_packages_functions_and_relative_names(sour
 @pytest.fixture
 def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder on the path: a package with a policy, and a module that it imports."""
-    (tmp_path / "mylab").mkdir()
-    (tmp_path / "mylab" / "__init__.py").write_text("")
-    (tmp_path / "mylab" / "policies.py").write_text("import numpy\nfrom helpers import gain\nfrom . import shared\n")
-    (tmp_path / "mylab" / "shared.py").write_text("import vitmalis.errors\n")
-    (tmp_path / "mylab" / "other.py").write_text("")
-    (tmp_path / "helpers.py").write_text("gain = 2\n")
+    (tmp_path / "ownlab").mkdir()
+    (tmp_path / "ownlab" / "__init__.py").write_text("")
+    (tmp_path / "ownlab" / "policies.py").write_text(
+        "import numpy\nfrom ownhelpers import gain\nfrom . import shared\n"
+    )
+    (tmp_path / "ownlab" / "shared.py").write_text("import vitmalis.errors\n")
+    (tmp_path / "ownlab" / "other.py").write_text("")
+    (tmp_path / "ownhelpers.py").write_text("gain = 2\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     forget()
     return tmp_path
@@ -147,14 +149,14 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_users_module_counts_with_all_that_it_imports_and_is_not_installed(own_package: Path) -> None:
     ours = ["vitmalis", "vitmalis.errors"]
-    used = ["helpers", "mylab", "mylab.policies", "mylab.shared"]
-    assert imported_modules("mylab.policies") == [*used, *ours]
-    before = code_fingerprint("mylab.policies")
-    for module, matters in (("mylab/other.py", False), ("mylab/shared.py", True), ("helpers.py", True)):
+    used = ["ownhelpers", "ownlab", "ownlab.policies", "ownlab.shared"]
+    assert imported_modules("ownlab.policies") == [*used, *ours]
+    before = code_fingerprint("ownlab.policies")
+    for module, matters in (("ownlab/other.py", False), ("ownlab/shared.py", True), ("ownhelpers.py", True)):
         with (own_package / module).open("a") as file:
             file.write("CHANGED = 1\n")
         forget()
-        after = code_fingerprint("mylab.policies")
+        after = code_fingerprint("ownlab.policies")
         assert (after != before) == matters, module
         before = after
 
@@ -164,14 +166,14 @@ def test_a_users_package_counts_by_its_code_where_it_is_installed_too(
 ) -> None:
     installed = own_package / "site-packages"
     installed.mkdir()
-    for name in ("mylab", "helpers.py"):
+    for name in ("ownlab", "ownhelpers.py"):
         (own_package / name).rename(installed / name)
     monkeypatch.syspath_prepend(str(installed))
     forget()
-    assert imported_modules("mylab.policies") == [
-        "mylab",
-        "mylab.policies",
-        "mylab.shared",
+    assert imported_modules("ownlab.policies") == [
+        "ownlab",
+        "ownlab.policies",
+        "ownlab.shared",
         "vitmalis",
         "vitmalis.errors",
     ]
