@@ -22,6 +22,9 @@ class OffloadDecision:
         configuration: tau_d, quality and restoration point.
         downsample_mask: B, bool (rows, cols) of decision regions, True = low resolution; None when there is none.
         blank_mask: bool (rows, cols), True = painted one flat colour before a plain JPEG of the whole frame.
+        coarse_mask: bool (rows, cols) of the frame's macroblocks (16 px squares), True = coded at `coarse_quality` in a
+            plain JPEG of the whole frame.
+        coarse_quality: JPEG quality of these macroblocks, 1..100; of no meaning without them.
         frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
         explanation: why, from a policy that weighs alternatives.
         estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
@@ -30,6 +33,8 @@ class OffloadDecision:
     configuration: Configuration
     downsample_mask: BoolMask | None = None
     blank_mask: BoolMask | None = None
+    coarse_mask: BoolMask | None = None
+    coarse_quality: int = 0
     frame_downsampling: int = 1
     explanation: DecisionExplanation | None = None
     estimation_s: float | None = None

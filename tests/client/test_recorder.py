@@ -116,6 +116,15 @@ def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:
     assert (offload.decision_reason, offload.estimated_f1, offload.motion_s) == (None, None, None)
 
 
+def test_coarse_macroblocks_are_on_record() -> None:
+    recorder = Recorder(0.1, GEOMETRY)
+    coarse = np.array([[True, False, True]])
+    decision = OffloadDecision(Configuration(), coarse_mask=coarse, coarse_quality=30)
+    recorder.offload_started(StartOffload(0, FRAME, decision), 0.0, 0.0)
+    (offload,) = recorder.offloads()
+    assert (offload.coarse_blocks, offload.coarse_quality) == (2, 30)
+
+
 def test_the_client_process_knows_no_reference_and_no_model() -> None:
     """What is not loaded cannot be looked at: references, metrics, the detector; nor what only jobs need."""
     forbidden = ("torch", "mlflow", "hydra", "vitmalis.references", "vitmalis.metrics", "vitmalis.detector")

@@ -26,7 +26,7 @@ SIZES = {
     "full": 2400,
     "fixed": 2592,
     "injection": 144,
-    "field": 1080,
+    "field": 1200,
     "sensitivity": 672,
 }
 

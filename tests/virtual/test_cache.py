@@ -63,7 +63,7 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         {"code": "d"}, {"video_sha256": "w"}, {"frame": 4}, {"width": 810}, {"height": 544}, {"model_id": "n"},
         {"quality": 91}, {"restoration_point": 1}, {"frame_downsampling": 2}, {"downsample_mask": b"\x80"},
-        {"blank_mask": b"\x80"},
+        {"blank_mask": b"\x80"}, {"coarse_mask": b"\x80"}, {"coarse_quality": 30},
     ],
 )  # fmt: skip
 def test_every_field_of_the_key_changes_its_digest(change: dict[str, object]) -> None:

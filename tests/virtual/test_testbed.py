@@ -23,9 +23,11 @@ def test_what_the_paper_states_comes_out() -> None:
     durations = Durations(paper_testbed("id", "vitdet_tiny", GRID, 4))
     full, packed = OffloadDecision(Configuration()), OffloadDecision(Configuration(), np.ones((4, 6), bool))
     blanked = OffloadDecision(Configuration(), blank_mask=np.ones((4, 6), bool))
+    coarse = OffloadDecision(Configuration(), coarse_mask=np.ones((34, 60), bool), coarse_quality=30)
     halved = OffloadDecision(Configuration(), frame_downsampling=2)
     codec_s = [durations.encode_s(0, d) + durations.decode_s(0, d) for d in (full, halved, blanked, packed)]
     assert codec_s == pytest.approx([0.030, 0.030 / 4, 0.038, 0.039]), "a halved frame has a quarter of the pixels"
+    assert durations.encode_s(0, coarse) == durations.encode_s(0, blanked), "an assumption: docs/field.md"
     assert [durations.inference_s(0, sent) for sent in (full, blanked)] == pytest.approx([0.281, 0.281])
     assert durations.inference_s(0, halved) == pytest.approx(inference_s(vitdet_l, (540, 960)))
     assert durations.motion_s(0) == 0.010

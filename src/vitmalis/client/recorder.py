@@ -91,6 +91,8 @@ class Recorder:
             restoration_point=configuration.restoration_point,
             downsampled_regions=0 if decision.downsample_mask is None else int(decision.downsample_mask.sum()),
             blank_regions=0 if decision.blank_mask is None else int(decision.blank_mask.sum()),
+            coarse_blocks=0 if decision.coarse_mask is None else int(decision.coarse_mask.sum()),
+            coarse_quality=decision.coarse_quality,
             regions=rows * cols,
             frame_downsampling=decision.frame_downsampling,
             start_time_s=now_s,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from vitmalis.codec.jpeg import encode_bgr, encode_jpeg
+from vitmalis.codec.macroblocks import coarsened
 from vitmalis.codec.packing import FLAT_GREY, check_size, pack
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
@@ -32,7 +33,7 @@ class EncodedFrame:
 
 
 def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid) -> EncodedFrame:
-    """Compress a frame as decided: packed, partly blanked, downsampled as a whole, or unchanged.
+    """Compress a frame as decided: packed, partly blanked or coarse, downsampled as a whole, or unchanged.
 
     Args:
         image: RGB uint8 (H, W, 3) of the grid's size.
@@ -40,13 +41,15 @@ def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid)
         grid: decision regions of the frame.
 
     Raises:
-        UserError: a mask does not fit the grid.
+        UserError: a mask does not fit the grid, or the frame's macroblocks.
         ValueError: the image does not, or the decision downsamples both the frame and regions of it.
     """
     check_size(image, (grid.height_px, grid.width_px))
     quality, mask, size = decision.configuration.quality, sent_mask(decision, grid), sent_size(decision, grid)
     if decision.blank_mask is not None:
         image = blanked(image, grid, decision.blank_mask)
+    if decision.coarse_mask is not None:
+        image = coarsened(image, decision.coarse_mask, decision.coarse_quality)
     if mask is not None:
         if (factor := decision.frame_downsampling) != 1:
             raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")

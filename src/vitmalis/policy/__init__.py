@@ -7,6 +7,7 @@ from typing import Any
 
 from vitmalis.estimation import LatencyTablesMissing
 from vitmalis.extensions import ExtensionPoint, parameters
+from vitmalis.policy.accmpeg import AccMPEG
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.bandit import Bandit
 from vitmalis.policy.base import ClientState, Policy
@@ -38,6 +39,7 @@ POLICIES: dict[str, type[Policy]] = {
     "freshness": Freshness,
     "bandit": Bandit,
     "reducto": Reducto,
+    "accmpeg": AccMPEG,
     "oracle": Oracle,
 }
 

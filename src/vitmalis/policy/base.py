@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.codec.macroblocks import check_macroblocks
 from vitmalis.errors import UserError
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
@@ -74,11 +75,12 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
     """
     if not isinstance(decision, OffloadDecision):
         raise UserError(f"the policy's decide() returned {decision!r:.80}: return a vitmalis.offload.OffloadDecision")
-    chosen = decision.configuration
+    chosen, coarse = decision.configuration, decision.coarse_quality
     for name, valid, value, allowed in (
         ("tau_d", chosen.tau_d in (0, 1, 2), chosen.tau_d, "0, 1 or 2"),
         ("quality", 1 <= chosen.quality <= 100, chosen.quality, "1 to 100"),
         ("restoration_point", chosen.restoration_point >= 0, chosen.restoration_point, "0 or more"),
+        ("coarse_quality", decision.coarse_mask is None or 1 <= coarse <= 100, coarse, "1 to 100"),
         ("frame_downsampling", decision.frame_downsampling >= 1, decision.frame_downsampling, "1 or more"),
     ):
         if not valid:
@@ -86,8 +88,12 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
     masks = [mask for mask in (decision.downsample_mask, decision.blank_mask) if mask is not None]
     for mask in masks:
         grid.check(mask)
+    if decision.coarse_mask is not None:
+        masks.append(check_macroblocks(decision.coarse_mask, grid.width_px, grid.height_px))
     if len(masks) + (decision.frame_downsampling > 1) > 1:
-        raise UserError("the policy's decide() chose two of downsample_mask, blank_mask and frame_downsampling: one")
+        raise UserError(
+            "the policy's decide() chose two of downsample_mask, blank_mask, coarse_mask and frame_downsampling: one"
+        )
 
 
 class LookaheadResult(NamedTuple):

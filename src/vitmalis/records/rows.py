@@ -49,6 +49,8 @@ class OffloadRecord:
     downsampled_regions: int = column("region", "N_d, decision regions sent at low resolution", 0)
     regions: int = column("region", "decision regions of the frame", 0)
     blank_regions: int = column("region", "decision regions painted flat", 0)
+    coarse_blocks: int = column("1", "macroblocks (16 px squares) coded at coarse_quality", 0)
+    coarse_quality: int = column("1", "JPEG quality of these macroblocks; 0 without any", 0)
     frame_downsampling: int = column("1", "how much smaller the whole frame was sent, along each axis", 1)
     payload_bytes: int | None = column("byte", "compressed frame on the wire", None)
     start_time_s: float = column("s", "start of encoding on the run's clock")
@@ -102,5 +104,8 @@ RECORD_FILES: dict[type[Record], str] = {
     FrameRecord: FRAMES_FILE,
 }
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
-ADDED_COLUMNS: dict[type[Record], set[str]] = {FrameRecord: {"declined"}}
+ADDED_COLUMNS: dict[type[Record], set[str]] = {
+    FrameRecord: {"declined"},
+    OffloadRecord: {"coarse_blocks", "coarse_quality"},
+}
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""

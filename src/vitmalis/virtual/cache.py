@@ -33,7 +33,8 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
         width, height: size of the frame as it is played, pixels.
         model_id: identity of the detector, its weights and preprocessing.
         quality, restoration_point, frame_downsampling: from the offload decision.
-        downsample_mask, blank_mask: bits of bool (rows, cols), packed by rows; empty for none.
+        coarse_quality: from the offload decision; 0 without coarse macroblocks.
+        downsample_mask, blank_mask, coarse_mask: bits of bool (rows, cols), packed by rows; empty for none.
     """
 
     code: str
@@ -47,6 +48,8 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True):
     frame_downsampling: int = 1
     downsample_mask: bytes = b""
     blank_mask: bytes = b""
+    coarse_mask: bytes = b""
+    coarse_quality: int = 0
 
     def digest(self) -> str:
         """Hash the key for the store."""

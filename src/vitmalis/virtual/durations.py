@@ -97,8 +97,8 @@ class Durations:
             return self._stages.downsampled
         if factor != 1:
             raise UserError(f"a frame made {factor} times smaller was not profiled, only one {profiled} times smaller")
-        blank = decision.blank_mask
-        return self._stages.blanked if blank is not None and blank.any() else None
+        masks = decision.blank_mask, decision.coarse_mask
+        return self._stages.blanked if any(mask is not None and mask.any() for mask in masks) else None
 
     def _factor(self, stage: str, number: int, spread: float | None = None) -> float:
         """Ratio of a sample to its median, by the stage's spread if none is given; 1 without a seed."""

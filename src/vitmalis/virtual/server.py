@@ -105,6 +105,8 @@ class VirtualServer:
             frame_downsampling=decision.frame_downsampling,
             downsample_mask=_bits(decision.downsample_mask),
             blank_mask=_bits(decision.blank_mask),
+            coarse_mask=_bits(decision.coarse_mask),
+            coarse_quality=decision.coarse_quality,
         )
 
 

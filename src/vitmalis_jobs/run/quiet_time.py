@@ -56,5 +56,6 @@ def as_decided(offload: OffloadRecord) -> OffloadDecision:
         configuration,
         downsample_mask=positions < offload.downsampled_regions if offload.downsampled_regions else None,
         blank_mask=positions < offload.blank_regions if offload.blank_regions else None,
+        coarse_mask=np.ones((1, 1), bool) if offload.coarse_blocks else None,
         frame_downsampling=offload.frame_downsampling,
     )
