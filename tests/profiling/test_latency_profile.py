@@ -214,6 +214,19 @@ def test_tables_are_measured_once_for_each_frame_size(tmp_path: Path, monkeypatc
     assert first.is_relative_to(tmp_path)
 
 
+def test_factors_change_a_copy_of_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path))
+
+    def path_of(*options: str) -> Path:
+        spec = resolve_run(evaluation_config("clock=virtual", "latency=paper_testbed", *options))
+        return tables.run_tables(spec, "some-model", 960, 540, Resources(), Terminal())
+
+    before, after = path_of(), path_of("latency.factors.inference=0.5")
+    assert after == path_of("latency.factors.inference=0.5") != before == path_of()
+    halved, whole = (load_latency_tables(path).inference_s(0, 0) for path in (after, before))
+    assert halved == pytest.approx(0.5 * whole)
+
+
 def test_a_server_on_another_host_is_not_measured_here() -> None:
     spec = resolve_run(evaluation_config("server.spawn=false", "server.address=tcp://edge:5555"))
     with pytest.raises(UserError, match=r"tcp://edge:5555.*server_tables"):

@@ -60,7 +60,7 @@ class Equivalence:
 
 
 def equivalence(differences: Floats) -> Equivalence:
-    """Test paired differences (n,)."""
+    """Test whether the mean of paired differences (n,) differs from 0, and whether it is within the bound."""
     samples, mean = len(differences), float(differences.mean())
     if samples < MIN_SAMPLES:
         return Equivalence(samples, mean, float("nan"), float("nan"), False, False, 0)
