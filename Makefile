@@ -39,7 +39,7 @@ test-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: the tests of the fast pa
 notebooks: $(INSTALLED) ## Execute the notebooks (minutes); the pages with their results are in runs/notebooks
 	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to html --execute --output-dir ../runs/notebooks $$book || exit 1; done
 
-docs: ## Build the documentation as a site, in build/docs
+docs: ## Build the documentation as a site, in build/docs (python3 -m http.server --directory build/docs)
 	@test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'; }
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
