@@ -65,6 +65,16 @@ def test_other_samples_have_another_study(samples: pd.DataFrame, tmp_path: Path)
     assert len(names) == 2
 
 
+def test_a_study_says_what_it_searches(samples: pd.DataFrame, tmp_path: Path) -> None:
+    rows = sample_set(samples, "f1")
+    _, study = search_mlp(rows, small_search(tmp_path, trials=1))
+    clips = sorted(set(samples["clip"]))
+    assert study.study_name.startswith(f"f1-{rows.frames}_frames_of_{len(clips)}_clips-")
+    assert study.metric_names == ["error of f1 / offline mean's"]
+    assert study.user_attrs == {"frames": rows.frames, "rows": len(rows), "clips": clips}
+    assert {"mae", "rmse", "r2"} <= set(study.best_trial.user_attrs)
+
+
 def test_a_search_without_a_finished_trial_is_an_error(samples: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trial for f1 .* raise search\.timeout_s"):
         search_mlp(sample_set(samples, "f1"), small_search(tmp_path, timeout_s=0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,12 @@ def _open_study(rows: SampleSet, options: SearchOptions) -> optuna.Study:
     """Create or reopen the study of these samples; its first trials are `FIRST_WIDTHS`, where the space has them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{Path(options.folder) / 'study.db'}"
-    name = f"{rows.target}-{digest_of(rows)}-{options.folds}-{options.seed}"
+    clips = sorted(set(rows.clips.tolist()))
+    data = f"{rows.frames}_frames_of_{len(clips)}_clips-{digest_of(rows)}"
+    name = f"{rows.target}-{data}-{options.folds}_folds-seed_{options.seed}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
     study = optuna.create_study(storage=storage, study_name=name, pruner=pruner, load_if_exists=True)
+    _describe(study, rows, clips)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):  # of a killed process, as we hold the lock
         study.tell(trial.number, state=TrialState.FAIL)
     # A sampler with the same seed would draw its first trials again, so the seed grows with the trials.
@@ -106,6 +110,15 @@ def _open_study(rows: SampleSet, options: SearchOptions) -> optuna.Study:
         if within and list(widths) not in known:
             study.enqueue_trial(_first_trial(options, widths), user_attrs={"first": widths})
     return study
+
+
+def _describe(study: optuna.Study, rows: SampleSet, clips: list[str]) -> None:
+    """Note what the study's axis and samples are, as optuna-dashboard shows them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([f"error of {rows.target} / offline mean's"])
+    for fact, value in (("frames", rows.frames), ("rows", len(rows)), ("clips", clips)):
+        study.set_user_attr(fact, value)
 
 
 def _first_trial(options: SearchOptions, widths: tuple[int, ...]) -> dict[str, Any]:
@@ -145,14 +158,20 @@ def _objective(trial: Trial, rows: SampleSet, options: SearchOptions) -> float:
     """Mean over the folds of the error relative to the offline mean's; below 1 is better than the offline mean."""
     mlp = _suggested(trial, rows, options)
     ratios: list[float] = []
+    errors: list[RegressionMetrics] = []
     for fold, mask in enumerate(clip_folds(rows, options.folds)):
         training, validation = rows.select(~mask), rows.select(mask)
         own = _metrics(validation, fit_mlp(training, mlp, options.seed + fold, **_ORIGIN))
-        mean = _metrics(validation, fit_mean(training, **_ORIGIN))
-        ratios.append(float(np.mean([getattr(own, name) / getattr(mean, name) for name in ERRORS[rows.target]])))
+        base = _metrics(validation, fit_mean(training, **_ORIGIN))
+        ratios.append(float(np.mean([getattr(own, name) / getattr(base, name) for name in ERRORS[rows.target]])))
+        errors.append(own)
         trial.report(float(np.mean(ratios)), fold)
         if fold + 1 < options.folds and trial.should_prune():
             raise optuna.TrialPruned
+    for name in ("mae", "rmse", "mape", "r2"):
+        mean = float(np.mean([getattr(own, name) for own in errors]))
+        if np.isfinite(mean):  # JSON has no word for others
+            trial.set_user_attr(name, mean)
     return float(np.mean(ratios))
 
 
