@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -21,7 +22,7 @@ from tests.server.conftest import blob_server
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace
-from vitmalis.records import FRAMES_FILE, read_info
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, has_records, read_frames, read_info
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.run import processes
 from vitmalis_jobs.run.processes import ClientFailed
@@ -120,13 +121,14 @@ def test_a_client_that_cannot_start_says_why(video: VideoSpec, tmp_path: Path) -
 
 def test_a_killed_client_is_one_line_and_leaves_its_records(video: VideoSpec, tmp_path: Path) -> None:
     slow = msgspec.structs.replace(video, fps=5.0)
-    reached: list[int] = []
 
-    def progress(done: int, *_: int) -> None:
-        reached.append(done)
-        if done == 20:
-            (client,) = (each for each in psutil.Process().children() if "vitmalis.client" in each.cmdline())
-            client.kill()
+    def progress(*_: int) -> None:
+        written = all(has_records(tmp_path / name) for name in (FRAMES_FILE, OFFLOADS_FILE))
+        if written and len(read_frames(tmp_path / FRAMES_FILE)) >= 10:
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):  # progress of a client that is dead already
+                    if "vitmalis.client" in child.cmdline():
+                        child.kill()
 
     with SupervisedProcess(lambda _: blob_server(tmp_path), restart=False) as server:
         session = session_at(server.facts["ready"], slow, tmp_path)
@@ -135,6 +137,6 @@ def test_a_killed_client_is_one_line_and_leaves_its_records(video: VideoSpec, tm
     assert isinstance(error.value, UserError)
     records = read_records(tmp_path)
     assert [frame.frame_index for frame in records.frames] == list(range(len(records.frames)))
-    assert len(records.frames) >= reached[-1] - 2 * slow.fps
+    assert 10 <= len(records.frames) < FRAMES
     assert records.offloads[0].status == "ok"
     assert read_info(tmp_path / FRAMES_FILE).ended == "failed"

@@ -22,7 +22,7 @@ def write_clip(path: Path, images: Iterable[RgbImage], fps: float, size: tuple[i
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        # One thread and a fixed preset, so that the same images give the same file on every machine.
+        # For the same file from the same images; yet files of long clips have differed (macroblock tree of x264).
         stream.options = {"crf": "12", "preset": "veryfast", "threads": "1"}
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
