@@ -18,8 +18,8 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
-from vitmalis_jobs.training.estimation.sample_set import COLUMNS
-from vitmalis_jobs.training.estimators import samples_folder, train_estimators
+from vitmalis_jobs.training.estimation.sample_set import COLUMNS, FRAME, read_samples
+from vitmalis_jobs.training.estimators import SHIPPED_SAMPLES, samples_folder, train_estimators
 
 MODEL_ID = "abc123"
 
@@ -175,6 +175,17 @@ def test_the_shipped_configuration() -> None:
     assert {128, 64} <= set(config.search.widths)
     assert config.export.folder == config.search.folder == "runs/training/estimators/vitdet_tiny"
     assert samples_folder(composed(Path("x")))[1] == MODEL_ID
+
+
+def test_the_shipped_samples_are_of_both_parts_of_the_embedded_clips() -> None:
+    folder, model_id = samples_folder(composed(None, "samples.folder=shipped"))
+    samples = read_samples(folder)
+    assert (folder.name, model_id) == (SHIPPED_SAMPLES.name, "96192a333d71")
+    assert set(samples["clip"]) == {"market1906", "walkS", "walkB", "walkR", "driveN", "cycleS"}
+    assert len(samples.drop_duplicates(FRAME)) == 140
+    assert (samples.groupby("clip")["part"].nunique() == 2).all()
+    with pytest.raises(UserError, match=r"samples\.folder=shipped: these are of vitdet_tiny, not of vitdet_b"):
+        samples_folder(composed(None, "samples.folder=shipped", "model=vitdet_b"))
 
 
 def test_another_model_has_its_own_folders() -> None:

@@ -14,11 +14,13 @@ import torch
 from omegaconf import DictConfig
 
 from vitmalis.detector import load_detector, model_config
+from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import Target
 from vitmalis_jobs.common.checks import check_writable
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked, flatten
 from vitmalis_jobs.common.mlflow_store import Store
+from vitmalis_jobs.training import estimation
 from vitmalis_jobs.training.estimation.config import EstimatorTrainingConfig
 from vitmalis_jobs.training.estimation.estimator_training import EstimatorTraining
 from vitmalis_jobs.training.estimation.sample_set import read_samples, sample_set
@@ -26,12 +28,21 @@ from vitmalis_jobs.training.estimation.sample_set import read_samples, sample_se
 TARGETS: tuple[Target, ...] = ("payload_bytes", "f1")
 
 
+SHIPPED = "shipped"
+SHIPPED_SAMPLES = Path(estimation.__file__).parent / "samples" / "96192a333d71"
+"""Samples of a few frames of the clips that come with the project, by vitdet_tiny: to try the job in a minute."""
+
+
 def samples_folder(config: EstimatorTrainingConfig) -> tuple[Path, str]:
     """Folder of the samples, and the id of the model that they were made with: the folder's name.
 
     Raises:
-        UserError: `samples.folder` is not given and the model cannot be loaded.
+        UserError: `samples.folder` is not given and the model cannot be loaded, or it is "shipped" for another model.
     """
+    if config.samples.folder == SHIPPED:
+        if config.model.name != "vitdet_tiny":
+            raise UserError(f"samples.folder={SHIPPED}: these are of vitdet_tiny, not of {config.model.name}")
+        return SHIPPED_SAMPLES, SHIPPED_SAMPLES.name
     if config.samples.folder is not None:
         return Path(config.samples.folder), Path(config.samples.folder).name
     model_id = load_detector(config.model.name, **config.model.detector_options).model_id

@@ -11,7 +11,7 @@ from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, Sect
 
 
 class SamplesOptions(Section, frozen=True):
-    """`samples`: the folder of the profiling samples, None for that of the model."""
+    """`samples`: the folder of the profiling samples; None for the model's, "shipped" for those of the package."""
 
     folder: str | None
 
