@@ -51,12 +51,12 @@ def runs_of(values: dict[str, Sequence[float]]) -> pd.DataFrame:
     [
         (
             {"trackb2b": [0.5], "vitmalis": [0.54]},
-            "ViTMAlis gains 0.040 rendering F1 over TrackB2B on 1 pair of clip and trace: too few to tell whether that "
-            "holds for others.",
+            "ViTMAlis gains 0.040 rendering F1 against TrackB2B on 1 pair of clip and trace: too few to tell whether "
+            "that holds for others.",
         ),
         (
             {"back2back": [0.2, 0.4], "trackroi": [0.5, 0.3]},
-            "TrackRoI gains 0.100 rendering F1 over Back2Back on 2 pairs of clip and trace: too few to tell whether "
+            "TrackRoI gains 0.100 rendering F1 against Back2Back on 2 pairs of clip and trace: too few to tell whether "
             "that holds for others.",
         ),
         (
@@ -65,8 +65,14 @@ def runs_of(values: dict[str, Sequence[float]]) -> pd.DataFrame:
         ),
         (
             {"trackb2b": [0.5] * 6, "vitmalis": [0.4] * 6},
-            "ViTMAlis loses 0.100 rendering F1 over TrackB2B over 6 pairs of clip and trace (95 % interval -0.100 to "
-            "-0.100).",
+            "ViTMAlis loses 0.100 rendering F1 against TrackB2B over 6 pairs of clip and trace (95 % interval -0.100 "
+            "to -0.100).",
+        ),
+        (
+            {"trackb2b": [0.5] * 6, "fixed": [0.7] * 6, "vitmalis": [0.6] * 6},
+            "ViTMAlis gains 0.100 rendering F1 against TrackB2B over 6 pairs of clip and trace (95 % interval +0.100 "
+            "to +0.100). ViTMAlis loses 0.100 rendering F1 against fixed over 6 pairs of clip and trace (95 % interval "
+            "-0.100 to -0.100).",
         ),
     ],
 )

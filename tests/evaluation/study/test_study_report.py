@@ -124,7 +124,9 @@ def test_the_page_shows_every_figure_and_says_what_is_missing(
     assert page.bold == 0  # an error's text is shown, not obeyed
     assert "failed, <b>broke</b>" in page.text
     assert "left out of comparisons: 1 pair of clip and trace without all policies" in page.text
-    assert "ViTMAlis gains 0.100 rendering F1 over TrackB2B over 6 pairs of clip and trace (95 % interval" in page.text
+    assert (
+        "ViTMAlis gains 0.100 rendering F1 against TrackB2B over 6 pairs of clip and trace (95 % interval" in page.text
+    )
     assert "here ViTMAlis > TrackB2B > Back2Back; in the paper" in page.text
     assert len(page.explained) > 20
     assert all(page.explained)
