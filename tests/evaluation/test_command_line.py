@@ -26,11 +26,11 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["policy=nope"], "policy=nope is unknown: choose one of back2back, bandit, fixed, freshness, oracle"),
+        (["policy=nope"], "policy=nope is unknown: choose one of accmpeg, back2back, bandit, fixed, freshness, oracle"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
         (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),
-        (["policy=vitmali"], "policy=vitmali is unknown: did you mean vitmalis? Else choose one of back2back"),
+        (["policy=vitmali"], "policy=vitmali is unknown: did you mean vitmalis? Else choose one of accmpeg, back2back"),
         (["video=file", "video.path=VID (1).mp4"], """and Hydra: "video.path='VID (1).mp4'\""""),
         (["video=walkS,driveN"], "a comma separates the runs of a sweep: add -m to make them"),
         (["policy=null"], "policy=null: a group takes the name of one of its choices"),
@@ -110,7 +110,12 @@ def test_a_python_without_the_environment_is_told_what_to_run(command: list[str]
 def test_help_helps(tmp_path: Path) -> None:
     result = evaluate("--help", cwd=tmp_path)
     assert result.returncode == 0
-    for word in ("policy: back2back, bandit, fixed, ", "python evaluate.py -m", "trace.index=0..29", "make ui"):
+    for word in (
+        "policy: accmpeg, back2back, bandit, ",
+        "python evaluate.py -m",
+        "trace.index=0..29",
+        "make ui",
+    ):
         assert word in result.stdout
     assert not list(tmp_path.iterdir())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitmalis.client.session import SESSION_FILE
 from vitmalis.records import remove_records
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.page.files import PAGE_FILE, PAGE_VIDEO_FILE
@@ -21,12 +20,15 @@ def explanation_file(offload_id: int | str) -> str:
 
 
 def remove_results(directory: Path) -> None:
-    """Remove the results of an earlier run in this folder, whose options may have asked for more files."""
+    """Remove the results of an earlier run in this folder, whose options may have asked for more files.
+
+    The session stays: what plays writes its own, and that of a run on a device comes with its records.
+    """
     names = (
         SUMMARY_FILE,
         *(PAGE_FILE, PAGE_VIDEO_FILE, VIDEO_FILE, STILL_FILE),
         *(REGIONS_FILE, DECISION_FILE, LATENCY_FILE, F1_FILE),
-        *(SESSION_FILE, *TRACE_FILES),
+        *TRACE_FILES,
     )
     for name in names:
         (directory / name).unlink(missing_ok=True)

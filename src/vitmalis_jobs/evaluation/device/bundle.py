@@ -115,8 +115,8 @@ def read_config(kept: Path) -> EvaluationConfig:
         raise UserError(f"'{path}' was made by another version ({error}): export the bundle again") from error
 
 
-def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
-    """Check the records of what the device played, and copy their files into the kept folder.
+def device_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
+    """Read and check the records of what the device played.
 
     Raises:
         UserError: there are no records, they end early or are not of this run, or clip or model have changed since.
@@ -139,7 +139,11 @@ def take_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
     if [frame.frame_index for frame in records.frames] != list(range(run.clip.frames)):
         raise UserError(f"'{folder}': the records are not of the {run.clip.frames} frames of the clip: play it again")
     check_records(folder, records, run.clip, run.spec.model.geometry)
+    return records
+
+
+def take_records(folder: Path, kept: Path) -> None:
+    """Copy the files of a device's records into the kept folder."""
     for path in record_files(folder):
         with atomic_path(kept / path.name) as temporary:
             shutil.copyfile(path, temporary)
-    return records

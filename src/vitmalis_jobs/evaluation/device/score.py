@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitmalis_jobs.common.cli import program, run_job
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.evaluation.device.bundle import kept_folder, read_config, take_records
+from vitmalis_jobs.evaluation.device.bundle import device_records, kept_folder, read_config, take_records
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
 from vitmalis_jobs.run.pipeline import make_run
@@ -22,16 +22,17 @@ def score(folder: Path, terminal: Terminal) -> dict[str, float]:
     """Make the MLflow run of a device's records, in the folder that was kept of it; returns its metrics by name.
 
     Raises:
-        UserError: see `kept_folder`, `read_config` and `take_records` in `vitmalis_jobs.evaluation.device.bundle`.
+        UserError: see `kept_folder`, `read_config` and `device_records` in `vitmalis_jobs.evaluation.device.bundle`.
     """
     kept = kept_folder(folder)
     run = prepare_run(resolve_run(read_config(kept)), terminal)
-    records = take_records(folder, kept, run)
+    records = device_records(folder, kept, run)
 
     def played_on_device(
         run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag
     ) -> RunResult:
         tag({"played_on": "a device", "bundle": str(folder)})
+        take_records(folder, kept)
         return RunResult(records, find_references(run, resources, terminal, tag))
 
     directory = RunDirectory(kept)
