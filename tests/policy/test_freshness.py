@@ -56,6 +56,12 @@ def test_from_the_boxes_that_it_shows_in_the_long_run_it_chooses_what_is_best_in
     assert e.chosen == int(np.argmax(in_the_long_run))
 
 
+def test_boxes_that_are_worth_nothing_any_more_are_like_none(vitmalis_options: dict) -> None:
+    policy = build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options)
+    forgotten = explained(policy, result_age_frames=10**6)  # after an outage of nine hours F1-by-age is 0
+    assert forgotten.chosen == explained(policy, retention=0.0).chosen
+
+
 def test_waiting_costs_most_while_there_are_no_boxes_or_bad_ones(vitmalis_options: dict) -> None:
     def latency_s(**changes: object) -> float:
         e = explained(build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), **changes)

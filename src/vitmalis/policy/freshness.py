@@ -52,6 +52,8 @@ class Freshness(ConfigurationSearch):
         """F1 of the boxes that are known now, summed over the seconds (n,) until they are replaced."""
         if not state.results:
             return np.zeros_like(interval_s)
-        age_s = np.full_like(interval_s, state.result_age_s)
-        left = self._retention(state) / float(self._decay.at(state.result_age_s))  # below 1 if objects were lost
+        age_s, aged_f1 = np.full_like(interval_s, state.result_age_s), float(self._decay.at(state.result_age_s))
+        left = (
+            state.retention / aged_f1 if state.retention < aged_f1 else 1.0
+        )  # more was lost than boxes of this age lose
         return self._last_f1 * left * interval_s * self._decay.mean(age_s, age_s + interval_s)
