@@ -22,7 +22,6 @@ from vitmalis.detector import PRESETS, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
-from vitmalis.paths import data_dir
 from vitmalis.policy.frame_change import ChangeFilter, edge_pixels
 from vitmalis.policy.reducto import SEGMENT_S
 from vitmalis.tracker import TRACKERS, Tracker
@@ -36,7 +35,8 @@ from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.profiling.measured_result import report_result
-from vitmalis_jobs.profiling.tracking import ALL, CLIPS, find_clips, find_references
+from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
+from vitmalis_jobs.profiling.tracking import ALL, find_references
 
 THRESHOLDS = (0.0, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.3)
 COLUMNS = ("clip", "threshold", "filtered_share", "f1")
@@ -151,9 +151,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=program("profiling.filtering"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--weights", help="file or URL (default: the model's own)")
-    parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
-    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip at most")
+    add_clip_options(parser, seconds=10.0)
     parser.add_argument("--tracker", choices=tuple(TRACKERS), default="lucas_kanade")
     parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS, help="shares of pixels to try")
     parser.add_argument("--target", type=float, default=0.9, help="F1 that the chosen threshold has to keep")

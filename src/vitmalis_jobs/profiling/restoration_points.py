@@ -23,24 +23,21 @@ from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
-from vitmalis.paths import cache_dir, data_dir
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, Detections, RgbImage
-from vitmalis.video.clips import resolve_clip
-from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import program, run_job
-from vitmalis_jobs.common.clips import available_clips, read_frames, spread_frames
+from vitmalis_jobs.common.clips import read_frames, spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.measured_result import report_result
+from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
 
-CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 ALL = "all"
 COLUMNS = ("clip", "regions", "share", "restoration_point", "inference_ms", "time_ratio", "f1", "downsampled_share")
 
@@ -136,24 +133,6 @@ def measure_frame(
             outcome.add(match(found, reference), 1e3 * elapsed_s, 1e3 * full_s, mask)
 
 
-def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, str]]:
-    """Resolve the clips, and say why those that were not asked for by name are left out.
-
-    Raises:
-        UserError: none is available, or one that was asked for by name is not.
-    """
-
-    def resolve(name: str) -> VideoSpec:
-        folder = str(options.folder) if clip_entry(name).kind == "folder" else None
-        limits = {"max_width": options.max_width, "max_height": options.max_height, "seconds": options.seconds}
-        return resolve_clip(name, part=options.part, cache_dir=cache_dir(), folder=folder, **limits)
-
-    if options.clips:
-        return [resolve(name) for name in options.clips], {}
-    found, left_out = available_clips(CLIPS, resolve)
-    return list(found.values()), left_out
-
-
 def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Run the detector on all clips.
 
@@ -170,7 +149,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     last = detector.geometry.restoration_points
     if wrong := [point for point in options.points or () if point > last]:
         raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
-    clips, left_out = find_clips(options)
+    clips, left_out = find_clips(options, max_width=options.max_width, max_height=options.max_height)
     for name, reason in left_out.items():
         terminal.warn(f"{name} is left out: {reason}")
     tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
@@ -251,10 +230,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, help="of low-resolution regions (default: 2)"
     )
-    parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
-    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
+    add_clip_options(parser, seconds=600.0)
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of each clip at most")
     parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all)")
     parser.add_argument("--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: 1)")

@@ -22,16 +22,13 @@ from vitmalis.detector import PRESETS, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
-from vitmalis.paths import cache_dir, data_dir
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import Detections, RgbImage
-from vitmalis.video.clips import resolve_clip
-from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import program, run_job
-from vitmalis_jobs.common.clips import available_clips, spread_frames
+from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -39,8 +36,8 @@ from vitmalis_jobs.common.model_arguments import add_model_options, model_facts,
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.measured_result import report_result
+from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
 
-CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 ALL = "all"
 AGES = range(1, 31)
 TIMED_FRAMES = 15
@@ -108,19 +105,6 @@ def track_clip(
             if age == TIMED_FRAMES and len(known):
                 outcome.catch_up_s.append(catch_up_s)
     return outcome
-
-
-def find_clips(options: argparse.Namespace) -> tuple[list[VideoSpec], dict[str, str]]:
-    """The clips to play, and why others are left out, by name; raises `UserError` for one that was named."""
-
-    def resolve(name: str) -> VideoSpec:
-        folder = str(options.folder) if clip_entry(name).kind == "folder" else None
-        return resolve_clip(name, part=options.part, seconds=options.seconds, cache_dir=cache_dir(), folder=folder)
-
-    if options.clips:
-        return [resolve(name) for name in options.clips], {}
-    found, left_out = available_clips(CLIPS, resolve)
-    return list(found.values()), left_out
 
 
 def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -199,10 +183,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=program("profiling.tracking"), description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
     parser.add_argument("--weights", help="file or URL (default: the model's own)")
-    parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
-    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
+    add_clip_options(parser, seconds=10.0)
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip at most")
     parser.add_argument("--starts", type=int, default=40, help="frames of each clip whose boxes are tracked")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/tracking.json"))
     add_model_options(parser)
