@@ -14,7 +14,7 @@ from vitmalis.detector.detector import Detector
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fcos_training import BatchTargets
 from vitmalis.detector.mixed import mixed_layout
-from vitmalis.detector.vit import HierarchicalPatchEmbed
+from vitmalis.detector.stems import HierarchicalPatchEmbed
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections

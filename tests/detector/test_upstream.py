@@ -18,7 +18,8 @@ from vitmalis.detector.postprocess import select_detections
 from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector, assign_levels, pool_boxes
 from vitmalis.detector.rpn import BOX_CODER as RPN_CODER
 from vitmalis.detector.rpn import choose_proposals, level_anchors
-from vitmalis.detector.vit import Block, ChannelNorm
+from vitmalis.detector.stems import ChannelNorm
+from vitmalis.detector.vit import Block
 from vitmalis.types import Detections
 
 FEATURES, BOXES_PX, SCORES = 1e-4, 1e-2, 1e-4

@@ -1,4 +1,4 @@
-"""The layout of a packed frame (paper, section III-C): a pure function of grid and mask, so that it is never sent.
+"""The layout of a packed frame (paper, section III-C): a function of grid and treatments alone, so it is never sent.
 
 Regions of one resolution and shape lie side by side on shelves as wide as the widest region, a low-resolution one
 `factor` times smaller along both axes. Shelves are stacked into columns, the highest first and each in the first
@@ -17,7 +17,7 @@ import numpy as np
 
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.regions.order import RegionGroup, regions_by_shape
-from vitmalis.types import BoolMask
+from vitmalis.regions.treatment import AnyTreatments, Treatment
 
 _ROW_COST_PATCHES = 3
 """Cost of a line of pixels to a JPEG codec in addition to that of its pixels, in patches. Measured with libjpeg-turbo:
@@ -80,24 +80,24 @@ class _Arrangement:
     gaps: tuple[tuple[int, int, int, int], ...]
 
 
-def packed_layout(grid: RegionGrid, downsample_mask: BoolMask) -> PackedLayout:
+def packed_layout(grid: RegionGrid, regions: AnyTreatments) -> PackedLayout:
     """Lay out a frame; recent layouts are cached.
 
     Args:
         grid: geometry of the frame.
-        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+        regions: how each is treated; cached ones are left out.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave nothing to send.
     """
-    return _packed_layout(grid, grid.check(downsample_mask).tobytes())
+    return _packed_layout(grid, grid.treatments(regions).tobytes())
 
 
 @lru_cache(maxsize=64)
-def _packed_layout(grid: RegionGrid, mask: bytes) -> PackedLayout:
-    downsampled = np.frombuffer(mask, np.bool_).reshape(grid.shape)
-    groups = [(group, 1) for group in regions_by_shape(grid, ~downsampled)]
-    groups += [(group, grid.factor) for group in regions_by_shape(grid, downsampled)]
+def _packed_layout(grid: RegionGrid, regions: bytes) -> PackedLayout:
+    treatments = np.frombuffer(regions, np.int8).reshape(grid.shape)
+    groups = [(group, 1) for group in regions_by_shape(grid, treatments == Treatment.FULL)]
+    groups += [(group, grid.factor) for group in regions_by_shape(grid, treatments == Treatment.LOW)]
     shapes = tuple((len(group), group.height // factor, group.width // factor) for group, factor in groups)
     found = _arranged(shapes, grid.shape[1])
     placed = (PlacedGroup(group, factor, at) for (group, factor), at in zip(groups, found.corners, strict=True))

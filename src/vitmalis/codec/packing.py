@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from vitmalis.codec.layout import PackedLayout, PlacedGroup, packed_layout
 from vitmalis.regions.grid import Int64Array, RegionGrid
-from vitmalis.types import BoolMask, RgbImage
+from vitmalis.regions.treatment import AnyTreatments
+from vitmalis.types import RgbImage
 
 FLAT_GREY = 115
 """Colour of unused pixels: ImageNet's mean, which detectors normalise to about zero, like their padding."""
@@ -24,45 +25,45 @@ _PlacedRegion: TypeAlias = tuple[PlacedGroup, int, tuple[int, int]]
 """A region of a row of the grid: its group, its column in the grid, and its corner in the packed image in patches."""
 
 
-def packed_size(grid: RegionGrid, downsample_mask: BoolMask) -> tuple[int, int]:
+def packed_size(grid: RegionGrid, regions: AnyTreatments) -> tuple[int, int]:
     """Height and width of a packed frame in pixels.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave nothing to send.
     """
-    layout = packed_layout(grid, downsample_mask)
+    layout = packed_layout(grid, regions)
     return layout.rows * grid.patch_px, layout.cols * grid.patch_px
 
 
-def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: bool = False) -> NDArray[np.uint8]:
-    """Pack a frame, the regions of the mask at low resolution (means over `factor` x `factor` pixels).
+def pack(image: RgbImage, grid: RegionGrid, regions: AnyTreatments, *, bgr: bool = False) -> NDArray[np.uint8]:
+    """Pack the regions of a frame that are sent, some at low resolution (means over `factor` x `factor` pixels).
 
     Beyond the frame its last row and column are repeated: cheap to compress, and never used (`MixedLayout.inside`).
 
     Args:
         image: RGB uint8 (H, W, 3) of the grid's size.
         grid: geometry of the frame.
-        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+        regions: how each is treated; cached ones are left out.
         bgr: reverse the channels, as `encode_bgr` takes them: in the pass that moves the pixels anyway.
 
     Returns:
         uint8 of `packed_size`, RGB or BGR.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave nothing to send.
         ValueError: the image is of another size.
     """
     check_size(image, (grid.height_px, grid.width_px))
-    layout, patch, side = packed_layout(grid, downsample_mask), grid.patch_px, grid.side_px
+    layout, patch, side = packed_layout(grid, regions), grid.patch_px, grid.side_px
     packed = np.empty((layout.rows * patch, layout.cols * patch, 3), np.uint8)
     for top, left, height, width in layout.gaps:
         packed[top * patch : (top + height) * patch, left * patch : (left + width) * patch] = FLAT_GREY
     copy = _copy_reversed if bgr else np.copyto
     # One row of regions after the other: its pixels are still in the processor's cache when they are read again.
-    for row, regions in enumerate(_regions_by_row(layout, grid.shape[0])):
+    for row, placed in enumerate(_regions_by_row(layout, grid.shape[0])):
         full = image[row * side : (row + 1) * side]
-        first_low, low = _low_part(full, regions, grid)
-        for group, col, (top, left) in regions:
+        first_low, low = _low_part(full, placed, grid)
+        for group, col, (top, left) in placed:
             height, width = group.height * patch, group.width * patch
             strip, start = (full, col * side) if group.factor == 1 else (low, (col - first_low) * side // group.factor)
             cell = packed[top * patch : top * patch + height, left * patch : left * patch + width]
@@ -70,23 +71,23 @@ def pack(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask, *, bgr: b
     return packed
 
 
-def unpack(packed: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> NDArray[np.uint8]:
+def unpack(packed: RgbImage, grid: RegionGrid, regions: AnyTreatments) -> NDArray[np.uint8]:
     """Cut a packed frame into patches of both resolutions.
 
     Args:
         packed: RGB uint8 (H, W, 3) of `packed_size`.
         grid: geometry of the frame.
-        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+        regions: how each is treated; cached ones are left out.
 
     Returns:
         uint8 (T, patch, patch, 3) in the order of `detector.mixed.MixedLayout`.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave nothing to send.
         ValueError: the image is of another size.
     """
-    check_size(packed, packed_size(grid, downsample_mask))
-    layout, side = packed_layout(grid, downsample_mask), grid.patch_px
+    check_size(packed, packed_size(grid, regions))
+    layout, side = packed_layout(grid, regions), grid.patch_px
     line = np.dtype((np.void, side * 3))  # a patch is copied as one element, in half the time of its bytes
     patches = np.empty((sum(group.tokens for group in layout.groups), side), line)
     lines = np.ascontiguousarray(packed).reshape(layout.rows, side, layout.cols, side * 3).view(line)[..., 0]
@@ -101,14 +102,14 @@ def unpack(packed: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> NDA
     return patches.view(np.uint8).reshape(-1, side, side, 3)
 
 
-def packed_places(grid: RegionGrid, downsample_mask: BoolMask) -> Int64Array:
+def packed_places(grid: RegionGrid, regions: AnyTreatments) -> Int64Array:
     """Where `unpack` finds each patch: int64 (2, T), its row and column of patches in the packed frame.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave nothing to send.
     """
     places = []
-    for group in packed_layout(grid, downsample_mask).groups:
+    for group in packed_layout(grid, regions).groups:
         corners = np.array(group.corners, np.int64).reshape(-1, 2, 1, 1)
         inside = np.indices((group.height, group.width))
         places.append((corners + inside).transpose(1, 0, 2, 3).reshape(2, -1))

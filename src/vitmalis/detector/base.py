@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vitmalis.detector.batched_layout import Mixed
+from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.config import ModelConfig
 from vitmalis.detector.devices import constant
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
 from vitmalis.detector.pyramid import Backbone
+from vitmalis.detector.vit import ViT
+from vitmalis.errors import UserError
+from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections
 
 
@@ -81,3 +85,41 @@ class DetectionModel(nn.Module, ABC):
         """
         features = self.backbone.net.forward_patches(self.prepare_patches(patches, layout), layout, restoration_point)
         return self.detect_in(self.backbone.pyramid(features), (layout.grid.height_px, layout.grid.width_px))
+
+    def predict_cached(
+        self,
+        pixels: Tensor,
+        grid: RegionGrid,
+        layout: MixedLayout | None,
+        restoration_point: int,
+        earlier: CachedTokens | None = None,
+    ) -> tuple[list[Detections], CachedTokens]:
+        """Detect objects in a frame, and return its tokens at a restoration point for cached regions of a later one.
+
+        Args:
+            pixels: RGB float of range 0..255: an image (1, 3, H, W), or with a layout patches (1, T, patch, patch, 3).
+            grid: geometry of the frame.
+            layout: how its regions are treated; None if all are full.
+            restoration_point: 1 to N.
+            earlier: tokens that cached regions take theirs from.
+
+        Raises:
+            UserError: there is no such restoration point, the earlier tokens do not fit or are missing, or the
+                transformer is another library's.
+        """
+        net = self.backbone.net
+        if not isinstance(net, ViT):
+            raise UserError(f"model '{self.config.name}' is another library's and caches no tokens")
+        net.check_point(restoration_point)
+        if restoration_point == 0:
+            raise UserError("tokens are cached where resolution is restored: choose a restoration point of at least 1")
+        if earlier is not None:
+            earlier.check(grid, restoration_point)
+        before = None if earlier is None else earlier.tokens[None]
+        if layout is None:
+            tokens = net.plain_tokens(self.prepare(pixels), restoration_point)
+        else:
+            tokens = net.restored_tokens(self.prepare_patches(pixels, layout), layout, restoration_point, before)
+        features = net.resume(tokens, grid, restoration_point)
+        found = self.detect_in(self.backbone.pyramid(features), (grid.height_px, grid.width_px))
+        return found, CachedTokens(grid, restoration_point, tokens[0])

@@ -118,9 +118,11 @@ class MixedBatch:
         """Absolute positions (B, T, C) from those of all patches (rows, cols, C)."""
         return torch.stack([layout.positions(table) for layout in self.layouts])
 
-    def restore(self, tokens: Tensor) -> Tensor:
-        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C)."""
-        return torch.cat([layout.restore(own) for layout, own in zip(self.layouts, tokens.split(1), strict=True)])
+    def restore(self, tokens: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C), as of `MixedLayout`."""
+        before = [None] * len(tokens) if earlier is None else earlier.split(1)
+        frames = zip(self.layouts, tokens.split(1), before, strict=True)
+        return torch.cat([layout.restore(own, old) for layout, own, old in frames])
 
     def restore_pixels(self, patches: Tensor) -> Tensor:
         """Restore patches (B, T, patch, patch, 3) to images (B, 3, H, W)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.batched_layout import MixedBatch
+from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig
 from vitmalis.detector.devices import checked_device
@@ -25,6 +26,7 @@ from vitmalis.detector.precision import arithmetic, checked_precision
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections
 
 Pixels = NDArray[np.uint8] | Tensor
@@ -139,12 +141,48 @@ class Detector:
         Raises:
             UserError: as `detect_patches`, or the masks leave different numbers of patches.
         """
-        grid, side = self.config.region_grid(*image_size), self.geometry.patch_px
+        grid = self.config.region_grid(*image_size)
         for own, mask in zip(patches, downsample_masks, strict=True):
-            expected = (grid.tokens(grid.check(mask)), side, side, 3)
-            if own.dtype not in _BYTES or tuple(own.shape) != expected:
-                raise UserError(f"detector patches must be RGB uint8 {expected}, not {own.dtype} {tuple(own.shape)}")
+            checked_patches(own, grid, grid.check(mask))
         return self._detect_patches(patches, grid, downsample_masks, restoration_point)
+
+    @torch.inference_mode()
+    def detect_cached(
+        self,
+        pixels: Pixels,
+        image_size: tuple[int, int],
+        regions: AnyTreatments | None,
+        restoration_point: int,
+        earlier: CachedTokens | None = None,
+    ) -> tuple[Detections, CachedTokens]:
+        """Detect objects in a frame, and return its tokens at a restoration point for cached regions of a later one.
+
+        Without cached regions the boxes are those of `detect_patches`, or of `detect` without regions.
+
+        Args:
+            pixels: RGB uint8: an image (H, W, 3), or with `regions` its patches as `codec.packing.unpack` gives them.
+            image_size: (height, width) of the image.
+            regions: how each is treated, (rows, cols) of `config.region_grid(height, width)`; None if all are full.
+            restoration_point: 1 to N: where cached regions come back, and where the frame's own tokens are taken.
+            earlier: what an earlier call returned for a frame of this size and restoration point, perhaps `moved`;
+                needed where regions are cached.
+
+        Returns:
+            Boxes in pixels of the image, best first, and the tokens of the frame.
+
+        Raises:
+            UserError: pixels, treatments, restoration point or earlier tokens do not fit, or the model is another
+                library's.
+        """
+        grid = self.config.region_grid(*image_size)
+        if regions is None:
+            layout, own = None, image_tensor(pixels, self.device)
+        else:
+            layout = mixed_layout(grid, regions, self.device)
+            own = torch.as_tensor(checked_patches(pixels, grid, regions), device=self.device)[None].float()
+        with arithmetic(self.device, self._precision):
+            (found,), tokens = self._model.predict_cached(own, grid, layout, restoration_point, earlier)
+        return found, tokens
 
     def _detect_images(
         self, images: Sequence[Pixels], downsample_mask: BoolMask | None, restoration_point: int
@@ -170,6 +208,14 @@ def checked_image(image: Pixels) -> Pixels:
     if image.dtype not in _BYTES or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(f"detector input must be RGB uint8 (height, width, 3), not {image.dtype} {tuple(image.shape)}")
     return image
+
+
+def checked_patches(patches: Pixels, grid: RegionGrid, regions: AnyTreatments) -> Pixels:
+    """Check that patches are those of regions treated so, and return them; raises `UserError` if not."""
+    expected = (grid.tokens(regions), grid.patch_px, grid.patch_px, 3)
+    if patches.dtype not in _BYTES or tuple(patches.shape) != expected:
+        raise UserError(f"detector patches must be RGB uint8 {expected}, not {patches.dtype} {tuple(patches.shape)}")
+    return patches
 
 
 def image_tensor(image: Pixels, device: torch.device | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import BoolMask
+from vitmalis.regions.treatment import AnyTreatments, Treatment, Treatments
 
 _POOLED_CELLS = 7 * 7
 """Cells that each proposal is pooled to."""
@@ -41,25 +41,25 @@ class VitCost:
 
 
 def vit_cost(
-    config: VitConfig, grid: RegionGrid, downsample_mask: BoolMask | None = None, restoration_point: int = 0
+    config: VitConfig, grid: RegionGrid, regions: AnyTreatments | None = None, restoration_point: int = 0
 ) -> VitCost:
     """Count the tokens and operations of `ViT.forward` for one frame.
 
     Args:
         config: the ViT.
         grid: regions of the frame.
-        downsample_mask: bool (rows, cols) of the grid; None for no region.
+        regions: how each is treated, cached ones with no operation before the restoration point; None: all full.
         restoration_point: 0 to N, where full resolution comes back.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave no token.
     """
-    nothing = np.zeros(grid.shape, np.bool_)
-    mask = nothing if downsample_mask is None else grid.check(downsample_mask)
+    full = np.full(grid.shape, Treatment.FULL, np.int8)
+    mixed = full if regions is None else grid.treatments(regions)
     mixed_blocks = config.global_blocks[restoration_point - 1] if restoration_point else 0
     tokens, linear, attention = [], 0, 0
     for index in range(config.depth):
-        seen = mask if index < mixed_blocks else nothing
+        seen = mixed if index < mixed_blocks else full
         tokens.append(grid.tokens(seen))
         linear += 24 * tokens[-1] * config.embed_dim**2  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
         count = _global_attention if index in config.global_blocks else _window_attention
@@ -67,27 +67,27 @@ def vit_cost(
     return VitCost(tuple(tokens), tokens[0] * _stem_per_token(config), linear, attention)
 
 
-def _global_attention(config: VitConfig, grid: RegionGrid, mask: BoolMask) -> int:
-    tokens = grid.tokens(mask)
+def _global_attention(config: VitConfig, grid: RegionGrid, regions: Treatments) -> int:
+    tokens = grid.tokens(regions)
     coordinates = grid.patch_rows + grid.patch_cols
-    if mask.any():
+    if regions.any():
         coordinates += coordinates // grid.factor
     return tokens * config.embed_dim * (4 * tokens + 2 * coordinates * config.relative_positions)
 
 
-def _window_attention(config: VitConfig, grid: RegionGrid, mask: BoolMask) -> int:
+def _window_attention(config: VitConfig, grid: RegionGrid, regions: Treatments) -> int:
     window = config.window
-    slots = window**2 * windows(grid, mask)
+    slots = window**2 * windows(grid, regions)
     return slots * config.embed_dim * (4 * window**2 + 4 * window * config.relative_positions)
 
 
-def windows(grid: RegionGrid, downsample_mask: BoolMask) -> int:
+def windows(grid: RegionGrid, regions: AnyTreatments) -> int:
     """Attention windows of a frame; windows at the border count whole, because they are padded."""
-    per_region = {
-        scale: -(-grid.heights[:, None] // (scale * grid.window)) * -(-grid.widths // (scale * grid.window))
+    full, low = (
+        -(-grid.heights[:, None] // (scale * grid.window)) * -(-grid.widths // (scale * grid.window))
         for scale in (1, grid.factor)
-    }
-    return int(np.where(downsample_mask, per_region[grid.factor], per_region[1]).sum())
+    )
+    return int(np.choose(grid.treatments(regions), [full, low, np.zeros_like(full)]).sum())
 
 
 def rcnn_flops(config: DetectorConfig, grid: RegionGrid) -> int:

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitmalis.detector.token_layout import Rectangles, TokenLayout, make_layout
+from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.regions.order import regions_by_shape
+from vitmalis.regions.treatment import AnyTreatments, Treatment
 from vitmalis.types import BoolMask
 
 
@@ -34,7 +36,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixedLayout:
-    """The tokens of a frame some of whose regions are downsampled.
+    """The tokens of a frame some of whose regions are downsampled, or cached.
 
     Full-resolution tokens come first, then low-resolution ones. Within each, regions of equal shape follow each other
     in raster order, as do the tokens of a region: `attention.frame` says so rectangle by rectangle.
@@ -43,6 +45,7 @@ class MixedLayout:
         grid: geometry of the frame.
         attention: where the tokens lie, for the blocks.
         full, low: the tokens of each resolution.
+        cached: the tokens of cached regions, which the sequence has only from the restoration point on.
         raster: int64 (patches,): for each patch of the frame in raster order its place in the restored sequence.
     """
 
@@ -50,6 +53,7 @@ class MixedLayout:
     attention: TokenLayout
     full: Cells
     low: Cells
+    cached: Cells
     raster: Tensor
 
     @property
@@ -83,22 +87,41 @@ class MixedLayout:
         low = table.unflatten(1, (-1, factor)).unflatten(0, (-1, factor)).mean(dim=(1, 3))
         return torch.cat([self.full.pick(table[None]), self.low.pick(low[None])], dim=1)[0]
 
-    def restore(self, tokens: Tensor) -> Tensor:
-        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C), bilinear inside each region."""
-        return self._restore(tokens, lambda regions: upsample(regions, self.grid.factor))
+    def restore(self, tokens: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """Restore tokens (B, T, C) to full resolution and raster order (B, patches, C), bilinear inside each region.
+
+        Cached regions take their tokens from `earlier`, those of an earlier frame in the same order and shape.
+
+        Raises:
+            UserError: there are cached regions, but no tokens of an earlier frame.
+        """
+        cached = tokens[:, :0]
+        if len(self.cached.rows):
+            if earlier is None:
+                raise UserError("cached regions need the tokens of an earlier frame at the same restoration point")
+            cached = self.cached.pick(earlier.unflatten(1, (self.grid.patch_rows, self.grid.patch_cols)))
+        return self._restore(tokens, lambda regions: upsample(regions, self.grid.factor), cached)
 
     def restore_pixels(self, patches: Tensor) -> Tensor:
-        """Restore patches (B, T, patch, patch, 3) to images (B, 3, H, W), bilinear inside each region."""
+        """Restore patches (B, T, patch, patch, 3) to images (B, 3, H, W), bilinear inside each region.
+
+        Raises:
+            UserError: there are cached regions, of which no pixels are known.
+        """
+        if len(self.cached.rows):
+            raise UserError("cached regions come back as tokens: choose a restoration point of at least 1")
         side, factor = self.grid.patch_px, self.grid.factor
 
         def enlarge(regions: Tensor) -> Tensor:  # (N, h, w, patch, patch, 3)
             images = upsample(regions.transpose(2, 3).flatten(3, 4).flatten(1, 2), factor)
             return images.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
 
-        tiles = self._restore(patches, enlarge).unflatten(1, (self.grid.patch_rows, self.grid.patch_cols))
+        tiles = self._restore(patches, enlarge, patches[:, :0]).unflatten(
+            1, (self.grid.patch_rows, self.grid.patch_cols)
+        )
         return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
-    def _restore(self, cells: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
+    def _restore(self, cells: Tensor, enlarge: Callable[[Tensor], Tensor], cached: Tensor) -> Tensor:
         """Let `enlarge` map low regions (N, h, w, ...) to (N, h * factor, w * factor, ...), then sort all cells."""
         full, low = cells.split([len(self.full.rows), len(self.low.rows)], dim=1)
         parts, at = [full], 0
@@ -107,7 +130,7 @@ class MixedLayout:
                 regions = low[:, at : at + part.tokens].unflatten(1, part.shape).flatten(0, 1)
                 parts.append(enlarge(regions).unflatten(0, (len(cells), -1)).flatten(1, 3))
                 at += part.tokens
-        return torch.cat(parts, dim=1).index_select(1, self.raster)
+        return torch.cat([*parts, cached], dim=1).index_select(1, self.raster)
 
 
 def upsample(regions: Tensor, factor: int) -> Tensor:
@@ -116,28 +139,30 @@ def upsample(regions: Tensor, factor: int) -> Tensor:
     return larger.permute(0, 2, 3, 1)
 
 
-def mixed_layout(grid: RegionGrid, downsample_mask: BoolMask, device: torch.device) -> MixedLayout:
-    """The layout of a mask; recent layouts are cached.
+def mixed_layout(grid: RegionGrid, regions: AnyTreatments, device: torch.device) -> MixedLayout:
+    """The layout of regions as they are treated; recent layouts are cached.
 
     Args:
         grid: geometry of the frame.
-        downsample_mask: bool (rows, cols) of regions, True for low resolution.
+        regions: how each is treated.
         device: where the index tensors live.
 
     Raises:
-        UserError: the mask does not fit the grid.
+        UserError: the treatments do not fit the grid, or leave no token.
     """
-    return _mixed_layout(grid, grid.check(downsample_mask).tobytes(), device)
+    return _mixed_layout(grid, grid.treatments(regions).tobytes(), device)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # as for `grid_layout`
-def _mixed_layout(grid: RegionGrid, mask: bytes, device: torch.device) -> MixedLayout:
-    downsampled = np.frombuffer(mask, np.bool_).reshape(grid.shape)
+def _mixed_layout(grid: RegionGrid, regions: bytes, device: torch.device) -> MixedLayout:
+    treatments = np.frombuffer(regions, np.int8).reshape(grid.shape)
+    low_mask = treatments == Treatment.LOW
     rows, cols, factor = grid.patch_rows, grid.patch_cols, grid.factor
-    full = _regions(grid, ~downsampled, 1, device)
-    low = _regions(grid, downsampled, factor, device)
-    restored = _cells([*full, *_regions(grid, downsampled, 1, device)], device)
+    full = _regions(grid, treatments == Treatment.FULL, 1, device)
+    low = _regions(grid, low_mask, factor, device)
+    cached = _regions(grid, treatments == Treatment.CACHED, 1, device)
+    restored = _cells([*full, *_regions(grid, low_mask, 1, device), *cached], device)
     # On each axis the coordinates of low-resolution tokens follow those of the patches.
     shifted = [Rectangles(part.row_at + rows, part.col_at + cols, coarse=True) for part in low]
     return MixedLayout(
@@ -145,6 +170,7 @@ def _mixed_layout(grid: RegionGrid, mask: bytes, device: torch.device) -> MixedL
         attention=make_layout([*full, *shifted], rows, cols, grid.window, factor),
         full=_cells(full, device),
         low=_cells(low, device),
+        cached=_cells(cached, device),
         raster=(restored.rows * cols + restored.cols).argsort(),
     )
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vitmalis.detector.adapters.model import MixedResolutionViT
 from vitmalis.detector.batched_layout import Mixed
 from vitmalis.detector.config import DetectorConfig, PyramidConfig
-from vitmalis.detector.vit import ChannelNorm, ViT
+from vitmalis.detector.stems import ChannelNorm
+from vitmalis.detector.vit import ViT
 
 STAGES = {4: "simfp_2", 8: "simfp_3", 16: "simfp_4", 32: "simfp_5"}
 

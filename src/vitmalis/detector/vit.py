@@ -24,11 +24,10 @@ from vitmalis.detector.positions import (
     sine_positions,
     with_coarse,
 )
+from vitmalis.detector.stems import LAYER_NORM_EPS, HierarchicalPatchEmbed, PatchEmbed
 from vitmalis.detector.token_layout import grid_layout
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
-
-LAYER_NORM_EPS = 1e-6
 
 
 class ViT(nn.Module):
@@ -82,9 +81,7 @@ class ViT(nn.Module):
         self.check_point(restoration_point)
         if layout is not None:
             return self.forward_patches(layout.cut(images), layout, restoration_point)
-        patches = self.patch_embed(images)  # (B, rows, cols, C)
-        rows, cols = patches.shape[1:3]
-        tokens = (patches + self.positions(rows, cols)).flatten(1, 2)  # (B, T, C)
+        tokens, rows, cols = self._embedded(images)
         return self._features(tokens, grid_layout(rows, cols, self.config.window, images.device), self.blocks)
 
     def forward_patches(self, patches: Tensor, layout: Mixed, restoration_point: int) -> Tensor:
@@ -106,15 +103,54 @@ class ViT(nn.Module):
         self._check_grid(layout.grid)
         if restoration_point == 0:
             return self(layout.restore_pixels(patches))
+        tokens = self.restored_tokens(patches, layout, restoration_point)
+        return self.resume(tokens, layout.grid, restoration_point)
+
+    def restored_tokens(
+        self, patches: Tensor, layout: Mixed, restoration_point: int, earlier: Tensor | None = None
+    ) -> Tensor:
+        """Run the first half of `forward_patches`: up to and with the restoration of full resolution.
+
+        Args:
+            patches, layout, restoration_point: as of `forward_patches`, a point of at least 1.
+            earlier: (B, grid patches, C), tokens of earlier frames at this point, for cached regions.
+
+        Returns:
+            (B, grid patches, C) in raster order: what the first global block at full resolution receives.
+
+        Raises:
+            UserError: there are cached regions, but no earlier tokens.
+        """
         rows, cols = layout.grid.patch_rows, layout.grid.patch_cols
         # Stacked patches make an image that is one patch wide.
         column = patches.flatten(1, 2).permute(0, 3, 1, 2)  # (B, 3, T * patch, patch)
         tokens = self.patch_embed(column)[:, :, 0] + layout.positions(self.positions(rows, cols))
-        first = self.config.global_blocks[restoration_point - 1]
-        for block in self.blocks[:first]:
+        for block in self._blocks_before(restoration_point):
             tokens = block(tokens, layout.attention)
-        plain = grid_layout(rows, cols, self.config.window, patches.device)
-        return self._features(layout.restore(tokens), plain, self.blocks[first:])
+        return layout.restore(tokens, earlier)
+
+    def plain_tokens(self, images: Tensor, restoration_point: int) -> Tensor:
+        """The tokens of images (B, 3, H, W), all of full resolution, at a restoration point; as `restored_tokens`."""
+        tokens, rows, cols = self._embedded(images)
+        layout = grid_layout(rows, cols, self.config.window, images.device)
+        for block in self._blocks_before(restoration_point):
+            tokens = block(tokens, layout)
+        return tokens
+
+    def resume(self, tokens: Tensor, grid: RegionGrid, restoration_point: int) -> Tensor:
+        """Map the tokens at a restoration point to features: the second half of `forward_patches`."""
+        layout = grid_layout(grid.patch_rows, grid.patch_cols, self.config.window, tokens.device)
+        return self._features(tokens, layout, self.blocks[len(self._blocks_before(restoration_point)) :])
+
+    def _embedded(self, images: Tensor) -> tuple[Tensor, int, int]:
+        """Tokens (B, T, C) of plain images with their positions, and the rows and columns of their grid."""
+        patches = self.patch_embed(images)  # (B, rows, cols, C)
+        rows, cols = patches.shape[1:3]
+        return (patches + self.positions(rows, cols)).flatten(1, 2), rows, cols
+
+    def _blocks_before(self, restoration_point: int) -> nn.ModuleList:
+        """The blocks that see both resolutions, where the point is at least 1."""
+        return self.blocks[: self.config.global_blocks[restoration_point - 1]]
 
     def _features(self, tokens: Tensor, layout: Tokens, blocks: Iterable[nn.Module]) -> Tensor:
         for block in blocks:
@@ -234,57 +270,3 @@ class Mlp(nn.Sequential):
         hidden_dim = 4 * embed_dim
         layers = OrderedDict(fc1=nn.Linear(embed_dim, hidden_dim), act=nn.GELU(), fc2=nn.Linear(hidden_dim, embed_dim))
         super().__init__(layers)
-
-
-class PatchEmbed(nn.Module):
-    """One linear projection of each patch."""
-
-    def __init__(self, patch_px: int, embed_dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, embed_dim, patch_px, stride=patch_px)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, H / patch, W / patch, C)."""
-        return self.proj(images).permute(0, 2, 3, 1).contiguous()
-
-
-class HierarchicalPatchEmbed(nn.Module):
-    """The hMLP stem (https://arxiv.org/abs/2203.09795): projections of 4, 2 and the remaining pixels, GELU between.
-
-    Kernels equal their strides, so no pixel crosses a patch border: a token depends on the pixels of its patch only.
-    """
-
-    def __init__(self, patch_px: int, embed_dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(
-            nn.Conv2d(3, embed_dim // 4, 4, stride=4),
-            ChannelNorm(embed_dim // 4),
-            nn.GELU(),
-            nn.Conv2d(embed_dim // 4, embed_dim // 2, 2, stride=2),
-            ChannelNorm(embed_dim // 2),
-            nn.GELU(),
-            nn.Conv2d(embed_dim // 2, embed_dim, patch_px // 8, stride=patch_px // 8),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, H / patch, W / patch, C).
-
-        In fp32 on a CPU, also under autocast: on CPUs with AMX, PyTorch 2.14's bfloat16 convolution reads uninitialised
-        memory where a result is one column wide, as in a strip of patches, and channels are no multiple of 32.
-        """
-        images = images.contiguous(memory_format=torch.channels_last)
-        if images.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return self.proj(images).permute(0, 2, 3, 1)
-        return self.proj(images).permute(0, 2, 3, 1)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel of a map (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W); the result is channels-last in memory, where convolutions are fastest."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.regions.treatment import AnyTreatments, Treatment, Treatments
 from vitmalis.types import MAX_FACTOR, MAX_WINDOW, BoolMask
 
 Int64Array = NDArray[np.int64]
@@ -104,13 +105,13 @@ class RegionGrid:
         right = np.minimum(left + self.side_px, self.width_px)
         return np.stack(np.broadcast_arrays(left, top, right, bottom), axis=-1)
 
-    def check(self, downsample_mask: BoolMask) -> BoolMask:
+    def check(self, downsample_mask: AnyTreatments) -> BoolMask:
         """Check that a mask fits this grid, and return it.
 
         Raises:
             UserError: the mask is not bool (rows, cols).
         """
-        mask = np.asarray(downsample_mask)
+        mask: NDArray[Any] = np.asarray(downsample_mask)
         if mask.dtype != np.bool_ or mask.shape != self.shape:
             raise UserError(
                 f"downsample mask is {mask.dtype} {mask.shape}, but a {self.width_px}x{self.height_px} frame has "
@@ -118,17 +119,34 @@ class RegionGrid:
             )
         return mask
 
-    def full_tokens(self, downsample_mask: BoolMask) -> int:
+    def treatments(self, regions: AnyTreatments) -> Treatments:
+        """Check how regions are treated, and return it as int8 (rows, cols) of `Treatment`.
+
+        Raises:
+            UserError: it does not fit this grid, or all regions are cached, so that nothing would be sent.
+        """
+        if regions.dtype != np.int8:
+            return self.check(regions).view(np.int8)
+        if regions.shape != self.shape or not np.isin(regions, list(Treatment)).all():
+            raise UserError(
+                f"treatments {regions.shape} of regions: a {self.width_px}x{self.height_px} frame has {self.shape}, "
+                "each 0 (full resolution), 1 (low) or 2 (cached)"
+            )
+        if (regions == Treatment.CACHED).all():
+            raise UserError("all regions are cached: at least one has to be sent")
+        return np.asarray(regions, np.int8)
+
+    def full_tokens(self, regions: AnyTreatments) -> int:
         """Tokens of the regions that keep their resolution."""
-        return int(self.region_patches[~self.check(downsample_mask)].sum())
+        return int(self.region_patches[self.treatments(regions) == Treatment.FULL].sum())
 
-    def low_tokens(self, downsample_mask: BoolMask) -> int:
+    def low_tokens(self, regions: AnyTreatments) -> int:
         """Tokens of the downsampled regions."""
-        return int(self.region_patches[self.check(downsample_mask)].sum()) // self.factor**2
+        return int(self.region_patches[self.treatments(regions) == Treatment.LOW].sum()) // self.factor**2
 
-    def tokens(self, downsample_mask: BoolMask) -> int:
-        """Tokens of both resolutions together."""
-        return self.full_tokens(downsample_mask) + self.low_tokens(downsample_mask)
+    def tokens(self, regions: AnyTreatments) -> int:
+        """Tokens of both resolutions together, before the restoration point; cached regions have none there."""
+        return self.full_tokens(regions) + self.low_tokens(regions)
 
 
 class ModelGeometry(msgspec.Struct, frozen=True):

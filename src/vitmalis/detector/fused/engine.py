@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.detector import Detector, Pixels
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fused.backbone import FusedBackbone
@@ -26,6 +27,7 @@ from vitmalis.detector.precision import PRECISIONS, fp32_products
 from vitmalis.detector.pyramid import ViTDetBackbone
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.types import BoolMask, Detections
 
 MAX_FRAME_SIZES = 4
@@ -102,6 +104,18 @@ class FusedDetector(Detector):
         slot = frames.backbone.slot(buckets.pop(), len(masks), "patches")
         frames.backbone.load(slot, patches, masks)
         return self._detect_in(frames, slot, restoration_point)
+
+    def detect_cached(
+        self,
+        pixels: Pixels,
+        image_size: tuple[int, int],
+        regions: AnyTreatments | None,
+        restoration_point: int,
+        earlier: CachedTokens | None = None,
+    ) -> tuple[Detections, CachedTokens]:
+        """`Detector.detect_cached`, which runs eagerly."""
+        self._log_once("frames whose tokens are cached run eagerly")
+        return super().detect_cached(pixels, image_size, regions, restoration_point, earlier)
 
     def _detect_in(self, frames: FrameSize, slot: Slot, restoration_point: int) -> list[Detections]:
         """Detect in the frames that a slot holds."""

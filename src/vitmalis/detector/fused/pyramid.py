@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitmalis.detector.pyramid import STAGES, NormedConv2d, ViTDetBackbone
-from vitmalis.detector.vit import ChannelNorm
+from vitmalis.detector.stems import ChannelNorm
 
 Layer = Callable[[Tensor], Tensor]
 

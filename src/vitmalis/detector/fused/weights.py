@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vitmalis.detector.fused.kernels.rows import Norm
 from vitmalis.detector.fused.kernels.tables import window_table
 from vitmalis.detector.positions import relative_table
-from vitmalis.detector.vit import Block, HierarchicalPatchEmbed, PatchEmbed, ViT
+from vitmalis.detector.stems import HierarchicalPatchEmbed, PatchEmbed
+from vitmalis.detector.vit import Block, ViT
 
 
 class Linear(NamedTuple):
