@@ -13,14 +13,8 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.clips import spread_frames
-from vitmalis_jobs.profiling.restoration_points import (
-    ALL,
-    Outcome,
-    Setting,
-    main,
-    setting_mask,
-    settings,
-)
+from vitmalis_jobs.profiling.next_to_full import ALL, Outcome
+from vitmalis_jobs.profiling.restoration_points import Setting, main, setting_mask, settings
 
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 160 px
 
@@ -69,8 +63,8 @@ def test_settings_are_the_full_model_all_points_and_uniform_at_the_last() -> Non
 
 def test_counts_add_up_before_f1_is_taken() -> None:
     outcome = Outcome()
-    outcome.add(Counts(tp=3, fp=1, fn=0), 50.0, 100.0, np.ones((2, 2), np.bool_))
-    outcome.add(Counts(tp=0, fp=0, fn=1), 90.0, 100.0, np.zeros((2, 2), np.bool_))
+    outcome.add(Counts(tp=3, fp=1, fn=0), 50.0, 100.0, {"downsampled_share": 1.0})
+    outcome.add(Counts(tp=0, fp=0, fn=1), 90.0, 100.0, {"downsampled_share": 0.0})
     row = outcome.row("clip", Setting("object-free", 1.0, 3))
     assert (row["f1"], row["time_ratio"], row["inference_ms"], row["downsampled_share"]) == (0.75, 0.7, 70.0, 0.5)
     assert (row["clip"], row["restoration_point"], row["frames"]) == ("clip", 3, 2)

@@ -83,6 +83,11 @@ class Detector:
                 raise UserError(f"model '{self.name}' is another library's and cannot be compiled; use compile=false")
             compile_blocks(model.backbone.net)
 
+    @property
+    def model(self) -> DetectionModel:
+        """The network, for those who look at what it computes, or change it."""
+        return self._model
+
     @torch.inference_mode()
     def detect(self, image: Pixels, downsample_mask: BoolMask | None = None, restoration_point: int = 0) -> Detections:
         """Detect objects in one image.

@@ -9,36 +9,28 @@ all regions downsampled at the last point ("uniform"). One JSON object goes to s
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
-from vitmalis.matching import DEFAULT_RULE, Counts, match
+from vitmalis.matching import DEFAULT_RULE
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, Detections, RgbImage
-from vitmalis.video.spec import VideoSpec
-from vitmalis_jobs.common.arguments import check_positive, listed
+from vitmalis.types import BoolMask, Detections, RgbImage
+from vitmalis_jobs.common.arguments import listed
 from vitmalis_jobs.common.cli import program, run_job
-from vitmalis_jobs.common.clips import read_frames, spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
-from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.measured_result import report_result
-from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
+from vitmalis_jobs.profiling.next_to_full import ALL, Comparison, Trial, add_subject_options, load_subject
 
-ALL = "all"
 COLUMNS = ("clip", "regions", "share", "restoration_point", "inference_ms", "time_ratio", "f1", "downsampled_share")
 
 
@@ -57,40 +49,6 @@ class Setting:
     restoration_point: int
 
 
-@dataclass(slots=True)
-class Outcome:
-    """Counts and times of one setting over the frames of a clip, or of all clips."""
-
-    counts: Counts = field(default_factory=Counts)
-    ms: list[float] = field(default_factory=list)
-    time_ratios: list[float] = field(default_factory=list)
-    downsampled: list[float] = field(default_factory=list)
-
-    def add(self, counts: Counts, ms: float, full_ms: float, mask: BoolMask) -> None:
-        """Add one frame, with the time of the full model on it."""
-        self.counts += counts
-        self.ms.append(ms)
-        self.time_ratios.append(ms / full_ms)
-        self.downsampled.append(float(mask.mean()))
-
-    def row(self, clip: str, setting: Setting) -> dict[str, Any]:
-        """The row of a setting in the result."""
-        return {
-            "clip": clip,
-            "regions": setting.regions,
-            "share": setting.share,
-            "restoration_point": setting.restoration_point,
-            "inference_ms": round(statistics.median(self.ms), 2),
-            "time_ratio": round(statistics.median(self.time_ratios), 4),
-            "f1": None if self.counts.f1 is None else round(self.counts.f1, 4),
-            "downsampled_share": round(statistics.mean(self.downsampled), 4),
-            "frames": len(self.ms),
-            "tp": self.counts.tp,
-            "fp": self.counts.fp,
-            "fn": self.counts.fn,
-        }
-
-
 def settings(points: Sequence[int], shares: Sequence[float]) -> list[Setting]:
     """List the settings: full model, every point and share of object-free regions, uniform downsampling at the last."""
     mixed = [Setting("object-free", share, point) for share in shares for point in points]
@@ -107,90 +65,29 @@ def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed
     return mask
 
 
-def measure_frame(
-    detector: Detector, image: RgbImage, tried: Sequence[Setting], seed: int, outcomes: dict[Setting, list[Outcome]]
-) -> None:
-    """Run all settings on one image, in a random order.
-
-    Args:
-        detector: the model.
-        image: RGB uint8 (H, W, 3).
-        tried: the settings.
-        seed: of masks and order.
-        outcomes: of each setting, to which this frame is added.
-    """
-    grid = detector.config.region_grid(*image.shape[:2])
-    nothing = np.zeros(grid.shape, np.bool_)
-    stopwatch = Stopwatch(detector.device)
-    reference = stopwatch.warm_up(lambda: detector.detect(image))
-    for position in np.random.default_rng(seed).permutation(len(tried)):
-        setting = tried[int(position)]
-        mask = setting_mask(setting, grid, reference, seed)
-        stopwatch.rehearse(lambda: detector.detect(image, mask, setting.restoration_point))  # noqa: B023  # called here
-        found, elapsed_s = stopwatch.timed(detector.detect, image, mask, setting.restoration_point)
-        _, full_s = stopwatch.timed(detector.detect, image, nothing, 0)  # directly after it: what slows one slows both
-        for outcome in outcomes[setting]:
-            outcome.add(match(found, reference), 1e3 * elapsed_s, 1e3 * full_s, mask)
-
-
 def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Run the detector on all clips.
 
     Raises:
         UserError: no such model, clip or restoration point, or a count that is not positive.
     """
-    check_positive(options, "frames", "threads")
     if options.weights == RANDOM:
         raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
-    torch.set_num_threads(options.threads)
-    flags = {"weights": options.weights, "window": options.window, "downsampling_factor": options.downsampling_factor}
-    model = model_options(options, **flags)
-    detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
-    last = detector.geometry.restoration_points
-    if wrong := [point for point in options.points or () if point > last]:
-        raise UserError(f"--points: {detector.name} has restoration points 0 to {last}, not {wrong[0]}")
-    clips, left_out = find_clips(options, max_width=options.max_width, max_height=options.max_height)
-    for name, reason in left_out.items():
-        terminal.warn(f"{name} is left out: {reason}")
-    tried = settings(sorted(options.points or range(last + 1)), sorted(options.shares))
+    subject = load_subject(options, terminal)
+    detector = subject.detector
+    points = subject.chosen_points(options.points or range(detector.geometry.restoration_points + 1))
+
+    def trial(setting: Setting, image: RgbImage, reference: Detections, seed: int) -> Trial:
+        mask = setting_mask(setting, detector.config.region_grid(*image.shape[:2]), reference, seed)
+        share = {"downsampled_share": float(mask.mean())}
+        return Trial(lambda: detector.detect(image, mask, setting.restoration_point), share)
+
+    comparison = Comparison(detector, settings(points, sorted(options.shares)), trial, options.seed)
     return {
-        "model": detector.name,
-        "model_id": detector.model_id,
-        "window": detector.geometry.window,
-        "downsampling_factor": detector.geometry.factor,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        **model_facts(model),
-        "part": options.part,
-        "rule": {"score_threshold": DEFAULT_RULE.score_threshold, "iou_threshold": DEFAULT_RULE.iou_threshold},
+        **subject.facts(options),
         "regions": "object-free: no box of the full model with that score overlaps; uniform: all; none: the full model",
-        "stand_ins": {spec.name: spec.stand_in for spec in clips if spec.stand_in},
-        "left_out": left_out,
-        "rows": measure_clips(detector, clips, tried, options, terminal),
+        "rows": comparison.rows(subject.clips, options.frames, terminal, "restoration points"),
     }
-
-
-def measure_clips(
-    detector: Detector,
-    clips: Sequence[VideoSpec],
-    tried: Sequence[Setting],
-    options: argparse.Namespace,
-    terminal: Terminal,
-) -> list[dict[str, Any]]:
-    """Rows of every setting for each clip, then for all clips together."""
-    overall = {setting: Outcome() for setting in tried}
-    rows = []
-    done, total = 0, len(clips) * options.frames
-    for spec in clips:
-        own = {setting: Outcome() for setting in tried}
-        outcomes = {setting: [own[setting], overall[setting]] for setting in tried}
-        for index, image in read_frames(spec, spread_frames(spec, options.frames)):
-            terminal.step(done, total, "restoration points", f"{spec.name}, frame {index}")
-            measure_frame(detector, image, tried, options.seed + index, outcomes)
-            done += 1
-        rows += [own[setting].row(spec.name, setting) for setting in tried]
-    terminal.step(total, total, "restoration points")
-    return rows + [overall[setting].row(ALL, setting) for setting in tried]
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
@@ -224,23 +121,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program("profiling.restoration_points"), description=str(__doc__).splitlines()[0]
     )
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--weights", help="file or URL (default: the model's own)")
-    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
-    parser.add_argument(
-        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, help="of low-resolution regions (default: 2)"
-    )
-    add_clip_options(parser, seconds=600.0)
-    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
-    parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")
+    add_subject_options(parser)
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all)")
     parser.add_argument("--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: 1)")
-    parser.add_argument("--max-width", type=int, default=960, help="of frames, pixels")
-    parser.add_argument("--max-height", type=int, default=540, help="of frames, pixels")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of regions, and of order")
     parser.add_argument("--output", type=Path, default=Path("runs/profiling/restoration_points.json"))
-    add_model_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
