@@ -22,7 +22,7 @@ from vitmalis.errors import UserError
 
 
 def rows(*values: tuple[float, ...]) -> Tensor:
-    """Tokens of one window."""
+    """Make the tokens of one window."""
     return torch.tensor([values])
 
 

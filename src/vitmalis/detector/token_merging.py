@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +41,11 @@ def match_tokens(keys: Tensor, count: int) -> Tensor:
         int64 (W, n): where each token goes, 0 to n - count - 1. Tokens that stay keep their order.
     """
     keys = F.normalize(keys.float(), dim=2)
-    similarity, partner = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(dim=2)  # each (W, n - n // 2)
+    similarity, nearest = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(dim=2)  # each (W, n - n // 2)
     best = similarity.argsort(dim=1, descending=True, stable=True)[:, :count]
     stays = keys.new_ones(keys.shape[:2]).scatter(1, 2 * best, 0.0)
     place = stays.long().cumsum(1) - 1
-    return place.scatter(1, 2 * best, place.gather(1, 2 * partner.gather(1, best) + 1))
+    return place.scatter(1, 2 * best, place.gather(1, 2 * nearest.gather(1, best) + 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,7 +208,7 @@ class MergingViT(ViT):
 
     def _features(self, tokens: Tensor, layout: Tokens, blocks: Iterable[torch.nn.Module]) -> Tensor:
         assert isinstance(layout, TokenLayout)
-        for windowed, run in groupby(blocks, key=_is_windowed):
+        for windowed, run in groupby(cast(Iterable[Block], blocks), key=lambda block: block.attn.windowed):
             if windowed:
                 tokens = self._merged_blocks(tokens, layout, list(run))
             else:
@@ -237,10 +238,6 @@ class MergingViT(ViT):
 
     def _merge(self, keys: Tensor) -> Merge:
         return merge_similar(keys, max(1, round(self.token_share * keys.shape[1])))
-
-
-def _is_windowed(block: torch.nn.Module) -> bool:
-    return isinstance(block, Block) and block.attn.windowed
 
 
 def _listed(parts: Sequence[Tensor]) -> Tensor:
