@@ -73,20 +73,31 @@ def test_pycocotools_finds_the_references_perfect(tmp_path: Path) -> None:
 
 
 def test_coco_without_references_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there are none: leave --no-reference out"):
+    with pytest.raises(UserError, match="needs the run's references: leave --no-reference out"):
         write_coco(dataclasses.replace(RUN, references=None), tmp_path)
 
 
 def test_mot_has_tracks_of_what_was_shown_and_of_the_references(tmp_path: Path) -> None:
     sequence, results, truth = write_mot(RUN, tmp_path)
     assert truth == tmp_path / "gt" / "gt.txt"
-    assert truth.read_text().splitlines() == [f"{n},1,21.00,31.00,40.00,80.00,1,1,1" for n in (1, 2, 3)]
+    assert truth.read_text().splitlines() == [f"{n},1,21.0000,31.0000,40.0000,80.0000,1,1,1" for n in (1, 2, 3)]
     assert results.read_text().splitlines() == [
-        "3,1,23.00,31.00,40.00,80.00,0.8765,-1,-1,-1",
-        "3,2,201.00,41.00,80.00,50.00,0.6000,-1,-1,-1",
-        "4,1,21.00,31.00,40.00,80.00,0.9000,-1,-1,-1",
+        "3,1,23.0000,31.0000,40.0000,80.0000,0.8765,-1,-1,-1",
+        "3,2,201.0000,41.0000,80.0000,50.0000,0.6000,-1,-1,-1",
+        "4,1,21.0000,31.0000,40.0000,80.0000,0.9000,-1,-1,-1",
     ]
     assert "seqLength=4" in sequence.read_text()
+
+
+def test_mot_keeps_an_overlap_on_its_side_of_the_threshold(tmp_path: Path) -> None:
+    """Two boxes of 5 x 5 px, one 1.666 px to the right: IoU (5 - 1.666) / (5 + 1.666), 1e-4 above 0.5."""
+    boxes = [Detections.of([[x, 10, x + 5, 15]], [0.9], [0]) for x in (10.004, 11.67)]
+    frames = [dataclasses.replace(RUN.records.frames[0], detections=boxes[0])]
+    run = dataclasses.replace(RUN, records=dataclasses.replace(RUN.records, frames=frames), references=[boxes[1]])
+    _, *tracks = write_mot(run, tmp_path)
+    read = [np.loadtxt(path, delimiter=",", usecols=(2, 3, 4, 5), ndmin=2) for path in tracks]
+    overlap = iou_matrix(*(np.concatenate([side[:, :2], side[:, :2] + side[:, 2:]], axis=1) for side in read))
+    assert overlap.item() > 0.5
 
 
 def test_motmetrics_reads_the_tracks(tmp_path: Path) -> None:
@@ -108,11 +119,14 @@ def test_motmetrics_reads_the_tracks(tmp_path: Path) -> None:
 
 
 def test_rerun_holds_frames_boxes_and_series(tmp_path: Path) -> None:
-    pytest.importorskip("rerun")
+    reader = pytest.importorskip("rerun.chunk").RrdReader
     (path,) = write_rerun(RUN, iter(images()), tmp_path)
     assert path.name == "run.rrd"
     content = path.read_bytes()
     assert content.startswith(b"RRF")
+    (other,) = write_rerun(RUN, iter(images()), tmp_path / "other")
+    first, second = (reader(each).recordings()[0].recording_id for each in (path, other))
+    assert first != second, "the viewer would show runs of one id as one"
     for entity in (b"/camera/shown", b"/camera/reference", b"/f1", b"/latency/e2e_latency_s"):
         assert entity in content, entity
 
@@ -145,7 +159,7 @@ def test_the_command_writes_into_the_runs_folder(tmp_path: Path, capsys: pytest.
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert printed == [folder / "export" / "mot" / name for name in ("seqinfo.ini", "results.txt")]
     assert main([str(folder), "--format", "coco", "--no-reference", "--output", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.startswith("error: COCO's annotations are the run's references")
+    assert capsys.readouterr().err.startswith("error: --format coco needs the run's references")
     assert not (tmp_path / "out").exists()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tests.evaluation.finished_folder import finished_folder
-from tests.run.page.small_run import small_run
+from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run
+from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
+from vitmalis.types import Detections
 from vitmalis_jobs.evaluation.page import main
+from vitmalis_jobs.evaluation.played_run import played_run
 from vitmalis_jobs.run.page.build import run_document
 from vitmalis_jobs.run.page.files import read_page
 
@@ -39,3 +43,22 @@ def test_a_folder_without_records_has_no_page(folder: Path, capsys: pytest.Captu
     (folder / "frames.parquet").unlink()
     assert main([str(folder), "--no-reference"]) == 2
     assert "frames.parquet: no such file; did the run finish?" in capsys.readouterr().err
+
+
+INFO = RecordsInfo(policy="vitmalis", clip="clip")
+
+
+def test_a_result_of_a_frame_that_a_killed_client_did_not_record_has_its_reference(folder: Path) -> None:
+    late = dataclasses.replace(OFFLOADS[0], offload_id=1, frame_index=2, detections=Detections.of(*PERSON))
+    write_offloads(folder / OFFLOADS_FILE, [OFFLOADS[0], late], INFO)
+    write_frames(folder / FRAMES_FILE, FRAMES[:2], INFO)
+    run = played_run(folder)
+    assert run.references is not None
+    assert len(run.references) == 3
+    assert len(run_document(run).frames.f1) == 2
+
+
+def test_records_that_skip_a_frame_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_frames(folder / FRAMES_FILE, [FRAMES[0], FRAMES[2]], INFO)
+    assert main([str(folder), "--no-reference"]) == 2
+    assert "the records skip or repeat frames: play it again" in capsys.readouterr().err

@@ -28,8 +28,8 @@ def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) ->
     records, session = read_records(directory), read_session(directory / SESSION_FILE)
     config = read_run_config(directory)
     check_records(directory, records, session.video, session.geometry)
-    clip, frames = session.video, range(len(records.frames))
-    references = None if clip.live else run_references(clip, config, choice, frames)
+    clip = session.video
+    references = None if clip.live else run_references(clip, config, choice, records.seen)
     rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
     stand_ins = (read_summary(directory) or {}).get("stand_ins", {})
     return PlayedRun(

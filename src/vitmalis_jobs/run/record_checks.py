@@ -26,7 +26,7 @@ _CANDIDATE_COLUMNS = ("tau_d", "quality", "restoration_point", "payload_bytes", 
 
 
 def check_records(folder: Path, records: RunRecords, clip: VideoSpec, geometry: ModelGeometry) -> None:
-    """Check that every row fits the clip, the model's regions and the other rows; the last frames may be missing.
+    """Check that every row fits the clip, the model's regions and the other rows; the last rows may be missing.
 
     Args:
         folder: that the records come from, for the error.
@@ -40,7 +40,9 @@ def check_records(folder: Path, records: RunRecords, clip: VideoSpec, geometry: 
     regions = geometry.grid(clip.width, clip.height).shape
     offloads = {offload.offload_id for offload in records.offloads}
     problem = ""
-    if not all(-1 <= index < clip.frames for index in _frame_indices(records)):
+    if [frame.frame_index for frame in records.frames] != list(range(len(records.frames))):
+        problem = "skip or repeat frames"
+    elif not all(-1 <= index < clip.frames for index in _frame_indices(records)):
         problem = f"are not of the {clip.frames} frames of the clip"
     elif not offloads.issuperset(decision.offload_id for decision in records.decisions):
         problem = "explain decisions of offloads that they do not have"

@@ -28,6 +28,11 @@ class RunRecords:
     offloads: list[OffloadRecord]
     decisions: list[DecisionRecord] = field(default_factory=list)
 
+    @property
+    def seen(self) -> range:
+        """The frames of the clip up to the last that was shown or offloaded; a killed client may lack its last rows."""
+        return range(1 + max((row.frame_index for row in (*self.frames, *self.offloads)), default=-1))
+
 
 def read_records(directory: Path) -> RunRecords:
     """Read the records in a run's folder.

@@ -30,7 +30,10 @@ def write_coco(run: PlayedRun, folder: Path) -> list[Path]:
         UserError: the run has no references.
     """
     if run.references is None:
-        raise UserError("COCO's annotations are the run's references, and there are none: leave --no-reference out")
+        raise UserError(
+            "--format coco needs the run's references: leave --no-reference out; a camera's run has them once its "
+            "recording was scored (vitmalis score), one with random weights never"
+        )
     found = [folder / ANNOTATIONS, folder / RESULTS]
     for path, content in zip(found, (annotation_file(run, run.references), result_list(run)), strict=True):
         with atomic_path(path) as temporary:

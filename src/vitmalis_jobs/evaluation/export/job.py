@@ -32,7 +32,10 @@ def export(run: PlayedRun, form: str, folder: Path) -> list[Path]:
         return write_mot(run, folder)
     clip = run.session.video
     if clip.live:
-        raise UserError(f"video '{clip.name}' was live, so that its frames are gone: --format coco and mot need none")
+        raise UserError(
+            f"video '{clip.name}' was live, so that its frames are gone: --format mot needs none, and a recording "
+            "(output.record=true) has them once it was scored (vitmalis score)"
+        )
     return write_rerun(run, open_video(part_of(clip, 0, len(run.records.frames))), folder)
 
 

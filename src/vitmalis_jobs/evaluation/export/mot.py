@@ -2,7 +2,8 @@
 
 The format is that of https://motchallenge.net/instructions/: a folder with `gt/gt.txt` and `seqinfo.ini`, and a file of
 results; frames, ids and pixels count from 1. Boxes have no identities of their own: ids are those of
-`vitmalis_jobs.run.identity`, by which a run's own IDF1 and MOTA are computed.
+`vitmalis_jobs.run.identity`, by which a run's own IDF1 and MOTA are computed. Pixels have four decimals, about what a
+float32 holds: with two, an overlap near 0.5 can fall on the other side.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def write_mot(run: PlayedRun, folder: Path) -> list[Path]:
         files[TRUTH] = _rows([run.references[frame].above(threshold) for frame in frames], frames, truth=True)
     for name, text in files.items():
         with atomic_path(folder / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return [folder / name for name in files]
 
 
@@ -43,7 +44,8 @@ def _lines(detections: Sequence[Detections], frames: Sequence[int], truth: bool)
     for frame, boxes, ids in zip(frames, detections, linked(detections), strict=True):
         columns = (ids.tolist(), boxes.boxes_xyxy.tolist(), boxes.scores.tolist(), boxes.labels.tolist())
         for number, (x1, y1, x2, y2), score, label in zip(*columns, strict=True):
-            box = f"{frame + 1},{number + 1},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f}"
+            sides = ",".join(f"{side:.4f}" for side in (x1 + 1, y1 + 1, x2 - x1, y2 - y1))
+            box = f"{frame + 1},{number + 1},{sides}"
             yield f"{box},1,{label + 1},1" if truth else f"{box},{score:.4f},-1,-1,-1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def write_rerun(run: PlayedRun, images: Iterator[RgbImage], folder: Path) -> lis
     title = f"{run.session.policy} on {run.session.video.name} over {run.session.trace}"
     with (
         atomic_path(folder / RECORDING) as temporary,
-        rerun.RecordingStream("vitmalis", recording_id=title) as recording,
+        rerun.RecordingStream("vitmalis", recording_id=uuid.uuid4()) as recording,  # the viewer joins those of one id
     ):
         recording.save(temporary)
+        recording.send_recording_name(title)
         _log_classes(rerun, recording)
         _log_frames(rerun, recording, run, images)
         _log_offloads(rerun, recording, run)
