@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import run_job
 
 SCRIPT = """
@@ -112,3 +113,26 @@ def test_a_mistake_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[s
     assert run_job(job) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "error: no frame; in clip.mp4\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "named", "reason"),
+    [("file/more/page.html", "file", "File exists"), ("folder", "folder", "Is a directory")],
+)
+def test_an_output_of_the_wrong_kind_is_one_line(
+    tmp_path: Path, output: str, named: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+
+    def job() -> None:
+        with atomic_path(tmp_path / output) as temporary:
+            temporary.touch()
+
+    assert run_job(job) == 2
+    assert capsys.readouterr().err == f"error: '{tmp_path / named}' cannot be used: {reason}: give another path\n"
+
+
+def test_a_disk_that_takes_nothing_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(lambda: Path("/dev/full").write_bytes(bytes(10**6))) == 2
+    assert "No space left on device: free some space there" in capsys.readouterr().err

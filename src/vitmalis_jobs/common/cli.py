@@ -28,7 +28,9 @@ from vitmalis_jobs.common.output_streams import lasting_streams
 from vitmalis_jobs.common.signals import install_sigterm_handler
 from vitmalis_jobs.common.storage_errors import storage_errors
 
-USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError)
+_WRONG_KIND = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""A file where a folder is needed, or a folder where a file is."""
+USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, PermissionError, *_WRONG_KIND)
 """Exceptions that a user can mend."""
 
 
@@ -50,7 +52,7 @@ def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through to here
     with job_process():
         try:
-            with choices_named(sys.argv[1:]):
+            with choices_named(sys.argv[1:]), storage_errors():
                 return 1 if job() is False else 0
         except USER_ERRORS as error:
             print_error(error, config_name)
@@ -136,6 +138,9 @@ def error_line(error: BaseException, config_name: str | None = None) -> str:
     """
     if isinstance(error, PermissionError) and error.filename is not None:
         return _permission_line(Path(os.fsdecode(error.filename)))
+    if isinstance(error, _WRONG_KIND) and error.filename is not None:
+        path = error.filename2 or error.filename  # of a file that takes another's place, that place
+        return f"'{os.fsdecode(path)}' cannot be used: {error.strerror}: give another path"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return mistakes.unknown_choice(error.missing_cfg_file, error.options)
     unreadable = mistakes.unreadable_value(error)
