@@ -31,7 +31,8 @@ class RunRecords:
     @property
     def seen(self) -> range:
         """The frames of the clip up to the last that was shown or offloaded; a killed client may lack its last rows."""
-        return range(1 + max((row.frame_index for row in (*self.frames, *self.offloads)), default=-1))
+        shown, offloaded = ([row.frame_index for row in rows] for rows in (self.frames, self.offloads))
+        return range(1 + max(shown + offloaded, default=-1))
 
 
 def read_records(directory: Path) -> RunRecords:
