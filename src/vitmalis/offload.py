@@ -8,10 +8,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vitmalis.types import BoolMask, Configuration
 
 if TYPE_CHECKING:  # results of the codec and the server do not depend on how a decision is explained
     from vitmalis.explanation import DecisionExplanation
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRequest:
+    """What the server is to ask back of a frame (DDS, SIGCOMM 2020), and how the device then sends it a second time.
+
+    Attributes:
+        low_score, high_score: a box with a score from the first to below the second is uncertain, one above is
+            confident. The server asks back the regions of uncertain boxes away from confident ones.
+        configuration: of the second round, in which the regions asked back have full resolution and all others low.
+    """
+
+    low_score: float
+    high_score: float
+    configuration: Configuration
+
+    def second_round(self, asked: BoolMask) -> OffloadDecision:
+        """How the same frame is sent again, with the regions of a mask, bool (rows, cols), at full resolution."""
+        if np.all(asked):
+            return OffloadDecision(Configuration(quality=self.configuration.quality))
+        return OffloadDecision(self.configuration, downsample_mask=~asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +49,7 @@ class OffloadDecision:
             plain JPEG of the whole frame.
         coarse_quality: JPEG quality of these macroblocks, 1..100; of no meaning without them.
         frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
+        feedback: what the server is to ask back for a second round; None for one round.
         explanation: why, from a policy that weighs alternatives.
         estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
     """
@@ -36,6 +60,7 @@ class OffloadDecision:
     coarse_mask: BoolMask | None = None
     coarse_quality: int = 0
     frame_downsampling: int = 1
+    feedback: FeedbackRequest | None = None
     explanation: DecisionExplanation | None = None
     estimation_s: float | None = None
     optimization_s: float | None = None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vitmalis.client.events import StartOffload
 from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
 from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.types import Configuration, Detections
+from vitmalis.types import Configuration, Detections, Frame
 
 
 def sent(number: int, started_s: float) -> SentOffload:
-    return SentOffload(number, 10 * number, started_s, Detections.empty(), -1)
+    frame = Frame(10 * number, number, np.zeros((8, 16, 3), np.uint8))
+    start = StartOffload(number, frame, OffloadDecision(Configuration()))
+    return SentOffload(start, started_s, Detections.empty(), -1)
 
 
 def outcome(encode_s: float, transfer_s: float, decode_s: float, inference_s: float) -> OffloadOutcome:

@@ -26,7 +26,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["policy=nope"], "policy=nope is unknown: choose one of accmpeg, back2back, bandit, fixed, freshness, oracle"),
+        (["policy=nope"], "policy=nope is unknown: choose one of accmpeg, back2back, bandit, dds, fixed, freshness"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
         (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),

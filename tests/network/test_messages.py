@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.payloads import pack_detections, unpack_detections
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import COCO_CLASSES, Configuration, Detections
@@ -20,16 +21,22 @@ GEOMETRY = ModelGeometry(window=9, factor=2, patch_px=16, restoration_points=4)
 OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3), window_size=9, downsampling_factor=2)
 WELCOME = m.Welcome("vitdet_tiny", "ab12", GEOMETRY)
 RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, transfer_s=0.3, server_s=0.21)
-FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, m.Ping(5)]
-FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, m.Failure.of(7, "no"), m.Pong(5)]
+ASKING = msgspec.structs.replace(OFFLOAD, feedback=UncertainScores(0.2, 0.5))
+ASKED = msgspec.structs.replace(RESULT, asked=AskedRegions(2, 4, b"\x81"))
+FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, ASKING, m.Ping(5)]
+FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, ASKED, m.Failure.of(7, "no"), m.Pong(5)]
 
 
 def header(content: dict[str, Any] | list[Any]) -> bytes:
     return m.MAGIC + bytes([m.PROTOCOL]) + msgspec.msgpack.encode(content)
 
 
+def fields_of(message: m.ClientMessage | m.ServerMessage) -> dict[str, Any]:
+    return msgspec.msgpack.decode(m.encode(message)[0][3:])
+
+
 def offload_fields(**changes: Any) -> dict[str, Any]:
-    return {"type": "offload", **msgspec.structs.asdict(OFFLOAD), **changes}
+    return fields_of(OFFLOAD) | changes
 
 
 def detections(count: int) -> Detections:
@@ -52,6 +59,31 @@ def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
     assert m.decode_from_server(m.encode(message)) == (message, b"")
 
 
+def test_messages_of_one_round_have_no_fields_of_a_second() -> None:
+    for message, field in ((OFFLOAD, "feedback"), (RESULT, "asked")):
+        assert fields_of(message).keys() == {"type", *message.__struct_fields__} - {field}
+
+
+def test_the_regions_that_are_asked_back_arrive() -> None:
+    mask = ASKED.asked.mask  # type: ignore[union-attr]
+    assert np.argwhere(mask).tolist() == [[0, 0], [1, 3]]
+    assert AskedRegions.of(mask) == ASKED.asked
+
+
+@pytest.mark.parametrize("scores", [(0.5, 0.5), (-0.1, 0.5), (0.2, 1.1), (math.nan, 0.5), (0.2, math.nan)])
+def test_scores_that_do_not_rise_from_0_to_1_are_refused(scores: tuple[float, float]) -> None:
+    wrong = header(offload_fields(feedback={"low": scores[0], "high": scores[1]}))
+    with pytest.raises(m.ProtocolError, match="malformed") as error:
+        m.decode_from_client([wrong, b"jpeg"])
+    assert error.value.seq == OFFLOAD.seq
+
+
+def test_a_mask_of_another_length_than_its_regions_is_refused() -> None:
+    wrong = fields_of(ASKED) | {"asked": {"rows": 2, "cols": 4, "bits": b"\x81\x00"}}
+    with pytest.raises(m.ProtocolError, match="2 bytes of mask for 2 x 4 regions"):
+        m.decode_from_server([header(wrong), b""])
+
+
 def test_configuration_and_mask_arrive() -> None:
     mask = np.zeros((2, 4), bool)  # 540 and 960 pixels in regions of 288
     mask[0, 1] = mask[1, 3] = True
@@ -66,6 +98,7 @@ def test_configuration_and_mask_arrive() -> None:
     assert OFFLOAD.downsample_mask is None
 
 
+@settings(deadline=None)
 @given(st.integers(16, 2000), st.integers(16, 2000), st.integers(1, 9), st.integers(1, 4), st.randoms())
 def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, d: int, random: Any) -> None:
     rows, cols = math.ceil(height / (16 * w * d)), math.ceil(width / (16 * w * d))
@@ -131,7 +164,7 @@ def test_sequence_numbers_out_of_bounds_are_refused(seq: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.1, 1e9])
 @pytest.mark.parametrize("name", ["decode_s", "inference_s", "queue_s", "transfer_s", "server_s"])
 def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
-    fields = {"type": "result", **msgspec.structs.asdict(RESULT), name: value}
+    fields = fields_of(RESULT) | {name: value}
     with pytest.raises(m.ProtocolError, match=name):
         m.decode_from_server([header(fields), b""])
 

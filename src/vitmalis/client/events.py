@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.regions import Motion
 from vitmalis.tracker import TrackingImage
-from vitmalis.types import BoxSource, Detections, Frame, OffloadStatus
+from vitmalis.types import BoolMask, BoxSource, Detections, Frame, OffloadStatus
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
@@ -58,11 +58,15 @@ class MotionAnalysed:
 
 @dataclass(frozen=True, slots=True)
 class ResultArrived:
-    """The result of an offload arrived."""
+    """The result of an offload arrived.
+
+    `asked` are regions that the server wants to see at full resolution, bool (rows, cols), if it was to ask for any.
+    """
 
     offload_id: int
     detections: Detections
     outcome: OffloadOutcome
+    asked: BoolMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,15 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartOffload:
-    """Encode the frame as decided and send it."""
+    """Encode the frame as decided and send it.
+
+    `second_round_of` is the offload that sent the same frame before, -1 for none.
+    """
 
     offload_id: int
     frame: Frame
     decision: OffloadDecision
+    second_round_of: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,7 @@ class DeclineOffload:
 
 @dataclass(frozen=True, slots=True)
 class EndOffload:
-    """Close the record of an offload; `reason` says why it has no result."""
+    """Close the record of an offload; `reason` says why it has no result, or no second round that it should have."""
 
     offload_id: int
     status: OffloadStatus

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from vitmalis.codec.offload import sent_mask, sent_size
 from vitmalis.network.wire import messages
+from vitmalis.network.wire.feedback import UncertainScores
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.types import Detections, Frame, RgbImage
@@ -24,7 +27,7 @@ def offload_header(
         UserError: a mask does not fit the frame.
     """
     height, width = frame.image.shape[:2]
-    grid = geometry.grid(width, height)
+    grid, feedback = geometry.grid(width, height), decision.feedback
     return messages.Offload.of(
         offload_id,
         frame.index,
@@ -33,6 +36,7 @@ def offload_header(
         downsample_mask=sent_mask(decision, grid),
         window_size=geometry.window,
         downsampling_factor=geometry.factor,
+        feedback=UNSET if feedback is None else UncertainScores(feedback.low_score, feedback.high_score),
     )
 
 

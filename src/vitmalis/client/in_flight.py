@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from vitmalis.matching import MatchRule, match
+from vitmalis.client.events import StartOffload
+from vitmalis.matching import MatchRule, match, match_boxes
 from vitmalis.offload import OffloadOutcome
-from vitmalis.types import Detections
+from vitmalis.types import BoolMask, Detections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,17 +16,45 @@ class SentOffload:
     """An offload that has been sent.
 
     Attributes:
-        offload_id, frame_index: its number, and that of its frame.
+        start: its number, frame and decision.
         started_s: when it was decided, seconds of the run.
         known: boxes that were known of its frame.
         result_frame_index: offloaded frame whose result these stem from, -1 before the first.
+        first_round: what the first round found in the frame, in a second one.
     """
 
-    offload_id: int
-    frame_index: int
+    start: StartOffload
     started_s: float
     known: Detections
     result_frame_index: int
+    first_round: Detections | None = None
+
+    @property
+    def offload_id(self) -> int:
+        """Number of the offload."""
+        return self.start.offload_id
+
+    @property
+    def frame_index(self) -> int:
+        """Number of its frame."""
+        return self.start.frame.index
+
+    def second_round(
+        self, offload_id: int, asked: BoolMask | None, found: Detections, now_s: float
+    ) -> SentOffload | None:
+        """The offload that sends the same frame again, with the regions that the server asks back; None without any."""
+        feedback = self.start.decision.feedback
+        if feedback is None or asked is None or not asked.any():
+            return None
+        start = StartOffload(offload_id, self.start.frame, feedback.second_round(asked), self.offload_id)
+        return replace(self, start=start, started_s=now_s, first_round=found)
+
+    def with_first_round(self, found: Detections) -> Detections:
+        """Add to the boxes that were found those of the first round, if there was one, that are none of them."""
+        first = self.first_round
+        if first is None:
+            return found
+        return found.with_more(first.select(match_boxes(found, first, MatchRule(score_threshold=0.0)).missed))
 
     def with_agreement(
         self, outcome: OffloadOutcome, found: Detections, frame_interval_s: float, score_threshold: float
@@ -90,4 +119,4 @@ class OffloadsInFlight:
     @property
     def oldest_frame(self) -> int | None:
         """The earliest frame that is in flight; None without one."""
-        return self._offloads[0].frame_index if self._offloads else None
+        return min((offload.frame_index for offload in self._offloads), default=None)

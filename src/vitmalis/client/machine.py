@@ -203,12 +203,15 @@ class ClientMachine:
             return [DeclineOffload(frame.index)]
         check_decision(decision, state.grid)
         result_frame_index = self._cache.frame_index if self._cache else -1
-        offload = SentOffload(self._offloads, frame.index, now_s, objects, result_frame_index)
+        self._last_offloaded_index = frame.index
+        start = StartOffload(self._offloads, frame, decision)
+        return [self._send(SentOffload(start, now_s, objects, result_frame_index))]
+
+    def _send(self, offload: SentOffload) -> StartOffload:
         self._in_flight.start(offload)
         self._offloads += 1
-        self._last_offloaded_index = frame.index
         self._trim_history()
-        return [StartOffload(offload.offload_id, frame, decision)]
+        return offload.start
 
     def _known_boxes(self) -> KnownBoxes:
         """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
@@ -223,15 +226,27 @@ class ClientMachine:
             return []  # too late: the offload was lost before
         self._results += 1
         self._in_flight.learn(event.outcome)
-        found = event.detections.above(self._score_threshold)
+        found = offload.with_first_round(event.detections.above(self._score_threshold))
         self._policy.observe(
             offload.with_agreement(event.outcome, found, self._frame_interval_s, self._score_threshold)
         )
-        if self._keep_missed:
-            found = with_missed(found, offload.known, self._score_threshold)
-        self._cache = KnownBoxes(offload.frame_index, found, offload.frame_index)
+        shown = with_missed(found, offload.known, self._score_threshold) if self._keep_missed else found
+        self._cache = KnownBoxes(offload.frame_index, shown, offload.frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
-        return [EndOffload(event.offload_id, OffloadStatus.OK), *self._offload_newest(now_s), *self._next_tracker_job()]
+        second = offload.second_round(self._offloads, event.asked, found, now_s)
+        obstacle = self._second_round_obstacle() if second else ""
+        return [
+            EndOffload(event.offload_id, OffloadStatus.OK, obstacle),
+            *([self._send(second)] if second and not obstacle else []),
+            *self._offload_newest(now_s),
+            *self._next_tracker_job(),
+        ]
+
+    def _second_round_obstacle(self) -> str:
+        """Why a frame is not sent again; empty if it is. After a later frame, it would have the later result."""
+        if self._stopped:
+            return "no second round: the run ends"
+        return "no second round: a later frame is in flight" if len(self._in_flight) else ""
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """End an offload; only the next captured frame starts another, so that refusals cause no busy loop."""

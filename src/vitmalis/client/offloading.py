@@ -6,6 +6,8 @@ import queue
 import time
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from vitmalis.client.events import LinkChanged, OffloadRefused, ResultArrived, StartOffload
 from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.client.workers import Encoded, Post, Worker
@@ -126,10 +128,18 @@ class OffloadWorker(Worker):
                 self._under_way.pop(event.seq, None)
                 self._post(OffloadRefused(event.seq, event.reason))
             case ResultReceived() if event.result.seq in self._under_way:
-                sent = self._under_way.pop(event.result.seq)
-                detections = in_captured_pixels(event.detections, sent.header, sent.start.frame.image)
-                outcome = outcome_of(sent.start, sent.encoded, event)
-                self._post(ResultArrived(sent.start.offload_id, detections, outcome))
+                self._post(self._answer(self._under_way.pop(event.result.seq), event))
+
+    def _answer(self, sent: _Sent, received: ResultReceived) -> ResultArrived | OffloadRefused:
+        """The result of an offload; one that asks back regions that the frame does not have is none."""
+        start, asked = sent.start, received.result.asked
+        height, width = start.frame.image.shape[:2]
+        mask = None if asked is UNSET else asked.mask
+        if mask is not None and mask.shape != (regions := self._geometry.grid(width, height).shape):
+            reason = f"the server asked back regions of {mask.shape}, the frame has {regions}"
+            return OffloadRefused(start.offload_id, reason)
+        detections = in_captured_pixels(received.detections, sent.header, start.frame.image)
+        return ResultArrived(start.offload_id, detections, outcome_of(start, sent.encoded, received), mask)
 
 
 def check_server(address: str, welcome: messages.Welcome, geometry: ModelGeometry, model_id: str) -> None:

@@ -230,7 +230,8 @@ class RealtimeClient:
         self._observe(action)
         match action:
             case StartOffload():
-                self.recorder.offload_started(action, self._now_s(), self._policy.decision_s)
+                decision_s = self._policy.decision_s if action.second_round_of < 0 else 0.0
+                self.recorder.offload_started(action, self._now_s(), decision_s)
                 self._offload_worker.submit(action)
             case DeclineOffload():
                 self.recorder.declined(action.frame_index)

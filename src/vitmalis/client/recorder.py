@@ -94,6 +94,7 @@ class Recorder:
             coarse_blocks=0 if decision.coarse_mask is None else int(decision.coarse_mask.sum()),
             coarse_quality=decision.coarse_quality,
             regions=rows * cols,
+            second_round_of=start.second_round_of,
             frame_downsampling=decision.frame_downsampling,
             start_time_s=now_s,
             decision_s=decision_s,
@@ -126,6 +127,7 @@ class Recorder:
             e2e_latency_s=outcome.e2e_latency_s,
             rtt_s=outcome.rtt_s,
             uplink_mbps=outcome.uplink_mbps,
+            asked_regions=0 if result.asked is None else int(result.asked.sum()),
             detections=result.detections,
         )
 

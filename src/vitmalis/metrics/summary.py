@@ -51,7 +51,7 @@ def summarise(
         summary |= _accuracy(frames, returned, references, rule)
     for name in _DURATIONS:
         summary |= _spread(name, (getattr(o, name) for o in returned))
-    intervals = np.diff([o.frame_index for o in offloads])
+    intervals = np.diff([o.frame_index for o in offloads if o.second_round_of < 0])
     return (
         summary
         | _spread("offload_interval_frames", intervals)

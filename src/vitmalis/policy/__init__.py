@@ -11,6 +11,7 @@ from vitmalis.policy.accmpeg import AccMPEG
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.bandit import Bandit
 from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.dds import DDS
 from vitmalis.policy.fixed import Fixed
 from vitmalis.policy.freshness import Freshness
 from vitmalis.policy.oracle import Oracle
@@ -40,6 +41,7 @@ POLICIES: dict[str, type[Policy]] = {
     "bandit": Bandit,
     "reducto": Reducto,
     "accmpeg": AccMPEG,
+    "dds": DDS,
     "oracle": Oracle,
 }
 

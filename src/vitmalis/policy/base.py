@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitmalis.codec.macroblocks import check_macroblocks
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.offload import FeedbackRequest, OffloadDecision, OffloadOutcome
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections, RgbImage
 
@@ -85,6 +85,8 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
     ):
         if not valid:
             raise UserError(f"the policy's decide() chose {name}={value}: choose {allowed}")
+    if decision.feedback is not None:
+        _check_feedback(decision.feedback, decision.frame_downsampling)
     masks = [mask for mask in (decision.downsample_mask, decision.blank_mask) if mask is not None]
     for mask in masks:
         grid.check(mask)
@@ -94,6 +96,19 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
         raise UserError(
             "the policy's decide() chose two of downsample_mask, blank_mask, coarse_mask and frame_downsampling: one"
         )
+
+
+def _check_feedback(feedback: FeedbackRequest, frame_downsampling: int) -> None:
+    low, high, chosen = feedback.low_score, feedback.high_score, feedback.configuration
+    for name, valid, value, allowed in (
+        ("scores", 0 <= low < high <= 1, (low, high), "two rising ones from 0 to 1"),
+        ("tau_d", chosen.tau_d in (1, 2), chosen.tau_d, "1 or 2"),
+        ("quality", 1 <= chosen.quality <= 100, chosen.quality, "1 to 100"),
+        ("restoration_point", chosen.restoration_point >= 0, chosen.restoration_point, "0 or more"),
+        ("frame_downsampling", frame_downsampling == 1, frame_downsampling, "1, as regions are asked back"),
+    ):
+        if not valid:
+            raise UserError(f"the policy's decide() requests feedback with {name}={value}: choose {allowed}")
 
 
 class LookaheadResult(NamedTuple):

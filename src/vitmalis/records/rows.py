@@ -42,7 +42,9 @@ class OffloadRecord:
     offload_id: int = column("1", "number of the offload, from 0")
     frame_index: int = column("frame", "the offloaded frame")
     status: str = column("name", f"how it ended: {', '.join(OffloadStatus)}", OffloadStatus.OK)
-    reason: str = column("text", "why it was lost or failed, else empty", "")
+    reason: str = column(
+        "text", "why it was lost or failed, or has no second round that it should have, else empty", ""
+    )
     tau_d: int = column("1", "what was downsampled: 0 nothing, 1 CMRs, 2 CMRs and SBRs", 0)
     quality: int = column("1", "JPEG quality lambda, 1..100", 95)
     restoration_point: int = column("1", "beta, 0..N", 0)
@@ -52,6 +54,8 @@ class OffloadRecord:
     coarse_blocks: int = column("1", "macroblocks (16 px squares) coded at coarse_quality", 0)
     coarse_quality: int = column("1", "JPEG quality of these macroblocks; 0 without any", 0)
     frame_downsampling: int = column("1", "how much smaller the whole frame was sent, along each axis", 1)
+    asked_regions: int = column("region", "decision regions that the server asked back", 0)
+    second_round_of: int = column("1", "offload whose frame this one sends again in parts, -1 for none", -1)
     payload_bytes: int | None = column("byte", "compressed frame on the wire", None)
     start_time_s: float = column("s", "start of encoding on the run's clock")
     decision_s: float | None = column("s", "time the policy took to decide", None)
@@ -106,6 +110,6 @@ RECORD_FILES: dict[type[Record], str] = {
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
 ADDED_COLUMNS: dict[type[Record], set[str]] = {
     FrameRecord: {"declined"},
-    OffloadRecord: {"coarse_blocks", "coarse_quality"},
+    OffloadRecord: {"coarse_blocks", "coarse_quality", "asked_regions", "second_round_of"},
 }
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
+from vitmalis.network.wire.feedback import AskedRegions
 from vitmalis.network.wire.messages import Failure, Offload, Result
 from vitmalis.network.wire.payloads import pack_detections
 from vitmalis.server.admission import MAX_PIXELS
 from vitmalis.server.cost import estimated_cost
 from vitmalis.server.decoding import DecodedFrame, Decoder, DetectorLike, batch_key, decode_offload, infer
 from vitmalis.server.fair_queue import FairQueue
+from vitmalis.server.feedback import asked_regions
 from vitmalis.server.heap import HeapTrimmer
 from vitmalis.types import Detections
 
@@ -183,16 +186,17 @@ class InferenceWorker:
             return
         inference_s = time.monotonic() - start_s
         for (request, _, result), detections in zip(decoded, found, strict=True):
-            yield _packed(request, msgspec.structs.replace(result, inference_s=inference_s), detections)
+            yield self._packed(request, msgspec.structs.replace(result, inference_s=inference_s), detections)
 
-
-def _packed(request: Request, result: Result, detections: Detections) -> Answer:
-    """The answer with its payload, or a failure where the detections cannot be sent."""
-    try:
-        payload = pack_detections(detections)
-    except ValueError as error:
-        return _failure(request, "inference", error)
-    return Answer(request, msgspec.structs.replace(result, count=len(detections)), payload)
+    def _packed(self, request: Request, result: Result, detections: Detections) -> Answer:
+        """The answer with its payload, or a failure where the detections cannot be sent."""
+        try:
+            payload = pack_detections(detections)
+        except ValueError as error:
+            return _failure(request, "inference", error)
+        mask = asked_regions(request.offload, detections, self._detector.geometry)
+        asked = UNSET if mask is None else AskedRegions.of(mask)
+        return Answer(request, msgspec.structs.replace(result, count=len(detections), asked=asked), payload)
 
 
 def _failure(request: Request, stage: str, error: Exception) -> Answer:

@@ -234,7 +234,7 @@ class VirtualClient:
 def _event(offload_id: int, answer: AnsweredOffload, timeline: OffloadTimeline) -> ResultArrived | OffloadRefused:
     if answer.refusal:
         return OffloadRefused(offload_id, answer.refusal)
-    return ResultArrived(offload_id, answer.detections, timeline.outcome)
+    return ResultArrived(offload_id, answer.detections, timeline.outcome, answer.asked)
 
 
 def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:

@@ -14,6 +14,7 @@ from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
 from vitmalis.server.decoding import DetectorLike, decode_offload, infer
+from vitmalis.server.feedback import asked_regions
 from vitmalis.types import BoolMask, Detections, Frame
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
@@ -28,12 +29,14 @@ class AnsweredOffload:
         payload_bytes: size of the JPEG.
         detections: boxes in pixels of the captured frame.
         refusal: why the server does not serve it; empty if it does.
+        asked: regions that the server asks back, bool (rows, cols); None for an offload that requests no feedback.
     """
 
     header: messages.Offload
     payload_bytes: int
     detections: Detections
     refusal: str = ""
+    asked: BoolMask | None = None
 
 
 class VirtualServer:
@@ -79,7 +82,8 @@ class VirtualServer:
             known = CachedAnswer(len(jpeg), in_captured_pixels(found, header, frame.image))
             if self._cache:
                 self._cache.put(key, known)
-        return AnsweredOffload(header, known.payload_bytes, known.detections)
+        asked = asked_regions(header, known.detections, self.geometry)
+        return AnsweredOffload(header, known.payload_bytes, known.detections, asked=asked)
 
     def payload_bytes(self, frame: Frame, decision: OffloadDecision) -> int:
         """Size of the JPEG of a frame as decided, without asking the model; raises as `answer` does."""

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from vitmalis.network.wire.feedback import AskedRegions, Regions, UncertainScores
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration
 
@@ -58,7 +59,6 @@ Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=0, le=MAX_DETECTIONS)]
 Side = Annotated[int, Meta(ge=16, le=8192)]
 Small = Annotated[int, Meta(ge=0, le=64)]
-Regions = Annotated[int, Meta(ge=0, le=512)]
 Text = Annotated[str, Meta(max_length=200)]
 
 
@@ -103,6 +103,7 @@ class Offload(_Message, frozen=True):
         tau_d, quality, restoration_point: the `Configuration`.
         window_size, downsampling_factor: w and d; a decision region is 16*w*d pixels square.
         mask_rows, mask_cols, mask_bits: downsample mask **B** by rows, first region in the highest bit; empty for none.
+        feedback: which regions the server is to ask back; absent for an offload of one round.
     """
 
     seq: Seq
@@ -117,6 +118,7 @@ class Offload(_Message, frozen=True):
     mask_rows: Regions = 0
     mask_cols: Regions = 0
     mask_bits: bytes = b""
+    feedback: UncertainScores | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         rows, cols = self.mask_rows, self.mask_cols
@@ -138,6 +140,7 @@ class Offload(_Message, frozen=True):
         downsample_mask: BoolMask | None = None,
         window_size: int,
         downsampling_factor: int,
+        feedback: UncertainScores | UnsetType = UNSET,
     ) -> Offload:
         """Build from the library's types; `frame_size` is (width, height), the mask bool (rows, cols) or None."""
         mask = np.zeros((0, 0), bool) if downsample_mask is None else downsample_mask
@@ -154,6 +157,7 @@ class Offload(_Message, frozen=True):
             mask_rows=mask.shape[0],
             mask_cols=mask.shape[1],
             mask_bits=np.packbits(mask).tobytes(),
+            feedback=feedback,
         )
 
     @property
@@ -179,6 +183,7 @@ class Result(_Message, frozen=True):
         queue_s: from receipt of the payload to the start of decoding.
         transfer_s: from receipt of `Announce` to receipt of the payload: the upload without propagation.
         server_s: from receipt of the payload to sending this message.
+        asked: regions that the server asks back; absent unless the offload requests feedback.
     """
 
     seq: Seq
@@ -188,6 +193,7 @@ class Result(_Message, frozen=True):
     queue_s: float
     transfer_s: float
     server_s: float
+    asked: AskedRegions | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         for name in ("decode_s", "inference_s", "queue_s", "transfer_s", "server_s"):

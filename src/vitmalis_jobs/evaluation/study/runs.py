@@ -240,7 +240,9 @@ def _answered_offloads(path: Path) -> list[dict[str, float | None]]:
     for before, offload in zip([None, *offloads], offloads, strict=False):
         durations = {name: getattr(offload, f"{name}_s") for name in STAGES}
         row = {f"{name}_ms": None if value is None else 1e3 * value for name, value in durations.items()}
-        rows.append(row | {"interval_frames": offload.frame_index - before.frame_index if before else None})
+        first_round = offload.second_round_of < 0
+        interval = offload.frame_index - before.frame_index if before and first_round else None
+        rows.append(row | {"interval_frames": interval})
     return rows
 
 
