@@ -72,7 +72,7 @@ class ExtensionPoint(Generic[_T]):
 
     def _imported(self, target: str) -> Any:
         module, _, attribute = target.replace(":", ".").rpartition(".")
-        if not module:
+        if not module or target.startswith("."):  # a relative name is relative to nothing here
             known = [*self.shipped, *entry_points(self.group)]
             raise UserError(
                 f"{self.what} '{target}' is unknown: choose one of {', '.join(known)}, or name a class of your own, "

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from tests.run.page.browser import chromium
+from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.records import FRAMES_FILE, RecordsInfo, write_frames
 from vitmalis.video.recording import RECORDING_FILE
 from vitmalis_jobs.evaluation.score import main as score
 from vitmalis_jobs.run.page.files import read_page
@@ -126,6 +128,9 @@ def test_a_camera_is_shown_recorded_and_scored(
     assert 0 <= after["metrics"].pop("rendering_f1") <= 1
     assert after["run_id"] == before["run_id"], "F1 is added to the run that there is"
     assert before["metrics"].items() <= after["metrics"].items()
+    assert read_session(run / SESSION_FILE).video.path == str(tmp_path / "run" / RECORDING_FILE), (
+        "found from any folder"
+    )
     document = read_page(run / "run.html").document
     assert len(document.frames.f1) == FPS * SECONDS
     assert (run / "rendered.mp4").is_file()
@@ -134,12 +139,16 @@ def test_a_camera_is_shown_recorded_and_scored(
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
-    [("recording", "has no camera.mkv: output.record=true"), ("folder", "session.json' cannot be read")],
+    [
+        ("recording", "has no camera.mkv: output.record=true"),
+        ("records", "the run ended early (interrupted): play it again"),
+        ("folder", "session.json' cannot be read"),
+    ],
 )
 def test_a_run_that_cannot_be_scored_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, complaint: str
 ) -> None:
-    if change == "recording":
+    if change != "folder":
         session = {
             "video": {
                 "name": "camera", "path": "camera:0", "fps": 10, "start_frame": 0, "frames": 40, "width": 320,
@@ -149,6 +158,9 @@ def test_a_run_that_cannot_be_scored_is_one_line(
             "geometry": {"patch_px": 16, "window": 5, "factor": 2, "restoration_points": 4},
         }  # fmt: skip
         (tmp_path / "session.json").write_text(json.dumps(session))
+    if change == "records":
+        (tmp_path / RECORDING_FILE).touch()
+        write_frames(tmp_path / FRAMES_FILE, [], RecordsInfo(policy="p", clip="camera", ended="interrupted"))
     assert score([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert complaint in line

@@ -96,7 +96,7 @@ def test_a_run_is_exported_played_and_scored(
     ended = RecordsInfo(info.policy, info.clip, info.trace, ended="interrupted")
     write_frames(moved / FRAMES_FILE, read_frames(moved / FRAMES_FILE), ended)
     assert score.main([str(moved)]) == 2
-    assert "interrupted before its end: play it again" in capsys.readouterr().err
+    assert "ended early (interrupted): play it again" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_clear_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,6 +95,8 @@ def test_a_class_is_found_by_its_dotted_name_and_its_options_are_checked() -> No
         build_policy(name, quality="high")
     with pytest.raises(UserError, match="Undecided' lacks decide: define what its base leaves open"):
         build_policy(f"{__name__}.Undecided")
+    with pytest.raises(UserError, match=r"policy '\.\.mylab\.Thrifty' is unknown: choose one of back2back"):
+        build_policy("..mylab.Thrifty")
 
 
 def test_a_client_process_finds_what_this_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,8 @@ def _recorded_session(directory: Path) -> tuple[ClientSession, VideoSpec]:
         raise UserError(f"'{directory}' has no {RECORDING_FILE}: output.record=true with video=camera records one")
     ended = read_info(directory / FRAMES_FILE).ended
     if ended != "complete":
-        raise UserError(f"'{directory}': the records are of a run that {ended}, not of a whole one: play it to its end")
-    return session, msgspec.structs.replace(session.video, path=str(recording), live=False)
+        raise UserError(f"'{directory}': the run ended early ({ended}): play it again")
+    return session, msgspec.structs.replace(session.video, path=str(recording.absolute()), live=False)
 
 
 def _prepared(directory: Path, session: ClientSession, clip: VideoSpec, summary: dict[str, object]) -> PreparedRun:

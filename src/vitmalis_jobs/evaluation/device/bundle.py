@@ -134,7 +134,7 @@ def device_records(folder: Path, kept: Path, run: PreparedRun) -> RunRecords:
             f"'{folder}' holds records of {info.policy!r:.80} on {info.clip!r:.80}, not of {run.spec.title}"
         )
     if info.ended != "complete":
-        raise UserError(f"'{folder}': the run on the device was {info.ended} before its end: play it again")
+        raise UserError(f"'{folder}': the run on the device ended early ({info.ended}): play it again")
     records = read_records(folder)
     if [frame.frame_index for frame in records.frames] != list(range(run.clip.frames)):
         raise UserError(f"'{folder}': the records are not of the {run.clip.frames} frames of the clip: play it again")
