@@ -292,9 +292,11 @@ def test_events_run_in_the_order_of_time_and_then_of_calls() -> None:
     queue, seen = EventQueue(), []
     queue.at(0.2, lambda: seen.append("c"))
     queue.at(0.1, lambda: (seen.append("a"), queue.at(0.1, lambda: seen.append("b"))))
-    queue.at(0.3, lambda: seen.append("d"))
-    queue.run_before(0.3)
-    assert seen == ["a", "b", "c"]
-    assert (queue.now_s, queue.next_s) == (0.3, 0.3)
+    queue.at(0.3, lambda: seen.append("e"))
+    queue.at(0.3, lambda: seen.append("d"), first=True)
+    for _ in range(5):
+        queue.step()
+    assert seen == ["a", "b", "c", "d", "e"]
+    assert queue.now_s == 0.3
     with pytest.raises(ValueError, match="has passed"):
         queue.at(0.25, lambda: None)

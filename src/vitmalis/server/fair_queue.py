@@ -62,20 +62,23 @@ class FairQueue(Generic[Item]):
             self._changed.notify()
             return None
 
-    def take(self, limit: int = 1, alike: Callable[[Item, Item], bool] = lambda *_: True) -> list[Item]:
+    def take(
+        self, limit: int = 1, alike: Callable[[Item, Item], bool] = lambda *_: True, wait: bool = True
+    ) -> list[Item]:
         """Wait for the next item; take it, and with it the next item of each other owner that is alike.
 
         Args:
             limit: most items to take.
             alike: whether the second item may be taken together with the first.
+            wait: whether to wait where nothing is queued.
 
         Returns:
-            Items in the order of turns; an empty list once the queue is closed.
+            Items in the order of turns; an empty list once the queue is closed, or where nothing was to be waited for.
         """
         with self._changed:
             if not self._count:
                 self._ends.clear()  # who was ahead used time that no other client wanted
-            self._changed.wait_for(lambda: self._count or self._closed)
+            self._changed.wait_for(lambda: self._count or self._closed or not wait)
             taken: list[_Waiting[Item]] = []
             active = len(self._waiting)
             for owner in self._in_turn():

@@ -4,6 +4,8 @@ Frames are compressed, inferred and tracked as in real time; only time is comput
 has its input, takes as long as `Durations` says, and its end is an event. Nothing here depends on how busy the machine
 is: a session with the same durations gives the same records in every run.
 
+Several clients on one clock share the worker of one server, see `play`.
+
 Not modelled: stages do not slow each other down; the camera buffer never overflows, since no stage before it takes
 longer than a frame interval; what still waits for the link when an offload is lost is discarded, while the relay of a
 real-time run passes on what it has read by then.
@@ -11,6 +13,7 @@ real-time run passes on what it has read by then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,11 +50,12 @@ from vitmalis.tracker import build_tracker
 from vitmalis.types import Detections, Frame
 from vitmalis.video.spec import OpenVideo, open_video
 from vitmalis.virtual.durations import Durations
-from vitmalis.virtual.events import EventQueue
+from vitmalis.virtual.events import EventQueue, Handler
 from vitmalis.virtual.lookahead import VirtualLookahead
 from vitmalis.virtual.network import Connection
-from vitmalis.virtual.offload_timeline import OffloadTimeline, simulate_offload
-from vitmalis.virtual.server import AnsweredOffload, VirtualServer
+from vitmalis.virtual.offloading import VirtualOffloading
+from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.worker import VirtualWorker
 
 
 class VirtualClient:
@@ -60,11 +64,12 @@ class VirtualClient:
     Args:
         session: what to play; its server address is not used.
         policy: decides every offload and learns its outcome.
-        server: answers offloads.
+        server: what it makes of each offload.
         connection: to the server; its time starts with the first frame.
         durations: how long each stage takes.
         progress: called after every rendered frame.
         images: opens the clip; another one than `open_video` can share decoded frames between runs.
+        worker: of a server that other clients share; None for a server of one's own.
 
     Raises:
         UserError: the device is too slow for the clip's frame rate.
@@ -79,6 +84,7 @@ class VirtualClient:
         durations: Durations,
         progress: Progress = lambda *_: None,
         images: OpenVideo = open_video,
+        worker: VirtualWorker | None = None,
     ) -> None:
         self._session = session
         self._server = server
@@ -92,7 +98,8 @@ class VirtualClient:
                 f"latency tables: the tracker's copy of a frame takes {1e3 * prepare_s:.0f} ms, frames come every "
                 f"{1e3 * self._interval_s:.0f} ms: such a device loses frames, which the virtual clock does not model"
             )
-        self._clock = EventQueue()
+        worker = worker or VirtualWorker(EventQueue(), server.geometry)
+        self.clock = worker.clock
         self._machine = ClientMachine.for_session(policy, session)
         self.recorder = Recorder(self._interval_s, session.geometry)
         self._tracker = build_tracker(session.tracker)
@@ -100,7 +107,8 @@ class VirtualClient:
         self._analyzer = MotionAnalyzer(grid, session.motion)
         self._open_video = images
         self._images = images(session.video)
-        self._timelines: list[OffloadTimeline] = []  # of the latest offloads, as many as may be in flight
+        self._offloading = VirtualOffloading(server, worker, connection, durations, self._receive)
+        self._end_s = math.inf
 
     def attach_lookahead(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
         """Offer the policy a view of the frames to come and their references, which only an oracle takes.
@@ -116,25 +124,42 @@ class VirtualClient:
             self._durations,
             references,
             rule,
-            self._server_free_s,
+            self._offloading.server_free_s,
             self._open_video(self._session.video),
         )
         self._policy.attach_lookahead(lookahead)
 
     def play(self) -> None:
-        """Play to the end of the clip, then let the offloads in flight end."""
+        """Play alone, to the end of the clip, then let the offloads in flight end."""
+        play([self])
+
+    def start(self) -> None:
+        """Connect and schedule the first frame."""
         self._handle(LinkChanged(up=True))
-        self._clock.at(0.0, lambda: self._capture(0))
-        for frame_index in range(self._session.video.frames):
-            self._clock.run_before((frame_index + 1) * self._interval_s)
-            self._handle(RenderDue(frame_index))
-            self._progress(frame_index + 1, self.recorder.offload_count, self.recorder.lost_offloads)
-        self._machine.stop_offloading()
-        deadline_s = self._clock.now_s + self._session.drain_s
-        while self._machine.outstanding and self._clock.next_s < deadline_s:
-            self._clock.step()
+        self._at(0.0, lambda: self._capture(0))
+        self._at(self._interval_s, lambda: self._render(0), first=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the clip has ended and nothing that is in flight is waited for any more."""
+        played = self.recorder.frame_count == self._session.video.frames
+        return played and (not self._machine.outstanding or self.clock.now_s >= self._end_s)
+
+    def finish(self) -> None:
+        """End the offloads that are still in flight."""
         for action in self._machine.finish("the run ended first"):
             self._carry_out(action)
+
+    def _render(self, frame_index: int) -> None:
+        """Render a frame at the end of its interval; the last one is followed by the time to drain."""
+        self._handle(RenderDue(frame_index))
+        self._progress(frame_index + 1, self.recorder.offload_count, self.recorder.lost_offloads)
+        if frame_index + 1 < self._session.video.frames:
+            self._at((frame_index + 2) * self._interval_s, lambda: self._render(frame_index + 1), first=True)
+            return
+        self._machine.stop_offloading()
+        self._end_s = self.clock.now_s + self._session.drain_s
+        self._at(self._end_s, lambda: None, first=True)
 
     def _capture(self, frame_index: int) -> None:
         """Capture a frame; the state machine gets it once the tracker's copy is made."""
@@ -146,14 +171,18 @@ class VirtualClient:
         self.recorder.captured(frame_index, frame.capture_time_s)
         self._after(prepare_s, FrameCaptured(frame, tracking_image))
         if frame_index + 1 < self._session.video.frames:
-            self._clock.at((frame_index + 1) * self._interval_s, lambda: self._capture(frame_index + 1))
+            self._at((frame_index + 1) * self._interval_s, lambda: self._capture(frame_index + 1))
 
     def _handle(self, event: Event) -> None:
-        for action in self._machine.handle(event, self._clock.now_s):
+        for action in self._machine.handle(event, self.clock.now_s):
             self._carry_out(action)
 
+    def _at(self, time_s: float, handler: Handler, *, first: bool = False) -> None:
+        """Schedule an event of this client, to which nothing happens any more once it has ended."""
+        self.clock.at(time_s, lambda: None if self.ended else handler(), first=first)
+
     def _after(self, duration_s: float, event: Event) -> None:
-        self._clock.at(self._clock.now_s + duration_s, lambda: self._handle(event))
+        self._at(self.clock.now_s + duration_s, lambda: self._handle(event))
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -164,13 +193,13 @@ class VirtualClient:
             case EndOffload():
                 self.recorder.offload_ended(action)
             case Reconnect():
-                self._reconnect()
+                self._at(self._offloading.reconnect(), lambda: self._handle(LinkChanged(up=True)))
             case Track() | CatchUp() | Locate():
                 self._track(action)
             case AnalyseMotion():
                 self._analyse(action.frame)
             case Render():
-                self.recorder.rendered(action, self._clock.now_s)
+                self.recorder.rendered(action, self.clock.now_s)
 
     def _track(self, job: TrackerJob) -> None:
         followed = self._tracker.objects if isinstance(job, Track) else len(job.detections)
@@ -191,50 +220,32 @@ class VirtualClient:
             self.recorder.analysed(motion_s)
             self._handle(MotionAnalysed(frame.index, motion))
 
-        self._clock.at(self._clock.now_s + motion_s, analysed)
+        self._at(self.clock.now_s + motion_s, analysed)
 
     def _offload(self, start: StartOffload) -> None:
-        """Simulate an offload, and schedule its answer."""
+        """Send an offload and note what it cost so far."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
-        answer = self._server.answer(start.offload_id, start.frame, start.decision)
-        timeline = simulate_offload(
-            start,
-            answer,
-            now_s=self._clock.now_s,
-            server_free_s=self._server_free_s(),
-            connection=self._connection,
-            durations=self._durations,
-        )
-        self._timelines = [*self._timelines, timeline][-self._session.in_flight :]
-        self.recorder.offload_started(start, timeline.encode_start_s, timeline.decision_s)
-        self.recorder.encoded(
-            start.offload_id, timeline.encode_start_s, timeline.outcome.encode_s, answer.payload_bytes
-        )
-        self._clock.at(timeline.received_s, lambda: self._receive(_event(start.offload_id, answer, timeline)))
+        sent = self._offloading.start(start)
+        self.recorder.offload_started(start, sent.encode_start_s, sent.decision_s)
+        self.recorder.encoded(start.offload_id, sent.encode_start_s, sent.encode_s, sent.answer.payload_bytes)
 
     def _receive(self, event: ResultArrived | OffloadRefused) -> None:
         """Handle an answer, unless its offload was lost before."""
-        if event.offload_id not in self._machine.outstanding:
+        if self.ended or event.offload_id not in self._machine.outstanding:
             return
         if isinstance(event, ResultArrived):
             self.recorder.answered(event)
         self._handle(event)
 
-    def _server_free_s(self) -> float:
-        """When the server has nothing left to do, as far as is known."""
-        return max((timeline.server_free_s for timeline in self._timelines), default=0.0)
 
-    def _reconnect(self) -> None:
-        """Open another connection; offloads that the server has received in full still keep it busy."""
-        now_s = self._clock.now_s
-        self._timelines = [timeline for timeline in self._timelines if timeline.arrived_s <= now_s]
-        self._clock.at(self._connection.reconnect(now_s), lambda: self._handle(LinkChanged(up=True)))
-
-
-def _event(offload_id: int, answer: AnsweredOffload, timeline: OffloadTimeline) -> ResultArrived | OffloadRefused:
-    if answer.refusal:
-        return OffloadRefused(offload_id, answer.refusal)
-    return ResultArrived(offload_id, answer.detections, timeline.outcome, answer.asked)
+def play(clients: Sequence[VirtualClient]) -> None:
+    """Play the sessions of clients with one clock to their ends."""
+    for client in clients:
+        client.start()
+    while not all(client.ended for client in clients):
+        clients[0].clock.step()
+    for client in clients:
+        client.finish()
 
 
 def _timed(decision: OffloadDecision, times_s: tuple[float, float]) -> OffloadDecision:

@@ -137,14 +137,9 @@ class VirtualLookahead:
         return self._frame(state.frame_index)
 
     def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:
-        return simulate_offload(
-            start,
-            answer,
-            now_s=now_s,
-            server_free_s=self._server_free_s(),
-            connection=copy.deepcopy(self._connection),
-            durations=self._durations,
-        ).received_s
+        connection = copy.deepcopy(self._connection)
+        offload = simulate_offload(start, answer, now_s=now_s, connection=connection, durations=self._durations)
+        return offload.received_s(self._server_free_s(), connection)
 
     def _tracked_counts(self, detections: Detections, frames: range) -> list[Counts]:
         """Track boxes of the first frame through all, and match them with each frame's reference."""
