@@ -42,7 +42,7 @@ MISTAKES = {
     "train evaluate-detector": (["no_such_option=1"], "no_such_option"),
     "validate parity": (["no_such_prefix"], "no_such_prefix"),
     "validate clock-agreement": (["--repeats", "0"], "--repeats must be at least 1, not 0"),
-    "validate multi-client": (["clock=virtual"], "clock=virtual has one client"),
+    "validate multi-client": (["clock=virtual"], "clock=virtual has no server process"),
     "validate link": (["repeats=0"], "repeats"),
     "validate fuzz": (["--messages", "0"], "--messages"),
     "validate hostile": (["--floods", "0"], "--floods"),

@@ -26,6 +26,7 @@ SIZES = {
     "full": 2400,
     "fixed": 2592,
     "injection": 144,
+    "devices": 96,
     "field": 1200,
     "sensitivity": 672,
 }

@@ -15,14 +15,15 @@ PROJECT = Path(__file__).parents[2]
 FPS, FRAMES = 10, 10
 
 
-def make_clip(path: Path) -> None:
+def make_clip(path: Path, frames: int = FRAMES) -> None:
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.integers(0, 255, (192, 420, 3), dtype=np.uint8), (0, 0), 3)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
-        for i in range(FRAMES):
-            view = np.ascontiguousarray(scene[:, 3 * i : 3 * i + 320])
+        for i in range(frames):
+            x = 3 * (i % 30)
+            view = np.ascontiguousarray(scene[:, x : x + 320])
             out.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))
         out.mux(stream.encode())
 

@@ -57,7 +57,7 @@ def test_medians_and_spread() -> None:
     [
         (["--clients", "two"], "whole numbers"),
         (["--clients", "0,2"], "at least 1"),
-        (["clock=virtual"], "has one client"),
+        (["clock=virtual"], "has no server process"),
         (["--clients", "1", "--max-batch", "4", "server.spawn=false"], "was started with its own"),
     ],
 )

@@ -55,8 +55,6 @@ TABLES = LatencyTables(
     ),),
     stages=STAGES,
 )  # fmt: skip
-
-
 FLOW = TrackerTimes(prepare_s=0.002, job_s=0.006, step_s=0.001, locate_s=0.003)
 
 
@@ -294,9 +292,8 @@ def test_events_run_in_the_order_of_time_and_then_of_calls() -> None:
     queue.at(0.1, lambda: (seen.append("a"), queue.at(0.1, lambda: seen.append("b"))))
     queue.at(0.3, lambda: seen.append("e"))
     queue.at(0.3, lambda: seen.append("d"), first=True)
-    for _ in range(5):
+    for _ in "abcde":
         queue.step()
-    assert seen == ["a", "b", "c", "d", "e"]
-    assert queue.now_s == 0.3
+    assert (seen, queue.now_s) == (["a", "b", "c", "d", "e"], 0.3)
     with pytest.raises(ValueError, match="has passed"):
         queue.at(0.25, lambda: None)

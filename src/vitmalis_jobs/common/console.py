@@ -37,6 +37,11 @@ _ROWS = (
     ("offloads", "offloads", 1, "{:.0f}"),
     ("lost offloads", "lost_offloads", 1, "{:.0f}"),
     ("frames lost by the camera", "lost_frames", 1, "{:.0f}"),
+    ("devices (above: means over them)", "devices", 1, "{:.0f}"),
+    ("  rendering F1 of the worst", "worst_device_rendering_f1", 1, "{:.3f}"),
+    ("  E2E latency of the worst, median", "worst_device_e2e_latency_s_median", 1e3, "{:.0f} ms"),
+    ("  fairness of rendering F1 (Jain)", "jain_rendering_f1", 1, "{:.3f}"),
+    ("  fairness of offloads (Jain)", "jain_offloads", 1, "{:.3f}"),
 )
 
 

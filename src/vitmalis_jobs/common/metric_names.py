@@ -54,6 +54,13 @@ def _names() -> dict[str, str]:
     names |= _spread("offload_interval_frames_{}", "traffic/interval_{}_frames")
     names |= _spread("payload_kib_{}", "traffic/payload_{}_kib")
     names |= _spread("uplink_mbps_{}", "traffic/uplink_{}_mbps")
+    names |= {
+        "devices": "devices/count",
+        "worst_device_rendering_f1": "devices/worst_rendering_f1",
+        "worst_device_e2e_latency_s_median": "devices/worst_e2e_median_s",
+        "jain_rendering_f1": "devices/jain_rendering_f1",
+        "jain_offloads": "devices/jain_offloads",
+    }
     names |= _spread("payload_error_percent_{}", "policy/payload_error_{}_percent")
     names |= _spread("e2e_latency_error_percent_{}", "policy/e2e_error_{}_percent")
     costs = ("cpu_s", "cache_hits", "cache_misses", "server_exits", "relay_exits")

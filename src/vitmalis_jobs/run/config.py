@@ -71,6 +71,13 @@ class ServerOptions(Section, frozen=True):
     decode: Literal["cpu", "gpu"] = "cpu"  # absent in older records
 
 
+class DevicesOptions(Section, frozen=True):
+    """`devices`: how many share the server, and by which seed further ones begin elsewhere in clip and trace."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=32)] = 1
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 class ClockOptions(Section, frozen=True):
     """`clock`: whether the run plays in real time or on a computed clock."""
 
@@ -213,6 +220,7 @@ class EvaluationConfig(Section, frozen=True):
     output: OutputOptions
     sweep: SweepOptions
     mlflow: MlflowOptions
+    devices: DevicesOptions = DevicesOptions()  # absent in older records
 
     @property
     def virtual(self) -> bool:

@@ -32,6 +32,10 @@ def describe(run: PreparedRun) -> dict[str, str]:
         "policy": f"{config.policy_name} ({options})" if options else config.policy_name,
         "model": _model(config),
     }
+    if config.devices.count > 1:
+        facts["devices"] = (
+            f"{config.devices.count} on one server; metrics are means over them, what is shown is the first"
+        )
     if config.virtual:
         facts["clock"] = f"virtual, durations {config.latency.name}"
     if not run.spec.emulated:

@@ -14,6 +14,7 @@ from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
 from vitmalis_jobs.run.config import ReferenceOptions
+from vitmalis_jobs.run.devices import DeviceResult
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun
@@ -32,6 +33,7 @@ class RunResult:
         metrics: numbers that the records do not hold, such as hits of the inference cache.
         busy: why its durations are not those of this machine when it is quiet, as phrases; empty if they are.
         whole: whether all processes ran to the end; not if the server or the relay had to be started again.
+        others: what came of further devices on the same server.
     """
 
     records: RunRecords
@@ -39,6 +41,7 @@ class RunResult:
     metrics: dict[str, float] = field(default_factory=dict)
     busy: Sequence[str] = ()
     whole: bool = True
+    others: Sequence[DeviceResult] = ()
 
     @property
     def reusable(self) -> bool:

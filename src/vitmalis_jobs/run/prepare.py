@@ -29,7 +29,7 @@ def prepare_run(spec: RunSpec, terminal: Terminal, resources: Resources | None =
         UserError: a file is missing or wrong, or something can be neither fetched nor measured.
     """
     config = spec.config
-    clip = _prepare_clip(spec, terminal)
+    clip = prepare_clip(spec, terminal)
     identifier = prepare_model(spec.model)
     tables = None
     if spec.needs_tables:
@@ -69,13 +69,14 @@ def _busy_while_measured(files: set[str]) -> tuple[str, ...]:
     )
 
 
-def _prepare_clip(spec: RunSpec, terminal: Terminal) -> VideoSpec:
+def prepare_clip(spec: RunSpec, terminal: Terminal, longer_s: float = 0.0) -> VideoSpec:
+    """Render or fetch the clip of a run, up to `longer_s` longer than it is played, as far as it lasts."""
     config = spec.config
     with terminal.progress("preparing the clip") as step:
         return resolve_clip(
             **config.video,
             part=config.eval.part,
-            seconds=config.eval.seconds,
+            seconds=config.eval.seconds + longer_s,
             start_s=config.eval.start_s,
             max_width=config.model.max_width,
             max_height=config.model.max_height,

@@ -19,6 +19,7 @@ from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.run.describe import describe, played_trace, stand_ins
+from vitmalis_jobs.run.devices import combined, write_devices
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.execute import RunResult
 from vitmalis_jobs.run.figures import plots
@@ -41,14 +42,16 @@ def publish(
 ) -> dict[str, float]:
     """Log the metrics, records, plots and video of a run; returns the metrics by name."""
     records, references = result.records, result.references
-    metrics = summarise(records.frames, records.offloads, references, run.spec.rule) | result.metrics
-    if references is not None:
-        metrics |= displayed_metrics(records.frames, references, run.spec.rule)
+    each = [_metrics(run, records, references)]
+    each += [_metrics(other.device.run, other.records, other.device.references) for other in result.others]
+    metrics = combined(each) | result.metrics
     if result.busy:
         metrics[BUSY] = 1.0
     mlflow_run.log_metrics(metrics)
     log_offload_curves(mlflow_run, records.offloads)
     files = [*record_files(directory.path), *input_files(directory.path)]
+    if result.others:
+        files.append(write_devices(run, [other.device for other in result.others], each, directory.path))
     if references is not None:
         if "rendering_f1" not in metrics:
             terminal.warn(f"the references of {run.clip.name} hold no box, so that F1 says nothing")
@@ -64,6 +67,14 @@ def publish(
     for path in files:
         mlflow_run.log_artifact(path)
     return metrics
+
+
+def _metrics(run: PreparedRun, records: RunRecords, references: Sequence[Detections] | None) -> dict[str, float]:
+    """The metrics of one device, by name."""
+    metrics = summarise(records.frames, records.offloads, references, run.spec.rule)
+    if references is None:
+        return metrics
+    return metrics | displayed_metrics(records.frames, references, run.spec.rule)
 
 
 def displayed_metrics(

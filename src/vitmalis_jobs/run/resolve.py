@@ -116,6 +116,11 @@ def _check_clock(config: EvaluationConfig) -> None:
         raise UserError(
             f"latency={config.latency.name} says how long things take on the virtual clock: add clock=virtual"
         )
+    elif config.devices.count > 1:
+        raise UserError(
+            f"devices.count={config.devices.count}: a run in real time has one device; add clock=virtual, or load a "
+            "server with several clients by `python -m validation.multi_client`"
+        )
     elif config.latency.factors != StageFactors():
         raise UserError(
             f"latency.factors ({config.latency.factors}) change computed durations alone: add clock=virtual"

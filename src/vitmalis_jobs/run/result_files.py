@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitmalis.records import remove_records
+from vitmalis_jobs.run.devices import remove_devices
 from vitmalis_jobs.run.directory import SUMMARY_FILE
 from vitmalis_jobs.run.page.files import PAGE_FILE, PAGE_VIDEO_FILE
 from vitmalis_jobs.run.trace_file import TRACE_FILES
@@ -34,4 +35,5 @@ def remove_results(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
     for path in directory.glob(explanation_file("*")):
         path.unlink()
+    remove_devices(directory)
     remove_records(directory)

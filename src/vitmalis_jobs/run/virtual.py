@@ -1,23 +1,28 @@
-"""The virtual executor: client, link and server in this process, on a clock that is computed."""
+"""The virtual executor: devices, links and server in this process, on a clock that is computed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 
+from vitmalis.client.recorder import Progress, Recorder
 from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.estimation import load_latency_tables
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
-from vitmalis.types import Detections
-from vitmalis.video.spec import content_digest
-from vitmalis.virtual.client import VirtualClient
+from vitmalis.video.spec import content_digest, open_video
+from vitmalis.virtual.cache import InferenceCache
+from vitmalis.virtual.client import VirtualClient, play
 from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.network import connect
 from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.worker import VirtualWorker
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.run.devices import Device, DeviceResult, device_folder, device_runs
 from vitmalis_jobs.run.execute import RunResult, Tag, find_references
 from vitmalis_jobs.run.records import RunRecords
 from vitmalis_jobs.run.resources import Resources
@@ -30,63 +35,89 @@ from vitmalis_jobs.run.tracker_times import tracker_times
 def play_virtual(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
     """Play the run on the virtual clock; see `Executor`. The metrics say what it cost and what the cache saved."""
     started_s = time.process_time()
-    references = find_references(run, resources, terminal, tag)
+    devices = [
+        Device(own, number, device_folder(directory, number), find_references(own, resources, terminal, tag))
+        for number, own in enumerate(device_runs(run, terminal))
+    ]
     options = run.config.inference_cache
     cache = resources.inference_cache(run.config.model, options.max_gb) if options.enabled else None
     hits, misses = (cache.hits, cache.misses) if cache else (0, 0)
-    detector = resources.detector(run.config.model)
-    server = VirtualServer(detector, run.clip, content_digest(run.clip), cache)
-    records = _play(run, server, references, directory, resources, terminal)
+    first, *others = _play(devices, cache, resources, terminal)
     metrics = {"cpu_s": time.process_time() - started_s}
     if cache:
         metrics |= {"cache_hits": cache.hits - hits, "cache_misses": cache.misses - misses}
-    return RunResult(records, references, metrics, busy=run.busy)
+    return RunResult(first.records, first.device.references, metrics, busy=run.busy, others=others)
 
 
 def _play(
-    run: PreparedRun,
-    server: VirtualServer,
-    references: list[Detections] | None,
-    directory: Path,
-    resources: Resources,
-    terminal: Terminal,
-) -> RunRecords:
-    """Play the clip against a server and write the records."""
-    config, session = run.config, run.session("", directory)
-    write_session(session, directory / SESSION_FILE)
-    if run.spec.emulated:
-        write_trace(run.spec.trace, directory)
-    cv2.setNumThreads(config.client.threads)
-    room = Room(directory, config.mlflow)
+    devices: Sequence[Device], cache: InferenceCache | None, resources: Resources, terminal: Terminal
+) -> list[DeviceResult]:
+    """Let all devices play at the same time against one server, and write the records of each."""
+    run, folder = devices[0].run, devices[0].folder
+    cv2.setNumThreads(run.config.client.threads)
+    room = Room(folder, run.config.mlflow)
+    detector = resources.detector(run.config.model)
+    worker = VirtualWorker(EventQueue(), run.spec.model.geometry)
 
-    def progress(done: int, offloads: int, lost: int) -> None:
+    def progress(done: int, *_: int) -> None:
+        offloads, lost = (sum(getattr(client.recorder, name) for client in clients) for name in _COUNTS)
         step(done, run.clip.frames, f"{offloads} offloads, {lost} lost")
         room.check()
 
     with terminal.progress("playing in virtual time") as step:
-        client = VirtualClient(
-            session,
-            build_policy(config.policy_kind, **run.policy_options),
-            server,
-            connect(config.link["name"], run.spec.trace, config.link.get("transport", "ideal")),
-            _durations(run),
-            progress,
-            resources.images,
-        )
-        if references is not None:
-            client.attach_lookahead(references, run.spec.rule)
-        client.play()
-    recorder = client.recorder
-    records = RunRecords(recorder.frames(), recorder.offloads(), recorder.decisions())
-    info = RecordsInfo(policy=session.policy, clip=session.video.name, trace=session.trace, clock="virtual")
-    write_run(directory, info, records.frames, records.offloads, records.decisions)
+        clients = [
+            _client(device, VirtualServer(detector, clip, content_digest(clip), cache), worker, progress, resources)
+            for device, clip in ((device, device.run.clip) for device in devices)
+        ]
+        play(clients)
+    return [
+        DeviceResult(device, _write_records(device, client.recorder))
+        for device, client in zip(devices, clients, strict=True)
+    ]
+
+
+_COUNTS = ("offload_count", "lost_offloads")
+
+
+def _client(
+    device: Device, server: VirtualServer, worker: VirtualWorker, progress: Progress, resources: Resources
+) -> VirtualClient:
+    """The client of a device, with a policy and a link of its own; also write what it plays."""
+    run, config = device.run, device.run.config
+    device.folder.mkdir(parents=True, exist_ok=True)
+    session = run.session("", device.folder)
+    write_session(session, device.folder / SESSION_FILE)
+    if run.spec.emulated:
+        write_trace(run.spec.trace, device.folder)
+    client = VirtualClient(
+        session,
+        build_policy(config.policy_kind, **run.policy_options),
+        server,
+        connect(config.link["name"], run.spec.trace, config.link.get("transport", "ideal")),
+        _durations(device),
+        progress,
+        open_video if device.number else resources.images,  # only the first one plays what other runs play, too
+        worker,
+    )
+    if device.references is not None:
+        client.attach_lookahead(device.references, run.spec.rule)
+    return client
+
+
+def _write_records(device: Device, recorder: Recorder) -> RunRecords:
+    records, spec = RunRecords(recorder.frames(), recorder.offloads(), recorder.decisions()), device.run.spec
+    info = RecordsInfo(
+        policy=spec.config.policy_name, clip=device.run.clip.name, trace=spec.trace_name, clock="virtual"
+    )
+    write_run(device.folder, info, records.frames, records.offloads, records.decisions)
     return records
 
 
-def _durations(run: PreparedRun) -> Durations:
-    """The configured durations, from the run's latency tables."""
+def _durations(device: Device) -> Durations:
+    """The configured durations, from the run's latency tables; samples of each device are others."""
+    run = device.run
     if run.latency_tables is None:
         raise RuntimeError("a virtual run was prepared without latency tables")
     tables, latency = load_latency_tables(run.latency_tables), run.config.latency
-    seed = latency.seed if latency.name == "sampled" else None
+    seed = latency.seed + device.number if latency.name == "sampled" else None
     return Durations(tables, seed, tracker_times(run.config.client.tracker))

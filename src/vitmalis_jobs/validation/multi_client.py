@@ -61,7 +61,7 @@ def client_runs(clients: int, config: EvaluationConfig, terminal: Terminal) -> l
     """
     config = chosen(config)
     if config.virtual:
-        raise UserError("clock=virtual has one client: leave it out")
+        raise UserError("clock=virtual has no server process: leave it out, or evaluate with devices.count=4")
     if config.video["name"] == "camera":
         raise UserError("video=camera: clients are compared by F1, which a live source has not: give a clip")
     check_trained(config.model, "clients are compared by F1")
