@@ -68,6 +68,8 @@ def test_metrics_are_means_with_the_worst_device_and_fairness() -> None:
             "offloads": 10.0,
             "inference_f1": 0.9,
             "devices": 2.0,
+            "first_device_rendering_f1": 0.6,
+            "first_device_e2e_latency_s_median": 0.4,
             "worst_device_rendering_f1": 0.2,
             "worst_device_e2e_latency_s_median": 0.8,
             "jain_rendering_f1": 0.8**2 / (2 * 0.4),

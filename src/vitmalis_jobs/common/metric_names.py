@@ -56,6 +56,8 @@ def _names() -> dict[str, str]:
     names |= _spread("uplink_mbps_{}", "traffic/uplink_{}_mbps")
     names |= {
         "devices": "devices/count",
+        "first_device_rendering_f1": "devices/first_rendering_f1",
+        "first_device_e2e_latency_s_median": "devices/first_e2e_median_s",
         "worst_device_rendering_f1": "devices/worst_rendering_f1",
         "worst_device_e2e_latency_s_median": "devices/worst_e2e_median_s",
         "jain_rendering_f1": "devices/jain_rendering_f1",

@@ -25,7 +25,9 @@ LATEST_START_S = 60
 
 Metrics = dict[str, float]
 _WORST: dict[str, Callable[[Sequence[float]], float]] = {"rendering_f1": min, "e2e_latency_s_median": max}
+"""Metrics of single devices that those of a run show, and which of the values is the worst."""
 _SHARED = ("rendering_f1", "offloads")
+"""Metrics whose fairness is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ def device_folder(directory: Path, number: int) -> Path:
 
 
 def combined(each: Sequence[Metrics]) -> Metrics:
-    """The metrics of a run: the mean over its devices of each metric; with several, the worst device and fairness.
+    """The metrics of a run: the mean over its devices of each metric; with several, the first, the worst, and fairness.
 
+    The first device plays the same whatever their number, so that only its metrics show what the others cost it.
     Fairness is Jain's index, (sum x)^2 / (n sum x^2): 1 where all devices have the same, 1 / n where one has all.
     """
     names = dict.fromkeys(name for metrics in each for name in metrics)
@@ -94,7 +97,8 @@ def combined(each: Sequence[Metrics]) -> Metrics:
         return means
     worst = {f"worst_device_{name}": choose(values[name]) for name, choose in _WORST.items() if name in values}
     fairness = {f"jain_{name}": jain(values[name]) for name in _SHARED if any(values.get(name, ()))}
-    return means | {"devices": float(len(each))} | worst | fairness
+    first = {f"first_device_{name}": each[0][name] for name in _WORST if name in each[0]}
+    return means | {"devices": float(len(each))} | first | worst | fairness
 
 
 def jain(values: Sequence[float]) -> float:
