@@ -1,4 +1,4 @@
-"""Every job of the `vitmalis` command: status 2 and one line on a user's mistake, `--help` that says what it does."""
+"""Every job of the `vitmalis` command: status 2 and one line that names what is wrong (`test_help.py` has the rest)."""
 
 from __future__ import annotations
 
@@ -83,17 +83,6 @@ def test_a_mistake_is_status_2_and_one_line(
     assert captured.out == ""
     assert named in captured.err.splitlines()[-1]
     assert "Traceback" not in captured.err
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_help_says_what_the_job_does(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, name, "--help") == 0
-    parts = capsys.readouterr().out.split("\n\n")
-    about = parts[1] if parts[0].startswith("usage: ") else parts[0]
-    assert len(about.split()) >= 4
-    assert not about.startswith(("options:", "positional arguments:"))
 
 
 def test_an_installation_without_the_jobs_is_told_what_to_install(

@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.mlflow_store import Store
-@hydra_job("fit_traces")
+@hydra_job("fit_traces", {})
 def main(config):
     with Store("sqlite:///runs/mlflow.db", "tests", Path("runs/artifacts")).run("note", {}) as run:
         run.log_artifact(Path(__file__))

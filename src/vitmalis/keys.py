@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.network.wire.security import SERVER, make_keys
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.keys",
-        description="Make CURVE keys, with which client and server encrypt and authenticate their connection.",
-        epilog="FOLDER gets one folder per machine. Move each to its machine over a channel that you trust, then start "
+    parser = CommandLine(
+        "python -m vitmalis.keys",
+        "Make CURVE keys, with which client and server encrypt and authenticate their connection.",
+        {"keys": "for a server and one device", "keys --client phone --client laptop": "for two devices"},
+        "FOLDER gets one folder per machine. Move each to its machine over a channel that you trust, then start "
         "`python -m vitmalis.server --keys server` there and `evaluate.py client.keys=device` here. Run it again with "
         "another --client to add one, copy its .key from server/clients to the server, and restart that. To shut one "
         "out, delete its .key there and restart.",
     )
-    parser.add_argument("folder", type=Path, help="where the folders are made")
-    parser.add_argument("--client", action="append", metavar="NAME", help="a client; may be repeated (default: device)")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to make the folders in")
+    parser.add_argument(
+        "--client", action="append", metavar="NAME", help="name of a client; may be repeated (default: device)"
+    )
     return parser
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+
+from vitmalis.command_line import did_you_mean
 
 JOBS = {
     "evaluate": ("evaluation.cli", "play a clip against a real client and server, and score what the user saw"),
@@ -83,5 +86,13 @@ def main() -> int:
                 print(f"error: {sys.executable} has no module '{error.name}': {_INSTALL}", file=sys.stderr)
                 return 2
             return int(job.main() or 0)
-    print(f"error: there is no job '{' '.join(arguments[:2])}': vitmalis --help lists them", file=sys.stderr)
+    print(f"error: {_unknown_job(arguments)}vitmalis --help lists them", file=sys.stderr)
     return 2
+
+
+def _unknown_job(arguments: Sequence[str]) -> str:
+    """The start of the message for arguments that name no job, with the jobs of one group or the most similar one."""
+    typed = " ".join(arguments[:2])
+    group = [name for name in JOBS if name.startswith(f"{arguments[0]} ")]
+    meant = did_you_mean(typed, JOBS, after=" ") or (f"choose one of {', '.join(group)}; " if group else "")
+    return f"there is no job '{typed}': {meant}"

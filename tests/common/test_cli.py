@@ -20,7 +20,7 @@ import sys
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import hydra_job
 
-@hydra_job("fit_traces")
+@hydra_job("fit_traces", {"seed=1": "ends with a missed bar"})
 def main(config):
     if config.seed == 1:
         return False

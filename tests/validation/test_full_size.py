@@ -75,7 +75,7 @@ def test_lost_frames_and_late_boxes_by_hand() -> None:
 def test_the_real_client_plays_against_the_stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WIDTH": 320, "HEIGHT": 192, "RENDERED": 4, "GEOMETRY": GEOMETRY}.items():
         monkeypatch.setattr(full_size, name, value)
-    options = full_size.parse(["--seconds", "2"])
+    options = full_size.command_line().parse_args(["--seconds", "2"])
     result = full_size.measure(options, tmp_path, Terminal.on_stderr())
     assert result["server"] == "stub that sleeps latency=h200 of vitdet_l, and decodes on this machine"
     assert result["frames"] == 60

@@ -14,7 +14,7 @@ FEW = ["--messages", "200", "--idle", "50", "--hellos", "20", "--floods", "2"]
 
 def test_a_server_survives_every_kind_and_its_client_notices_nothing(tmp_path: Path) -> None:
     with blob_server(tmp_path) as server:
-        result = hostile.attack(server, hostile.parse_arguments(FEW), settle_s=0.0)
+        result = hostile.attack(server, hostile.command_line().parse_args(FEW), settle_s=0.0)
         assert server.returncode() is None
     assert result["crashes"] == result["disconnected"] == result["unanswered"] == 0
     assert result["answered"] > hostile.WARM_UP_OFFLOADS
@@ -26,7 +26,7 @@ def test_a_server_survives_every_kind_and_its_client_notices_nothing(tmp_path: P
 def test_a_server_that_exits_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with blob_server(tmp_path) as server:
         monkeypatch.setattr(hostile, "claim_ids", lambda _: server.kill())
-        assert hostile.attack(server, hostile.parse_arguments(FEW), settle_s=0.0)["crashes"] == 1
+        assert hostile.attack(server, hostile.command_line().parse_args(FEW), settle_s=0.0)["crashes"] == 1
 
 
 def test_waiting_is_counted_in_inferences() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -16,27 +15,38 @@ from vitmalis.client.outputs import Outputs
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.record_files import RecordSaver, check_output
 from vitmalis.client.session import ClientSession, read_session
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.process import Interrupts, announce_ready, exit_on_stdin_eof, log_to
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.client",
-        description="Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",
-        epilog="evaluate.py writes the session file (session.json in a run's folder) and starts this; the records are "
+    parser = CommandLine(
+        "python -m vitmalis.client",
+        "Play a clip as a camera, offload its frames, render; write frames.parquet and offloads.parquet.",
+        {
+            "--session session.json --address tcp://edge:5555 --keys device": "a server on another machine",
+            "--session session.json --record camera.mkv": "keep what the camera delivers, to score it later",
+        },
+        "evaluate.py writes the session file (session.json in a run's folder) and starts this; the records are "
         "the same either way.",
     )
     add = parser.add_argument
-    add("--session", type=Path, required=True, help="JSON file of a vitmalis.client.session.ClientSession")
-    add("--address", help="address of the server, tcp://host:port, instead of the session's; $VARIABLES are filled in")
-    add("--keys", help="folder with this client's keys instead of the session's (python -m vitmalis.keys)")
-    add("--output", help="folder for the records instead of the session's")
+    add(
+        "--session",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="JSON file that describes the session",
+    )
+    add("--address", help="tcp://host:port of the server; $VARIABLES are filled in (default: the session's)")
+    add("--keys", metavar="FOLDER", help="this client's keys, of python -m vitmalis.keys (default: the session's)")
+    add("--output", metavar="FOLDER", help="folder for the records (default: the session's)")
     add("--log", metavar="FILE", help="log file, emptied at 10 MB (default: standard error)")
-    add("--record", metavar="FILE", type=Path, help="video of what the camera delivers (camera.mkv), to score it later")
-    add("--view", metavar="SOCKET", help="Unix socket of a viewer that shows what is rendered, as evaluate.py has one")
-    add("--threads", type=int, default=1, help="OpenCV threads (default: %(default)s)")
+    add("--record", metavar="FILE", type=Path, help="video file for what the camera delivers (default: none)")
+    add("--view", metavar="SOCKET", help="Unix socket of a viewer, as evaluate.py has one (default: none)")
+    add("--threads", type=int, default=1, help="OpenCV threads")
     return parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.network.measured.assemble import make_traces
 from vitmalis.network.measured.recipe import recipe
@@ -18,18 +18,21 @@ from vitmalis.paths import cache_dir, data_dir
 from vitmalis.repository_files import gather
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Build the parser of the command line."""
     folder = data_dir() / "traces"
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.network.fetch",
-        description="Download three public data sets of uplink measurements (32 MB) and make 30 4G and 30 5G traces of "
+    parser = CommandLine(
+        "python -m vitmalis.network.fetch",
+        "Download three public data sets of uplink measurements (32 MB) and make 30 4G and 30 5G traces of "
         "300 s from them. Downloaded files are kept, so that an interrupted call is resumed.",
-        epilog=f"Then: python evaluate.py trace=4g trace.source={folder}. Two of the data sets state no licence: use "
+        {"": f"into {folder}", "--output traces": "into another folder"},
+        f"Then: python evaluate.py trace=4g trace.source={folder}. Two of the data sets state no licence: use "
         "them and cite them, ask before you redistribute anything (docs/traces.md).",
     )
-    parser.add_argument("--output", type=Path, default=folder, help="default: %(default)s")
-    parser.add_argument("--mirror", type=Path, help="folder with checkouts of the repositories, instead of the network")
+    parser.add_argument("--output", type=Path, default=folder, help="folder of the traces")
+    parser.add_argument(
+        "--mirror", type=Path, metavar="FOLDER", help="checkouts of the repositories (default: the network)"
+    )
     return parser
 
 

@@ -9,17 +9,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from vitmalis.command_line import CommandLine, count
 from vitmalis.errors import UserError
 from vitmalis.process import exit_on_stdin_eof, log_to, raise_descriptor_limit
 from vitmalis.server.listening import open_listener
 from vitmalis.types import DOWNSAMPLING_FACTORS
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
 
 
 def _positive_decimal(text: str) -> float:
@@ -29,52 +23,59 @@ def _positive_decimal(text: str) -> float:
     return number
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Build the parser of the server's command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.server",
-        description="Serve object detection to ViTMAlis clients. Prints one JSON line with its address once it is "
-        "ready; ends on SIGTERM, Ctrl-C or when its standard input closes. Logs go to standard error.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = CommandLine(
+        "python -m vitmalis.server",
+        "Serve object detection to ViTMAlis clients.",
+        {
+            "": "the embedded model, for clients on this machine",
+            "--address tcp://0.0.0.0:5555 --keys server": "for clients on other machines that have keys",
+            "--model vitdet_b --device cuda:0 --max-batch 4": "a larger model on a GPU, frames of clients in batches",
+        },
+        "Prints one JSON line with its address once it is ready; ends on SIGTERM, Ctrl-C or when its standard input "
+        "closes. Logs go to standard error.",
     )
     add = parser.add_argument
     add("--address", default="tcp://127.0.0.1:0", help="where to listen; port 0 takes a free one")
-    add("--keys", default=None, metavar="FOLDER", help="serve only clients with keys (python -m vitmalis.keys)")
+    add("--keys", metavar="FOLDER", help="keys (python -m vitmalis.keys) that clients must have (default: none)")
     add("--insecure", action="store_true", help="serve anyone without keys, also from other machines")
-    add("--log", default=None, metavar="FILE", help="log to this file instead of standard error; a new one at 10 MB")
+    add("--log", metavar="FILE", help="log file, a new one at 10 MB (default: standard error)")
+    _add_model_options(parser)
+    _add_limits(parser)
+    add("--restart", action=argparse.BooleanOptionalAction, default=True, help="start the server again if it fails, "
+        "at the same address, after a growing delay (the default)")  # fmt: skip
+    add("--listener", type=int, help=argparse.SUPPRESS)  # descriptor of the supervisor's socket
+    return parser
+
+
+def _add_model_options(parser: CommandLine) -> None:
+    add = parser.add_argument
     add("--model", default="vitdet_tiny", help="detector preset, or name of a timm model")
     add("--source", default="builtin", choices=("builtin", "timm", "detectron2"), help="where the model comes from")
-    add("--config", default=None, metavar="FILE", help="LazyConfig file of a detectron2 model")
-    add(
-        "--weights",
-        default=None,
-        metavar="PATH",
-        help="checkpoint, or random; default: the model's own",
-    )
+    add("--config", metavar="FILE", help="LazyConfig file of a detectron2 model (default: none)")
+    add("--weights", metavar="PATH", help="checkpoint, or random (default: the model's own)")
     add("--device", default="auto", help="torch device, such as cpu or cuda:0; auto: cuda where there is one")
     add("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the model")
     add("--engine", default="auto", choices=("auto", "eager", "fused"), help="auto: fused where a GPU can, else eager")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")
     add("--decode", default="cpu", choices=("cpu", "gpu"), help="where JPEGs are decoded; gpu: where torchvision can")
-    add("--window", type=_positive, default=None, help="side of an attention window in tokens; default: the model's")
-    add("--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="of low-resolution regions")
-    add("--threads", type=_positive, default=1, help="torch threads")
-    add("--max-message-mb", type=_positive, default=16, help="largest accepted compressed frame, in 2**20 bytes")
-    add(
-        "--max-megapixels",
-        type=_positive_decimal,
-        default=None,
-        help="of a frame; default: the model's",
-    )
-    add("--max-queue", type=_positive, default=32, help="offloads that may wait; the next one is answered 'busy'")
-    add("--max-queue-per-client", type=_positive, default=2, help="offloads of one client that may wait")
-    add("--max-batch", type=_positive, default=1, help="most frames of different clients in one batch")
-    add("--max-growth-mb", type=_positive, default=None, help="growth of memory at which connections are closed, in "
-        "2**20 bytes; default: half of what machine and cgroup have left after the first inference")  # fmt: skip
-    add("--restart", action=argparse.BooleanOptionalAction, default=True, help="start the server again if it fails, "
-        "at the same address, after a growing delay")  # fmt: skip
-    add("--listener", type=int, default=None, help=argparse.SUPPRESS)  # descriptor of the supervisor's socket
-    return parser
+    add("--window", type=count, help="side of an attention window in tokens (default: the model's)")
+    add("--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="how much smaller "
+        "low-resolution regions are, along each axis")  # fmt: skip
+    add("--threads", type=count, default=1, help="torch threads")
+
+
+def _add_limits(parser: CommandLine) -> None:
+    add = parser.add_argument
+    add("--max-message-mb", type=count, default=16, help="largest accepted compressed frame, in 2**20 bytes")
+    add("--max-megapixels", type=_positive_decimal, metavar="NUMBER", help="largest accepted frame, in 10**6 pixels "
+        "(default: the model's)")  # fmt: skip
+    add("--max-queue", type=count, default=32, help="offloads that may wait; the next one is answered 'busy'")
+    add("--max-queue-per-client", type=count, default=2, help="offloads of one client that may wait")
+    add("--max-batch", type=count, default=1, help="most frames of different clients in one batch")
+    add("--max-growth-mb", type=count, help="growth of memory at which connections are closed, in 2**20 bytes "
+        "(default: half of what machine and cgroup have left after the first inference)")  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import socket
 import sys
 from collections.abc import Sequence
 
+from vitmalis.command_line import CommandLine
 from vitmalis.network.addresses import split_target
 from vitmalis.server.framing import SIGNATURE_BYTES, is_signature
 
@@ -31,12 +31,15 @@ def is_healthy(address: str, timeout_s: float) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check as the command line says; returns the exit status: 0 healthy, 1 not, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.server.health",
-        description="Check whether a server answers; exit status 0 if it does, 1 if not. It needs no key.",
+    parser = CommandLine(
+        "python -m vitmalis.server.health",
+        "Check whether a server answers; exit status 0 if it does, 1 if not. It needs no key.",
+        {"": "a server on this machine", "tcp://edge:5555 --timeout 2": "one on another machine, within two seconds"},
     )
-    parser.add_argument("address", nargs="?", default="tcp://127.0.0.1:5555", help="(default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
+    parser.add_argument(
+        "address", nargs="?", metavar="ADDRESS", default="tcp://127.0.0.1:5555", help="address of the server"
+    )
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for an answer")
     options = parser.parse_args(arguments)
     try:
         healthy = is_healthy(options.address, options.timeout)

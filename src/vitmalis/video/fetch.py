@@ -7,7 +7,6 @@ locally, at a fixed rate and size. `manifest.json`, next to the parts, records t
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path, cache_dir, data_dir, file_sha256
 from vitmalis.types import RgbImage
@@ -157,22 +157,26 @@ def _write_manifest(folder: Path, found: CutManifest) -> None:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Build the parser of the command line."""
     papers = [name for name, entry in manifest().items() if entry.kind == "paper"]
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.video.fetch",
-        description="Download one of the paper's videos and cut its profile (60 s) and evaluation (300 s) clips.",
-        epilog="The videos are their authors': for your own use, not to be passed on. Then: evaluate.py video=NAME",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = CommandLine(
+        "python -m vitmalis.video.fetch",
+        "Download one of the paper's videos and cut its profile (60 s) and evaluation (300 s) clips.",
+        {"walkS": "then: evaluate.py video=walkS", "walkS --source download.mp4": "cut a file that you have"},
+        "The videos are their authors': for your own use, not to be passed on.",
     )
-    parser.add_argument("name", choices=papers, metavar="NAME", help=", ".join(papers))
-    parser.add_argument("--source", type=Path, help="cut this file instead of downloading one")
-    parser.add_argument("--output", type=Path, default=data_dir() / "videos", help="folder for NAME/")
-    parser.add_argument("--profile-start-s", type=float, default=60.0, help="where the profile clip begins")
-    parser.add_argument("--profile-seconds", type=float, default=60.0, help="how long it is")
-    parser.add_argument("--eval-start-s", type=float, default=180.0, help="where the evaluation clip begins")
-    parser.add_argument("--eval-seconds", type=float, default=300.0, help="how long it is")
+    parser.add_argument("name", choices=papers, metavar="NAME", help=f"one of {', '.join(papers)}")
+    parser.add_argument("--source", type=Path, help="video file to cut (default: it is downloaded)")
+    parser.add_argument("--output", type=Path, default=data_dir() / "videos", help="folder in which NAME/ is made")
+    parser.add_argument(
+        "--profile-start-s", type=float, default=60.0, help="second of the video at which the profile clip begins"
+    )
+    parser.add_argument("--profile-seconds", type=float, default=60.0, help="seconds of the profile clip")
+    parser.add_argument(
+        "--eval-start-s", type=float, default=180.0, help="second of the video at which the evaluation clip begins"
+    )
+    parser.add_argument("--eval-seconds", type=float, default=300.0, help="seconds of the evaluation clip")
     return parser
 
 

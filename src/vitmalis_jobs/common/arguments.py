@@ -1,4 +1,4 @@
-"""Arguments that several command lines share: lists of values, counts that must be positive."""
+"""Arguments that several command lines share: lists of values, positive counts, options of `evaluate.py`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def listed(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str
         return values
 
     return parse
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments OPTION=VALUE, which change the runs of `evaluate.py` that a job makes."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis eval.seconds=20",
+    )
 
 
 def check_positive(options: argparse.Namespace, *names: str) -> None:

@@ -6,11 +6,12 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.paths import group_umask, remove_empty
 from vitmalis_jobs.common import mistakes
 from vitmalis_jobs.common.config import choices_named, conf_dir
+from vitmalis_jobs.common.hydra_help import hydra_help
 from vitmalis_jobs.common.output_streams import lasting_streams
 from vitmalis_jobs.common.signals import install_sigterm_handler
 from vitmalis_jobs.common.storage_errors import storage_errors
@@ -62,22 +65,46 @@ def run_job(job: Callable[[], object], config_name: str | None = None) -> int:
             return 130
 
 
-def hydra_job(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], int]]:
+def job_parser(job: str, about: str, examples: Mapping[str, str], notes: str = "") -> CommandLine:
+    """The parser of a job's options, named as it was started; arguments as of `CommandLine`."""
+    return CommandLine(program(job), about, examples, notes)
+
+
+def option_job(parser: Callable[[], CommandLine], job: Callable[[argparse.Namespace], object]) -> Callable[..., int]:
+    """Make the `main` of a job whose options a parser reads; jobs with a configuration in `conf/` have `hydra_job`.
+
+    Args:
+        parser: makes the parser; called when the job starts, as defaults may depend on the configuration.
+        job: does the work; returns False where a bar was missed, anything else where all is well.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        """Run the job with these arguments, by default those of the process; returns the exit status of `run_job`."""
+        return run_job(lambda: job(parser().parse_args(arguments)))
+
+    return main
+
+
+def hydra_job(
+    config_name: str, examples: Mapping[str, str]
+) -> Callable[[Callable[[DictConfig], object]], Callable[[], int]]:
     """Decorate a job that reads `conf/<config_name>.yaml`: its `main()` parses the command line and returns the status.
 
     A user's mistake is reported inside the task, as Hydra prints lines of its own about every exception that leaves it.
     With `--multirun` the runs after a mistake are still made, and the highest status counts. `--help` prints the
-    docstring of the job's module and the commented configuration file.
+    docstring of the job's module, the options with the comments of the configuration file, and the examples.
 
     Args:
         config_name: name of a file in `conf/`, such as `train_detector`.
+        examples: options of commands to try, each with what that command does.
     """
 
     def decorate(job: Callable[[DictConfig], object]) -> Callable[[], int]:
         @functools.wraps(job)
         def main() -> int:
             if {"-h", "--help"} & set(sys.argv[1:]):
-                return run_job(lambda: print(_help(sys.modules[job.__module__].__doc__ or "", config_name)))
+                about = sys.modules[job.__module__].__doc__ or ""
+                return run_job(lambda: print(hydra_help(_command_of(job), about, config_name, examples), end=""))
             multirun_first()
             statuses: list[int] = []
 
@@ -108,15 +135,17 @@ def multirun_first() -> None:
     sys.argv[1:] = flags + [argument for argument in sys.argv[1:] if argument not in flags]
 
 
-def _help(about: str, config_name: str) -> str:
-    values = (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8")
-    title = f"Options (key=value), with their defaults in conf/{config_name}.yaml:"
-    return "\n\n".join(part.strip() for part in (about, title, values))
-
-
 def program(job: str) -> str:
     """The command that started a job, for its usage line: `vitmalis report`, or `python -m evaluation.report`."""
     return sys.argv[0] if sys.argv[0].startswith("vitmalis ") else f"python -m {job}"
+
+
+def _command_of(job: Callable[..., object]) -> str:
+    """The command that starts a job of `hydra_job`: the package's short name of its module, or a user's script."""
+    spec = sys.modules[job.__module__].__spec__
+    if spec is None:
+        return f"python {Path(sys.argv[0]).name}"
+    return program(spec.name.removeprefix("vitmalis_jobs.").removesuffix(".__main__").removesuffix(".job"))
 
 
 def print_error(error: BaseException, config_name: str | None = None) -> None:
@@ -142,7 +171,7 @@ def error_line(error: BaseException, config_name: str | None = None) -> str:
         path = error.filename2 or error.filename  # of a file that takes another's place, that place
         return f"'{os.fsdecode(path)}' cannot be used: {error.strerror}: give another path"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        return mistakes.unknown_choice(error.missing_cfg_file, error.options)
+        return mistakes.unknown_group_choice(error.missing_cfg_file, error.options)
     unreadable = mistakes.unreadable_value(error)
     if unreadable:
         return unreadable

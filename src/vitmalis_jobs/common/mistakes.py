@@ -11,18 +11,17 @@ from pathlib import Path
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
+from vitmalis.command_line import unknown_choice
 from vitmalis_jobs.common.config import compose
 
 _SIMILARITY = 0.75
 """From which two names count as the same with a slip; options of one section share their beginning."""
 
 
-def unknown_choice(missing: str, options: Sequence[str]) -> str:
+def unknown_group_choice(missing: str, options: Sequence[str]) -> str:
     """The line for a choice that its group does not have, such as `policy/vitmali`."""
     group, _, name = missing.rpartition("/")
-    similar = difflib.get_close_matches(name, options, 1)
-    meant = f"did you mean {similar[0]}? Else " if similar else ""
-    return f"{group}={name} is unknown: {meant}choose one of {', '.join(options)}"
+    return unknown_choice(f"{group}={name}", name, options)
 
 
 def unreadable_value(error: BaseException) -> str | None:

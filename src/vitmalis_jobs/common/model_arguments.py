@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from vitmalis.detector import checked_device, preset
 from vitmalis.errors import UserError
+from vitmalis.types import DOWNSAMPLING_FACTORS
 from vitmalis_jobs.common.config import ModelOptions, Section, checked, compose, plain
 from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.machine import card_name
@@ -20,11 +21,23 @@ class _WithModel(Section, frozen=True):
     model: ModelOptions
 
 
+def add_geometry_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--window` and `--downsampling-factor`, w and d of the decision regions."""
+    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument(
+        "--downsampling-factor",
+        type=int,
+        choices=DOWNSAMPLING_FACTORS,
+        help="how much smaller low-resolution regions are, along each axis (default: 2)",
+    )
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the positional arguments `model.KEY=VALUE` to a command line that has `--model`."""
     parser.add_argument(
         "model_options",
         nargs="*",
+        default=[],
         metavar="model.KEY=VALUE",
         help="options of conf/model, such as model.precision=bf16 or model.device=cpu",
     )

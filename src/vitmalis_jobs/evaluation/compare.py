@@ -6,11 +6,11 @@ import argparse
 import os
 import sys
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.finished_run import CACHED_OR_COMPUTED, ReferenceChoice, add_lookup_options, find_run
 from vitmalis_jobs.evaluation.page import make_page
 from vitmalis_jobs.run.page.document import Capacity, RunDocument
@@ -108,25 +108,35 @@ def open_page(path: Path) -> None:
         print("there is no browser here: open the file on a machine that has one", file=sys.stderr)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.compare"), description=f"{__doc__.partition(': `')[0]}.")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.compare",
+        "Compare two runs of one clip and trace on a page: two videos, one slider, the difference of F1.",
+        {
+            "RUN_A RUN_B --open": "folders, pages or MLflow run ids",
+        },
+    )
     for name, place in (("run_a", "left"), ("run_b", "right")):
-        parser.add_argument(name, help=f"the run at the {place}: its folder, its page, or its MLflow run id")
-    parser.add_argument("--output", type=Path, help=f"the page to write (default: one in {COMPARISONS})")
+        text = f"the run at the {place}: its folder, its page, or its MLflow run id"
+        parser.add_argument(name, metavar=name.upper(), help=text)
+    parser.add_argument("--output", type=Path, help=f"file of the page (default: one in {COMPARISONS})")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     add_lookup_options(parser)
-    options = parser.parse_args(arguments)
+    return parser
 
-    def make() -> None:
-        choice = ReferenceChoice.of(options)
-        first, second = (page_of(run, options.tracking_uri, choice) for run in (options.run_a, options.run_b))
-        path = compare(first, second, options.output)
-        print(path)
-        if options.open:
-            open_page(path)
 
-    return run_job(make)
+def print_comparison(options: argparse.Namespace) -> None:
+    """Make the page that the command line asks for, and print where it is."""
+    choice = ReferenceChoice.of(options)
+    first, second = (page_of(run, options.tracking_uri, choice) for run in (options.run_a, options.run_b))
+    path = compare(first, second, options.output)
+    print(path)
+    if options.open:
+        open_page(path)
+
+
+main = option_job(command_line, print_comparison)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis.command_line import CommandLine
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.compare import compare, open_page
 from vitmalis_jobs.run.config import composed
@@ -34,21 +34,31 @@ def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
     return compare(first, second, folder / "compare.html")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the demo; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.demo"), description=f"{__doc__.partition(': `')[0]}.")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of the clip (default: %(default)g)")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.demo",
+        "Play the embedded clip under two policies and open a page that compares them.",
+        {
+            "": "four seconds of the clip",
+            "--seconds 2 --no-open": "two seconds, and only the path of the page",
+        },
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the clip")
     parser.add_argument("--no-open", action="store_true", help="print the page's path, without opening it")
-    options = parser.parse_args(arguments)
+    return parser
 
-    def make() -> None:
-        folder = Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d}" / f"demo-{datetime.now():%H-%M-%S}"
-        path = demo(options.seconds, folder, Terminal())
-        print(f"look: {path}")
-        if not options.no_open:
-            open_page(path)
 
-    return run_job(make)
+def show_demo(options: argparse.Namespace) -> None:
+    """Make the demo, print where its page is, and open it."""
+    folder = Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d}" / f"demo-{datetime.now():%H-%M-%S}"
+    path = demo(options.seconds, folder, Terminal())
+    print(f"look: {path}")
+    if not options.no_open:
+        open_page(path)
+
+
+main = option_job(command_line, show_demo)
 
 
 if __name__ == "__main__":

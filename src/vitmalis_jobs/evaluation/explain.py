@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from vitmalis.client.session import SESSION_FILE, read_session
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.metrics import MatchRule
 from vitmalis.records import DecisionRecord
 from vitmalis.types import RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.finished_run import (
     CACHED_OR_COMPUTED,
     RUN_HELP,
@@ -32,15 +32,20 @@ from vitmalis_jobs.run.records import RunRecords, read_records
 from vitmalis_jobs.run.result_files import explanation_file
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.explain"), description=__doc__.partition(": `")[0])
-    parser.add_argument("run", help=RUN_HELP)
-    add_lookup_options(parser)
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.explain",
+        "Plot why an offload of a run was configured as it was, what came of it, and the regions that were sent.",
+        {
+            "runs/evaluations/2026-03-01/12-00-00": "an offload with many region types",
+            "RUN --offload 7 --no-reference": "offload 7, without its actual F1",
+        },
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--offload", type=int, help="number of the offload (default: one with many region types)")
-    options = parser.parse_args(arguments)
-    choice = ReferenceChoice.of(options)
-    return run_job(lambda: print(explain(options.run, options.offload, options.tracking_uri, choice)))
+    add_lookup_options(parser)
+    return parser
 
 
 def explain(
@@ -118,6 +123,14 @@ def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
     if offload_id not in by_id:
         raise UserError(f"--offload {offload_id}: this run has offloads {min(by_id)} to {max(by_id)}")
     return by_id[offload_id]
+
+
+def print_plots(options: argparse.Namespace) -> None:
+    """Draw the offload that the command line names, and print where the plots are."""
+    print(explain(options.run, options.offload, options.tracking_uri, ReferenceChoice.of(options)))
+
+
+main = option_job(command_line, print_plots)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ RUN_HELP = "folder of a run, or its MLflow run id"
 def add_lookup_options(parser: argparse.ArgumentParser, *, needs_references: bool = False) -> None:
     """Add the options by which a command finds runs and their references, which it may need in any case."""
     uri = mlflow_options("evaluation").tracking_uri
-    parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
+    parser.add_argument("--tracking-uri", default=uri, help="MLflow store, or address of an MLflow server")
     if not needs_references:
         parser.add_argument("--no-reference", action="store_true", help="leave the actual F1 out; needs no model")
     parser.add_argument(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.finished_run import read_run_config
 from vitmalis_jobs.evaluation.study import hindsight
 from vitmalis_jobs.evaluation.study.runs import read_study, sweep_folder
@@ -70,19 +71,26 @@ def choose(sweep: Path) -> dict[str, object]:
     return choice | {"table": str(folder / TABLE_FILE)}
 
 
-def _run(arguments: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(
-        prog=program("evaluation.fixed_configuration"),
-        description="Choose the fixed configuration with the highest mean rendering F1 over the clips of a sweep of "
-        "experiment=fixed eval.part=profile; every clip counts alike.",
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.fixed_configuration",
+        "Choose the configuration of policy=fixed with the highest mean rendering F1 over the clips of a sweep.",
+        {
+            "runs/sweeps/fixed": "a sweep of experiment=fixed eval.part=profile",
+        },
+        "Every clip counts alike. The choice is printed as JSON and written to the sweep's folder.",
     )
-    parser.add_argument("sweep", type=Path, help="folder of the sweep, or its name below runs/sweeps")
-    print(json.dumps(choose(parser.parse_args(arguments).sweep), indent=2))
+    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="folder of the sweep, or its name below runs/sweeps")
+    return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the choice as JSON; returns the exit status."""
-    return run_job(lambda: _run(arguments))
+def print_choice(options: argparse.Namespace) -> None:
+    """Choose from the sweep that the command line names, and print the choice as JSON."""
+    print(json.dumps(choose(options.sweep), indent=2))
+
+
+main = option_job(command_line, print_choice)
 
 
 if __name__ == "__main__":

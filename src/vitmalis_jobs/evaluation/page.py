@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from vitmalis.command_line import CommandLine
 from vitmalis.video.spec import open_video
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.finished_run import (
     CACHED_OR_COMPUTED,
     RUN_HELP,
@@ -35,20 +35,30 @@ def make_page(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) -> 
     return write_run_page(directory / PAGE_FILE, run_document(played), images)[0]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make a page as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.page"), description=__doc__.partition(": `")[0] + ".")
-    parser.add_argument("run", help=RUN_HELP)
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.page",
+        "Make the page of a run that has none, or make it again.",
+        {
+            "runs/evaluations/2026-03-01/12-00-00": "a run's folder",
+            "0123456789abcdef --no-reference": "an MLflow run, without actual F1 and thus without its model",
+        },
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     add_lookup_options(parser)
-    options = parser.parse_args(arguments)
+    return parser
 
-    def make() -> None:
-        directory = find_run(options.run, options.tracking_uri)
-        path = make_page(directory, ReferenceChoice.of(options))
-        add_artifact(directory, path, options.tracking_uri)
-        print(path)
 
-    return run_job(make)
+def print_page(options: argparse.Namespace) -> None:
+    """Make the page that the command line asks for, log it to the run's MLflow run, and print where it is."""
+    directory = find_run(options.run, options.tracking_uri)
+    path = make_page(directory, ReferenceChoice.of(options))
+    add_artifact(directory, path, options.tracking_uri)
+    print(path)
+
+
+main = option_job(command_line, print_page)
 
 
 if __name__ == "__main__":

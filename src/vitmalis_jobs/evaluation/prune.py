@@ -16,8 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.run_folders import (
     RUN_PARENTS,
     contents_of,
@@ -126,25 +127,36 @@ def show(runs: Path, found: list[Candidate], console: Console) -> None:
         console.print(facts, highlight=False, markup=False, soft_wrap=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prune as the command line says; returns the exit status: 0, 1 where something could not be deleted, or 2."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.prune"), description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="run folders untouched for longer")
-    parser.add_argument("--failed", action="store_true", help="run folders without a finished run, a day old or more")
-    parser.add_argument("--cache", default="", metavar="NAMES", help=f"by commas: {', '.join(CACHES)}")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.prune",
+        "Show or delete old runs and caches in runs/.",
+        {
+            "": "what there is",
+            "--failed --older-than 30": "what would be deleted: failed runs, and runs older than 30 days",
+            "--cache inference --yes": "delete the cache of inference results",
+        },
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="choose run folders untouched for so many days (default: none)"
+    )
+    parser.add_argument("--failed", action="store_true", help="choose run folders without a finished run, a day old")
+    parser.add_argument(
+        "--cache", default="", metavar="NAMES", help=f"choose caches, with commas between: {', '.join(CACHES)}"
+    )
     parser.add_argument("--yes", action="store_true", help="delete, instead of showing what would be deleted")
-    options, console = parser.parse_args(arguments), Console()
-    caches = [name for name in options.cache.split(",") if name]
-    return run_job(lambda: prune(options, caches, console))
+    return parser
 
 
-def prune(options: argparse.Namespace, caches: list[str], console: Console) -> bool:
+def prune(options: argparse.Namespace) -> bool:
     """Show the chosen folders, and delete them with `--yes`; returns whether all that was to go is gone.
 
     Raises:
         UserError: as `candidates` does.
     """
+    console, caches = Console(), [name for name in options.cache.split(",") if name]
     found = candidates(options.runs, older_than_days=options.older_than, failed=options.failed, caches=caches)
     show(options.runs, found, console)
     chosen, left = [candidate for candidate in found if not candidate.kept], list[str]()
@@ -159,6 +171,9 @@ def prune(options: argparse.Namespace, caches: list[str], console: Console) -> b
     done = "deleted" if options.yes else "to be deleted with --yes"
     console.print(f"{len(chosen)} folders, {freed / 1e6:.1f} MB {done}" if found else "nothing chosen (see --help)")
     return not left
+
+
+main = option_job(command_line, prune)
 
 
 if __name__ == "__main__":

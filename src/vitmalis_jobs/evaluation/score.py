@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from vitmalis.client.session import SESSION_FILE, ClientSession, read_session, write_session
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.records import FRAMES_FILE, read_info
 from vitmalis.types import Detections
 from vitmalis.video.recording import RECORDING_FILE
 from vitmalis.video.spec import VideoSpec
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
 from vitmalis_jobs.evaluation.finished_run import (
@@ -99,23 +100,27 @@ def _other_metrics(
     return {key: value for key, value in before.items() if key not in computed} if isinstance(before, dict) else {}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Score as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog=program("evaluation.score"),
-        description="Score a run of a camera: make references of its recording (output.record=true), add F1, video and "
-        "page to the run.",
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.score",
+        "Score a run of a camera: make references of its recording, add F1, video and page to the run.",
+        {
+            "runs/evaluations/2026-03-01/12-00-00": "the folder of a run with video=camera output.record=true",
+        },
     )
-    parser.add_argument("run", help=RUN_HELP)
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     add_lookup_options(parser, needs_references=True)
-    options = parser.parse_args(arguments)
+    return parser
 
-    def make() -> None:
-        score(
-            find_run(options.run, options.tracking_uri), options.tracking_uri, ReferenceChoice.of(options), Terminal()
-        )
 
-    return run_job(make)
+def score_run(options: argparse.Namespace) -> None:
+    """Score the run that the command line names."""
+    directory = find_run(options.run, options.tracking_uri)
+    score(directory, options.tracking_uri, ReferenceChoice.of(options), Terminal())
+
+
+main = option_job(command_line, score_run)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis.command_line import CommandLine
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import MlflowOptions, mlflow_options
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.mlflow_view import prepare_view, view_url
@@ -29,19 +29,23 @@ def prepared_url(address: str, options: MlflowOptions) -> str:
     return view_url(address, store.experiment_id, store.client.get_experiment(store.experiment_id).tags)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the URL of the evaluations and become MLflow's server; returns the exit status of a user's mistake."""
-    return run_job(lambda: _serve(_parser().parse_args(arguments)))
-
-
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.ui",
+        "Open the MLflow UI on what has been run, with policies, clips, traces and F1 in view.",
+        {
+            "": "the evaluations in runs/mlflow.db",
+            "--experiment training --port 5001": "training runs, at another port",
+        },
+    )
     defaults = mlflow_options("evaluation")
-    about = f"{__doc__.partition(': `')[0]}, with policies, clips, traces and F1 in view."
-    parser = argparse.ArgumentParser(prog=program("evaluation.ui"), description=about)
-    parser.add_argument("--tracking-uri", default=defaults.tracking_uri, help="MLflow store (default: %(default)s)")
-    parser.add_argument("--experiment", default=defaults.experiment, help="shown first (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--tracking-uri", default=defaults.tracking_uri, help="MLflow store, or address of an MLflow server"
+    )
+    parser.add_argument("--experiment", default=defaults.experiment, help="experiment that is shown first")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on")
     return parser
 
 
@@ -57,6 +61,9 @@ def _serve(chosen: argparse.Namespace) -> None:
     print(f"look: {url}    (once MLflow has started; Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri]
     os.execv(command[0], [*command, "--host", chosen.host, "--port", str(chosen.port)])
+
+
+main = option_job(command_line, _serve)
 
 
 if __name__ == "__main__":

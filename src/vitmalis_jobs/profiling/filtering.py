@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
@@ -28,7 +29,7 @@ from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -146,19 +147,28 @@ def draw(result: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("profiling.filtering"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--weights", help="file or URL (default: the model's own)")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.filtering",
+        "Learn the threshold of policy=reducto: F1 and share of filtered frames by threshold, on profile parts.",
+        {
+            "": "thresholds on all clips, minutes",
+            "--clips market1906 --target 0.85": "one clip, with less F1 to keep",
+        },
+    )
+    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
     add_clip_options(parser, seconds=10.0)
-    parser.add_argument("--tracker", choices=tuple(TRACKERS), default="lucas_kanade")
-    parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS, help="shares of pixels to try")
+    parser.add_argument("--tracker", choices=tuple(TRACKERS), default="lucas_kanade", help="tracker of the client")
+    parser.add_argument(
+        "--thresholds", type=float, nargs="+", metavar="SHARE", default=THRESHOLDS, help="shares of pixels to try"
+    )
     parser.add_argument("--target", type=float, default=0.9, help="F1 that the chosen threshold has to keep")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/filtering.json"))
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/filtering.json"), help="file of the result")
     parser.set_defaults(part="profile")
     add_model_options(parser)
-    return parser.parse_intermixed_args(arguments)
+    return parser
 
 
 def check(options: argparse.Namespace) -> None:
@@ -176,16 +186,10 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
     check(options)
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     title = f"filtering on references of {result['model']} {result['model_id']}"
     report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
@@ -193,6 +197,9 @@ def profile(options: argparse.Namespace, terminal: Terminal) -> None:
         terminal.note(f"policy.change_threshold={result['change_threshold']:g} keeps an F1 of {options.target:g}")
     else:
         terminal.warn(f"no threshold keeps an F1 of {options.target:g}")
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

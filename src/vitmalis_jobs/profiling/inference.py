@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, build_model, load_detector, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import RANDOM, DetectorConfig
@@ -29,14 +30,14 @@ from vitmalis.detector.flops import VitCost, vit_cost
 from vitmalis.detector.precision import arithmetic
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import DOWNSAMPLING_FACTORS, BoolMask, RgbImage
+from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine import git_commit
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Pairs, Run, Stopwatch, default_repeats
 from vitmalis_jobs.profiling.measured_result import report_result
@@ -225,7 +226,7 @@ def measure_rows(measurement: Measurement, options: argparse.Namespace, terminal
         terminal.note(f"{name} is slow at this size: only restoration point {last} (--points chooses others)")
     repeats = options.repeats or default_repeats(plain_ms)
     whole_repeats = (1 if slow else repeats) if options.whole_repeats is None else options.whole_repeats
-    cases = [(share, point) for point in points for share in options.shares]
+    cases = [(share, point) for point in points for share in sorted(options.shares)]
     rows: list[dict[str, Any]] = []
     for done, (share, point) in enumerate(cases):
         terminal.step(done, len(cases), "measuring", f"{share:.0%} of regions, restoration point {point}")
@@ -254,41 +255,42 @@ def draw(result: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("profiling.inference"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
-    parser.add_argument(
-        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, help="of low-resolution regions (default: 2)"
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.inference",
+        "Measure whether inference time follows FLOPs as regions are downsampled, at every restoration point.",
+        {
+            "--model vitdet_tiny": "the embedded model, minutes",
+            "--model vitdet_b --points 6 --repeats 3 model.device=cuda": "one restoration point, on a GPU",
+        },
     )
-    parser.add_argument("--width", type=int, default=960, help="of the image, pixels")
-    parser.add_argument("--height", type=int, default=540, help="of the image, pixels")
-    parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")
+    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    add_geometry_options(parser)
+    parser.add_argument("--width", type=int, default=960, help="width of the image in pixels")
+    parser.add_argument("--height", type=int, default=540, help="height of the image in pixels")
+    parser.add_argument(
+        "--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="downsampled shares of all regions"
+    )
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all; slow: the last)")
     parser.add_argument("--repeats", type=int, default=0, help="pairs for each row (default: 9; slow 3, fast 30)")
     parser.add_argument("--whole-repeats", type=int, help="pairs of whole detectors (default: as repeats; slow 1)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of pixels and masks")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/inference.json"))
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
+    parser.add_argument("--seed", type=int, default=0, help="seed of pixels and masks")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/inference.json"), help="file of the result")
     add_model_options(parser)
-    options = parser.parse_intermixed_args(arguments)
-    options.shares = sorted(options.shares)
-    return options
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     title = f"{result['model']} {options.width}x{options.height}"
     report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ import torch
 from vitmalis.detector import PRESETS, Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
-from vitmalis.types import DOWNSAMPLING_FACTORS, Detections, RgbImage
+from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.clips import read_frames, spread_frames
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
 
@@ -195,17 +195,14 @@ def load_subject(options: argparse.Namespace, terminal: Terminal) -> Subject:
 
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a detector, the clips and their frames to a command line."""
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--weights", help="file or URL (default: the model's own)")
-    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
-    parser.add_argument(
-        "--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, help="of low-resolution regions (default: 2)"
-    )
+    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
+    add_geometry_options(parser)
     add_clip_options(parser, seconds=600.0)
-    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
-    parser.add_argument("--frames", type=int, default=12, help="of each clip, at even distances")
-    parser.add_argument("--max-width", type=int, default=960, help="of frames, pixels")
-    parser.add_argument("--max-height", type=int, default=540, help="of frames, pixels")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of regions, and of order")
+    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="part of each clip")
+    parser.add_argument("--frames", type=int, default=12, help="frames of each clip, at even distances")
+    parser.add_argument("--max-width", type=int, default=960, help="largest width of frames in pixels")
+    parser.add_argument("--max-height", type=int, default=540, help="largest height of frames in pixels")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of regions, and of the order")
     add_model_options(parser)

@@ -16,9 +16,11 @@ CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kin
 
 def add_clip_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """Add `--clips`, `--folder` and `--seconds`, whose default is `seconds` of each clip."""
-    parser.add_argument("--clips", nargs="+", help=f"names (default: those available of {', '.join(CLIPS)})")
-    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="of clips that are files")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of each clip at most (default: %(default)g)")
+    parser.add_argument(
+        "--clips", nargs="+", metavar="NAME", help=f"clips (default: those available of {', '.join(CLIPS)})"
+    )
+    parser.add_argument("--folder", type=Path, default=data_dir() / "clips", help="folder of the clips that are files")
+    parser.add_argument("--seconds", type=float, default=seconds, help="seconds of each clip at most")
 
 
 def find_clips(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE
@@ -24,7 +25,7 @@ from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.arguments import listed
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
@@ -116,30 +117,36 @@ def draw(result: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(
-        prog=program("profiling.restoration_points"), description=str(__doc__).splitlines()[0]
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.restoration_points",
+        "Measure time and F1 of every restoration point (paper, Fig. 5).",
+        {
+            "": "the embedded model, minutes",
+            "--clips market1906 --frames 4 --points 0,2,4": "a quick look",
+        },
     )
     add_subject_options(parser)
     parser.add_argument("--points", type=listed(int, 0, 99), help="restoration points (default: all)")
-    parser.add_argument("--shares", type=listed(float, 0, 1), default=[1.0], help="of object-free regions (default: 1)")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/restoration_points.json"))
-    return parser.parse_intermixed_args(arguments)
+    parser.add_argument(
+        "--shares", type=listed(float, 0, 1), default=[1.0], help="downsampled shares of object-free regions"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/profiling/restoration_points.json"), help="file of the result"
+    )
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     title = f"{result['model']} {result['model_id']}"
     report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

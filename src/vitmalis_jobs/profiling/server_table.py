@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector.config import preset
 from vitmalis.errors import UserError
 from vitmalis.untrusted_files import damage_reported
 from vitmalis.virtual.measured_testbed import MeasuredTime, ModelTimes, ServerTable
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 
@@ -166,15 +167,31 @@ def lines(table: ServerTable, percent: int = 100) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    parser = argparse.ArgumentParser(prog=program("profiling.server_table"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("results", nargs="*", type=Path, help="of profiling.inference, one for each model")
-    parser.add_argument("--prototype", type=Path, help="folder of the prototype's results, in their place")
-    parser.add_argument("--date", default="", help="on which the prototype was measured")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/server_table.json"))
-    options = parser.parse_args(arguments)
-    return run_job(lambda: convert(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.server_table",
+        "Make the table of a measured server, for latency=h200, from results of profiling.inference on its GPU.",
+        {
+            "vitdet_b.json vitdet_l.json": "results that were measured on the server",
+        },
+    )
+    parser.add_argument(
+        "results",
+        nargs="*",
+        default=[],
+        type=Path,
+        metavar="RESULT",
+        help="files of profiling.inference, one for each model",
+    )
+    parser.add_argument(
+        "--prototype", type=Path, metavar="FOLDER", help="the prototype's results, in their place (default: none)"
+    )
+    parser.add_argument("--date", default="", help="day on which the prototype was measured, such as 2026-03-01")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/profiling/server_table.json"), help="file of the result"
+    )
+    return parser
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -192,6 +209,9 @@ def convert(options: argparse.Namespace) -> None:
     title = f"LM_inf on {table.card}, ms over the percentage of downsampled regions"
     Terminal.on_stderr().table(title, lines(table), COLUMNS)
     emit(msgspec.to_builtins(table), options.output)
+
+
+main = option_job(command_line, convert)
 
 
 if __name__ == "__main__":

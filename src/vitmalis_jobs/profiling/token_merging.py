@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector.token_merging import with_merging
 from vitmalis.matching import DEFAULT_RULE
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.arguments import listed
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import has_random_weights
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -121,31 +122,37 @@ def draw(result: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("profiling.token_merging"), description=str(__doc__).splitlines()[0])
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.token_merging",
+        "Measure time and F1 of token merging (ToMe) next to mixed resolution at equal numbers of tokens.",
+        {
+            "": "the embedded model, minutes",
+            "--clips market1906 --frames 4 --token-shares 0.5": "a quick look",
+        },
+    )
     add_subject_options(parser)
     shares = [0.75, 0.5, 0.25]
-    parser.add_argument("--token-shares", type=listed(float, 0, 1), default=shares, help="of the tokens that are left")
+    parser.add_argument("--token-shares", type=listed(float, 0, 1), default=shares, help="shares of tokens to keep")
     parser.add_argument(
         "--points", type=listed(int, 1, 99), help="restoration points of mixed resolution (default: the last)"
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/token_merging.json"))
-    return parser.parse_intermixed_args(arguments)
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/profiling/token_merging.json"), help="file of the result"
+    )
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     title = f"{result['model']} {result['model_id']}"
     report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, load_detector
 from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
@@ -27,7 +28,7 @@ from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
@@ -178,31 +179,35 @@ def draw(result: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("profiling.tracking"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--weights", help="file or URL (default: the model's own)")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.tracking",
+        "Measure the F1 of tracked boxes by their age, and what each tracker costs.",
+        {
+            "": "eval parts of the clips, minutes",
+            "--part profile --clips market1906": "what training.decay fits, of one clip",
+        },
+    )
+    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
     add_clip_options(parser, seconds=10.0)
-    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="of each clip")
+    parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="part of each clip")
     parser.add_argument("--starts", type=int, default=40, help="frames of each clip whose boxes are tracked")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/tracking.json"))
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/tracking.json"), help="file of the result")
     add_model_options(parser)
-    return parser.parse_intermixed_args(arguments)
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure, draw, print and store."""
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     title = f"trackers on references of {result['model']} {result['model_id']}"
     report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

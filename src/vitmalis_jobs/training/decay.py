@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.untrusted_files import damage_reported
 from vitmalis.video.manifest import clip_entry
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 
 AGES_S = (0.0333, 0.2, 0.4, 0.8, 1.2)
 ALL = "all"
@@ -65,12 +66,30 @@ def _pooled(ages: list[int], rows: list[dict[str, Any]], age_s: float) -> float 
     return float(np.average(f1s, weights=boxes)) if sum(boxes) else None
 
 
-def _run(arguments: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog=program("training.decay"), description=str(__doc__).partition(": `")[0] + ".")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "training.decay",
+        "Fit the F1 of tracked boxes by age in seconds, and print the options of policies that use it.",
+        {
+            "": "the result of profiling.tracking --part profile",
+            "--tracker flow_cache": "of another tracker",
+        },
+    )
     default = Path("runs/profiling/tracking.json")
-    parser.add_argument("result", type=Path, nargs="?", default=default, help="default: %(default)s")
-    parser.add_argument("--tracker", default="lucas_kanade", help="default: %(default)s")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "result", type=Path, nargs="?", default=default, metavar="RESULT", help="file of profiling.tracking"
+    )
+    parser.add_argument("--tracker", default="lucas_kanade", help="tracker whose rows are fitted")
+    return parser
+
+
+def print_decay(options: argparse.Namespace) -> None:
+    """Print the options of policies that a result gives.
+
+    Raises:
+        UserError: there is no such result, or it cannot be fitted.
+    """
     if not options.result.is_file():
         raise UserError(f"{options.result} is not there: measure with `python -m profiling.tracking --part profile`")
     with damage_reported(f"result {options.result}", "measure again with `python -m profiling.tracking`"):
@@ -78,9 +97,7 @@ def _run(arguments: list[str] | None) -> None:
     print(f"decay_ages_s: {ages_s}\ndecay_f1: {f1}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the options; returns the exit status."""
-    return run_job(lambda: _run(arguments))
+main = option_job(command_line, print_decay)
 
 
 if __name__ == "__main__":

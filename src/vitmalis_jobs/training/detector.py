@@ -114,7 +114,13 @@ def train_detector(config: DetectorTrainingConfig) -> None:
         monitor.evaluate()
 
 
-@hydra_job("train_detector")
+@hydra_job(
+    "train_detector",
+    {
+        "": "an hour on the CPU, from the weights in the package",
+        "start.weights=random model=vitdet_b train.device=cuda train.hours=8": "another model from scratch, on a GPU",
+    },
+)
 def main(config: DictConfig) -> None:
     """Train the detector as the command line says."""
     train_detector(checked(config, DetectorTrainingConfig))

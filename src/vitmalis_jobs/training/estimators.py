@@ -67,7 +67,13 @@ def train_estimators(config: EstimatorTrainingConfig) -> str:
         return training.report(sets["f1"])
 
 
-@hydra_job("train_estimators")
+@hydra_job(
+    "train_estimators",
+    {
+        "": "the samples of this model, or those that come with the package (a minute)",
+        "search.trials=5 samples.folder=runs/profiling/samples/ID": "a shorter search on samples of your own",
+    },
+)
 def main(config: DictConfig) -> None:
     """Train the estimators as the command line says, and print the tables."""
     print(train_estimators(checked(config, EstimatorTrainingConfig)))

@@ -152,7 +152,13 @@ def evaluate_detector(config: DetectorTrainingConfig) -> None:
     overview(model, sets, folder / "detector_heldout.jpg")
 
 
-@hydra_job("train_detector")
+@hydra_job(
+    "train_detector",
+    {
+        "": "the weights in the package",
+        "start.weights=runs/training/vitdet_tiny/best.pt": "those of a training",
+    },
+)
 def main(config: DictConfig) -> None:
     """Evaluate the detector as the command line says."""
     evaluate_detector(checked(config, DetectorTrainingConfig))

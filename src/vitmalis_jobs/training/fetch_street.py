@@ -7,7 +7,6 @@ SHA-256 and kept, so that an interrupted call is resumed. `sources.csv` in the f
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,24 +14,36 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.paths import cache_dir, data_dir
 from vitmalis.repository_files import gather
 from vitmalis_jobs.common.checks import check_writable
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.training.detection.csv_rows import read_rows
 from vitmalis_jobs.training.street.frames import write_frames
 from vitmalis_jobs.training.street.sources import StreetSource, street_sources, write_sources
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch what the command line asks for; return the exit status."""
-    parser = argparse.ArgumentParser(prog=program("training.fetch_street"), description=__doc__)
-    parser.add_argument("--output", type=Path, default=data_dir() / "street", help="default: %(default)s")
-    parser.add_argument("--mirror", type=Path, help="folder with checkouts of the repositories, instead of the network")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "training.fetch_street",
+        "Download public images and videos (342 files, 143 MB) and make street frames of them, to train on.",
+        {
+            "": "into data/street",
+            "--clear --output data/street_clear": "only sources whose licence is clear",
+        },
+        "The detector's training reads the folder once it also holds a labels.csv, which is not published: bring "
+        "labels of your own (docs/model_card.md). Files are checked against their SHA-256 and kept, so that an "
+        "interrupted call is resumed. sources.csv lists the licence of each source.",
+    )
+    parser.add_argument("--output", type=Path, default=data_dir() / "street", help="folder of the frames")
+    parser.add_argument(
+        "--mirror", type=Path, metavar="FOLDER", help="checkouts of the repositories (default: the network)"
+    )
     parser.add_argument("--clear", action="store_true", help="leave out sources whose licence is to be checked")
-    options = parser.parse_args(argv)
-    return run_job(lambda: fetch_street(options.output, options.mirror, clear=options.clear))
+    return parser
 
 
 def fetch_street(folder: Path, mirror: Path | None = None, *, clear: bool = False) -> None:
@@ -70,6 +81,9 @@ def _refuse_others(listing: Path, sources: Sequence[StreetSource]) -> None:
         others = [row.values["prefix"] for row in read_rows(listing, "street table", ["prefix"])]
         if own := sorted(set(others) - known):
             raise UserError(f"'{listing}' has other sources, such as '{own[0]}': give another --output")
+
+
+main = option_job(command_line, lambda options: fetch_street(options.output, options.mirror, clear=options.clear))
 
 
 if __name__ == "__main__":

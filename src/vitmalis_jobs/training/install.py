@@ -6,14 +6,14 @@ itself never changes the package. What is there already is replaced with `--repl
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import load_checkpoint, load_detector, preset
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
 from vitmalis.errors import UserError
@@ -22,19 +22,26 @@ from vitmalis.estimation.estimators import KINDS
 from vitmalis.estimation.shipped import package_folder, pair_files
 from vitmalis.network.traces.generate import TraceModel
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.training.estimation.card import CARD_FILE
 
 TRACE_MODEL_FILE = "trace_model.json"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Install what the command line names; return the exit status."""
-    parser = argparse.ArgumentParser(prog=program("training.install"), description=__doc__)
-    parser.add_argument("path", type=Path, help="what a training job wrote below runs/training")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "training.install",
+        "Make what was trained the package's own: estimators, detector weights, or a trace_model.json.",
+        {
+            "runs/training/estimators/vitdet_tiny": "new estimators",
+            "runs/training/vitdet_tiny/best.pt --replace": 'weights in the place of the package"s',
+        },
+        "Training itself never changes the package; what it has is replaced with --replace only.",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="what a training job wrote below runs/training")
     parser.add_argument("--replace", action="store_true", help="replace what the package has")
-    options = parser.parse_args(argv)
-    return run_job(lambda: install(options.path, replace=options.replace))
+    return parser
 
 
 def install(path: Path, *, replace: bool = False) -> None:
@@ -109,6 +116,9 @@ def _decoded_trace_model(path: Path) -> TraceModel:
 
 def _equal(source: Path, target: Path) -> bool:
     return target.is_file() and source.read_bytes() == target.read_bytes()
+
+
+main = option_job(command_line, lambda options: install(options.path, replace=options.replace))
 
 
 if __name__ == "__main__":

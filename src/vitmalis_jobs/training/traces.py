@@ -162,7 +162,13 @@ def fit_traces(config: TraceFitConfig) -> None:
     log.info("wrote %s, %s and %s", config.model_path if config.fit else "no parameters", config.page, config.figure)
 
 
-@hydra_job("fit_traces")
+@hydra_job(
+    "fit_traces",
+    {
+        "": "fit to data/traces (python -m vitmalis.network.fetch brings them)",
+        "fit=false compare_seeds=5": "only compare the package's generator with them",
+    },
+)
 def main(config: DictConfig) -> None:
     """Fit the trace generator as the command line says."""
     fit_traces(checked(config, TraceFitConfig))

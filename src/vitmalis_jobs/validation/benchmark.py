@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import EncodedFrame, encode_offload
 from vitmalis.codec.packing import unpack
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.estimation import load_pair, save_latency_tables
 from vitmalis.offload import OffloadDecision
@@ -35,7 +36,7 @@ from vitmalis.regions import ModelGeometry, Motion, MotionAnalyzer, RegionGrid
 from vitmalis.tracker import LucasKanadeTracker
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis.video.standin import PROFILES, StreetScene
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import processor
@@ -246,20 +247,22 @@ def _host() -> dict[str, Any]:
     }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("validation.benchmark"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=60, help="calls of which the median is reported")
-    parser.add_argument("--frames", type=int, default=12, help="consecutive frames to analyse and track")
-    parser.add_argument("--scenes", type=int, default=len(PROFILES), help="scenes to encode frames of")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/benchmark.json"))
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.benchmark",
+        "Time the client's stages and the codec on one core, and compare them with their bars.",
+        {
+            "": "two minutes; needs a quiet machine",
+            "--repeats 5 --scenes 1": "a quick look",
+        },
+        f"Bars, in ms or relative to a whole frame's time: {BARS}. Exit status 1: one was missed.",
+    )
+    parser.add_argument("--repeats", type=int, default=60, help="calls of each stage, of which the median is reported")
+    parser.add_argument("--frames", type=int, default=12, help="consecutive frames that are analysed and tracked")
+    parser.add_argument("--scenes", type=int, default=len(PROFILES), help="rendered scenes whose frames are encoded")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/benchmark.json"), help="file of the result")
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -271,6 +274,9 @@ def check(options: argparse.Namespace) -> bool:
     result = measure(options.repeats, options.frames, scenes, Terminal.on_stderr())
     emit(result, options.output, meter.load())
     return not result["missed"]
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

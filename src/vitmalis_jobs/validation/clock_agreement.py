@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import BUSY_MARK, BUSY_NOTE, is_busy
@@ -203,26 +204,31 @@ def _cell(metric: str, real: float, real_runs: Sequence[float], by_tables: float
     return f"{factor * real:.3g}{apart} | {difference(virtual)} | {difference(by_tables)}"
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(
-        prog=program("validation.clock_agreement"), description=str(__doc__).splitlines()[0]
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.clock_agreement",
+        "Play the same runs on the virtual clock and in real time, and compare their scores and latencies.",
+        {
+            "": "two policies on 4G and 5G",
+            "--policy vitmalis --trace 4g --repeats 3 eval.seconds=20": "one pair, three times in real time",
+        },
+        "Exit status 1: a pair is outside the bands.",
     )
-    parser.add_argument("--video", default="market1906", help="one or more, with commas (default: %(default)s)")
-    parser.add_argument("--trace", default="4g,5g", help="one or more, with commas (default: %(default)s)")
-    parser.add_argument("--policy", default="trackb2b,vitmalis", help="one or more, with commas (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/clock_agreement"), help="of the runs")
-    parser.add_argument("--repeats", type=int, default=1, help="real-time runs of each pair (default: %(default)s)")
-    parser.add_argument("--f1-band", type=float, default=0.03, help="accepted of rendering F1 (default: %(default)s)")
-    parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted of median E2E (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", help="further options of evaluate.py, such as eval.seconds=20")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+    parser.add_argument("--video", default="market1906", help="one or more clips, with commas between")
+    parser.add_argument("--trace", default="4g,5g", help="one or more traces, with commas between")
+    parser.add_argument("--policy", default="trackb2b,vitmalis", help="one or more policies, with commas between")
+    parser.add_argument("--repeats", type=int, default=1, help="real-time runs of each pair, whose median counts")
+    parser.add_argument("--f1-band", type=float, default=0.03, help="accepted difference of rendering F1")
+    parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted relative difference of median E2E")
+    parser.add_argument("--folder", type=Path, default=Path("runs/clock_agreement"), help="folder of runs and result")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis",
+    )
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -234,6 +240,9 @@ def check(options: argparse.Namespace) -> bool:
     show(result, terminal)
     emit(result, options.folder / "clock_agreement.json")
     return bool(result["within"])
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

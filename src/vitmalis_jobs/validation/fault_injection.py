@@ -21,8 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.run import processes
@@ -127,24 +128,29 @@ def killed_at_random(
         thread.join()
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(
-        prog=program("validation.fault_injection"), description=str(__doc__).splitlines()[0]
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.fault_injection",
+        "Kill processes of runs, silence their link and fill their disk, and account for what becomes of the runs.",
+        {
+            "--target server,client --kills 3": "a few minutes",
+            "": "everything, hours",
+        },
+        "Exit status 1: a run was lost, doubled or left without a summary, or a process hung or was orphaned.",
     )
-    parser.add_argument("--target", default=",".join(TARGETS), help="what to disturb (default: %(default)s)")
-    parser.add_argument("--kills", type=int, default=20, help="of each target that is killed (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=60, help="of the clip that plays meanwhile")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"))
-    parser.add_argument("overrides", nargs="*", help="options of evaluate.py for the run, such as policy=vitmalis")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+    parser.add_argument("--target", default=",".join(TARGETS), help="what to disturb, with commas between")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills of each target that is killed")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of the clip that plays meanwhile")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the moments of kills")
+    parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"), help="folder of runs and result")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis",
+    )
+    return parser
 
 
 def disturb(target: str, options: argparse.Namespace, folder: Path, terminal: Terminal) -> dict[str, Any]:
@@ -174,6 +180,9 @@ def check(options: argparse.Namespace) -> bool:
     missed = [f"{key}.{name}" for key in results for name, bar in BARS.items() if results[key].get(name, 0) > bar]
     emit({"seed": options.seed, **results, "bars": BARS, "missed": missed}, options.folder / "fault_injection.json")
     return not missed
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

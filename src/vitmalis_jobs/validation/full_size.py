@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from vitmalis.client.session import ClientSession
+from vitmalis.command_line import CommandLine
 from vitmalis.estimation import LatencyTables, save_latency_tables
 from vitmalis.network.traces import constant_trace
 from vitmalis.regions import ModelGeometry
@@ -31,7 +32,7 @@ from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis.video.standin import StreetScene
 from vitmalis.virtual.measured_testbed import h200_table, measured_testbed
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -207,21 +208,23 @@ def measure(options: argparse.Namespace, folder: Path, terminal: Terminal) -> di
     }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("validation.full_size"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of video (default: %(default)s)")
-    parser.add_argument("--policy", default=POLICIES[0], choices=POLICIES, help="default: %(default)s")
-    parser.add_argument("--mbps", type=float, default=50.0, help="rate of the uplink (default: %(default)s)")
-    parser.add_argument("--rtt-ms", type=float, default=20.0, help="round-trip time (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/full_size"), help="default: %(default)s")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.full_size",
+        "Play 1920x1080 at 30 FPS through the real client, and show which stages keep up and where its time goes.",
+        {
+            "": "20 s of video",
+            "--policy vitmalis --mbps 20": "another policy on a slower uplink",
+        },
+        f"Bars: {BARS}. Exit status 1: one was missed.",
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of video")
+    parser.add_argument("--policy", default=POLICIES[0], choices=POLICIES, help="policy of the client")
+    parser.add_argument("--mbps", type=float, default=50.0, help="rate of the uplink in Mbit/s")
+    parser.add_argument("--rtt-ms", type=float, default=20.0, help="round-trip time in ms")
+    parser.add_argument("--folder", type=Path, default=Path("runs/full_size"), help="folder of records and result")
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -234,6 +237,9 @@ def check(options: argparse.Namespace) -> bool:
     hit = [name for name in BARS if name not in missed]
     emit({**result, "bars": BARS, "hit": hit, "missed": missed}, options.folder / "full_size.json", meter.load())
     return not missed
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

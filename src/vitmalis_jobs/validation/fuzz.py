@@ -12,7 +12,6 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import psutil
 import zmq
 
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.network.addresses import split_address
 from vitmalis.network.wire import messages as m
@@ -31,7 +31,7 @@ from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.mutations import Mutator
@@ -166,13 +166,21 @@ def fuzz(server: Child, count: int, seed: int, every: int = 1000) -> dict[str, A
     }
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the job's command line."""
-    parser = argparse.ArgumentParser(prog=program("validation.fuzz"), description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--messages", type=int, default=10_000, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"), help="default: %(default)s")
-    return parser.parse_args(arguments)
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.fuzz",
+        "Send damaged messages to a server: it has to refuse them and to serve an honest client meanwhile.",
+        {
+            "": "10,000 messages, two minutes",
+            "--messages 500 --seed 2": "a quick look with other damage",
+        },
+        f"Bars: {BARS}. Exit status 1: one was missed.",
+    )
+    parser.add_argument("--messages", type=int, default=10_000, help="number of damaged messages")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the damage")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fuzz.json"), help="file of the result")
+    return parser
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -191,10 +199,7 @@ def run(options: argparse.Namespace) -> bool:
     return not missed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; return its exit status, 1 when a bar was missed."""
-    options = parse_arguments(arguments)
-    return run_job(lambda: run(options))
+main = option_job(command_line, run)
 
 
 if __name__ == "__main__":

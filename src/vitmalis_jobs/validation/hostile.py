@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.command_line import CommandLine
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Disconnected, FailureReceived, ResultReceived
@@ -29,7 +30,7 @@ from vitmalis.process import Child, raise_descriptor_limit
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.fuzz import BATCH, Attacker, served_geometry
@@ -200,17 +201,24 @@ def _resident_mb(process: psutil.Process) -> float:
     return 0.0
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the job's command line."""
-    parser = argparse.ArgumentParser(prog=program("validation.hostile"), description=(__doc__ or "").splitlines()[0])
-    add = parser.add_argument
-    add("--messages", type=int, default=20_000, help="damaged messages (default: %(default)s)")
-    add("--idle", type=int, default=2000, help="connections that send nothing, at a time (default: %(default)s)")
-    add("--hellos", type=int, default=1100, help="sessions, one after the other (default: %(default)s)")
-    add("--floods", type=int, default=5, help="messages without end (default: %(default)s)")
-    add("--seed", type=int, default=1, help="default: %(default)s")
-    add("--output", type=Path, default=Path("runs/profiling/hostile.json"), help="default: %(default)s")
-    return parser.parse_args(arguments)
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.hostile",
+        "Attack a server in every known way while an honest client is served.",
+        {
+            "": "all attacks, several minutes",
+            "--messages 500 --idle 100 --hellos 50 --floods 1": "a quick look",
+        },
+        f"Bars: {BARS}. Exit status 1: one was missed.",
+    )
+    parser.add_argument("--messages", type=int, default=20_000, help="number of damaged messages")
+    parser.add_argument("--idle", type=int, default=2000, help="connections at a time that send nothing")
+    parser.add_argument("--hellos", type=int, default=1100, help="sessions that are opened one after the other")
+    parser.add_argument("--floods", type=int, default=5, help="messages that do not end")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the damage")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/hostile.json"), help="file of the result")
+    return parser
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -230,10 +238,7 @@ def run(options: argparse.Namespace) -> bool:
     return not missed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; return its exit status, 1 when a bar was missed."""
-    options = parse_arguments(arguments)
-    return run_job(lambda: run(options))
+main = option_job(command_line, run)
 
 
 if __name__ == "__main__":

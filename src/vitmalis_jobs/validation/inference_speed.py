@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, Detector, build_model, load_detector, preset
 from vitmalis.detector.config import RANDOM
 from vitmalis.detector.detector import image_tensor
@@ -24,7 +24,7 @@ from vitmalis.detector.devices import AUTO
 from vitmalis.detector.engines import EAGER, FUSED
 from vitmalis.detector.precision import PRECISIONS, arithmetic
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.job_output import emit
@@ -99,20 +99,28 @@ def _random_detector(options: ModelOptions) -> Detector:
     return load_detector(options.name, **chosen, compiled=options.compile)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    parser = argparse.ArgumentParser(prog=program("validation.inference_speed"), description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="vitdet_tiny", help=", ".join(PRESETS))
-    parser.add_argument("--width", type=int, default=960, help="of the frame, pixels")
-    parser.add_argument("--height", type=int, default=540, help="of the frame, pixels")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=9, help="runs of which the median is reported")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.inference_speed",
+        "Measure how long a model takes for a frame, stage by stage.",
+        {
+            "--model vitdet_tiny": "the embedded model",
+            "--model vitdet_b --compare model.device=cuda": "every precision and engine on a GPU",
+        },
+    )
+    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--width", type=int, default=960, help="width of the frame in pixels")
+    parser.add_argument("--height", type=int, default=540, help="height of the frame in pixels")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
+    parser.add_argument("--repeats", type=int, default=9, help="runs of each stage, of which the median is reported")
     parser.add_argument("--precision", choices=list(PRECISIONS), help="as model.precision (default: fp32)")
-    parser.add_argument("--compare", action="store_true", help="precisions and engines, each in pairs with plain fp32")
-    parser.add_argument("--output", type=Path, default=None, help="runs/profiling/inference_speed[_compare].json")
+    parser.add_argument("--compare", action="store_true", help="compare precisions and engines, each with plain fp32")
+    parser.add_argument(
+        "--output", type=Path, help="file of the result (default: inference_speed[_compare].json in runs/profiling)"
+    )
     add_model_options(parser)
-    options = parser.parse_intermixed_args(arguments)
-    return run_job(lambda: profile(options))
+    return parser
 
 
 def profile(options: argparse.Namespace) -> None:
@@ -150,6 +158,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         own = {key: value for key, value in model_facts(model).items() if key in ("device", "card")}
         return {**facts, **own, "rows": compare_engines(model, *size, options.repeats)}
     return {**facts, **model_facts(model), "median_ms": measure_stages(model, *size, options.repeats)}
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

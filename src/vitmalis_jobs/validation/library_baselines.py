@@ -14,7 +14,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import checked_device, preset
 from vitmalis.detector.devices import AUTO
 from vitmalis.detector.precision import PRECISIONS, arithmetic
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import card_name
@@ -232,22 +233,33 @@ def size(text: str) -> tuple[int, int]:
     return height_px, width_px
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    parser = argparse.ArgumentParser(
-        prog=program("validation.library_baselines"), description=str(__doc__).splitlines()[0]
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.library_baselines",
+        "Compare speed and memory of our plain ViT with those of transformers, timm and detectron2.",
+        {
+            "": "ViT-B on the CPU, all installed libraries",
+            "--libraries timm --sizes 256x256 --repeats 1": "a quick look",
+        },
+        "Exit status 1: on a CPU, ours is not as much faster or smaller as its bars ask for.",
     )
-    parser.add_argument("--sizes", type=size, nargs="+", default=[size(text) for text in SIZES], help="HEIGHTxWIDTH")
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=installed_libraries())
-    parser.add_argument("--model", choices=("vitdet_b", "vitdet_l", "vitdet_h"), default="vitdet_b")
+    parser.add_argument(
+        "--sizes", type=size, nargs="+", metavar="HEIGHTxWIDTH", default=[size(text) for text in SIZES],
+        help=f"sizes of images in pixels (default: {' '.join(SIZES)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--libraries", nargs="+", choices=LIBRARIES, default=installed_libraries(),
+        help="libraries to compare with (default: those that are installed)",
+    )  # fmt: skip
+    parser.add_argument("--model", choices=("vitdet_b", "vitdet_l", "vitdet_h"), default="vitdet_b", help="whose ViT")
     parser.add_argument("--device", default=AUTO, help="as PyTorch names it (default: a GPU where there is one)")
-    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of each")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32", help="arithmetic of the models")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements of each library")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
     parser.add_argument("--memory-of", choices=list(MODELS), help=argparse.SUPPRESS)  # for our own child processes
-    parser.add_argument("--output", type=Path, default=Path("runs/library_baselines.json"))
-    options = parser.parse_args(arguments)
-    return run_job(lambda: profile(options))
+    parser.add_argument("--output", type=Path, default=Path("runs/library_baselines.json"), help="file of the result")
+    return parser
 
 
 def profile(options: argparse.Namespace) -> bool:
@@ -263,6 +275,9 @@ def profile(options: argparse.Namespace) -> bool:
     Terminal.on_stderr().table(f"our ViT of {options.model} and the libraries'", result["rows"], COLUMNS)
     emit(result, options.output, meter.load())
     return bool(result["bars_met"])
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Calibration of the emulated link: `python -m validation.link` (configuration: conf/profile_link.yaml).
+"""Check the emulated link against its trace and against Mahimahi: `python -m validation.link`.
 
 Messages of several sizes are uploaded through the real relay process and compared with `EmulatedConnection`, the
 arithmetic of the virtual clock; that arithmetic is then compared with Mahimahi's logged uploads if those are present.
@@ -202,7 +202,13 @@ def calibrate(options: LinkOptions, folder: Path) -> dict[str, Any]:
     return result
 
 
-@hydra_job("profile_link")
+@hydra_job(
+    "profile_link",
+    {
+        "": "a few minutes",
+        "repeats=2 sizes_bytes=[50000]": "a quick look",
+    },
+)
 def main(config: DictConfig) -> bool:
     """Calibrate the link, print and store the result; False when a median is outside the bar."""
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from vitmalis.client.session import ClientSession
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.generate import TRACES_EACH
 from vitmalis.types import Detections
 from vitmalis_jobs.common.checks import check_trained
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Step, Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import BUSY, LoadMeter
@@ -222,20 +223,28 @@ def whole_numbers(text: str) -> list[int]:
         raise UserError(f"--clients and --max-batch are whole numbers with commas between them ({error})") from error
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("validation.multi_client"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--clients", default="1,2,4,8", help="numbers of clients (default: %(default)s)")
-    parser.add_argument("--max-batch", default="1", help="largest batches, such as 1,4 (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/multi_client"), help="of the records")
-    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis eval.seconds=20")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: compare(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.multi_client",
+        "Play several clients against one server and compare what each of them gets.",
+        {
+            "": "1, 2, 4 and 8 clients",
+            "--clients 2,4 --max-batch 1,4 policy=vitmalis eval.seconds=20": "batches of one and of up to four frames",
+        },
+    )
+    parser.add_argument("--clients", default="1,2,4,8", help="numbers of clients, with commas between them")
+    parser.add_argument(
+        "--max-batch", default="1", help="most frames in a batch of the server, such as 1,4 to compare two settings"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/multi_client"), help="folder of records and result")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis",
+    )
+    return parser
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -249,6 +258,9 @@ def compare(options: argparse.Namespace) -> None:
     draw(rows, options.folder / "multi_client.png")
     terminal.note(f"plot: {options.folder / 'multi_client.png'}")
     emit({"clients": rows, "summary": medians}, options.folder / "multi_client.json", meter.load())
+
+
+main = option_job(command_line, compare)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import psutil
 
+from vitmalis.command_line import CommandLine
 from vitmalis.metrics import summarise
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import LoadMeter
@@ -172,19 +173,26 @@ def draw_memory(rows: Sequence[MemoryRow], path: Path) -> None:
     save_figure(figure, path)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("validation.soak"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--folder", type=Path, default=Path("runs/soak"))
-    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.soak",
+        "Play in real time for a long time and watch memory growth and drift of the pacing.",
+        {
+            "": "half an hour of the default",
+            "--minutes 3 policy=vitmalis": "a quick look at another policy",
+        },
+        f"Bars: {BARS}. Exit status 1: one was missed.",
+    )
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes to play")
+    parser.add_argument("--folder", type=Path, default=Path("runs/soak"), help="folder of records, logs and result")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis",
+    )
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -196,6 +204,9 @@ def check(options: argparse.Namespace) -> bool:
     missed = [name for name, bar in BARS.items() if result.get(name, 0.0) > bar]
     emit({**result, "bars": BARS, "missed": missed}, options.folder / "soak.json", meter.load())
     return not missed
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import cv2
 
 from vitmalis.client.machine import ClientMachine
 from vitmalis.client.workers import run_tracking
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.records import write_run
@@ -35,7 +36,7 @@ from vitmalis.video import spec as video_spec
 from vitmalis.virtual.server import VirtualServer
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.job_output import emit
@@ -170,20 +171,29 @@ def long_run(
     return prepared, options
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("validation.virtual_speed"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=300.0, help="of video at 30 FPS (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="measured runs (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/profiling/virtual_speed"))
-    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as policy=vitmalis")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: check(options))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.virtual_speed",
+        "Measure the processor time of a long run on the virtual clock once its caches are full.",
+        {
+            "": "five minutes of video under the default policy",
+            "--seconds 30 --repeats 1 policy=vitmalis": "a quick look at another policy",
+        },
+        f"Bar for {BAR_SECONDS:g} s: {BARS}. Exit status 1: it was missed.",
+    )
+    parser.add_argument("--seconds", type=float, default=300.0, help="length of the clip in seconds, at 30 FPS")
+    parser.add_argument("--repeats", type=int, default=3, help="measured runs, of which the median is reported")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/profiling/virtual_speed"), help="folder of the runs and the clip"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="options of evaluate.py for the runs, such as policy=vitmalis",
+    )
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -198,6 +208,9 @@ def check(options: argparse.Namespace) -> bool:
     missed = [name for name, bar in bars.items() if result[name] > bar]
     emit({**result, "bars": bars, "missed": missed}, Path("runs/profiling/virtual_speed.json"), meter.load())
     return not missed
+
+
+main = option_job(command_line, check)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.network.addresses import SocketAddress, bound_address, listen, resolve, split_target
 from vitmalis.network.emulation.path import EmulatedPath, Transport
@@ -49,37 +50,40 @@ def listen_at(address: str) -> socket.socket:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the relay's command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vitmalis.network.relay",
-        description="Emulate a cellular uplink between clients and a server: a TCP relay driven by a trace.",
-        epilog="The trace's clock starts with the first byte that a client sends, and wraps at the trace's end. "
+    parser = CommandLine(
+        "python -m vitmalis.network.relay",
+        "Emulate a cellular uplink between clients and a server: a TCP relay driven by a trace.",
+        {
+            "--listen 127.0.0.1:6000 --upstream edge:5555 --trace 4g.csv": "clients connect to port 6000 here",
+            "--upstream edge:5555 --trace verizon.up --rtt-ms 60 --transport tcp": "a Mahimahi file, a TCP sender",
+        },
+        "The trace's clock starts with the first byte that a client sends, and wraps at the trace's end. "
         "Connections share the uplink; answers take only the one-way delay (rtt_ms / 2). Prints one JSON line "
         '{"ready": address} when it listens and {"summary": ...} when it ends, which it does on SIGTERM, SIGINT or the '
         "end of its standard input.",
     )
     parser.add_argument(
-        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="for clients; port 0: any free one"
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="address for clients; port 0: any free one"
     )
-    parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the server")
+    parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="address of the server")
     parser.add_argument(
-        "--trace", required=True, metavar="FILE", help="CSV time_s,uplink_mbps,rtt_ms or a Mahimahi file"
+        "--trace", required=True, metavar="FILE", help="trace: CSV time_s,uplink_mbps,rtt_ms or a Mahimahi file"
     )
     parser.add_argument(
-        "--rtt-ms", type=float, default=40.0, metavar="MS", help="for a Mahimahi file (default %(default)s)"
+        "--rtt-ms", type=float, default=40.0, metavar="MS", help="round-trip time of a Mahimahi file in ms"
     )
     parser.add_argument(
         "--transport", choices=get_args(Transport), default="ideal",
-        help="ideal: bytes reach the link as they are sent; tcp: as a TCP sender with a growing window would send them "
-        "(default %(default)s)",
+        help="ideal: bytes reach the link as they are sent; tcp: as a TCP sender with a growing window would send them",
     )  # fmt: skip
     parser.add_argument(
         "--queue-bytes", type=int, default=QUEUE_BYTES, metavar="N",
-        help="stop reading a client while this much of its data waits for the link (default %(default)s)",
+        help="stop reading a client while this much of its data waits for the link, in bytes",
     )  # fmt: skip
     parser.add_argument(
         "--trace-origin-s", type=float, metavar="S",
-        help="time 0 of the trace on this machine's monotonic clock, to continue the trace of a relay that is started "
-        "again; each relay prints its own as {\"trace_origin_s\": S}",
+        help="time 0 of the trace in seconds of this machine's monotonic clock, to continue the trace of a relay that "
+        "is started again (default: a new one); each relay prints its own as {\"trace_origin_s\": S}",
     )  # fmt: skip
     return parser.parse_args(arguments)
 

@@ -6,13 +6,14 @@ with `python -m evaluation.device.score FOLDER` (docs/two_machines.md).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.arguments import add_overrides
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.device.bundle import write_bundle
 from vitmalis_jobs.run.config import composed
@@ -21,18 +22,20 @@ from vitmalis_jobs.run.prepare import prepare_run
 from vitmalis_jobs.run.resolve import resolve_run
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Export as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog=program("evaluation.device.export"),
-        description="Export a run to a folder that a device plays against a real server over a real network.",
-        epilog="The network is the real one (link=none); for an emulated one start python -m vitmalis.network.relay "
-        "on the device and give its address to the client.",
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.device.export",
+        "Export a run to a folder that a device plays against a real server over a real network.",
+        {
+            "device_run video=walkS policy=vitmalis server.address=tcp://edge:5555": "to copy to the device",
+        },
+        "The network is the real one (link=none); for an emulated one start python -m vitmalis.network.relay on the "
+        "device and give its address to the client (docs/two_machines.md).",
     )
-    parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument("overrides", nargs="*", help="options of evaluate.py, such as video=walkS policy=vitmalis")
-    options = parser.parse_args(arguments)
-    return run_job(lambda: export(options.folder, options.overrides, Terminal()))
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write")
+    add_overrides(parser)
+    return parser
 
 
 def export(folder: Path, overrides: Sequence[str], terminal: Terminal) -> None:
@@ -56,6 +59,9 @@ def export(folder: Path, overrides: Sequence[str], terminal: Terminal) -> None:
     terminal.note(
         f"then here:     python -m evaluation.device.score {folder} (the server must serve {session.model_id})"
     )
+
+
+main = option_job(command_line, lambda options: export(options.folder, options.overrides, Terminal()))
 
 
 if __name__ == "__main__":

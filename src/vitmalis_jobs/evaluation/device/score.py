@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis.command_line import CommandLine
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.device.bundle import device_records, kept_folder, read_config, take_records
 from vitmalis_jobs.run.directory import RunDirectory
@@ -40,12 +40,20 @@ def score(folder: Path, terminal: Terminal) -> dict[str, float]:
         return make_run(run, directory, played_on_device, Resources(), terminal)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Score a folder; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog=program("evaluation.device.score"), description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="brought back from the device, with its records")
-    options = parser.parse_args(arguments)
-    return run_job(lambda: score(options.folder, Terminal()))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.device.score",
+        "Score what a device played from a folder of evaluation.device.export.",
+        {
+            "device_run": "the folder, brought back with its records",
+        },
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder that was brought back from the device")
+    return parser
+
+
+main = option_job(command_line, lambda options: score(options.folder, Terminal()))
 
 
 if __name__ == "__main__":

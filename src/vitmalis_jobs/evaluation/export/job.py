@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.video.spec import open_video
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.export.coco import write_coco
 from vitmalis_jobs.evaluation.export.mot import write_mot
 from vitmalis_jobs.evaluation.export.rerun_log import write_rerun
@@ -39,27 +39,34 @@ def export(run: PlayedRun, form: str, folder: Path) -> list[Path]:
     return write_rerun(run, open_video(part_of(clip, 0, len(run.records.frames))), folder)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export as the command line says; returns the exit status: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog=program("evaluation.export"),
-        description="Export what a run showed, and its references, to the formats of other tools.",
-        epilog="coco: annotations.json and results.json; mot: results.txt, gt/gt.txt and seqinfo.ini, with ids by "
-        "linking boxes from frame to frame; rerun: run.rrd with frames, boxes, F1 and latencies (docs/exports.md).",
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.export",
+        "Export what a run showed, and its references, to the formats of other tools.",
+        {
+            "RUN --format coco": "annotations.json and results.json",
+            "RUN --format mot": "results.txt, gt/gt.txt, seqinfo.ini",
+            "RUN --format rerun --no-reference": "run.rrd, without the model's references",
+        },
+        "mot: ids come from linking boxes from frame to frame. rerun: frames, boxes, F1 and latencies over time.",
     )
-    parser.add_argument("run", help=RUN_HELP)
-    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--format", required=True, choices=FORMATS, help="format of the files (docs/exports.md)")
     parser.add_argument("--output", type=Path, help="folder for the files (default: export/FORMAT in the run's folder)")
     add_lookup_options(parser)
-    options = parser.parse_args(arguments)
+    return parser
 
-    def write() -> None:
-        directory = find_run(options.run, options.tracking_uri)
-        run = played_run(directory, ReferenceChoice.of(options))
-        for path in export(run, options.format, options.output or directory / "export" / options.format):
-            print(path)
 
-    return run_job(write)
+def export_run(options: argparse.Namespace) -> None:
+    """Export the run that the command line names, and print where the files are."""
+    directory = find_run(options.run, options.tracking_uri)
+    run = played_run(directory, ReferenceChoice.of(options))
+    for path in export(run, options.format, options.output or directory / "export" / options.format):
+        print(path)
+
+
+main = option_job(command_line, export_run)
 
 
 if __name__ == "__main__":

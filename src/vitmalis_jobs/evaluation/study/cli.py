@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import (
     equivalence,
@@ -58,13 +59,28 @@ _OTHER_SCORES = (
 _REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write a report and print where it is as JSON; returns the exit status."""
-    return run_job(lambda: _report(arguments))
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "evaluation.report",
+        "Compare the runs of one or more sweeps: figures (PNG, SVG), tables (CSV) and one HTML page.",
+        {
+            "quick": "the sweep runs/sweeps/quick",
+            "walking driving --clock virtual --output report": "two sweeps together, runs on the virtual clock alone",
+        },
+    )
+    parser.add_argument(
+        "sweep", type=Path, nargs="+", metavar="SWEEP", help="folder of a sweep, or its name below runs/sweeps"
+    )
+    parser.add_argument("--output", type=Path, help="folder for the report (default: report/ in the first sweep)")
+    parser.add_argument("--clock", choices=("realtime", "virtual"), help="use only runs of this clock (default: both)")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log the report to MLflow")
+    uri = mlflow_options("reports").tracking_uri
+    parser.add_argument("--tracking-uri", default=uri, help="MLflow store, or address of an MLflow server")
+    return parser
 
 
-def _report(arguments: list[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _report(options: argparse.Namespace) -> None:
     study = read_study(options.sweep, options.clock)
     folder = options.output or sweep_folder(options.sweep[0]) / "report"
     files = write_report(study, folder, ", ".join(sweep.name for sweep in options.sweep))
@@ -73,20 +89,6 @@ def _report(arguments: list[str] | None) -> None:
     result = {"report": str(folder / "report.html"), "runs": len(study.runs), "statuses": dict(study.statuses)}
     result["busy_runs"] = int(tables.busy_runs(study.runs).sum())
     print(json.dumps(result | {"order": tables.describe_order(study.runs, study.policies)}, indent=2))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program("evaluation.report"),
-        description="Compare the runs of one or more sweeps: figures (PNG, SVG), tables (CSV) and one HTML page.",
-    )
-    parser.add_argument("sweep", type=Path, nargs="+", help="folder of a sweep, or its name below runs/sweeps")
-    parser.add_argument("--output", type=Path, help="folder for the report (default: report/ in the first sweep)")
-    parser.add_argument("--clock", choices=("realtime", "virtual"), help="use only the runs of this clock")
-    parser.add_argument("--no-mlflow", action="store_true", help="do not log the report to MLflow")
-    uri = mlflow_options("reports").tracking_uri
-    parser.add_argument("--tracking-uri", default=uri, help="MLflow store (default: %(default)s)")
-    return parser
 
 
 def write_report(study: Study, folder: Path, name: str) -> list[Path]:
@@ -222,3 +224,6 @@ def _log(paths: Sequence[Path], tracking_uri: str, sweeps: str) -> None:
     with store.run(f"report of {sweeps}", {"sweeps": sweeps}) as run:
         for path in paths:
             run.log_artifact(path)
+
+
+main = option_job(command_line, _report)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, checked_device, preset
 from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
@@ -27,7 +27,7 @@ from vitmalis.detector.sources import model_with_weights
 from vitmalis.errors import UserError
 from vitmalis.video.standin import StreetScene
 from vitmalis_jobs.common.arguments import check_positive, listed
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import card_name, git_commit
@@ -99,36 +99,42 @@ def prepared(config: DetectorConfig, options: argparse.Namespace) -> Bench:
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line of this job."""
-    parser = argparse.ArgumentParser(prog=program("profiling.fused"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", default="vitdet_l", help=", ".join(PRESETS))
-    parser.add_argument("--window", type=int, default=None, help="side of attention windows in tokens")
-    parser.add_argument("--width", type=int, default=1920, help="of the frames, pixels")
-    parser.add_argument("--height", type=int, default=1088, help="of the frames, pixels")
-    parser.add_argument("--device", default="auto", help="as PyTorch names it")
-    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS))
-    parser.add_argument("--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="of all regions")
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "profiling.fused",
+        "Measure the fused engine on a GPU next to the eager one: backbone, the server's step, boxes.",
+        {
+            "--model vitdet_l --window 9": "the paper's model, two minutes",
+            "--model vitdet_tiny --width 960 --height 540": "the embedded model",
+        },
+    )
+    parser.add_argument("--model", default="vitdet_l", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
+    parser.add_argument("--width", type=int, default=1920, help="width of the frames in pixels")
+    parser.add_argument("--height", type=int, default=1088, help="height of the frames in pixels")
+    parser.add_argument("--device", default="auto", help="as PyTorch names it; auto: a GPU where there is one")
+    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS), help="arithmetic of both engines")
+    parser.add_argument(
+        "--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="downsampled shares of all regions"
+    )
     parser.add_argument("--points", type=listed(int, 1, 99), help="restoration points (default: all)")
     parser.add_argument("--repeats", type=int, default=20, help="calls of which the median is reported")
-    parser.add_argument("--frames", type=int, default=8, help="that are rendered")
-    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fused.json"))
-    return parser.parse_args(arguments)
+    parser.add_argument("--frames", type=int, default=8, help="rendered frames that boxes are compared on")
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/fused.json"), help="file of the result")
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    options = parse(arguments)
-    return run_job(lambda: profile(options, Terminal.on_stderr()))
-
-
-def profile(options: argparse.Namespace, terminal: Terminal) -> None:
+def profile(options: argparse.Namespace) -> None:
     """Measure both engines, print and store the result."""
-    meter = LoadMeter()
+    terminal, meter = Terminal.on_stderr(), LoadMeter()
     result = measure(options, terminal)
     terminal.table("backbone", result["backbone"], ("restoration_point", "downsampled_share", "fused_ms", "time_ratio"))
     terminal.table("server's step", result["server_step"], tuple(result["server_step"][0]))
     emit(result, options.output, meter.load())
+
+
+main = option_job(command_line, profile)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Latency tables of this machine: `python -m profiling.latency` (configuration: conf/profile_latency.yaml).
+"""Measure the latency tables of this machine: `python -m profiling.latency` (configuration: conf/profile_latency.yaml).
 
 Measures T_enc over N_d and quality, the mean T_dec, and inference over N_d for every restoration point, to which lines
 are fitted (paper, section IV-C). The tables are stored where `evaluate.py` looks for them, one file per host and model,
@@ -140,7 +140,13 @@ def log_tables(run: Run, tables: LatencyTables, path: Path) -> None:
     run.log_artifact(path)
 
 
-@hydra_job("profile_latency")
+@hydra_job(
+    "profile_latency",
+    {
+        "": "half a minute, for this machine and vitdet_tiny",
+        "repeats=10 model=vitdet_b": "minutes, with steadier medians, for another model",
+    },
+)
 def main(config: DictConfig) -> None:
     """Measure the tables that the configuration describes; print and store the result."""
     options, terminal = checked(config, LatencyConfig), Terminal.on_stderr()

@@ -1,4 +1,4 @@
-"""Samples for the estimators: `python -m profiling.samples` (configuration: conf/profile_samples.yaml).
+"""Sample sizes and accuracies of offloads, for the estimators: `python -m profiling.samples`.
 
 Runs the configuration space over sampled frames of every clip and stores, for each, what a device would know, the
 payload and the F1: `runs/profiling/samples/<model_id>/<clip>.parquet`. An interrupted job continues where it stopped.
@@ -119,7 +119,13 @@ def sample(config: SamplesConfig, detector: Detector, parts: Sequence[ClipPart],
     }
 
 
-@hydra_job("profile_samples")
+@hydra_job(
+    "profile_samples",
+    {
+        "budget_minutes=25": "stop after 25 minutes; the next call continues",
+        "only=[walkS] moments=on_policy": "one clip, moments of a policy's decisions",
+    },
+)
 def main(config: DictConfig) -> None:
     """Sample what the configuration asks for; print and store what there is."""
     terminal = Terminal.on_stderr()

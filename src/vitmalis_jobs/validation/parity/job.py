@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import torch
 
+from vitmalis.command_line import CommandLine
 from vitmalis.detector.checkpoint import load_into
 from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.devices import AUTO, checked_device
@@ -25,7 +26,7 @@ from vitmalis.detector.precision import arithmetic
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import card_name
 from vitmalis_jobs.validation.parity.box_assignment import Boxes, pair
@@ -186,21 +187,21 @@ def left_out(case: Case, compared: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{case.name}/{name}": "no such output here" for name in case.arrays.keys() - done - inputs_and_lists}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the job of the command line and return the exit status of `run_job`."""
-    parser = argparse.ArgumentParser(
-        prog=program("validation.parity"),
-        description="Compare ours with detectron2's ViTDet on a golden set, stage by stage.",
-        epilog=f"Tolerances (absolute): {TOLERANCES}. Exit status: 0 inside, 1 above, 2 for a set that cannot be read.",
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.parity",
+        "Compare the detector with golden outputs of detectron2's ViTDet, stage by stage.",
+        {
+            "data/golden/vitdet_b": "the golden set of ViTDet-B, where you have it (docs/detector.md)",
+        },
+        f"Tolerances (absolute): {TOLERANCES}. Exit status: 0 inside, 1 above, 2 for a set that cannot be read.",
     )
     parser.add_argument("prefix", metavar="PREFIX", type=Path, help="path of PREFIX.json, PREFIX.npz and PREFIX.pt")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
     parser.add_argument("--device", default=AUTO, help="as PyTorch names it (default: a GPU where there is one)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/profiling/parity"), help="folder (default: %(default)s)"
-    )
-    options = parser.parse_args(arguments)
-    return run_job(lambda: check(options))
+    parser.add_argument("--output", type=Path, default=Path("runs/profiling/parity"), help="folder of the result")
+    return parser
 
 
 def check(options: argparse.Namespace) -> bool:
@@ -210,3 +211,6 @@ def check(options: argparse.Namespace) -> bool:
     result = {"prefix": str(options.prefix), **compare(load_golden(options.prefix), device)}
     emit(result, options.output / f"{options.prefix.name}.json")
     return bool(result["passed"])
+
+
+main = option_job(command_line, check)

@@ -13,13 +13,13 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import program, run_job
+from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.validation.reader_fuzz.targets import TARGETS
@@ -58,14 +58,26 @@ def _lost(how: str, folder: Path) -> dict[str, Any]:
     return {"coverage_guided": None, "inputs": 0, "slowest_s": 0.0, "faults": {"process": fault}}
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the job's command line."""
-    parser = argparse.ArgumentParser(prog=program("validation.reader_fuzz"), description=str(__doc__).splitlines()[0])
-    parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--seconds", type=int, default=60, help="for each reader (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=Path("runs/profiling/reader_fuzz"), help="default: %(default)s")
-    return parser.parse_args(arguments)
+def command_line() -> CommandLine:
+    """The options of this job."""
+    parser = job_parser(
+        "validation.reader_fuzz",
+        "Feed damaged bytes to every function that reads files or messages; each has to refuse them.",
+        {
+            "": "all readers, a minute each",
+            "--seconds 5": "a quick look at all",
+        },
+        "Exit status 1: a reader has a fault.",
+    )
+    parser.add_argument(
+        "readers", nargs="*", default=[], metavar="READER", help=f"some of {', '.join(TARGETS)} (default: all)"
+    )
+    parser.add_argument("--seconds", type=int, default=60, help="seconds for each reader")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the damage")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/profiling/reader_fuzz"), help="folder of the result and found inputs"
+    )
+    return parser
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -85,10 +97,7 @@ def run(options: argparse.Namespace) -> bool:
     return not missed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; return its exit status, 1 when a reader has a fault."""
-    options = parse_arguments(arguments)
-    return run_job(lambda: run(options))
+main = option_job(command_line, run)
 
 
 if __name__ == "__main__":
