@@ -24,7 +24,7 @@ from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.config import conf_dir
-from vitmalis_jobs.evaluation.study.cli import main
+from vitmalis_jobs.evaluation.study.cli import main, write_report
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
 from vitmalis_jobs.evaluation.study.tables import option_differences, other_scores, reasons
@@ -182,6 +182,17 @@ def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> Non
     page = (tmp_path / "report" / "report.html").read_text()
     assert "too few for an interval: 1 pair<" in page
     assert "on 1 pair of clip and trace: too few to tell" in page
+
+
+def test_figures_of_an_earlier_report_are_no_files_of_this_one(tmp_path: Path) -> None:
+    sweep, report = tmp_path / "sweep", tmp_path / "report"
+    for number, policy in enumerate(("trackb2b", "vitmalis")):
+        write_run(sweep, number, policy, "clip", 0.5)
+    report.mkdir()
+    (report / "sensitivity.png").touch()
+    names = {path.name for path in write_report(read_study([sweep]), report, "sweep")}
+    assert {"report.html", "runs.csv", "policies.csv", "fig8.png", "fig8.svg"} <= names
+    assert "sensitivity.png" not in names
 
 
 def test_runs_in_which_nothing_is_to_be_found_have_no_f1(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def write_report(study: Study, folder: Path, name: str) -> list[Path]:
     shown = [section for section in sections if section.words or section.has_results]
     page, plots = folder / "report.html", plot_document(runs, policies, names, folder)
     write_page(page, f"Study {name}", leading_sentence(runs, policies), _facts(study, runs), shown, plots)
-    return [page, *_write_tables(folder, study.runs, shown), *sorted(folder.glob("*.[ps][nv]g"))]
+    return [page, *_write_tables(folder, study.runs, shown), *_figures(folder, shown)]
 
 
 def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str], folder: Path) -> list[Section]:
@@ -200,6 +200,12 @@ def _costs(runs: pd.DataFrame) -> list[str]:
     if sums["cpu_s"]:
         costs.append(f"{sums['cpu_s'] / 60:.0f} min of processor time, with references, without starting processes")
     return costs
+
+
+def _figures(folder: Path, sections: Sequence[Section]) -> list[Path]:
+    """The figures of this report in its folder, which may hold others of an earlier one, as PNG and SVG."""
+    images = [section.image for section in sections if section.image and section.image.parent == folder]
+    return [path for image in images for path in (image, image.with_suffix(".svg")) if path.is_file()]
 
 
 def _write_tables(folder: Path, runs: pd.DataFrame, sections: Sequence[Section]) -> list[Path]:
