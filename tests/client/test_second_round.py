@@ -122,6 +122,22 @@ def test_both_rounds_by_hand(video: VideoSpec) -> None:
     np.testing.assert_allclose(frames[5].detections.boxes_xyxy, [UNSURE, SURE], atol=2)
 
 
+def test_decisions_know_the_boxes_of_both_rounds(video: VideoSpec) -> None:
+    """The next frame is decided on when the second round has come, however far the tracker is with the first."""
+    known: list[int] = []
+
+    class Spy(DDS):
+        uses_objects = True
+
+        def decide(self, state: ClientState) -> OffloadDecision:
+            known.append(len(state.tracked))
+            return super().decide(state)
+
+    play_virtual(video, Spy(**OPTIONS))
+    assert known[0] == 0
+    assert set(known[1:]) == {2}
+
+
 def test_a_lost_second_round_leaves_the_boxes_of_the_first(video: VideoSpec) -> None:
     records = play_virtual(video, connection=LostAfter(0.26, 0.3), offload_timeout_s=0.35)
     first, second, third = records.offloads()[:3]

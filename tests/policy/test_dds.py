@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
 from vitmalis.policy import ClientState, build_policy
+from vitmalis.policy.base import check_decision
 from vitmalis.regions import RegionGrid
 from vitmalis.types import Configuration
 
@@ -43,3 +48,26 @@ def test_a_frame_that_is_asked_back_whole_is_sent_as_it_is() -> None:
 def test_an_option_out_of_range_is_named(option: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"policy\.{option}={value}: give a"):
         build_policy("dds", **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"low_score": 0.6}, "scores=(0.6, 0.5)"),
+        ({"high_score": float("nan")}, "scores=(0.2, nan)"),
+        ({"configuration": Configuration(0, 95, 0)}, "tau_d=0"),
+        ({"configuration": Configuration(2, 101, 0)}, "quality=101"),
+        ({"configuration": Configuration(2, 95, -1)}, "restoration_point=-1"),
+    ],
+)
+def test_a_request_for_feedback_out_of_range_is_named(changes: dict[str, Any], named: str) -> None:
+    decision = build_policy("dds").decide(STATE)
+    wrong = replace(decision, feedback=replace(decision.feedback, **changes))
+    with pytest.raises(UserError, match=rf"requests feedback with {re.escape(named)}: choose"):
+        check_decision(wrong, STATE.grid)
+
+
+def test_a_smaller_frame_has_no_regions_to_ask_back() -> None:
+    decision = replace(build_policy("dds").decide(STATE), downsample_mask=None, frame_downsampling=2)
+    with pytest.raises(UserError, match="requests feedback with frame_downsampling=2: choose 1"):
+        check_decision(decision, STATE.grid)

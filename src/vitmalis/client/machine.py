@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from vitmalis.client.boxes import KnownBoxes, rendered
 from vitmalis.client.events import (
     Action,
-    AnalyseMotion,
     BoxesLocated,
     CatchUp,
     DeclineOffload,
@@ -28,6 +27,7 @@ from vitmalis.client.events import (
 from vitmalis.client.history import FrameHistory
 from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
+from vitmalis.client.motion_jobs import MotionJobs
 from vitmalis.client.session import ClientSession
 from vitmalis.policy import ClientState, Policy
 from vitmalis.policy.base import check_decision
@@ -42,7 +42,7 @@ class ClientMachine:
     boxes, the server's latest result unchanged, none. A new result restarts the tracker at the offloaded frame and
     advances it through the frames captured since; the newest frame is offloaded next, with `in_flight` 2 before the
     result of the one before, see `OffloadsInFlight`. A policy that uses objects decides after those of the result have
-    been located in that frame.
+    been located in that frame. A frame of which the server asks regions back is offloaded again before any other.
 
     Args:
         policy: decides every offload and learns its outcome.
@@ -84,13 +84,13 @@ class ClientMachine:
         self._tracked: KnownBoxes | None = None
         self._retention = 1.0
         self._history = FrameHistory(history_frames)
-        self._tracker_job: int | None = None  # the result frame that the running tracker job stems from
+        self._tracked_from: KnownBoxes | None = None  # the result that the tracked boxes stem from
+        self._tracker_job: KnownBoxes | None = None  # the result that the running tracker job stems from
         self._tracker_steps = 0  # of the last tracker job
         self._awaiting_catch_up = False
         self._locating: Frame | None = None  # offloaded as soon as the known boxes are located in it
         self._offload_waits = False  # for the tracker to end its job
-        self._motion: MotionAnalysed | None = None
-        self._analysing = False
+        self._motion = MotionJobs(policy.uses_motion)
 
     @classmethod
     def for_session(cls, policy: Policy, session: ClientSession) -> ClientMachine:
@@ -118,8 +118,7 @@ class ClientMachine:
             case BoxesLocated():
                 return self._on_located(event, now_s)
             case MotionAnalysed():
-                self._motion, self._analysing = event, False
-                return self._next_motion_job()
+                return self._motion.on_analysed(event, self._newest)
             case ResultArrived():
                 return self._on_result(event, now_s)
             case OffloadRefused():
@@ -147,7 +146,7 @@ class ClientMachine:
         self._newest = event.frame
         if event.tracking_image is not None:
             self._history.append(event.frame.index, event.tracking_image)
-        return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._next_motion_job()]
+        return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._motion.next_job(event.frame)]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
         """Offload the newest frame if it may be; a policy that uses objects decides once they are located in it."""
@@ -191,7 +190,7 @@ class ClientMachine:
             frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
             tracked=objects,
             retention=self._retention,
-            motion=self._motion.motion if self._motion else None,
+            motion=self._motion.latest,
             results=self._results,
             result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
             offloads_in_flight=self._in_flight.limit,
@@ -215,10 +214,9 @@ class ClientMachine:
 
     def _known_boxes(self) -> KnownBoxes:
         """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
-        cache, tracked = self._cache, self._tracked
-        if cache is None:
+        if self._cache is None:
             return KnownBoxes(-1, Detections.empty(), -1)
-        return tracked if tracked and tracked.result_frame_index == cache.frame_index else cache
+        return self._tracked if self._tracked and self._tracked_from is self._cache else self._cache
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         offload = self._in_flight.end(event.offload_id)
@@ -234,19 +232,15 @@ class ClientMachine:
         self._cache = KnownBoxes(offload.frame_index, shown, offload.frame_index)
         self._awaiting_catch_up = self._policy.uses_tracker
         second = offload.second_round(self._offloads, event.asked, found, now_s)
-        obstacle = self._second_round_obstacle() if second else ""
-        return [
-            EndOffload(event.offload_id, OffloadStatus.OK, obstacle),
-            *([self._send(second)] if second and not obstacle else []),
-            *self._offload_newest(now_s),
-            *self._next_tracker_job(),
-        ]
+        ended = self._end_answered(event.offload_id, second)
+        return [*ended, *self._offload_newest(now_s), *self._next_tracker_job()]
 
-    def _second_round_obstacle(self) -> str:
-        """Why a frame is not sent again; empty if it is. After a later frame, it would have the later result."""
-        if self._stopped:
-            return "no second round: the run ends"
-        return "no second round: a later frame is in flight" if len(self._in_flight) else ""
+    def _end_answered(self, offload_id: int, second: SentOffload | None) -> list[Action]:
+        """End an offload with a result, and send its frame again unless a later result would come first."""
+        if second and (self._stopped or len(self._in_flight)):
+            obstacle = "the run ends" if self._stopped else "a later frame is in flight"
+            return [EndOffload(offload_id, OffloadStatus.OK, f"no second round: {obstacle}")]
+        return [EndOffload(offload_id, OffloadStatus.OK), *([self._send(second)] if second else [])]
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """End an offload; only the next captured frame starts another, so that refusals cause no busy loop."""
@@ -263,18 +257,6 @@ class ClientMachine:
         self._link_up = False
         return [*self._lose_offloads(f"no answer within {self._offload_timeout_s:g} s"), Reconnect()]
 
-    # --- motion analyzer --------------------------------------------------------------------------------------------
-
-    def _next_motion_job(self) -> list[Action]:
-        """Give the idle analyzer the newest frame; frames captured while it was busy are skipped."""
-        newest, last = self._newest, self._motion
-        if not self._policy.uses_motion or self._analysing or newest is None:
-            return []
-        if last is not None and newest.index <= last.frame_index:
-            return []
-        self._analysing = True
-        return [AnalyseMotion(newest)]
-
     # --- scheduler: local tracker and local cache -------------------------------------------------------------------
 
     def _next_tracker_job(self) -> list[Action]:
@@ -288,7 +270,7 @@ class ClientMachine:
             return []
         if self._awaiting_catch_up:
             self._awaiting_catch_up = False
-            self._tracker_job = self._cache.frame_index
+            self._tracker_job = self._cache
             frames = self._history.since(self._cache.frame_index)
             self._tracker_steps = len(frames) - 1
             self._trim_history()
@@ -297,7 +279,7 @@ class ClientMachine:
         if self._tracked is None or not waiting:
             return []
         frames = waiting if len(waiting) < self._tracker_steps else waiting[-1:]
-        self._tracker_job, self._tracker_steps = self._tracked.result_frame_index, len(frames)
+        self._tracker_job, self._tracker_steps = self._tracked_from, len(frames)
         return [Track(frames)]
 
     def _trim_history(self) -> None:
@@ -307,10 +289,10 @@ class ClientMachine:
             self._history.forget_before(self._newest.index if oldest is None else oldest)
 
     def _on_tracking(self, event: TrackingDone, now_s: float) -> list[Action]:
-        if self._tracker_job is None:
+        result, self._tracker_job = self._tracker_job, None
+        if result is None:
             raise RuntimeError("the tracker reported a job that it was not given")
-        self._tracked = KnownBoxes(event.frame_index, event.detections, self._tracker_job)
-        self._retention = event.retention
-        self._tracker_job = None
+        self._tracked = KnownBoxes(event.frame_index, event.detections, result.frame_index)
+        self._tracked_from, self._retention = result, event.retention
         offload = self._offload_newest(now_s) if self._offload_waits else []
         return [*offload, *self._next_tracker_job()]

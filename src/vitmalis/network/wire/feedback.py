@@ -34,8 +34,7 @@ class AskedRegions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bits: bytes
 
     def __post_init__(self) -> None:
-        if len(self.bits) != (self.rows * self.cols + 7) // 8:
-            raise ValueError(f"{len(self.bits)} bytes of mask for {self.rows} x {self.cols} regions")
+        check_mask_bits(self.rows, self.cols, self.bits)
 
     @classmethod
     def of(cls, mask: BoolMask) -> AskedRegions:
@@ -46,5 +45,15 @@ class AskedRegions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def mask(self) -> BoolMask:
         """The regions as a mask, bool (rows, cols)."""
-        bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.rows * self.cols)
-        return bits.astype(bool).reshape(self.rows, self.cols)
+        return unpack_mask(self.rows, self.cols, self.bits)
+
+
+def check_mask_bits(rows: int, cols: int, bits: bytes) -> None:
+    """Raise `ValueError` unless the bytes are as many as a mask of these regions has."""
+    if len(bits) != (rows * cols + 7) // 8:
+        raise ValueError(f"{len(bits)} bytes of mask for {rows} x {cols} regions")
+
+
+def unpack_mask(rows: int, cols: int, bits: bytes) -> BoolMask:
+    """Unpack a mask, bool (rows, cols), from the bytes of `numpy.packbits`."""
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=rows * cols).astype(bool).reshape(rows, cols)

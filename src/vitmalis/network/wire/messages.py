@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from vitmalis.network.wire.feedback import AskedRegions, Regions, UncertainScores
+from vitmalis.network.wire.feedback import AskedRegions, Regions, UncertainScores, check_mask_bits, unpack_mask
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration
 
@@ -122,8 +122,7 @@ class Offload(_Message, frozen=True):
 
     def __post_init__(self) -> None:
         rows, cols = self.mask_rows, self.mask_cols
-        if len(self.mask_bits) != (rows * cols + 7) // 8:
-            raise ValueError(f"{len(self.mask_bits)} bytes of mask for {rows} x {cols} regions")
+        check_mask_bits(rows, cols, self.mask_bits)
         region_px = PATCH_PX * self.window_size * self.downsampling_factor
         expected = (-(-self.height // region_px), -(-self.width // region_px))
         if (rows, cols) not in ((0, 0), expected):
@@ -170,8 +169,7 @@ class Offload(_Message, frozen=True):
         """Mask **B**, bool (rows, cols), or None when nothing is downsampled."""
         if not any(self.mask_bits):
             return None
-        bits = np.unpackbits(np.frombuffer(self.mask_bits, np.uint8), count=self.mask_rows * self.mask_cols)
-        return bits.astype(bool).reshape(self.mask_rows, self.mask_cols)
+        return unpack_mask(self.mask_rows, self.mask_cols, self.mask_bits)
 
 
 class Result(_Message, frozen=True):
