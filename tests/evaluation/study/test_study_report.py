@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -27,7 +28,8 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study.cli import main, write_report
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
-from vitmalis_jobs.evaluation.study.tables import option_differences, other_scores, reasons
+from vitmalis_jobs.evaluation.study.subsets import BY_FOOTAGE, level_table
+from vitmalis_jobs.evaluation.study.tables import option_differences, other_scores, overview, reasons
 
 
 def write_run(
@@ -182,6 +184,25 @@ def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> Non
     page = (tmp_path / "report" / "report.html").read_text()
     assert "too few for an interval: 1 pair<" in page
     assert "on 1 pair of clip and trace: too few to tell" in page
+
+
+def test_a_policy_without_any_result_takes_no_latencies_from_others(tmp_path: Path) -> None:
+    """All offloads were lost or declined: rendering F1 0, and no metric of results."""
+    for number, clip in enumerate(("a", "b")):
+        write_run(tmp_path, 2 * number, "trackb2b", clip, 0.5, rendering_f1_after_first_result=0.75)
+        write_run(tmp_path, 2 * number + 1, "reducto", clip, 0.0)
+        summary = tmp_path / str(2 * number + 1) / "summary.json"
+        content = json.loads(summary.read_text())
+        content["metrics"] = {"rendering_f1": 0.0, "frames": 1.0}
+        summary.write_text(json.dumps(content))
+    runs = read_study([tmp_path]).runs
+    table = overview(runs, ["trackb2b", "reducto"]).set_index("policy")
+    shown = ["rendering F1, median", "inference F1, mean", "E2E, ms", "interval, frames"]
+    assert table.loc["trackb2b", shown].tolist() == [0.5, 0.9, 200.0, 10.0]
+    assert table.loc["reducto", shown].fillna(-1).tolist() == [0.0, -1, -1, -1]
+    (row, none) = level_table(runs, ["trackb2b", "reducto"], BY_FOOTAGE)["after the first result, mean"]
+    assert (row, np.isnan(none)) == (0.75, True)
+    assert main([str(tmp_path), "--no-mlflow"]) == 0
 
 
 def test_figures_of_an_earlier_report_are_no_files_of_this_one(tmp_path: Path) -> None:

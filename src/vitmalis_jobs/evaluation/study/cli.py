@@ -31,7 +31,7 @@ from vitmalis_jobs.evaluation.study.lead import leading_sentence
 from vitmalis_jobs.evaluation.study.page import Section, write_page
 from vitmalis_jobs.evaluation.study.pairs import plot_document
 from vitmalis_jobs.evaluation.study.runs import Study, offload_table, ordered, read_study, sweep_folder
-from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, undefined_pairs
+from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, results_by_pair, undefined_pairs
 
 _HINDSIGHT = (
     "Of all fixed configurations that were swept, the one with the highest rendering F1 of each pair, and with the "
@@ -124,7 +124,8 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         folder: of the report.
     """
     names = dict(zip(policies, shown, strict=True))
-    f1, inference = (by_pair(runs, f"{kind}_f1").rename(columns=names) for kind in ("rendering", "inference"))
+    f1 = by_pair(runs, "rendering_f1").rename(columns=names)
+    inference = results_by_pair(runs, "inference_f1").rename(columns=names)
     offloads = offload_table(runs).replace({"policy": names})
     return [
         Section("Policies", [tables.describe_order(runs, policies, label)], tables.overview(runs, policies)),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.evaluation.study.page import Section
-from vitmalis_jobs.evaluation.study.statistics import by_pair
+from vitmalis_jobs.evaluation.study.statistics import results_by_pair
 from vitmalis_jobs.evaluation.study.tables import marked
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def regions_table(runs: pd.DataFrame) -> pd.DataFrame:
     variants = known.drop_duplicates("policy").sort_values(["configuration", *REGIONS]) if len(known) else known
     if len(variants) == 0 or len(variants.drop_duplicates(REGIONS)) < 2:
         return pd.DataFrame()
-    columns = {title: by_pair(runs, metric) * factor for title, (metric, factor) in _MEANS.items()}
+    columns = {title: results_by_pair(runs, metric) * factor for title, (metric, factor) in _MEANS.items()}
     marks = marked(runs, list(variants["policy"]))
     rows: list[dict[str, Any]] = []
     for variant in variants.to_dict("records"):

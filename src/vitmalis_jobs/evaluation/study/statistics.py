@@ -29,6 +29,15 @@ def by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.reindex(columns=sorted(runs["policy"].unique())).dropna()
 
 
+def results_by_pair(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`by_pair` of a metric that results have: a policy without any is NaN, and takes no pair from the others."""
+    policies = sorted(runs["policy"].unique())
+    if metric not in runs:
+        return pd.DataFrame(columns=policies, dtype=float)
+    answered = runs.loc[runs[metric].notna(), "policy"].unique()
+    return by_pair(runs[runs["policy"].isin(answered)], metric).reindex(columns=policies)
+
+
 def incomplete_pairs(runs: pd.DataFrame) -> int:
     """Number of pairs of clip and trace that at least one policy lacks, and that comparisons leave out."""
     table = runs.pivot_table(index=["clip", "trace"], columns="policy", values="frames", aggfunc="last")

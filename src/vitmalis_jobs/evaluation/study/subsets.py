@@ -14,7 +14,13 @@ import pandas as pd
 
 from vitmalis_jobs.evaluation.study.page import Section
 from vitmalis_jobs.evaluation.study.runs import FOOTAGE, TRACE_KINDS
-from vitmalis_jobs.evaluation.study.statistics import by_pair, difference, frames_of_pairs, mean_by_frames
+from vitmalis_jobs.evaluation.study.statistics import (
+    by_pair,
+    difference,
+    frames_of_pairs,
+    mean_by_frames,
+    results_by_pair,
+)
 from vitmalis_jobs.evaluation.study.tables import BASELINE, marked
 
 
@@ -61,7 +67,7 @@ def level_table(runs: pd.DataFrame, policies: Sequence[str], partition: Partitio
     """One row for each kind and policy: rendering F1 over complete pairs, averaged in several ways."""
     names, rows = marked(runs, policies), []
     for kind, own in _parts(runs, partition):
-        f1, after = by_pair(own, _F1), by_pair(own, _AFTER_FIRST)
+        f1, after = by_pair(own, _F1), results_by_pair(own, _AFTER_FIRST)
         frames = frames_of_pairs(own, f1.index)
         facts: dict[str, Any] = {
             partition.title: kind,
@@ -84,7 +90,7 @@ def difference_table(runs: pd.DataFrame, policies: Sequence[str], partition: Par
         return pd.DataFrame()
     names, rows = marked(runs, policies), []
     for kind, own in _parts(runs, partition):
-        f1, after = by_pair(own, _F1), by_pair(own, _AFTER_FIRST)
+        f1, after = by_pair(own, _F1), results_by_pair(own, _AFTER_FIRST)
         for policy in (policy for policy in policies if policy != BASELINE):
             found, gained = difference(f1, policy, BASELINE), f1[policy] - f1[BASELINE]
             row: dict[str, Any] = {partition.title: kind, "policy": names[policy], "compared with": names[BASELINE]}

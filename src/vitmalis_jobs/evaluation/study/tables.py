@@ -17,6 +17,7 @@ from vitmalis_jobs.evaluation.study.statistics import (
     difference,
     gap_closed,
     median_reduction,
+    results_by_pair,
 )
 
 BASELINE = "trackb2b"
@@ -65,7 +66,7 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
 
     Its name carries a mark where runs of it were made on a busy machine.
     """
-    paper, f1, inference = paper_numbers(), by_pair(runs, "rendering_f1"), by_pair(runs, "inference_f1")
+    paper, f1, inference = paper_numbers(), by_pair(runs, "rendering_f1"), results_by_pair(runs, "inference_f1")
     names = marked(runs, policies)
     rows = []
     for policy in policies:
@@ -78,8 +79,8 @@ def overview(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
             "deviation": inference[policy].std(ddof=0),
             "the paper's mean": paper["inference_f1_mean"].get(policy),
         }
-        row |= {title: 1e3 * by_pair(runs, metric)[policy].median() for title, metric in _MS.items()}
-        row["interval, frames"] = by_pair(runs, "offload_interval_frames_median")[policy].median()
+        row |= {title: 1e3 * results_by_pair(runs, metric)[policy].median() for title, metric in _MS.items()}
+        row["interval, frames"] = results_by_pair(runs, "offload_interval_frames_median")[policy].median()
         own = runs[runs["policy"] == policy]
         row |= {title: int(own[metric].sum()) for title, metric in _LOSSES.items() if metric in own}
         rows.append(row)
