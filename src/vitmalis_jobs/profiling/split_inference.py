@@ -220,7 +220,10 @@ def command_line() -> CommandLine:
     )
     add_subject_options(parser)
     parser.add_argument(
-        "--qualities", type=listed(int, 1, 100), default=[95, 70], help="qualities of JPEGs; the first is the one to beat"
+        "--qualities",
+        type=listed(int, 1, 100),
+        default=[95, 70],
+        help="qualities of JPEGs, the one to beat first",
     )
     parser.add_argument(
         "--device-factors",
@@ -231,7 +234,9 @@ def command_line() -> CommandLine:
     parser.add_argument(
         "--indices", type=listed(int, 0, 29), default=[0, 5, 10, 15, 20, 25], help="numbers of the 4G and the 5G traces"
     )
-    parser.add_argument("--mbps", type=listed(float, 0.1, 2000), default=[100.0, 1000.0], help="rates of constant links")
+    parser.add_argument(
+        "--mbps", type=listed(float, 0.1, 2000), default=[100.0, 1000.0], help="rates of constant links"
+    )
     parser.add_argument("--rtt-ms", type=float, default=10.0, help="round-trip time of constant links in ms")
     parser.add_argument("--offloads", type=int, default=20, help="offloads over each trace, at even distances")
     parser.add_argument(

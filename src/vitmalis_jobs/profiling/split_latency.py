@@ -83,13 +83,7 @@ def latencies_s(
         frame = Frame(number, start_s, _NO_PIXELS)
         header = offload_header(number, frame, WHOLE_FRAME, geometry)
         answer = AnsweredOffload(header, payload_bytes[number % len(payload_bytes)], Detections.empty())
-        timeline = simulate_offload(
-            StartOffload(number, frame, WHOLE_FRAME),
-            answer,
-            now_s=start_s,
-            server_free_s=start_s,
-            connection=connect("emulated", trace),
-            durations=durations,
-        )
-        found.append(timeline.outcome.e2e_latency_s)
+        start, connection = StartOffload(number, frame, WHOLE_FRAME), connect("emulated", trace)
+        sent = simulate_offload(start, answer, now_s=start_s, connection=connection, durations=durations)
+        found.append(sent.received_s(start_s, connection) - sent.encode_start_s)
     return found
