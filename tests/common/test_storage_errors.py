@@ -90,6 +90,8 @@ def test_a_disk_that_is_full_is_named_and_bugs_stay_bugs() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/dev/full")
     with pytest.raises(UserError, match="No space left on device"), storage_errors(), open("/dev/full", "wb") as full:  # noqa: PTH123
         full.write(bytes(10**6))
+    with pytest.raises(UserError, match="Read-only file system: use another disk, then"), storage_errors():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/runs/x")
     bug = KeyError("a bug")
     bug.__context__ = OSError(errno.ENOSPC, "handled before")
     for other in (bug, FileNotFoundError(errno.ENOENT, "gone", "x")):

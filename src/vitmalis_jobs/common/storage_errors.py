@@ -11,7 +11,8 @@ from requests import RequestException
 
 from vitmalis.errors import UserError
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK = _FULL | {errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -73,5 +74,6 @@ def _line(cause: Exception) -> str:
         return f"results cannot be stored: {' '.join(str(cause).split())[:300]}: is the MLflow server running?"
     if isinstance(cause, OSError):
         place = f"'{cause.filename}': " if cause.filename else ""
-        return f"results cannot be stored: {place}{cause.strerror}: free some space there, then start this again"
+        remedy = "free some space there" if cause.errno in _FULL else "use another disk"
+        return f"results cannot be stored: {place}{cause.strerror}: {remedy}, then start this again"
     return f"results cannot be stored: SQLite: {cause}: is its disk full? Free some space, then start this again"
