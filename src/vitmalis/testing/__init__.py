@@ -7,8 +7,9 @@ Subclass one in a test module and say how an instance is made; pytest then runs 
     class TestThrifty(PolicyContract):
         make = Thrifty
 
-`make` is called without arguments. Where there are many ways to make one, override the fixture `build`. The shipped
-classes are tested by these suites, too.
+`make` is called without arguments: a class, a `functools.partial`, or a `staticmethod` (a plain function would become a
+method). Where there are many ways to make one, override the fixture `build`. The shipped classes are tested by these
+suites, too.
 """
 
 import pytest

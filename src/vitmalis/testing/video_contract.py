@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -46,7 +47,7 @@ class VideoContract:
         assert source.content() == build().content()
 
     def _images(self, source: VideoSource) -> Iterator[RgbImage]:
-        return (image for image, _ in zip(source.images(), range(source.frames), strict=False))
+        return itertools.islice(source.images(), source.frames)
 
     def _digest(self, source: VideoSource) -> str:
         content = hashlib.sha256()
