@@ -112,7 +112,7 @@ def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:
     recorder.offload_started(start, 0.0, 0.0)
     (offload,) = recorder.offloads()
     assert recorder.decisions() == []
-    assert (offload.blank_regions, offload.frame_downsampling) == (1, 2)
+    assert (offload.blank_regions, offload.frame_downsampling, offload.region_map) == (1, 2, "BF")
     assert (offload.decision_reason, offload.estimated_f1, offload.motion_s) == (None, None, None)
 
 
@@ -123,6 +123,7 @@ def test_coarse_macroblocks_are_on_record() -> None:
     recorder.offload_started(StartOffload(0, FRAME, decision), 0.0, 0.0)
     (offload,) = recorder.offloads()
     assert (offload.coarse_blocks, offload.coarse_quality) == (2, 30)
+    assert offload.coarse_map == "a0"  # bits 101
 
 
 def test_the_client_process_knows_no_reference_and_no_model() -> None:

@@ -10,6 +10,7 @@ from vitmalis.client.recent_rows import KEPT_ROWS, RecentRows
 from vitmalis.client.record_journal import RecordRows
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
+from vitmalis.records.maps import block_map, region_map
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import OffloadStatus
 
@@ -93,6 +94,8 @@ class Recorder:
             blank_regions=0 if decision.blank_mask is None else int(decision.blank_mask.sum()),
             coarse_blocks=0 if decision.coarse_mask is None else int(decision.coarse_mask.sum()),
             coarse_quality=decision.coarse_quality,
+            coarse_map=block_map(decision.coarse_mask),
+            region_map=region_map(decision),
             regions=rows * cols,
             second_round_of=start.second_round_of,
             frame_downsampling=decision.frame_downsampling,

@@ -53,6 +53,10 @@ class OffloadRecord:
     blank_regions: int = column("region", "decision regions painted flat", 0)
     coarse_blocks: int = column("1", "macroblocks (16 px squares) coded at coarse_quality", 0)
     coarse_quality: int = column("1", "JPEG quality of these macroblocks; 0 without any", 0)
+    coarse_map: str = column("hexadecimal", "a bit for each macroblock in raster order, 1: coarse; empty: none is", "")
+    region_map: str = column(
+        "letter", "each region in raster order: F full, L low resolution, C cached, B painted flat; empty: all F", ""
+    )
     frame_downsampling: int = column("1", "how much smaller the whole frame was sent, along each axis", 1)
     asked_regions: int = column("region", "decision regions that the server asked back", 0)
     second_round_of: int = column("1", "offload whose frame this one sends again in parts, -1 for none", -1)
@@ -110,6 +114,6 @@ RECORD_FILES: dict[type[Record], str] = {
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
 ADDED_COLUMNS: dict[type[Record], set[str]] = {
     FrameRecord: {"declined"},
-    OffloadRecord: {"coarse_blocks", "coarse_quality", "asked_regions", "second_round_of"},
+    OffloadRecord: {"coarse_blocks", "coarse_quality", "coarse_map", "region_map", "asked_regions", "second_round_of"},
 }
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""

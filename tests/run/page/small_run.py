@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import MatchRule, summarise
 from vitmalis.network.traces import Trace
 from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
+from vitmalis.records.maps import block_map
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec
@@ -102,6 +104,22 @@ DECISION = DecisionRecord(
         tracked=Detections.of(*PERSON),
     ),
 )
+
+
+COARSE = np.ones((10, 20), bool)
+COARSE[2:7, 1:4] = False
+"""Macroblocks of a frame that are coded at a lower quality: all but those at the person."""
+VARIANTS = [
+    dataclasses.replace(OFFLOADS[0], coarse_blocks=185, coarse_quality=30, coarse_map=block_map(COARSE)),
+    dataclasses.replace(OFFLOADS[1], region_map="CZ"),
+]
+"""The offloads with coarse macroblocks, and with a cached region and one of a treatment that is not known here."""
+
+
+def varied(run: PlayedRun) -> PlayedRun:
+    """The run with the offloads of `VARIANTS`, none of them explained, and with frame 2 declined."""
+    frames = [dataclasses.replace(frame, declined=frame.frame_index == 2) for frame in FRAMES]
+    return dataclasses.replace(run, records=RunRecords(frames, VARIANTS, []))
 
 
 def write_clip(path: Path) -> None:

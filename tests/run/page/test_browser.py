@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.run.page.browser import Tab, chromium
-from tests.run.page.small_run import images, small_run, write_clip
+from tests.run.page.small_run import images, small_run, varied, write_clip
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
 from vitmalis_jobs.run.page.build import run_document
@@ -118,6 +118,33 @@ def test_layers_are_switched(tab: Tab, page: Path) -> None:
     assert pixel(tab, *right) == grey
     tab.press("5")  # region types: the right half is a CMR, tinted
     assert pixel(tab, 0.9, 0.9) != grey
+
+
+def test_what_newer_policies_do_is_drawn(tab: Tab, page: Path) -> None:
+    """Offload 0 has coarse macroblocks but for those at the person, offload 1 regions that were not sent."""
+    write_run_page(page, run_document(varied(small_run(page.with_name("clip.mp4")))), images())
+    tab.open(page)
+    go(tab, 1)
+    for key in ("1", "2", "3"):  # no boxes
+        tab.press(key)
+    grey, at_person = pixel(tab, 0.9, 0.9), (40 / 320, 70 / 160)
+    tab.press("6")
+    assert pixel(tab, 0.9, 0.9) != grey
+    assert pixel(tab, *at_person) == grey
+    assert text(tab, ".panel .stage figcaption").endswith("JPEG quality 75, 30 in the tinted macroblocks.")
+    tab.press("6")  # as `go` looks at a corner of the plain frame
+    go(tab, 2)
+    tab.press("6")
+    assert sum(pixel(tab, 0.9, 0.9)) < 3 * 100, "hatched: darker than grey 120"
+    caption = "Frame 2 as it was sent: the others at full resolution, 1 cached, 1 treatment Z, JPEG quality 70."
+    assert text(tab, ".panel .stage figcaption") == caption
+    x, y = tab.run(  # the lane above that of lost frames
+        "(({left, bottom, width}) => [left + 134 + (width - 212) * 0.6, bottom - 61])"
+        "(document.querySelector('.timeline').getBoundingClientRect())"
+    )
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    tab.wait("!document.querySelector('.tip').hidden")
+    assert "frame 2 was declined: the policy offloaded nothing" in text(tab, ".tip")
 
 
 def test_it_plays_to_its_end(tab: Tab, page: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.run.page.small_run import FRAMES, OFFLOADS, small_run, write_clip
+from tests.run.page.small_run import FRAMES, OFFLOADS, small_run, varied, write_clip
 from vitmalis.metrics.summary import STAGES
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.document import Box, Candidate, Expectation, RunDocument
@@ -76,6 +76,24 @@ def test_a_frame_that_was_made_smaller_has_only_low_regions(played: PlayedRun) -
     records = dataclasses.replace(played.records, offloads=smaller)
     first, _ = run_document(dataclasses.replace(played, records=records)).offloads
     assert (first.low_regions, first.low_factor) == ([0, 1], 3)
+
+
+def test_what_else_was_sent_differently(played: PlayedRun) -> None:
+    """The person is at columns 1 to 3 and rows 2 to 6 of 20 x 10 macroblocks of 16 px."""
+    document = run_document(varied(played))
+    first, second = document.offloads
+    assert first.coarse_quality == 30
+    assert [area for area in first.coarse_areas if area[1] == 16] == [[0, 16, 320, 32]]
+    assert [area for area in first.coarse_areas if area[1] == 32] == [[0, 32, 16, 48], [64, 32, 320, 48]]
+    assert sum((right - left) * (bottom - top) for left, top, right, bottom in first.coarse_areas) == 185 * 256
+    assert (second.low_regions, second.marked_regions) == ([], {"cached": [0], "treatment Z": [1]})
+    assert document.frames.declined == [False, False, True, False]
+
+
+def test_a_map_of_another_shape_is_left_out(played: PlayedRun) -> None:
+    odd = [dataclasses.replace(OFFLOADS[0], coarse_map=text) for text in ("ff", "no hexadecimal")]
+    document = run_document(dataclasses.replace(played, records=dataclasses.replace(played.records, offloads=odd)))
+    assert [offload.coarse_areas for offload in document.offloads] == [[], []]
 
 
 def test_the_capacity_repeats_with_the_trace(document: RunDocument) -> None:

@@ -13,7 +13,7 @@ from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import Matches, MatchRule, match, match_boxes
 from vitmalis.metrics.summary import STAGES
 from vitmalis.network.traces import Trace
-from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
+from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord, maps
 from vitmalis.regions import RegionGrid
 from vitmalis.types import Detections
 from vitmalis_jobs.run.figures.decision_plot import chosen_mask
@@ -30,6 +30,7 @@ from vitmalis_jobs.run.page.document import (
     RunDocument,
 )
 from vitmalis_jobs.run.page.legend import legend
+from vitmalis_jobs.run.page.sent_areas import coarse_areas, marked_regions
 from vitmalis_jobs.run.records import RunRecords
 
 _DECIMALS = 4
@@ -109,6 +110,7 @@ def _frames(frames: Sequence[FrameRecord], matches: Sequence[Matches], scored: b
         boxes=[_boxes(pair.shown, pair.found >= 0 if scored else None) for pair in matches],
         references=[_boxes(pair.reference, ~pair.missed) for pair in matches],
         f1=[_rounded(pair.counts.f1) if scored else None for pair in matches],
+        declined=[frame.declined for frame in frames],
     )
 
 
@@ -138,7 +140,6 @@ def _offload(offload: OffloadRecord, decision: DecisionRecord | None, run: Playe
         restoration_point=offload.restoration_point,
         low_regions=low,
         low_factor=factor,
-        blank_regions=offload.blank_regions,
         start_s=round(offload.start_time_s, _DECIMALS),
         stages_s=[_rounded(getattr(offload, stage)) for stage in STAGES],
         e2e_latency_s=_expectation(offload.estimated_e2e_latency_s, offload.e2e_latency_s),
@@ -146,6 +147,9 @@ def _offload(offload: OffloadRecord, decision: DecisionRecord | None, run: Playe
         f1=_expectation(offload.estimated_f1, _inference_f1(offload, run)),
         uplink_mbps=_expectation(why.uplink_mbps if why else None, offload.uplink_mbps),
         decision=_decision(why) if why else None,
+        marked_regions=marked_regions(offload.region_map),
+        coarse_quality=offload.coarse_quality,
+        coarse_areas=coarse_areas(offload, grid.width_px, grid.height_px),
     )
 
 
@@ -153,6 +157,8 @@ def _low_regions(offload: OffloadRecord, decision: DecisionRecord | None, grid: 
     """Regions that were sent at low resolution, and how much smaller along each axis."""
     if offload.frame_downsampling > 1:
         return list(range(grid.region_patches.size)), offload.frame_downsampling
+    if offload.region_map:
+        return [index for index, letter in enumerate(offload.region_map) if letter == maps.LOW], grid.factor
     mask = chosen_mask(decision, grid) if decision else None
     return ([] if mask is None else np.flatnonzero(mask).tolist()), grid.factor
 

@@ -85,7 +85,9 @@ class Offload(msgspec.Struct, frozen=True):
         lost_because: why it was lost or failed, else empty.
         low_regions: indices of the regions that were sent at low resolution.
         low_factor: how much smaller those were sent, along each axis.
-        blank_regions: number of regions painted flat.
+        marked_regions: indices of the regions of which no pixels were sent, by what became of them instead.
+        coarse_quality: JPEG quality of the macroblocks in `coarse_areas`; 0 without any.
+        coarse_areas: left, top, right and bottom of areas coded at the lower quality, in pixels.
         start_s: start of encoding.
         stages_s: duration of each stage, in the order of `Legend.stages`.
         decision: None from a policy that weighs no candidates.
@@ -100,7 +102,6 @@ class Offload(msgspec.Struct, frozen=True):
     restoration_point: int
     low_regions: list[int]
     low_factor: int
-    blank_regions: int
     start_s: float
     stages_s: list[float | None]
     e2e_latency_s: Expectation
@@ -108,6 +109,9 @@ class Offload(msgspec.Struct, frozen=True):
     f1: Expectation
     uplink_mbps: Expectation
     decision: Decision | None
+    marked_regions: dict[str, list[int]] = {}
+    coarse_quality: int = 0
+    coarse_areas: list[list[int]] = []
 
 
 class Frames(msgspec.Struct, frozen=True):
@@ -116,6 +120,7 @@ class Frames(msgspec.Struct, frozen=True):
     Attributes:
         capture_s: time of capture.
         captured: false for a frame that the camera lost.
+        declined: true for a frame that the policy was asked to offload and declined; empty if that is not known.
         source: where the boxes come from: remote, tracker, stale or none.
         result_frame: the offloaded frame that the boxes stem from, -1 for none.
         boxes: those shown.
@@ -130,6 +135,7 @@ class Frames(msgspec.Struct, frozen=True):
     boxes: list[list[Box]]
     references: list[list[Box]]
     f1: list[float | None]
+    declined: list[bool] = []
 
 
 class Capacity(msgspec.Struct, frozen=True):

@@ -179,22 +179,29 @@ class ValueLane {
   }
 }
 
-/** Frames that the camera lost, as ticks. */
-class LossLane {
+/** Some of the frames as ticks, such as those that the camera lost. */
+class TickLane {
   height = 14;
 
-  constructor(run) {
-    this.run = run;
-    this.total = run.frames.captured.filter((captured) => !captured).length;
+  /**
+   * @param {Run} run
+   * @param {string} title
+   * @param {boolean[]} marked whether each frame is one of them
+   * @param {string} colour of the theme
+   * @param {string} effect what became of such a frame: "was lost by the camera"
+   */
+  constructor(run, title, marked, colour, effect) {
+    Object.assign(this, { run, title, marked, colour, effect });
+    this.total = marked.filter(Boolean).length;
   }
 
   draw(axis, top) {
-    drawLaneTitle(axis, "lost frames", "", top, this.height);
-    const { frames, clip } = this.run;
+    drawLaneTitle(axis, this.title, "", top, this.height);
+    const { clip } = this.run;
     const width = Math.max(axis.x(1 / clip.fps) - axis.x(0), 1.5);
-    axis.context.fillStyle = themeColour("bad");
+    axis.context.fillStyle = themeColour(this.colour);
     for (let frame = axis.frames[0]; frame <= axis.frames[1]; frame += 1) {
-      if (!frames.captured[frame]) axis.context.fillRect(axis.x(frame / clip.fps), top + 2, width, 11);
+      if (this.marked[frame]) axis.context.fillRect(axis.x(frame / clip.fps), top + 2, width, 11);
     }
   }
 
@@ -203,6 +210,6 @@ class LossLane {
   }
 
   explain(frame) {
-    return this.run.frames.captured[frame] ? [] : [`frame ${frame} was lost by the camera`];
+    return this.marked[frame] ? [`frame ${frame} ${this.effect}`] : [];
   }
 }

@@ -6,8 +6,10 @@ const LAYERS = [
   ["missed", "missed", "reference boxes that no shown box matches", true],
   ["references", "reference", "boxes of the full-resolution model on this very frame", false],
   ["regions", "region types", "types of the decision regions, as the last offload saw them", false],
-  ["sent", "as sent", "regions at the resolution in which the last offload sent them", false],
+  ["sent", "as sent", "regions and macroblocks in the quality in which the last offload sent them", false],
 ];
+const COARSE = "#f08c00";
+const MARK = "#e8eaee";
 const WRONG = "#b9bec8";
 const MISSED = "#ff4d4f";
 const REFERENCE = "#ffffff";
@@ -15,7 +17,7 @@ const REFERENCE = "#ffffff";
 /** Draw the layers that are on. */
 function drawLayers(context, image, run, frame, layers, unit) {
   const offload = run.offloadAt(frame);
-  if (layers.sent && offload && image) drawAsSent(context, image, run, offload);
+  if (layers.sent && offload && image) drawAsSent(context, image, run, offload, unit);
   if (layers.regions && offload) drawRegions(context, run, offload, unit);
   const draw = (boxes, style) => drawBoxes(context, run, boxes, unit, style);
   if (layers.references) draw(run.frames.references[frame], { colour: REFERENCE, dash: [2, 3] });
@@ -55,10 +57,11 @@ function drawTag(context, text, x, y, unit, background, colour = "#16181d") {
 function drawRegions(context, run, offload, unit) {
   const types = offload.decision?.region_types;
   const low = new Set(offload.low_regions);
+  const marks = new Map(Object.entries(offload.marked_regions ?? {}).flatMap(([mark, all]) => all.map((i) => [i, mark])));
   for (const [index, [left, top, right, bottom]] of run.clip.regions.entries()) {
-    const resolution = low.has(index) ? `1/${offload.low_factor}` : "";
+    const resolution = low.has(index) ? `1/${offload.low_factor}` : marks.get(index) ?? "";
     if (!types && !resolution) continue;
-    const { name, colour } = types ? run.legend.region_types[types[index]] : { name: "", colour: "#ffffff" };
+    const { name, colour } = run.legend.region_types[types?.[index]] ?? { name: "", colour: "#ffffff" };
     context.fillStyle = `${colour}26`;
     context.strokeStyle = colour;
     context.lineWidth = unit;
@@ -68,8 +71,8 @@ function drawRegions(context, run, offload, unit) {
   }
 }
 
-/** Draw the regions that an offload sent at low resolution with pixels of that size. */
-function drawAsSent(context, image, run, offload) {
+/** Draw regions of low resolution with pixels of that size; mark those of which no pixels were sent, and coarse blocks. */
+function drawAsSent(context, image, run, offload, unit) {
   const small = drawAsSent.canvas ??= document.createElement("canvas");
   context.save();
   context.imageSmoothingEnabled = false;
@@ -81,5 +84,36 @@ function drawAsSent(context, image, run, offload) {
     small.getContext("2d").drawImage(image, left, top, width, height, 0, 0, small.width, small.height);
     context.drawImage(small, left, top, width, height);
   }
+  for (const index of Object.values(offload.marked_regions ?? {}).flat()) hatch(context, run.clip.regions[index], unit);
+  drawCoarse(context, offload, unit);
   context.restore();
+}
+
+/** Hatch a region of which something else than its pixels was sent. */
+function hatch(context, [left, top, right, bottom], unit) {
+  context.save();
+  context.beginPath();
+  context.rect(left, top, right - left, bottom - top);
+  context.clip();
+  context.fillStyle = "#000000a0";
+  context.fillRect(left, top, right - left, bottom - top);
+  context.strokeStyle = `${MARK}90`;
+  context.lineWidth = unit;
+  context.beginPath();
+  for (let x = left - (bottom - top); x < right; x += 8 * unit) {
+    context.moveTo(x, bottom);
+    context.lineTo(x + bottom - top, top);
+  }
+  context.stroke();
+  context.restore();
+}
+
+/** Tint the macroblocks that were coded at the lower quality, and name it once. */
+function drawCoarse(context, offload, unit) {
+  const areas = offload.coarse_areas ?? [];
+  if (!areas.length) return;
+  context.fillStyle = `${COARSE}66`;
+  for (const [left, top, right, bottom] of areas) context.fillRect(left, top, right - left, bottom - top);
+  const [left, top] = areas[0];
+  drawTag(context, `quality ${offload.coarse_quality}`, left + 3 * unit, top + 18 * unit, unit, COARSE);
 }

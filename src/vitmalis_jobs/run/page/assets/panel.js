@@ -83,9 +83,12 @@ class OffloadPanel {
     const { offload, run } = this;
     const low = `${offload.low_regions.length} of ${run.clip.regions.length} regions`;
     const factor = `1/${offload.low_factor} of the resolution`;
-    const regions = offload.low_regions.length ? `${low} at ${factor}` : "all at full resolution";
-    const blank = offload.blank_regions ? `, ${offload.blank_regions} painted flat (not drawn)` : "";
-    return `Frame ${offload.frame} as it was sent: ${regions}${blank}, JPEG quality ${offload.quality}.`;
+    const marked = Object.values(offload.marked_regions ?? {}).flat().length;
+    const whole = marked ? "the others" : "all regions";
+    const regions = offload.low_regions.length ? `${low} at ${factor}` : `${whole} at full resolution`;
+    const marks = Object.entries(offload.marked_regions ?? {}).map(([mark, all]) => `, ${all.length} ${mark}`).join("");
+    const coarse = offload.coarse_areas?.length ? `, ${offload.coarse_quality} in the tinted macroblocks` : "";
+    return `Frame ${offload.frame} as it was sent: ${regions}${marks}, JPEG quality ${offload.quality}${coarse}.`;
   }
 
   #seekSent() {

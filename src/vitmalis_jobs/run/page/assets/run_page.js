@@ -44,7 +44,11 @@ function runLanes(run) {
     new ValueLane("age of boxes", "ms", age, { text: milliseconds }),
   ];
   if (run.has_references) lanes.push(new ValueLane("F1 per frame", "", f1, { most: 1, text: score }));
-  return [...lanes, new LossLane(run)];
+  const { captured, declined = [] } = run.frames;
+  if (declined.some(Boolean)) {
+    lanes.push(new TickLane(run, "declined frames", declined, "dim", "was declined: the policy offloaded nothing"));
+  }
+  return [...lanes, new TickLane(run, "lost frames", captured.map((each) => !each), "bad", "was lost by the camera")];
 }
 
 runPage();

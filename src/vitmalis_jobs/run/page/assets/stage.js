@@ -53,7 +53,7 @@ class Stage {
   /** Draw an offloaded frame as it was sent, with its region types. */
   drawOffload(offload, image) {
     const context = this.#begin(image);
-    if (image) drawAsSent(context, image, this.run, offload);
+    if (image) drawAsSent(context, image, this.run, offload, this.unit);
     drawRegions(context, this.run, offload, this.unit);
   }
 
