@@ -17,6 +17,7 @@ from vitmalis.paths import atomic_path
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.evaluation.study import (
+    devices,
     equivalence,
     external_results,
     figures,
@@ -132,6 +133,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         Section("Every run", ["Each point is a run; the runs of one clip over one trace are a pair."], plot="policies"),
         Section("Rendering F1 over latency", ["The same runs over their median end-to-end latency."], plot="latency"),
         *geometry.section(runs, folder),
+        *devices.section(runs, folder),
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, shown)),
         Section(
             "Paired differences of rendering F1",

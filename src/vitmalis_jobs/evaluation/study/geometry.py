@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
+from vitmalis_jobs.evaluation.study.means import means_table
 from vitmalis_jobs.evaluation.study.page import Section
-from vitmalis_jobs.evaluation.study.statistics import results_by_pair
-from vitmalis_jobs.evaluation.study.tables import marked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,16 +54,13 @@ def regions_table(runs: pd.DataFrame) -> pd.DataFrame:
     variants = known.drop_duplicates("policy").sort_values(["configuration", *REGIONS]) if len(known) else known
     if len(variants) == 0 or len(variants.drop_duplicates(REGIONS)) < 2:
         return pd.DataFrame()
-    columns = {title: results_by_pair(runs, metric) * factor for title, (metric, factor) in _MEANS.items()}
-    marks = marked(runs, list(variants["policy"]))
-    rows: list[dict[str, Any]] = []
-    for variant in variants.to_dict("records"):
-        policy, window, factor = variant["policy"], int(variant["window"]), int(variant["downsampling_factor"])
-        mark = marks[policy].removeprefix(policy)
-        row = {"policy": f"{variant['configuration']}{mark}", "w": window, "d": factor}
-        row |= {"region, px": 16 * window * factor, "pairs": len(columns["rendering F1"])}
-        rows.append(row | {title: own[policy].mean() for title, own in columns.items() if policy in own})
-    return pd.DataFrame(rows)
+    return means_table(runs, variants, _MEANS, _regions)
+
+
+def _regions(variant: dict[str, Any]) -> dict[str, int]:
+    """The columns of a row that say which regions its runs had."""
+    window, factor = int(variant["window"]), int(variant["downsampling_factor"])
+    return {"w": window, "d": factor, "region, px": 16 * window * factor}
 
 
 def _figure(folder: Path, table: pd.DataFrame) -> Path:

@@ -28,6 +28,8 @@ PAIRING = (
 """Options that say which policy, clip, trace, clock or variation a run has; any other makes a variant of its policy."""
 NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_cache.", "hydra")
 """Beginnings of options that change no result."""
+DEVICES = "devices.count"
+"""Option that says how many devices a run has; its metrics say it, too."""
 GEOMETRY = ("model.window", "model.downsampling_factor")
 """Options that say which decision regions a run has; its session says which they are in the end."""
 REAL, RENDERED, UNKNOWN = FOOTAGE = ("real", "rendered", "unknown")
@@ -45,7 +47,8 @@ class Study:
     Attributes:
         runs: one row for each finished run that varies nothing: policy, clip, its footage (real, rendered or unknown),
             trace, its trace_kind, trace_start_s (the second of it at which it began), clock, run_dir, every metric,
-            window and downsampling_factor of its decision regions, and the policy's name without these (configuration).
+            window and downsampling_factor of its decision regions, number of devices, and the policy's name without
+            these (configuration).
         varied: the same for the runs with `vary`, and what they vary (variation).
         statuses: number of runs by status.
         problems: a sentence for each run that did not finish or cannot be read.
@@ -131,7 +134,8 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
     geometry = _geometry(run_dir)
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
-    options = {key: value for key, value in options.items() if not (geometry and key in GEOMETRY)}
+    known = (DEVICES, *(GEOMETRY if geometry else ()))
+    options = {key: value for key, value in options.items() if key not in known}
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
     stand_ins = summary.get("stand_ins", {"unknown": "runs from before stand-ins were noted; see their MLflow tags"})
     metrics = _defined(summary["metrics"], run_dir)
@@ -139,6 +143,7 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     facts |= {"trace_kind": _trace_kind(played.get("source", "")), "trace_start_s": played.get("start_s", 0.0)}
     facts["variation"] = variation(summary["overrides"])
     facts["footage"] = _footage(summary.get("stand_ins"))
+    facts["devices"] = 1.0  # of several, the number is among the metrics
     return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
 
 
@@ -186,20 +191,24 @@ def _found(run_dir: Path, sweep: Path) -> Path:
 
 
 def _name_variants(rows: list[dict[str, Any]]) -> None:
-    """Append to each policy's name the options and the regions in which its runs differ, apart from clip and trace."""
+    """Append to each policy's name the options, the regions and the number of devices in which its runs differ."""
     varied: dict[str, list[str]] = {}
     regions: dict[str, bool] = {}
+    devices: dict[str, bool] = {}
     for policy in {row["policy"] for row in rows}:
         own = [row for row in rows if row["policy"] == policy]
         keys = {key for row in own for key in row["options"]}
         varied[policy] = sorted(key for key in keys if len({row["options"].get(key) for row in own}) > 1)
         regions[policy] = len({(row.get("window"), row.get("downsampling_factor")) for row in own}) > 1
+        devices[policy] = len({row["devices"] for row in own}) > 1
     for row in rows:
         policy = row["policy"]
         named = [f"{key}={row['options'].get(key, 'default')}" for key in varied[policy]]
         row["configuration"] = _named(policy, named)
         if regions[policy]:
             named += [f"w={row.get('window', 'unknown')}", f"d={row.get('downsampling_factor', 'unknown')}"]
+        if devices[policy]:
+            named.append(f"devices={row['devices']:g}")
         row["policy"] = _named(policy, named)
 
 
