@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def regions_table(runs: pd.DataFrame) -> pd.DataFrame:
     return means_table(runs, variants, _MEANS, _regions)
 
 
-def _regions(variant: dict[str, Any]) -> dict[str, int]:
+def _regions(variant: Mapping[Any, Any]) -> dict[str, int]:
     """The columns of a row that say which regions its runs had."""
     window, factor = int(variant["window"]), int(variant["downsampling_factor"])
     return {"w": window, "d": factor, "region, px": 16 * window * factor}

@@ -15,7 +15,7 @@ Means = Mapping[str, tuple[str, float]]
 
 
 def means_table(
-    runs: pd.DataFrame, variants: pd.DataFrame, means: Means, facts: Callable[[dict[str, Any]], dict[str, Any]]
+    runs: pd.DataFrame, variants: pd.DataFrame, means: Means, facts: Callable[[Mapping[Any, Any]], dict[str, Any]]
 ) -> pd.DataFrame:
     """One row for each variant: its configuration, facts about it, and means over the pairs that all have played.
 
