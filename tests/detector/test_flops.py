@@ -8,11 +8,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig, preset
-from vitmalis.detector.flops import rcnn_flops, vit_cost, windows
+from vitmalis.detector.flops import merging_flops, rcnn_flops, vit_cost, windows
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.pyramid import ViTDetBackbone
 from vitmalis.detector.rcnn import BoxHeads
 from vitmalis.detector.rpn import RpnHead
+from vitmalis.detector.token_merging import MergingViT
 from vitmalis.detector.vit import ViT
 from vitmalis.regions.grid import RegionGrid
 
@@ -53,6 +54,23 @@ def test_pytorch_counts_the_same(stem: str, relative: bool, mask: np.ndarray | N
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         vit(images, layout, point)
     assert counter.get_total_flops() == vit_cost(config, GRID, mask, point).flops
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_pytorch_counts_the_same_with_merged_tokens(relative: bool, share: float) -> None:
+    config = msgspec.structs.replace(TINY, depth=6, window=4, relative_positions=relative)
+    grid = RegionGrid(100, 70, window=4)  # 6 x 8 patches: two windows of 4 x 4 tokens, two of 2 x 4
+    images = torch.zeros(1, 3, grid.padded_height_px, grid.padded_width_px)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        MergingViT(ViT(config), share)(images)
+    matching = 2 * 2 * (8 * 8 + 4 * 4) * 2 * 8  # in two subsets, of two windows each, cosines of keys of 8 channels
+    assert counter.get_total_flops() == merging_flops(config, grid, share) + (share < 1) * matching
+
+
+def test_merging_saves_nothing_where_no_block_is_windowed() -> None:
+    config = msgspec.structs.replace(TINY, subsets=4)
+    assert merging_flops(config, GRID, 0.25) == vit_cost(config, GRID).flops
 
 
 @pytest.mark.parametrize("strides", [(4, 8, 16, 32), (8, 16, 32)])

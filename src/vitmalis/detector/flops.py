@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.regions.grid import RegionGrid
@@ -65,6 +66,39 @@ def vit_cost(
         count = _global_attention if index in config.global_blocks else _window_attention
         attention += count(config, grid, seen)
     return VitCost(tuple(tokens), tokens[0] * _stem_per_token(config), linear, attention)
+
+
+def merging_flops(config: VitConfig, grid: RegionGrid, token_share: float) -> int:
+    """Count the operations of `MergingViT.forward` for one frame, without those of the matching.
+
+    Args:
+        config: the ViT.
+        grid: regions of the frame.
+        token_share: share of the tokens of each window that is left.
+    """
+    whole = vit_cost(config, grid)
+    rows, cols = (_window_extents(length, config.window) for length in (grid.patch_rows, grid.patch_cols))
+    held = np.outer(rows, cols).ravel()
+    left = np.array([merged_tokens(int(tokens), token_share) for tokens in held])
+    keys = left + config.window**2 - held  # empty slots stay keys
+    attention = int((left * config.embed_dim * (4 * keys + 4 * config.window * config.relative_positions)).sum())
+    plain = grid.treatments(np.zeros(grid.shape, np.bool_))
+    saved_products = 24 * config.embed_dim**2 * int((held - left).sum())
+    saved_by_later = saved_products + _window_attention(config, grid, plain) - attention
+    windowed = config.depth // config.subsets - 1
+    if not windowed:
+        return whole.flops
+    return whole.flops - config.subsets * (saved_products * 2 // 3 + (windowed - 1) * saved_by_later)
+
+
+def merged_tokens(tokens: int, token_share: float) -> int:
+    """Number of tokens that are left of a window's."""
+    return max(1, round(token_share * tokens))
+
+
+def _window_extents(length: int, window: int) -> NDArray[np.int64]:
+    """Tokens along one axis of each window, of which the last may be partly empty."""
+    return np.minimum(window, length - window * np.arange(-(-length // window)))
 
 
 def _global_attention(config: VitConfig, grid: RegionGrid, regions: Treatments) -> int:

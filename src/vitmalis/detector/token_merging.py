@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitmalis.detector.batched_layout import Tokens
 from vitmalis.detector.detector import Detector
+from vitmalis.detector.flops import merged_tokens
 from vitmalis.detector.positions import joined, relative_table
 from vitmalis.detector.token_layout import TokenLayout
 from vitmalis.detector.vit import Attention, Block, ViT
@@ -237,7 +238,7 @@ class MergingViT(ViT):
         return tokens.index_add(1, joined([own.group.tokens.flatten() for own in groups], 0), spread)
 
     def _merge(self, keys: Tensor) -> Merge:
-        return merge_similar(keys, max(1, round(self.token_share * keys.shape[1])))
+        return merge_similar(keys, merged_tokens(keys.shape[1], self.token_share))
 
 
 def _listed(parts: Sequence[Tensor]) -> Tensor:

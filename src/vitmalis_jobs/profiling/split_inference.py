@@ -182,20 +182,24 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw latency over the mean capacity of traces: a panel for each device factor, a line for each split as int8."""
-    factors = sorted({row["device_factor"] for row in result["rows"] if row["channels"]})
-    measured = min(row["channels"] for row in result["rows"] if row["channels"])
-    title = f"{result['model']}: features of {measured} channels as int8, and {result['rows'][0]['coding']}"
-    figure, axes = canvas(title, columns=len(factors), sharey=True)
+    jpeg, *others = result["rows"]
+    shown = [row for row in others if row["coding"] == "int8"]
+    factors, channels = (sorted({row[key] for row in shown}) for key in ("device_factor", "channels"))
+    figure, axes = canvas(
+        f"{result['model']}: features as int8, and {jpeg['coding']}", columns=len(factors), sharey=True
+    )
     for own, factor in zip(axes, factors, strict=True):
-        own.plot(*_curve(result, result["rows"][0]), "o-", ms=3, color=BLACK, label=result["rows"][0]["coding"])
-        shown = [row for row in result["rows"] if (row["device_factor"], row["coding"]) == (factor, "int8")]
-        for position, row in enumerate(row for row in shown if row["channels"] == measured):
-            own.plot(*_curve(result, row), "o-", ms=3, color=colour(position), label=f"split after {row['split']}")
+        own.plot(*_curve(result, jpeg), "o-", ms=3, color=BLACK, label=jpeg["coding"])
+        for position, split in enumerate(dict.fromkeys(row["split"] for row in shown)):
+            for row in (row for row in shown if (row["split"], row["device_factor"]) == (split, factor)):
+                line = "o-" if row["channels"] == channels[0] else "o--"
+                label = f"split after {split}, {row['channels']} channels"
+                own.plot(*_curve(result, row), line, ms=3, color=colour(position), label=label)
         own.set(
             title=f"device factor {factor:g}", xlabel="mean capacity of the uplink, Mbps", xscale="log", yscale="log"
         )
     axes[0].set_ylabel("median end-to-end latency, ms")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save_figure(figure, path)
 
 

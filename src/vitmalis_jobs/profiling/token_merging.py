@@ -2,8 +2,9 @@
 
 On frames of each clip, tokens are reduced to a share in two ways: by merging similar tokens of a window in window
 blocks (`vitmalis.detector.token_merging`), and by downsampling regions, those without objects of the full model first.
-Inference time, relative to the full model in paired runs, and F1 against its boxes are measured. Random weights give
-times only. One JSON object goes to standard output and, with a plot, to `runs/profiling`.
+Inference time, relative to the full model in paired runs, and F1 against its boxes are measured, next to the ratio of
+floating-point operations of the backbone. Random weights give times only. One JSON object goes to standard output and,
+with a plot, to `runs/profiling`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vitmalis.command_line import CommandLine
+from vitmalis.detector.flops import merging_flops, vit_cost
 from vitmalis.detector.token_merging import with_merging
 from vitmalis.matching import DEFAULT_RULE
 from vitmalis.regions.classify import task_relevance
@@ -33,7 +35,7 @@ from vitmalis_jobs.profiling.measured_result import report_result
 from vitmalis_jobs.profiling.next_to_full import ALL, Comparison, Trial, add_subject_options, load_subject
 
 MERGING, MIXED = "merging", "mixed resolution"
-COLUMNS = ("clip", "method", "token_share", "restoration_point", "tokens", "inference_ms", "time_ratio", "f1")
+COLUMNS = ("clip", "method", "token_share", "restoration_point", "tokens", "flop_ratio", "time_ratio", "f1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,15 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     merging = {share: with_merging(detector, share) for share in options.token_shares}
 
     def trial(way: Reduction, image: RgbImage, reference: Detections, seed: int) -> Trial:
-        grid = detector.config.region_grid(*image.shape[:2])
+        grid, vit = detector.config.region_grid(*image.shape[:2]), detector.model.backbone.vit.config
+        full = vit_cost(vit, grid)
         if way.method == MERGING:
-            tokens = round(way.token_share * grid.patch_rows * grid.patch_cols)
-            return Trial(lambda: merging[way.token_share].detect(image), {"tokens": tokens})
-        mask = mask_of_share(grid, way.token_share, reference, seed)
-        point = way.restoration_point or 0
-        return Trial(lambda: detector.detect(image, mask, point), {"tokens": grid.tokens(mask)})
+            ratio = merging_flops(vit, grid, way.token_share) / full.flops
+            numbers = {"tokens": round(way.token_share * full.tokens[0]), "flop_ratio": ratio}
+            return Trial(lambda: merging[way.token_share].detect(image), numbers)
+        mask, point = mask_of_share(grid, way.token_share, reference, seed), way.restoration_point or 0
+        numbers = {"tokens": grid.tokens(mask), "flop_ratio": vit_cost(vit, grid, mask, point).flops / full.flops}
+        return Trial(lambda: detector.detect(image, mask, point), numbers)
 
     ways = reductions(sorted(merging, reverse=True), points)
     comparison = Comparison(detector, ways, trial, options.seed)
