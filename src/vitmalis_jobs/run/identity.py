@@ -5,7 +5,7 @@ are those that a viewer would see: a box is the same object as the box of its cl
 before, on the screen and in the references alike. A box that jumps away from its object becomes another one, which
 counts as a switch. The metrics are those of TrackEval (Ristani et al. 2016; Bernardin and Stiefelhagen 2008) on these
 identities. They are computed here, as TrackEval's package installs a second OpenCV over the one without a display, and
-motmetrics does not run with NumPy 2.
+the box distances of motmetrics (1.4.0) do not run with NumPy 2.
 """
 
 from __future__ import annotations
