@@ -36,7 +36,7 @@ SURE, UNSURE = [10, 10, 60, 60], [200, 20, 240, 60]
 """A box that is found at low resolution alone, and one that is found at full resolution only."""
 ASKED = [[0, 1]]
 """The region of the uncertain box, of 2 x 2 regions of 160 pixels."""
-OPTIONS = {"restoration_point": 0, "low_quality": 50}
+OPTIONS = {"restoration_point": 0, "low_quality": 50, "low_score": 0.2}
 
 
 class UnsureDetector(BlobDetector):

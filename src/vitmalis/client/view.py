@@ -30,6 +30,7 @@ class OffloadView:
     """The last offload: the frame, how it was sent, and what came of it.
 
     Attributes:
+        offload_id: its number; two rounds of a frame are two offloads.
         frame_index: the offloaded frame.
         image: the captured frame, RGB uint8 (H, W, 3).
         configuration: c = (tau_d, lambda, beta).
@@ -39,6 +40,7 @@ class OffloadView:
         payload_bytes, e2e_latency_s: None until its result arrives.
     """
 
+    offload_id: int
     frame_index: int
     image: NDArray[np.uint8]
     configuration: Configuration
@@ -95,7 +97,6 @@ class ViewFeed(threading.Thread):
         self._frames: collections.deque[Frame] = collections.deque(maxlen=2)  # the next one may be there already
         self._latency_s: dict[int, float] = {}
         self._offload: OffloadView | None = None
-        self._offload_id = -1
         self._newest: View | None = None
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -106,10 +107,10 @@ class ViewFeed(threading.Thread):
             case FrameCaptured():
                 self._frames.append(what.frame)
             case StartOffload():
-                self._offload, self._offload_id = _started(what), what.offload_id
+                self._offload = _started(what)
             case ResultArrived():
                 self._answered(what)
-            case EndOffload() if self._offload is not None and what.offload_id == self._offload_id:
+            case EndOffload() if self._offload is not None and what.offload_id == self._offload.offload_id:
                 self._offload = replace(self._offload, status=what.status)
             case Render():
                 self._rendered(what)
@@ -119,7 +120,7 @@ class ViewFeed(threading.Thread):
         self._latency_s[outcome.frame_index] = outcome.e2e_latency_s
         if len(self._latency_s) > _KNOWN_LATENCIES:
             del self._latency_s[next(iter(self._latency_s))]
-        if self._offload is not None and result.offload_id == self._offload_id:
+        if self._offload is not None and result.offload_id == self._offload.offload_id:
             payload, latency_s = outcome.payload_bytes, outcome.e2e_latency_s
             self._offload = replace(self._offload, payload_bytes=payload, e2e_latency_s=latency_s)
 
@@ -185,6 +186,7 @@ def _started(start: StartOffload) -> OffloadView:
     decision = start.decision
     explanation = decision.explanation
     return OffloadView(
+        offload_id=start.offload_id,
         frame_index=start.frame.index,
         image=start.frame.image,
         configuration=decision.configuration,

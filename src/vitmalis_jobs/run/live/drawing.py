@@ -57,7 +57,7 @@ class ViewPainter:
 
     def _as_sent(self, offload: OffloadView) -> RgbImage:
         """The offloaded frame with its regions, drawn once an offload."""
-        if self._sent is None or self._sent[0] != offload.frame_index:
+        if self._sent is None or self._sent[0] != offload.offload_id:
             drawn = draw_as_sent(
                 offload.image,
                 self._grid,
@@ -66,7 +66,7 @@ class ViewPainter:
                 blank_mask=offload.blank_mask,
                 frame_downsampling=offload.frame_downsampling,
             )
-            self._sent = offload.frame_index, drawn
+            self._sent = offload.offload_id, drawn
         return self._sent[1]
 
     def _nothing(self) -> RgbImage:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg
@@ -17,6 +18,7 @@ from vitmalis.detector.array_pickle import read_array_pickle
 from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace, load_trace, save_mahimahi, save_trace
 from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_frames, read_offloads, write_run
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
@@ -61,9 +63,12 @@ def _messages(folder: Path) -> list[bytes]:
     mixed = m.Offload.of(
         2, 2, (960, 540), Configuration(2, 90, 4), downsample_mask=mask, window_size=5, downsampling_factor=2
     )
-    answers = (m.Welcome("m", "1", GEOMETRY), m.Result(1, 0, 0.1, 0.1, 0.1, 0.1, 0.1), m.Failure(1, "busy"), m.Pong(1))
+    asking = msgspec.structs.replace(mixed, feedback=UncertainScores(0.2, 0.5))
+    result = m.Result(1, 0, 0.1, 0.1, 0.1, 0.1, 0.1)
+    asked = msgspec.structs.replace(result, asked=AskedRegions.of(mask))
+    answers = (m.Welcome("m", "1", GEOMETRY), result, asked, m.Failure(1, "busy"), m.Pong(1))
     single = [m.encode(each)[0] for each in (m.Hello("c"), m.Announce(1), m.Ping(1), *answers)]
-    return [*single, *(m.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed))]
+    return [*single, *(m.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking))]
 
 
 def _read_jpeg(data: bytes, folder: Path) -> None:
