@@ -96,6 +96,13 @@ def test_a_map_of_another_shape_is_left_out(played: PlayedRun) -> None:
     assert [offload.coarse_areas for offload in document.offloads] == [[], []]
 
 
+def test_two_rounds_of_a_frame_are_two_offloads(played: PlayedRun) -> None:
+    second = dataclasses.replace(OFFLOADS[0], offload_id=1, second_round_of=0)
+    records = dataclasses.replace(played.records, offloads=[OFFLOADS[0], second], decisions=[])
+    found = run_document(dataclasses.replace(played, records=records)).offloads
+    assert [(each.frame, each.second_round_of) for each in found] == [(0, -1), (0, 0)]
+
+
 def test_the_capacity_repeats_with_the_trace(document: RunDocument) -> None:
     """Its period is 0.25 s and the last frame is at 0.3 s."""
     assert document.capacity is not None

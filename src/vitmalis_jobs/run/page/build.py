@@ -150,6 +150,7 @@ def _offload(offload: OffloadRecord, decision: DecisionRecord | None, run: Playe
         marked_regions=marked_regions(offload.region_map),
         coarse_quality=offload.coarse_quality,
         coarse_areas=coarse_areas(offload, grid.width_px, grid.height_px),
+        second_round_of=offload.second_round_of,
     )
 
 

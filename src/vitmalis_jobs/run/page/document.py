@@ -91,6 +91,7 @@ class Offload(msgspec.Struct, frozen=True):
         start_s: start of encoding.
         stages_s: duration of each stage, in the order of `Legend.stages`.
         decision: None from a policy that weighs no candidates.
+        second_round_of: offload that sent the same frame before, -1 for none.
     """
 
     offload_id: int
@@ -112,6 +113,7 @@ class Offload(msgspec.Struct, frozen=True):
     marked_regions: dict[str, list[int]] = {}
     coarse_quality: int = 0
     coarse_areas: list[list[int]] = []
+    second_round_of: int = -1
 
 
 class Frames(msgspec.Struct, frozen=True):

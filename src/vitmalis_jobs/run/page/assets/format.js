@@ -21,8 +21,9 @@ const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const label = ({ tau_d, quality, restoration_point }) => `${tau_d}/${quality}/${restoration_point}`;
 
 /** A configuration in words. */
-const inWords = ({ tau_d, quality, restoration_point }) =>
-  `tau_d ${tau_d}, quality ${quality}, restoration point ${restoration_point}`;
+const inWords = ({ tau_d, quality, restoration_point, second_round_of = -1 }) =>
+  `tau_d ${tau_d}, quality ${quality}, restoration point ${restoration_point}` +
+  (second_round_of < 0 ? "" : ", second round");
 
 /**
  * A new element.
