@@ -131,10 +131,14 @@ def test_the_job_on_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--offloads", "0"], "--offloads"), (["--weights", "random"], "model.weights=random")],
+    [
+        (["--offloads", "0"], "--offloads"),
+        (["--weights", "random"], "model.weights=random"),
+        (["model.engine=fused"], "use model.engine=eager"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--clips", "market1906", "--seconds", "1", *arguments, "--output", str(tmp_path / "x.json")]) == 2
+    assert main([*arguments, "--clips", "market1906", "--seconds", "1", "--output", str(tmp_path / "x.json")]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

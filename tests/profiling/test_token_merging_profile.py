@@ -67,10 +67,11 @@ def test_the_job_on_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--token-shares", "0"], "above 0 and at most 1"),
         (["--points", "7"], "0 to 4, not 7"),
         (["--frames", "0"], "--frames"),
+        (["model.engine=fused"], "model.engine=eager"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--clips", "market1906", *arguments, "--output", str(tmp_path / "x.json")]) == 2
+    assert main([*arguments, "--clips", "market1906", "--output", str(tmp_path / "x.json")]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitmalis.detector.batched_layout import Tokens
 from vitmalis.detector.detector import Detector
+from vitmalis.detector.engines import EAGER
 from vitmalis.detector.flops import merged_tokens
 from vitmalis.detector.positions import joined, relative_table
 from vitmalis.detector.token_layout import TokenLayout
@@ -264,7 +265,7 @@ def with_merging(detector: Detector, token_share: float) -> Detector:
     Raises:
         UserError: the detector has another engine or another library's transformer, or there is no such share.
     """
-    if detector.engine != "eager" or not isinstance(detector.model.backbone.net, ViT):
+    if detector.engine != EAGER or not isinstance(detector.model.backbone.net, ViT):
         raise UserError(f"tokens of {detector.name} cannot be merged: take a built-in model and model.engine=eager")
     shared = {id(parameter): parameter for parameter in detector.model.parameters()}
     merging = copy.deepcopy(detector, memo=dict(shared))

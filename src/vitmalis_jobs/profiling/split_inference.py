@@ -18,8 +18,10 @@ from typing import Any
 
 from vitmalis.command_line import CommandLine
 from vitmalis.detector import preset
+from vitmalis.detector.engines import EAGER
 from vitmalis.errors import UserError
-from vitmalis.network.traces import Trace, constant_trace, resolve_trace
+from vitmalis.network.traces import FULL_HD, Trace, capacity_scale, constant_trace, resolve_trace
+from vitmalis.video.spec import fit_size
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.common.arguments import check_positive, listed
 from vitmalis_jobs.common.cli import job_parser, option_job
@@ -40,13 +42,17 @@ ByTrace = dict[str, list[float]]
 """A latency in ms for each trace, by group."""
 
 
-def chosen_traces(indices: Sequence[int], rates_mbps: Sequence[float], rtt_ms: float) -> Traces:
-    """The traces by group: generated ones of both technologies by index, and a constant link for each rate."""
+def chosen_traces(options: argparse.Namespace) -> Traces:
+    """The traces by group: generated ones of both technologies, as runs play them, and constant links."""
+    scale = capacity_scale(*fit_size(*FULL_HD, options.max_width, options.max_height))
     cellular = {
-        technology: [resolve_trace("cellular", technology=technology, index=index) for index in indices]
+        technology: [
+            resolve_trace("cellular", technology=technology, index=index, capacity_scale=scale)
+            for index in options.indices
+        ]
         for technology in ("4g", "5g")
     }
-    return cellular | {f"{rate:g}_mbps": [constant_trace(rate, rtt_ms)] for rate in rates_mbps}
+    return cellular | {f"{rate:g}_mbps": [constant_trace(rate, options.rtt_ms)] for rate in options.mbps}
 
 
 def measure_payloads(subject: Subject, options: argparse.Namespace, terminal: Terminal) -> list[Payload]:
@@ -163,10 +169,12 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         UserError: no such model, clip or trace, or a number that is out of range.
     """
     check_positive(options, "offloads")
-    traces = chosen_traces(options.indices, options.mbps, options.rtt_ms)
+    traces = chosen_traces(options)
     subject = load_subject(options, terminal)
     if has_random_weights(subject.model):
         raise UserError("model.weights=random: features of random weights are compressed otherwise; give a file")
+    if subject.detector.engine != EAGER:
+        raise UserError("model.engine=fused cannot be split between its blocks; use model.engine=eager")
     payloads = measure_payloads(subject, options, terminal)
     rows = Latencies(subject, traces, options).rows(payloads, terminal)
     return {
