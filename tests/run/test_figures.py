@@ -120,3 +120,9 @@ def test_a_run_without_results_has_plots_too(tmp_path: Path, frames: list[FrameR
     plots.rendering_f1(tmp_path / "f1.png", frames[:3], [Detections.empty()] * 3, "title")
     assert (tmp_path / "latency.png").stat().st_size > 0
     assert (tmp_path / "f1.png").stat().st_size > 0
+
+
+def test_bars_of_offloads_in_flight_do_not_cover_each_other() -> None:
+    """The second starts 0.3 s after the first, which takes 0.5 s; the third after the second has ended."""
+    widths = plots.bar_widths_s(np.array([0.0, 0.3, 1.0]), np.array([0.5, 0.5, 0.5]))
+    assert widths.tolist() == [0.3, 0.5, 0.5]

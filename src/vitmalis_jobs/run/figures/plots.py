@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.metrics import DEFAULT_RULE, MatchRule, f1_over_time
 from vitmalis.metrics.summary import STAGES
@@ -13,6 +14,7 @@ from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import Detections
 from vitmalis_jobs.common.plotting import BLUE, GREEN, GREY, ORANGE, SKY_BLUE, VERMILION, YELLOW, canvas, save_figure
 
+Floats = NDArray[np.float64]
 STAGE_COLOURS = {
     "encode_s": ORANGE,
     "uplink_s": SKY_BLUE,
@@ -28,7 +30,7 @@ def latency_breakdown(path: Path, offloads: Sequence[OffloadRecord], title: str)
     figure, (axes,) = canvas(title, size_in=(9.0, 3.6))
     returned = [o for o in offloads if o.status == "ok"]
     starts = np.array([o.start_time_s for o in returned])
-    widths = np.array([o.e2e_latency_s or 0.0 for o in returned])
+    widths = bar_widths_s(starts, np.array([o.e2e_latency_s or 0.0 for o in returned]))
     bottom = np.zeros(len(returned))
     for stage in STAGES:
         heights = np.array([getattr(o, stage) or 0.0 for o in returned]) * 1e3
@@ -41,6 +43,11 @@ def latency_breakdown(path: Path, offloads: Sequence[OffloadRecord], title: str)
     axes.set(xlabel="start of the offload, s", ylabel="latency, ms", ylim=(0, None))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="stage (median)")
     save_figure(figure, path)
+
+
+def bar_widths_s(starts_s: Floats, durations_s: Floats) -> Floats:
+    """Widths (n,) of bars that start at these times: as long as they took, or to the next one where that is earlier."""
+    return np.minimum(durations_s, np.append(np.diff(starts_s), np.inf)[: len(starts_s)])
 
 
 def rendering_f1(
