@@ -47,11 +47,16 @@ def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Pat
     return _save(figure, folder / "fig9")
 
 
-def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
-    """Draw Fig. 10: encoding and decoding time."""
+def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path | None:
+    """Draw Fig. 10: encoding and decoding time; None where most are constant, as boxes would be lines."""
+    titles = {"encode_ms": "encoding, ms", "decode_ms": "decoding, ms"}
+    durations = {title: _columns(offloads, column, policies) for column, title in titles.items()}
+    ranges = [values.quantile(0.75) - values.quantile(0.25) for columns in durations.values() for values in columns]
+    if np.median(ranges) <= 0:
+        return None
     figure, axes = _panels(2)
-    for ax, (column, title) in zip(axes, (("encode_ms", "encoding, ms"), ("decode_ms", "decoding, ms")), strict=True):
-        _boxes(ax, _columns(offloads, column, policies), policies, title)
+    for ax, (title, columns) in zip(axes, durations.items(), strict=True):
+        _boxes(ax, columns, policies, title)
         ax.set_ylim(bottom=0)
     return _save(figure, folder / "fig10")
 
