@@ -92,8 +92,8 @@ def received_patches(scene: Scene, point: int) -> np.ndarray:
     assert (header.window_size, header.downsampling_factor) == (grid.window, grid.factor)
     assert refusal_reason(header, payload, geometry, LARGEST_PX) is None
     decoded = decode_offload(geometry, header, payload, LARGEST_PX)
-    assert decoded.mask is not None
-    np.testing.assert_array_equal(decoded.mask, scene.mask)
+    assert decoded.regions is not None
+    np.testing.assert_array_equal(decoded.regions, scene.mask)
     return decoded.pixels
 
 

@@ -10,10 +10,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitmalis.types import BoolMask, Configuration
+from vitmalis.types import BoolMask, Configuration, Displacements
 
 if TYPE_CHECKING:  # results of the codec and the server do not depend on how a decision is explained
     from vitmalis.explanation import DecisionExplanation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenCaching:
+    """A decision that the server caches the tokens of a frame, and that regions take theirs from an earlier one.
+
+    Attributes:
+        base: number of the offload whose tokens the cached regions take; None without such regions.
+        mask: bool (rows, cols) of decision regions, True = cached: nothing of them is sent.
+        displacements: int8 (rows, cols, 2): by how many tokens, down and to the right, the content of cached regions
+            has moved since the frame of `base`; None for all zero.
+    """
+
+    base: int | None = None
+    mask: BoolMask | None = None
+    displacements: Displacements | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,8 @@ class OffloadDecision:
         coarse_quality: JPEG quality of these macroblocks, 1..100; of no meaning without them.
         frame_downsampling: the whole frame is made this many times smaller along each axis before a plain JPEG.
         feedback: what the server is to ask back for a second round; None for one round.
+        caching: with it, the server caches the frame's tokens at the restoration point, which is then at least 1, and
+            takes those of cached regions from an earlier frame.
         explanation: why, from a policy that weighs alternatives.
         estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
     """
@@ -61,6 +79,7 @@ class OffloadDecision:
     coarse_quality: int = 0
     frame_downsampling: int = 1
     feedback: FeedbackRequest | None = None
+    caching: TokenCaching | None = None
     explanation: DecisionExplanation | None = None
     estimation_s: float | None = None
     optimization_s: float | None = None
@@ -78,6 +97,7 @@ class OffloadOutcome:
         transfer_s: time the payload took to pass the uplink, without propagation.
         rtt_s: both propagation delays together (the paper's L^net).
         e2e_latency_s: start of encoding to reception of the result.
+        tokens_cached: the server has cached the frame's tokens, as the decision asked.
         agreement: F1 of the boxes that were known of the offloaded frame, tracked from an earlier result, with those of
             this result; None where neither has boxes.
         agreement_age_s: age of those boxes, from the frame of the earlier result to the offloaded one.
@@ -94,6 +114,7 @@ class OffloadOutcome:
     rtt_s: float
     e2e_latency_s: float
     queue_s: float = 0.0
+    tokens_cached: bool = False
     agreement: float | None = None
     agreement_age_s: float = 0.0
     agreement_frame_index: int = -1

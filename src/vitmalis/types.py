@@ -15,6 +15,9 @@ RgbImage = NDArray[np.uint8]
 
 BoolMask = NDArray[np.bool_]
 
+Displacements = NDArray[np.int8]
+"""int8 (rows, cols, 2): by how many tokens, down and to the right, the content of each decision region has moved."""
+
 MAX_WINDOW, MAX_FACTOR = 64, 8
 """Largest window and downsampling factor of a model that can be served; the messages admit no more."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,10 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.machine import ClientMachine
-from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.back2back import Back2Back
+from vitmalis.policy.base import CachedFrame
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.regions import ModelGeometry, Motion
 from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
@@ -174,6 +176,44 @@ def test_an_object_that_one_result_misses_is_kept_until_the_next() -> None:
         (render,) = machine.handle(RenderDue(number), (number + 1) * INTERVAL_S)
         shown.append(sorted(render.detections.boxes_xyxy[:, 0].tolist()))
     assert shown == [[0.0], [0.0, 8.0], [8.0]]
+
+
+class Caching(Back2Back):
+    """Has the tokens of every frame cached, and notes what it sees of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[CachedFrame | None] = []
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        self.seen.append(state.cached_frame)
+        return OffloadDecision(Configuration(0, 95, 3), caching=TokenCaching())
+
+
+def cached_result(offload_id: int, frame_index: int, tokens_cached: bool = True) -> ResultArrived:
+    plain, decision = result(offload_id, frame_index), OffloadDecision(Configuration(0, 95, 3), caching=TokenCaching())
+    return replace(plain, outcome=replace(plain.outcome, decision=decision, tokens_cached=tokens_cached))
+
+
+def test_a_policy_knows_what_the_server_has_cached_until_that_may_be_lost() -> None:
+    policy = Caching()
+    machine = machine_with(policy)
+    machine.handle(LinkChanged(up=True), 0.0)
+    for index, event in enumerate(
+        [
+            cached_result(0, 0),
+            cached_result(1, 1, tokens_cached=False),  # no room, but what was cached before is there
+            OffloadRefused(2, "no cached tokens of offload 0"),
+            cached_result(3, 3),
+            LinkChanged(up=False),
+        ]
+    ):
+        machine.handle(captured(index, tracking=False), index * INTERVAL_S)
+        machine.handle(event, index * INTERVAL_S + 0.05)
+    machine.handle(LinkChanged(up=True), 0.5)
+    machine.handle(captured(5, tracking=False), 0.5)
+    first = CachedFrame(0, 0, 3)
+    assert policy.seen == [None, first, first, None, CachedFrame(3, 3, 3), None]
 
 
 def test_same_frame_is_never_offloaded_twice(plain: ClientMachine) -> None:

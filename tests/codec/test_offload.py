@@ -34,14 +34,14 @@ def test_a_mask_makes_a_packed_frame(image: RgbImage) -> None:
     assert sent.jpeg == encode_jpeg(pack(image, GRID, one_region()), 80)
     assert (sent.width, sent.height) == (321, 191)
     assert jpeg_size(sent.jpeg) == packed_size(GRID, one_region())[::-1]
-    np.testing.assert_array_equal(sent.downsample_mask, one_region())
+    np.testing.assert_array_equal(sent.regions, one_region())
 
 
 @pytest.mark.parametrize("mask", [None, np.zeros(GRID.shape, bool)], ids=["no mask", "empty mask"])
 def test_nothing_low_is_the_plain_frame(image: RgbImage, mask: np.ndarray | None) -> None:
     sent = encode_offload(image, OffloadDecision(CONFIGURATION, mask), GRID)
     assert sent.jpeg == encode_jpeg(image, 80)
-    assert (sent.width, sent.height, sent.downsample_mask) == (321, 191, None)
+    assert (sent.width, sent.height, sent.regions) == (321, 191, None)
 
 
 def test_blank_regions_are_flat_and_the_others_as_they_are(image: RgbImage) -> None:
@@ -49,7 +49,7 @@ def test_blank_regions_are_flat_and_the_others_as_they_are(image: RgbImage) -> N
     sent = encode_offload(image, OffloadDecision(CONFIGURATION, blank_mask=one_region()), GRID)
     np.testing.assert_array_equal(image, before)
     got, plain = decode_jpeg(sent.jpeg, image.size), decode_jpeg(encode_jpeg(image, 80), image.size)
-    assert (sent.width, sent.height, sent.downsample_mask) == (321, 191, None)
+    assert (sent.width, sent.height, sent.regions) == (321, 191, None)
     assert np.abs(got[66:126, 130:190].astype(int) - FLAT_GREY).max() <= 2
     outside = np.ones((191, 321), bool)
     outside[63:129, 127:193] = False  # a decoder smooths chroma over one pixel

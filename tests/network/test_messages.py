@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.payloads import pack_detections, unpack_detections
+from vitmalis.offload import TokenCaching
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import COCO_CLASSES, Configuration, Detections
 
@@ -59,9 +61,9 @@ def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
     assert m.decode_from_server(m.encode(message)) == (message, b"")
 
 
-def test_messages_of_one_round_have_no_fields_of_a_second() -> None:
-    for message, field in ((OFFLOAD, "feedback"), (RESULT, "asked")):
-        assert fields_of(message).keys() == {"type", *message.__struct_fields__} - {field}
+def test_messages_without_a_second_round_and_cached_tokens_have_no_fields_of_theirs() -> None:
+    for message, fields in ((OFFLOAD, {"feedback", "caching"}), (RESULT, {"asked", "cached"})):
+        assert fields_of(message).keys() == {"type", *message.__struct_fields__} - fields
 
 
 def test_the_regions_that_are_asked_back_arrive() -> None:
@@ -96,6 +98,49 @@ def test_configuration_and_mask_arrive() -> None:
     assert arrived.configuration == Configuration(1, 50, 4)
     np.testing.assert_array_equal(arrived.downsample_mask, mask)
     assert OFFLOAD.downsample_mask is None
+
+
+CACHED = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], bool)
+MOVED = np.where(CACHED[:, :, None], np.array([-1, 2], np.int8), np.int8(0))
+
+
+def cached_offload(caching: TokenCaching) -> m.Offload:
+    part = Caching.of(caching)
+    return m.Offload.of(1, 2, (960, 540), Configuration(0, 50, 4), window_size=9, downsampling_factor=2, caching=part)
+
+
+def test_cached_regions_and_their_moves_arrive() -> None:
+    offload = cached_offload(TokenCaching(base=7, mask=CACHED, displacements=MOVED))
+    assert offload.caching == Caching(7, b"\x68", b"\xff\x02" * 3)  # 0110 1000, and -1, 2 for each
+    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    assert isinstance(arrived, m.Offload)
+    np.testing.assert_array_equal(arrived.regions, 2 * CACHED.astype(np.int8))
+    np.testing.assert_array_equal(arrived.displacements, MOVED)
+    unmoved = cached_offload(TokenCaching(7, CACHED))
+    assert unmoved.caching == Caching(7, b"\x68")
+    assert not unmoved.displacements.any()
+    assert msgspec.msgpack.encode(cached_offload(TokenCaching()).caching) == b"\x80", "an empty map: only to be cached"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"restoration_point": 0}, "from restoration point 1 on"),
+        ({"caching": Caching(7, b"\xff")}, "all regions are cached"),
+        ({"caching": Caching(7, b"\x68\x00")}, "2 bytes of mask for 2 x 4 regions"),
+        ({"caching": Caching(m.NO_SEQ, b"\x68")}, "3 cached regions of offload -1"),
+        ({"caching": Caching(7)}, "0 cached regions of offload 7"),
+        ({"caching": Caching(7, b"\x68", b"\x01")}, "1 bytes of moves for 3 cached regions"),
+    ],
+)
+def test_caching_that_does_not_fit_its_frame_is_refused(changes: dict[str, Any], reason: str) -> None:
+    offload = cached_offload(TokenCaching(7, CACHED))
+    fields = fields_of(offload) | {
+        name: msgspec.to_builtins(value, builtin_types=(bytes,)) for name, value in changes.items()
+    }
+    with pytest.raises(m.ProtocolError, match=reason) as raised:
+        m.decode_from_client([header(fields), b"x"])
+    assert raised.value.seq == 1
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from vitmalis.codec.offload import sent_mask, sent_size
 from vitmalis.network.wire import messages
+from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import UncertainScores
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import ModelGeometry
@@ -27,7 +28,7 @@ def offload_header(
         UserError: a mask does not fit the frame.
     """
     height, width = frame.image.shape[:2]
-    grid, feedback = geometry.grid(width, height), decision.feedback
+    grid, feedback, caching = geometry.grid(width, height), decision.feedback, decision.caching
     return messages.Offload.of(
         offload_id,
         frame.index,
@@ -37,6 +38,7 @@ def offload_header(
         window_size=geometry.window,
         downsampling_factor=geometry.factor,
         feedback=UNSET if feedback is None else UncertainScores(feedback.low_score, feedback.high_score),
+        caching=UNSET if caching is None else Caching.of(caching),
     )
 
 

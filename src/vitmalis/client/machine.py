@@ -30,7 +30,7 @@ from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.motion_jobs import MotionJobs
 from vitmalis.client.session import ClientSession
 from vitmalis.policy import ClientState, Policy
-from vitmalis.policy.base import check_decision
+from vitmalis.policy.base import CachedFrame, check_decision
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Detections, Frame, OffloadStatus
 
@@ -82,6 +82,7 @@ class ClientMachine:
         self._last_offloaded_index = self._last_decided_index = -1
         self._cache: KnownBoxes | None = None
         self._tracked: KnownBoxes | None = None
+        self._cached_frame: CachedFrame | None = None
         self._retention = 1.0
         self._history = FrameHistory(history_frames)
         self._tracked_from: KnownBoxes | None = None  # the result that the tracked boxes stem from
@@ -124,7 +125,7 @@ class ClientMachine:
             case OffloadRefused():
                 return self._end_offload(event.offload_id, OffloadStatus.FAILED, event.reason)
             case LinkChanged():
-                self._link_up = event.up
+                self._link_up, self._cached_frame = event.up, None
                 return self._offload_newest(now_s) if event.up else self._lose_offloads(event.reason)
 
     @property
@@ -195,6 +196,7 @@ class ClientMachine:
             result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
             offloads_in_flight=self._in_flight.limit,
             image=frame.image,
+            cached_frame=self._cached_frame,
         )
         self._last_decided_index = frame.index
         decision = self._policy.decide(state)
@@ -224,6 +226,9 @@ class ClientMachine:
             return []  # too late: the offload was lost before
         self._results += 1
         self._in_flight.learn(event.outcome)
+        if event.outcome.tokens_cached:
+            point = event.outcome.decision.configuration.restoration_point
+            self._cached_frame = CachedFrame(offload.offload_id, offload.frame_index, point)
         found = offload.with_first_round(event.detections.above(self._score_threshold))
         self._policy.observe(
             offload.with_agreement(event.outcome, found, self._frame_interval_s, self._score_threshold)
@@ -244,6 +249,7 @@ class ClientMachine:
 
     def _end_offload(self, offload_id: int, status: OffloadStatus, reason: str) -> list[Action]:
         """End an offload; only the next captured frame starts another, so that refusals cause no busy loop."""
+        self._cached_frame = None  # perhaps the server has lost it
         return [] if self._in_flight.end(offload_id) is None else [EndOffload(offload_id, status, reason)]
 
     def _lose_offloads(self, reason: str) -> list[Action]:

@@ -195,4 +195,5 @@ def outcome_of(start: StartOffload, encoded: Encoded, received: ResultReceived) 
         rtt_s=network_s - transfer_s,
         e2e_latency_s=e2e_latency_s,
         queue_s=result.queue_s,
+        tokens_cached=result.cached is True,
     )

@@ -12,6 +12,7 @@ from vitmalis.codec.macroblocks import coarsened
 from vitmalis.codec.packing import FLAT_GREY, check_size, pack
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.treatment import AnyTreatments, treated
 from vitmalis.types import BoolMask, RgbImage
 
 
@@ -23,13 +24,13 @@ class EncodedFrame:
         jpeg: the payload.
         width, height: of the frame that was packed or compressed, in pixels: smaller than the captured one where
             the decision made the whole frame smaller. Boxes come back in these pixels.
-        downsample_mask: bool (rows, cols); None if no region is low: the JPEG is the plain frame.
+        regions: how each is treated; None if all are full: the JPEG is the plain frame.
     """
 
     jpeg: bytes
     width: int
     height: int
-    downsample_mask: BoolMask | None = None
+    regions: AnyTreatments | None = None
 
 
 def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid) -> EncodedFrame:
@@ -45,22 +46,35 @@ def encode_offload(image: RgbImage, decision: OffloadDecision, grid: RegionGrid)
         ValueError: the image does not, or the decision downsamples both the frame and regions of it.
     """
     check_size(image, (grid.height_px, grid.width_px))
-    quality, mask, size = decision.configuration.quality, sent_mask(decision, grid), sent_size(decision, grid)
+    quality, regions, size = decision.configuration.quality, sent_regions(decision, grid), sent_size(decision, grid)
     if decision.blank_mask is not None:
         image = blanked(image, grid, decision.blank_mask)
     if decision.coarse_mask is not None:
         image = coarsened(image, decision.coarse_mask, decision.coarse_quality)
-    if mask is not None:
+    if regions is not None:
         if (factor := decision.frame_downsampling) != 1:
             raise ValueError(f"a frame made {factor} times smaller has other regions than those of the mask")
-        return EncodedFrame(encode_bgr(pack(image, grid, mask, bgr=True), quality), *size, mask)
+        return EncodedFrame(encode_bgr(pack(image, grid, regions, bgr=True), quality), *size, regions)
     if decision.frame_downsampling != 1:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return EncodedFrame(encode_jpeg(image, quality), *size)
 
 
+def sent_regions(decision: OffloadDecision, grid: RegionGrid) -> AnyTreatments | None:
+    """How each region is treated, or None if all are full: the frame then goes as a plain JPEG.
+
+    Raises:
+        UserError: a mask does not fit the grid, or all regions are cached.
+    """
+    cached = decision.caching.mask if decision.caching else None
+    regions = treated(sent_mask(decision, grid), None if cached is None else grid.check(cached))
+    if regions is not None:
+        grid.treatments(regions)
+    return regions
+
+
 def sent_mask(decision: OffloadDecision, grid: RegionGrid) -> BoolMask | None:
-    """B, bool (rows, cols), or None if no region is low: the frame then goes as a plain JPEG.
+    """B, bool (rows, cols), or None if no region is low.
 
     Raises:
         UserError: the mask does not fit the grid.

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
-
-Displacements = NDArray[np.int8]
-"""int8 (rows, cols, 2): how many tokens down and to the right each region's content has moved."""
+from vitmalis.types import Displacements
 
 
 @dataclass(frozen=True, slots=True, eq=False)

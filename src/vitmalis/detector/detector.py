@@ -151,6 +151,11 @@ class Detector:
             checked_patches(own, grid, grid.check(mask))
         return self._detect_patches(patches, grid, downsample_masks, restoration_point)
 
+    @property
+    def caches_tokens(self) -> bool:
+        """Whether `detect_cached` can run the model; another library's transformer it cannot."""
+        return isinstance(self._model.backbone.net, ViT)
+
     @torch.inference_mode()
     def detect_cached(
         self,

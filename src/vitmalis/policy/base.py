@@ -12,14 +12,23 @@ from numpy.typing import NDArray
 
 from vitmalis.codec.macroblocks import check_macroblocks
 from vitmalis.errors import UserError
-from vitmalis.offload import FeedbackRequest, OffloadDecision, OffloadOutcome
+from vitmalis.offload import FeedbackRequest, OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.regions.grid import RegionGrid
+from vitmalis.regions.treatment import Treatment
 from vitmalis.types import Detections, RgbImage
 
 if TYPE_CHECKING:
     from vitmalis.regions.motion import Motion
 
 FloatArray = NDArray[np.float64]
+
+
+class CachedFrame(NamedTuple):
+    """The latest frame whose tokens the server has cached, as far as the device knows."""
+
+    offload_id: int
+    frame_index: int
+    restoration_point: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ class ClientState:
         image: the frame itself, RGB uint8 (H, W, 3), for policies that compute a feature of their own; it is not to be
             changed. None in states that are made without a frame.
         results: number of results received; before the first, nothing is known about objects.
+        cached_frame: what cached regions can take their tokens from; None where the server has nothing, or has perhaps
+            lost it.
     """
 
     frame_index: int
@@ -55,6 +66,7 @@ class ClientState:
     result_age_frames: int = 0
     offloads_in_flight: int = 1
     image: RgbImage | None = None
+    cached_frame: CachedFrame | None = None
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -87,6 +99,8 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
             raise UserError(f"the policy's decide() chose {name}={value}: choose {allowed}")
     if decision.feedback is not None:
         _check_feedback(decision.feedback, decision.frame_downsampling)
+    if decision.caching is not None:
+        _check_caching(decision.caching, chosen.restoration_point, grid)
     masks = [mask for mask in (decision.downsample_mask, decision.blank_mask) if mask is not None]
     for mask in masks:
         grid.check(mask)
@@ -109,6 +123,20 @@ def _check_feedback(feedback: FeedbackRequest, frame_downsampling: int) -> None:
     ):
         if not valid:
             raise UserError(f"the policy's decide() requests feedback with {name}={value}: choose {allowed}")
+
+
+def _check_caching(caching: TokenCaching, restoration_point: int, grid: RegionGrid) -> None:
+    """Check what a decision says about cached tokens; raises `UserError` as `check_decision` does."""
+    if restoration_point < 1:
+        raise UserError(f"the policy's decide() chose restoration_point={restoration_point} with caching: 1 or more")
+    if caching.mask is not None and grid.check(caching.mask).any():
+        if caching.base is None:
+            raise UserError("the policy's decide() chose cached regions without the offload that they are cached from")
+        grid.treatments(np.where(caching.mask, np.int8(Treatment.CACHED), np.int8(Treatment.FULL)))
+    if caching.displacements is not None and caching.displacements.shape != (*grid.shape, 2):
+        raise UserError(
+            f"the policy's decide() chose displacements {caching.displacements.shape}: give {(*grid.shape, 2)}"
+        )
 
 
 class LookaheadResult(NamedTuple):

@@ -50,7 +50,7 @@ def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_p
     if offload.width * offload.height > max_pixels:
         frame = f"frame of {offload.width}x{offload.height}"
         return f"{frame}, at most {max_pixels} pixels are served (--max-megapixels of the server)"
-    mask = offload.downsample_mask
+    mask, regions = offload.downsample_mask, offload.regions
     if mask is not None and offload.tau_d == 0:
         return f"tau_d 0 downsamples nothing, the mask {int(mask.sum())} regions"
     try:
@@ -58,9 +58,9 @@ def refusal_reason(offload: Offload, jpeg: bytes, geometry: ModelGeometry, max_p
     except ValueError as error:
         return str(error)
     frame = f"{offload.width}x{offload.height}"
-    if mask is None:
+    if regions is None:
         return None if size == (offload.width, offload.height) else f"JPEG of {size[0]}x{size[1]}, announced as {frame}"
-    height, width = packed_size(geometry.grid(offload.width, offload.height), mask)
+    height, width = packed_size(geometry.grid(offload.width, offload.height), regions)
     if size != (width, height):
         return f"JPEG of {size[0]}x{size[1]}, the mask packs a frame of {frame} into {width}x{height}"
     return None

@@ -18,16 +18,16 @@ Both are fitted to `vitdet_tiny` on one core: 6 ms for 4 tokens, 13 for 60, 94 f
 def estimated_cost(offload: Offload, geometry: ModelGeometry) -> float:
     """Cost of an offload's inference, in units of what is linear in one token.
 
-    The shape of the frame and its mask decide, no property of its pixels. A larger model costs less than estimated for
-    large frames, since a smaller part of its work is global attention.
+    The shape of the frame and the treatments of its regions decide, no property of its pixels. A larger model costs
+    less than estimated for large frames, since a smaller part of its work is global attention.
     """
     grid = geometry.grid(offload.width, offload.height)
     full = _backbone(grid.patch_rows * grid.patch_cols)
-    mask = offload.downsample_mask
-    if mask is None:
+    regions = offload.regions
+    if regions is None:
         return _FIXED + full
     mixed_share = offload.restoration_point / max(1, geometry.restoration_points)
-    return _FIXED + mixed_share * _backbone(grid.tokens(mask)) + (1 - mixed_share) * full
+    return _FIXED + mixed_share * _backbone(grid.tokens(regions)) + (1 - mixed_share) * full
 
 
 def _backbone(tokens: int) -> float:

@@ -8,12 +8,14 @@ from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.packing import packed_size, unpack
 from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry
+from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.types import BoolMask, Detections
 
 if TYPE_CHECKING:
@@ -69,13 +71,18 @@ class DecodedFrame:
 
     Attributes:
         offload: header of its offload.
-        mask: **B**, bool (rows, cols); None where nothing is downsampled.
-        pixels: RGB uint8 (H, W, 3), or patches (T, patch, patch, 3) of both resolutions under a mask.
+        regions: how each is treated; None where all are full.
+        pixels: RGB uint8 (H, W, 3), or with `regions` the patches (T, patch, patch, 3) of both resolutions.
     """
 
     offload: Offload
-    mask: BoolMask | None
+    regions: AnyTreatments | None
     pixels: Pixels
+
+    @property
+    def mask(self) -> BoolMask | None:
+        """**B**, bool (rows, cols); None where nothing is downsampled."""
+        return self.offload.downsample_mask
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -91,7 +98,7 @@ class Decoder(Protocol):
 
 
 def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> DecodedFrame:
-    """Decode a JPEG and, where regions are downsampled, unpack it.
+    """Decode a JPEG and, where regions are downsampled or cached, unpack it.
 
     Args:
         geometry: geometry of the model.
@@ -102,12 +109,12 @@ def decode_offload(geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_p
     Raises:
         ValueError: the payload is not a JPEG of the size that follows from the header.
     """
-    mask = offload.downsample_mask
-    if mask is None:
+    regions = offload.regions
+    if regions is None:
         return DecodedFrame(offload, None, decode_jpeg(jpeg, max_pixels))
     grid = geometry.grid(offload.width, offload.height)
-    packed = decode_jpeg(jpeg, prod(packed_size(grid, mask)))
-    return DecodedFrame(offload, mask, unpack(packed, grid, mask))
+    packed = decode_jpeg(jpeg, prod(packed_size(grid, regions)))
+    return DecodedFrame(offload, regions, unpack(packed, grid, regions))
 
 
 def infer(detector: DetectorLike, frames: Sequence[DecodedFrame]) -> list[Detections]:
@@ -139,8 +146,13 @@ def _infer_patches(detector: DetectorLike, frames: Sequence[DecodedFrame], first
     return detector.detect_patches_each([frame.pixels for frame in frames], first.image_size, masks, point)
 
 
-def batch_key(offload: Offload, geometry: ModelGeometry) -> tuple[int, ...]:
-    """What frames of one batch have in common: size and, with a mask, number of tokens and restoration point."""
+def batch_key(offload: Offload, geometry: ModelGeometry) -> tuple[int, ...] | None:
+    """What frames of one batch have in common: size and, with a mask, number of tokens and restoration point.
+
+    None for a frame that is inferred alone, as its tokens are cached.
+    """
+    if offload.caching is not UNSET:
+        return None
     mask = offload.downsample_mask
     if mask is None:
         return offload.width, offload.height

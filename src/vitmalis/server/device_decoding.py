@@ -19,8 +19,8 @@ from vitmalis.codec.jpeg import checked_size, encode_jpeg
 from vitmalis.codec.packing import packed_places, packed_size
 from vitmalis.network.wire.messages import Offload
 from vitmalis.regions.grid import ModelGeometry, RegionGrid
+from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.server.decoding import DecodedFrame, Decoder, decode_offload
-from vitmalis.types import BoolMask
 
 _log = logging.getLogger(__name__)
 
@@ -46,22 +46,22 @@ class DeviceDecoder:
 
     def __call__(self, geometry: ModelGeometry, offload: Offload, jpeg: bytes, max_pixels: int) -> DecodedFrame:
         """Decode an offload; arguments and errors as of `decode_offload`."""
-        mask, grid = offload.downsample_mask, geometry.grid(offload.width, offload.height)
-        size = (offload.height, offload.width) if mask is None else packed_size(grid, mask)
-        width, height = checked_size(jpeg, max_pixels if mask is None else prod(size))
-        if mask is not None and (height, width) != size:
+        regions, grid = offload.regions, geometry.grid(offload.width, offload.height)
+        size = (offload.height, offload.width) if regions is None else packed_size(grid, regions)
+        width, height = checked_size(jpeg, max_pixels if regions is None else prod(size))
+        if regions is not None and (height, width) != size:
             raise ValueError(f"image is of {width}x{height} pixels, expected {size[1]}x{size[0]}")
         try:
             image = _decode_on(self._device, jpeg)
         except RuntimeError as error:
             _log.debug("a JPEG that the device's decoder refuses: %s", error)
             return decode_offload(geometry, offload, jpeg, max_pixels)
-        return DecodedFrame(offload, mask, image if mask is None else unpack_on_device(image, grid, mask))
+        return DecodedFrame(offload, regions, image if regions is None else unpack_on_device(image, grid, regions))
 
 
-def unpack_on_device(packed: Tensor, grid: RegionGrid, downsample_mask: BoolMask) -> Tensor:
+def unpack_on_device(packed: Tensor, grid: RegionGrid, regions: AnyTreatments) -> Tensor:
     """`codec.packing.unpack` where the packed frame, uint8 (H, W, 3), is: uint8 (T, patch, patch, 3)."""
-    rows, cols = torch.from_numpy(packed_places(grid, downsample_mask)).to(packed.device, non_blocking=True)
+    rows, cols = torch.from_numpy(packed_places(grid, regions)).to(packed.device, non_blocking=True)
     side = grid.patch_px
     tiles = packed.unflatten(1, (-1, side)).unflatten(0, (-1, side)).transpose(1, 2)  # (rows, cols, patch, patch, 3)
     return tiles[rows, cols]

@@ -97,6 +97,7 @@ class Service:
         """Handle one event; an error here ends its connection and nothing else."""
         if isinstance(event, Closed):
             self._sessions.pop(event.peer, None)
+            self._worker.forget(event.peer)
             return
         try:
             self._handle(event)

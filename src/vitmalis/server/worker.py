@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from vitmalis.network.wire.feedback import AskedRegions
 from vitmalis.network.wire.messages import Failure, Offload, Result
@@ -21,6 +21,7 @@ from vitmalis.server.decoding import DecodedFrame, Decoder, DetectorLike, batch_
 from vitmalis.server.fair_queue import FairQueue
 from vitmalis.server.feedback import asked_regions
 from vitmalis.server.heap import HeapTrimmer
+from vitmalis.server.token_cache import MAX_BYTES, TokenCache
 from vitmalis.types import Detections
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Limits:
         queue_per_client: most offloads of one client that may wait; the next one is answered that the server is busy.
         max_pixels: larger frames are refused before decoding.
         max_batch: most frames that are inferred as one batch, each of another client; 1: one by one.
+        max_cached_bytes: most memory for tokens that are cached for the next offloads of clients.
         max_growth_bytes: memory that may be added after the first inference; beyond it connections are closed, the one
             that holds most first. None: half of what machine and cgroup have left then.
     """
@@ -44,6 +46,7 @@ class Limits:
     queue_per_client: int = 2
     max_pixels: int = MAX_PIXELS
     max_batch: int = 1
+    max_cached_bytes: int = MAX_BYTES
     max_growth_bytes: int | None = None
 
 
@@ -87,6 +90,7 @@ class InferenceWorker:
         self._detector, self._decoder = detector, decoder
         self._on_answer = on_answer
         self._max_pixels, self._max_batch = limits.max_pixels, limits.max_batch
+        self._tokens = TokenCache(limits.max_cached_bytes)
         self._requests: FairQueue[Request] = FairQueue(limits.queue_capacity, limits.queue_per_client)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._warm = threading.Event()
@@ -107,6 +111,10 @@ class InferenceWorker:
     def submit(self, request: Request) -> str | None:
         """Queue a request and return None, or return why it cannot wait."""
         return self._requests.put(request.peer, request, estimated_cost(request.offload, self._detector.geometry))
+
+    def forget(self, peer: bytes) -> None:
+        """Drop what is cached for a client whose connection has ended."""
+        self._tokens.forget(peer)
 
     def stop(self, timeout_s: float) -> bool:
         """Drop waiting requests and end after the running batch; False when that takes longer than `timeout_s`."""
@@ -152,7 +160,8 @@ class InferenceWorker:
 
     def _alike(self, first: Request, other: Request) -> bool:
         geometry = self._detector.geometry
-        return batch_key(first.offload, geometry) == batch_key(other.offload, geometry)
+        key = batch_key(first.offload, geometry)
+        return key is not None and key == batch_key(other.offload, geometry)
 
     def _serve(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """Decode and infer; yield exactly one answer per request, whatever goes wrong with a frame."""
@@ -160,6 +169,7 @@ class InferenceWorker:
         for request in requests:
             start_s = time.monotonic()
             try:
+                self._tokens.check(request.peer, request.offload)
                 frame = self._decoder(self._detector.geometry, request.offload, request.jpeg, self._max_pixels)
             except ValueError as error:
                 yield Answer(request, Failure.of(request.offload.seq, str(error)))
@@ -178,7 +188,7 @@ class InferenceWorker:
         """Infer frames as one batch; the inference time of each result is that of the whole batch."""
         start_s = time.monotonic()
         try:
-            found = infer(self._detector, [frame for _, frame, _ in decoded])
+            found, cached = self._found(decoded)
         except Exception as error:
             for request, _, _ in decoded:
                 yield _failure(request, "inference", error)
@@ -186,7 +196,18 @@ class InferenceWorker:
             return
         inference_s = time.monotonic() - start_s
         for (request, _, result), detections in zip(decoded, found, strict=True):
-            yield self._packed(request, msgspec.structs.replace(result, inference_s=inference_s), detections)
+            answer = msgspec.structs.replace(result, inference_s=inference_s, cached=cached)
+            yield self._packed(request, answer, detections)
+
+    def _found(
+        self, decoded: Sequence[tuple[Request, DecodedFrame, Result]]
+    ) -> tuple[list[Detections], bool | UnsetType]:
+        """Detections of each frame, and for a frame that asks for it whether its tokens are cached."""
+        (request, frame, _), *_ = decoded
+        if request.offload.caching is UNSET:
+            return infer(self._detector, [frame for _, frame, _ in decoded]), UNSET
+        detections, cached = self._tokens.infer(self._detector, request.peer, frame)
+        return [detections], cached
 
     def _packed(self, request: Request, result: Result, detections: Detections) -> Answer:
         """The answer with its payload, or a failure where the detections cannot be sent."""

@@ -65,6 +65,7 @@ class OffloadTimeline:
             rtt_s=network_s - self.sent.transfer_s,
             e2e_latency_s=received_s - self.encode_start_s,
             queue_s=self._served_s(free_s) - arrived_s,
+            tokens_cached=self.answer.tokens_cached,
         )
 
 

@@ -61,6 +61,7 @@ class VirtualOffloading:
         What the closed one has not delivered is discarded; what the server has received still keeps its worker busy.
         """
         self._peer = self._worker.connect()
+        self._server.disconnect()
         self._under_way.clear()
         return self._connection.reconnect(self._clock.now_s)
 

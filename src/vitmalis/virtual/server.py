@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import UNSET
 
 from vitmalis.client.header import in_captured_pixels, offload_header
 from vitmalis.codec.offload import encode_offload
@@ -13,11 +14,15 @@ from vitmalis.network.wire import messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
-from vitmalis.server.decoding import DetectorLike, decode_offload, infer
+from vitmalis.server.decoding import DecodedFrame, DetectorLike, decode_offload, infer
 from vitmalis.server.feedback import asked_regions
+from vitmalis.server.token_cache import TokenCache, TokensLost
 from vitmalis.types import BoolMask, Detections, Frame
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
+
+_CLIENT = b"client"
+"""Name of the one client of a virtual run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +35,7 @@ class AnsweredOffload:
         detections: boxes in pixels of the captured frame.
         refusal: why the server does not serve it; empty if it does.
         asked: regions that the server asks back, bool (rows, cols); None for an offload that requests no feedback.
+        tokens_cached: the server has cached the frame's tokens, as the offload asked.
     """
 
     header: messages.Offload
@@ -37,10 +43,13 @@ class AnsweredOffload:
     detections: Detections
     refusal: str = ""
     asked: BoolMask | None = None
+    tokens_cached: bool = False
 
 
 class VirtualServer:
     """Answers offloads of one clip; each distinct one is encoded and inferred once, where a cache is given.
+
+    Answers to offloads with cached tokens are not stored, as they depend on the offloads before.
 
     Args:
         detector: the model that serves.
@@ -56,6 +65,7 @@ class VirtualServer:
         self._video = video
         self._video_sha256 = video_sha256
         self._cache = cache
+        self._tokens = TokenCache()
 
     @property
     def geometry(self) -> ModelGeometry:
@@ -70,20 +80,41 @@ class VirtualServer:
             ValueError: the decision downsamples both the frame and regions of it.
         """
         header = offload_header(offload_id, frame, decision, self.geometry)
+        cache = None if decision.caching else self._cache
         key = self._key(frame, decision)
-        known = self._cache.get(key) if self._cache else None
-        if known is None:
-            height, width = frame.image.shape[:2]
-            pixels = height * width  # as a server that a run starts, whose limit is the size of its frames
-            jpeg = self._encode(frame, decision)
-            if refusal := refusal_reason(header, jpeg, self.geometry, pixels):
-                return AnsweredOffload(header, len(jpeg), Detections.empty(), refusal)
-            (found,) = infer(self._detector, [decode_offload(self.geometry, header, jpeg, pixels)])
-            known = CachedAnswer(len(jpeg), in_captured_pixels(found, header, frame.image))
-            if self._cache:
-                self._cache.put(key, known)
+        known = cache.get(key) if cache else None
+        if known is not None:
+            return self._answered(header, known)
+        answer = self._answer(frame, header, self._encode(frame, decision))
+        if cache and not answer.refusal:
+            cache.put(key, CachedAnswer(answer.payload_bytes, answer.detections))
+        return answer
+
+    def disconnect(self) -> None:
+        """Drop what is cached for the client, as a server does at the end of its connection."""
+        self._tokens.forget(_CLIENT)
+
+    def _answer(self, frame: Frame, header: messages.Offload, jpeg: bytes) -> AnsweredOffload:
+        """Decode an offload and detect objects in it, unless it is refused."""
+        height, width = frame.image.shape[:2]
+        pixels = height * width  # as a server that a run starts, whose limit is the size of its frames
+        if refusal := refusal_reason(header, jpeg, self.geometry, pixels):
+            return AnsweredOffload(header, len(jpeg), Detections.empty(), refusal)
+        try:
+            found, cached = self._infer(decode_offload(self.geometry, header, jpeg, pixels))
+        except TokensLost as error:
+            return AnsweredOffload(header, len(jpeg), Detections.empty(), str(error))
+        return self._answered(header, CachedAnswer(len(jpeg), in_captured_pixels(found, header, frame.image)), cached)
+
+    def _answered(self, header: messages.Offload, known: CachedAnswer, tokens_cached: bool = False) -> AnsweredOffload:
         asked = asked_regions(header, known.detections, self.geometry)
-        return AnsweredOffload(header, known.payload_bytes, known.detections, asked=asked)
+        return AnsweredOffload(header, known.payload_bytes, known.detections, asked=asked, tokens_cached=tokens_cached)
+
+    def _infer(self, sent: DecodedFrame) -> tuple[Detections, bool]:
+        """Detect in a frame; returns as well whether its tokens are cached."""
+        if sent.offload.caching is UNSET:
+            return infer(self._detector, [sent])[0], False
+        return self._tokens.infer(self._detector, _CLIENT, sent)
 
     def payload_bytes(self, frame: Frame, decision: OffloadDecision) -> int:
         """Size of the JPEG of a frame as decided, without asking the model; raises as `answer` does."""

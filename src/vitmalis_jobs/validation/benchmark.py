@@ -161,7 +161,7 @@ def codec_pass(grid: RegionGrid, images: Sequence[RgbImage], repeats: int) -> di
 def decoded(frame: EncodedFrame, grid: RegionGrid) -> NDArray[np.uint8]:
     """Decode as a server does: a full frame to an image, a packed one to patches."""
     image = decode_jpeg(frame.jpeg, 2 * grid.padded_width_px * grid.padded_height_px)
-    return image if frame.downsample_mask is None else unpack(image, grid, frame.downsample_mask)
+    return image if frame.regions is None else unpack(image, grid, frame.regions)
 
 
 def _both(

@@ -15,9 +15,11 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, Regions, UncertainScores, check_mask_bits, unpack_mask
 from vitmalis.regions.grid import ModelGeometry
-from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration
+from vitmalis.regions.treatment import AnyTreatments, treated
+from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration, Displacements
 
 MAGIC = b"VM"
 PROTOCOL = 2
@@ -104,6 +106,7 @@ class Offload(_Message, frozen=True):
         window_size, downsampling_factor: w and d; a decision region is 16*w*d pixels square.
         mask_rows, mask_cols, mask_bits: downsample mask **B** by rows, first region in the highest bit; empty for none.
         feedback: which regions the server is to ask back; absent for an offload of one round.
+        caching: with it, the frame's tokens are cached; absent otherwise.
     """
 
     seq: Seq
@@ -119,14 +122,18 @@ class Offload(_Message, frozen=True):
     mask_cols: Regions = 0
     mask_bits: bytes = b""
     feedback: UncertainScores | UnsetType = UNSET
+    caching: Caching | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         rows, cols = self.mask_rows, self.mask_cols
         check_mask_bits(rows, cols, self.mask_bits)
-        region_px = PATCH_PX * self.window_size * self.downsampling_factor
-        expected = (-(-self.height // region_px), -(-self.width // region_px))
+        expected = self._regions
         if (rows, cols) not in ((0, 0), expected):
             raise ValueError(f"mask of {rows} x {cols} regions, the frame has {expected[0]} x {expected[1]}")
+        if self.caching is not UNSET:
+            if not self.restoration_point:
+                raise ValueError("tokens are cached from restoration point 1 on, not at 0")
+            self.caching.check(expected)
 
     @classmethod
     def of(
@@ -140,6 +147,7 @@ class Offload(_Message, frozen=True):
         window_size: int,
         downsampling_factor: int,
         feedback: UncertainScores | UnsetType = UNSET,
+        caching: Caching | UnsetType = UNSET,
     ) -> Offload:
         """Build from the library's types; `frame_size` is (width, height), the mask bool (rows, cols) or None."""
         mask = np.zeros((0, 0), bool) if downsample_mask is None else downsample_mask
@@ -157,6 +165,7 @@ class Offload(_Message, frozen=True):
             mask_cols=mask.shape[1],
             mask_bits=np.packbits(mask).tobytes(),
             feedback=feedback,
+            caching=caching,
         )
 
     @property
@@ -171,6 +180,24 @@ class Offload(_Message, frozen=True):
             return None
         return unpack_mask(self.mask_rows, self.mask_cols, self.mask_bits)
 
+    @property
+    def regions(self) -> AnyTreatments | None:
+        """How each region is treated, (rows, cols), or None when all are full."""
+        return treated(self.downsample_mask, None if self.caching is UNSET else self.caching.mask(self._regions))
+
+    @property
+    def displacements(self) -> Displacements:
+        """By how many tokens the content of each region has moved, int8 (rows, cols, 2); 0 where it is not cached."""
+        if self.caching is UNSET:
+            return np.zeros((*self._regions, 2), np.int8)
+        return self.caching.displacements(self._regions)
+
+    @property
+    def _regions(self) -> tuple[int, int]:
+        """Rows and columns of the frame's regions."""
+        region_px = PATCH_PX * self.window_size * self.downsampling_factor
+        return -(-self.height // region_px), -(-self.width // region_px)
+
 
 class Result(_Message, frozen=True):
     """Server: the detections of offload `seq` (payload: see `payloads.pack_detections`) and their durations, s.
@@ -182,6 +209,7 @@ class Result(_Message, frozen=True):
         transfer_s: from receipt of `Announce` to receipt of the payload: the upload without propagation.
         server_s: from receipt of the payload to sending this message.
         asked: regions that the server asks back; absent unless the offload requests feedback.
+        cached: with an offload that has `caching`, whether its tokens are cached now; absent otherwise.
     """
 
     seq: Seq
@@ -192,6 +220,7 @@ class Result(_Message, frozen=True):
     transfer_s: float
     server_s: float
     asked: AskedRegions | UnsetType = UNSET
+    cached: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         for name in ("decode_s", "inference_s", "queue_s", "transfer_s", "server_s"):

@@ -146,7 +146,7 @@ def server_step(bench: Bench, detector: Detector, decoder: Decoder, share: float
         configuration = Configuration(2, QUALITY, point)
         sent = encode_offload(bench.frames[seed % len(bench.frames)], OffloadDecision(configuration, mask), bench.grid)
         header = Offload.of(
-            seed, seed, (sent.width, sent.height), configuration, downsample_mask=sent.downsample_mask,
+            seed, seed, (sent.width, sent.height), configuration, downsample_mask=mask,
             window_size=geometry.window, downsampling_factor=geometry.factor,
         )  # fmt: skip
         frame, decode_s = bench.stopwatch.timed(decoder, geometry, header, sent.jpeg, sent.width * sent.height)
