@@ -26,7 +26,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["policy=nope"], "policy=nope is unknown: choose one of accmpeg, back2back, bandit, dds, fixed, freshness"),
+        (["policy=nope"], "policy=nope is unknown: choose one of accmpeg, back2back, bandit, cached, dds, fixed"),
         (["trace=6g"], "trace=6g is unknown: choose one of 4g, 5g"),
         (["model=yolo"], "model=yolo is unknown: choose one of detectron2"),
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),
@@ -111,7 +111,7 @@ def test_help_helps(tmp_path: Path) -> None:
     result = evaluate("--help", cwd=tmp_path)
     assert result.returncode == 0
     for word in (
-        "policy: accmpeg, back2back, bandit, ",
+        "policy: accmpeg, back2back, bandit, cached, ",
         "python evaluate.py -m",
         "trace.index=0..29",
         "make ui",

@@ -108,7 +108,7 @@ def test_a_packed_frame_is_served_as_the_detector_sees_it(
     connected = next_event(client, Connected)
     assert isinstance(connected, Connected)
     assert connected.welcome.geometry == detector.geometry
-    header = offload(1, (frame.width, frame.height), configuration, frame.downsample_mask, detector.geometry)
+    header = offload(1, (frame.width, frame.height), configuration, mask, detector.geometry)
     assert client.send_offload(header, frame.jpeg)
     event = next_event(client, ResultReceived)
     assert isinstance(event, ResultReceived)

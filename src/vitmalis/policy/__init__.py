@@ -11,6 +11,7 @@ from vitmalis.policy.accmpeg import AccMPEG
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.bandit import Bandit
 from vitmalis.policy.base import ClientState, Policy
+from vitmalis.policy.cached import Cached
 from vitmalis.policy.dds import DDS
 from vitmalis.policy.fixed import Fixed
 from vitmalis.policy.freshness import Freshness
@@ -42,6 +43,7 @@ POLICIES: dict[str, type[Policy]] = {
     "reducto": Reducto,
     "accmpeg": AccMPEG,
     "dds": DDS,
+    "cached": Cached,
     "oracle": Oracle,
 }
 

@@ -16,7 +16,7 @@ GRID = RegionGrid(960, 540, window=5)
 """Decision regions of the frames that the states are of."""
 DEVICE_KNOWS = frozenset({
     "frame_index", "frame_size", "grid", "frame_interval_s", "time_s", "frames_since_offload", "tracked", "retention",
-    "motion", "results", "result_age_frames", "result_age_s", "offloads_in_flight", "image",
+    "motion", "results", "result_age_frames", "result_age_s", "offloads_in_flight", "image", "cached_frame",
 })  # fmt: skip
 """The device's past, its tracker and its motion analyzer; no reference, no later frame, no trace."""
 FRAMES = range(0, 60, 12)
@@ -110,7 +110,8 @@ class PolicyContract:
             configuration = decision.configuration
             if decision.downsample_mask is None or not decision.downsample_mask.any():
                 chosen = configuration.tau_d, configuration.restoration_point
-                assert chosen == (0, 0), "nothing is downsampled, so tau_d and restoration_point are 0"
+                expected = 0, configuration.restoration_point if decision.caching else 0
+                assert chosen == expected, "nothing is downsampled, so tau_d and restoration_point are 0"
             else:
                 assert configuration.tau_d > 0, "regions are downsampled, so tau_d is 1 or 2"
             policy.observe(outcome(index, decision))
