@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmalis_jobs.common.plotting import PALETTE, canvas, colour, save_figure
+from vitmalis_jobs.common.plotting import PALETTE, canvas, colour, hatch, line_style, marker, save_figure
 
 
 def test_colours_are_distinct_and_repeat_after_the_last() -> None:
     assert len(set(PALETTE)) == 9
     assert [colour(position) for position in (0, 8, 9)] == [PALETTE[0], PALETTE[8], PALETTE[0]]
+
+
+def test_series_of_equal_colour_differ_in_line_hatch_and_marker() -> None:
+    for style in (line_style, hatch, marker):
+        assert len({(colour(position), style(position)) for position in range(27)}) == 27
+    assert (line_style(8), hatch(8), marker(8)) == ("-", "", "o")
+    assert (line_style(9), hatch(9), marker(9)) == ("--", "///", "s")
 
 
 def test_panels_come_row_by_row(tmp_path: Path) -> None:

@@ -15,11 +15,28 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY_BLUE, PURPLE, GREY, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#999999", "#F0E442", "#000000"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY_BLUE, PURPLE, GREY, YELLOW, BLACK)
 """Okabe and Ito's palette, with grey: colour-blind readers can tell the colours apart, also in print."""
+LINE_STYLES, HATCHES, MARKERS = ("-", "--", ":"), ("", "///", "..."), ("o", "s", "^")
+"""What tells series of equal colour apart, for each pass through the palette."""
 
 
 def colour(position: int) -> str:
-    """Colour of the series at this position, from 0; colours repeat after the last one."""
+    """Colour of the series at this position, from 0; colours repeat after the last one, with another `line_style`."""
     return PALETTE[position % len(PALETTE)]
+
+
+def line_style(position: int) -> str:
+    """Line style of the series at this position: solid, then dashed and dotted for colours that repeat."""
+    return LINE_STYLES[position // len(PALETTE) % len(LINE_STYLES)]
+
+
+def hatch(position: int) -> str:
+    """Hatch of the bar at this position: none, then lines for colours that repeat."""
+    return HATCHES[position // len(PALETTE) % len(HATCHES)]
+
+
+def marker(position: int) -> str:
+    """Marker of the points at this position: circles, then squares and triangles for colours that repeat."""
+    return MARKERS[position // len(PALETTE) % len(MARKERS)]
 
 
 def canvas(

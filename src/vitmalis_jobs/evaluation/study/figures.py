@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitmalis_jobs.common.plotting import canvas, colour, save_figure
+from vitmalis_jobs.common.plotting import canvas, colour, hatch, line_style, marker, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,9 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
     _boxes(box, [pairs[policy] for policy in policies], policies, "rendering F1")
     means = [inference[policy].mean() for policy in policies]
     deviations = [inference[policy].std(ddof=0) for policy in policies]
-    colours = [colour(place) for place in range(len(policies))]
-    bars.bar(range(len(policies)), means, yerr=deviations, color=colours, capsize=3)
+    places = range(len(policies))
+    colours, hatches = [colour(place) for place in places], [hatch(place) for place in places]
+    bars.bar(places, means, yerr=deviations, color=colours, hatch=hatches, capsize=3)
     bars.set(ylabel="inference F1, mean and deviation", ylim=(0, 1.05))
     _label(bars, policies)
     return _save(figure, folder / "fig8")
@@ -78,7 +79,7 @@ def breakdown(folder: Path, pairs: pd.DataFrame, policies: Sequence[str]) -> Pat
     for ax, level in zip(axes, ("clip", "trace"), strict=True):
         means = pairs.groupby(level=level).mean()
         for place, policy in enumerate(policies):
-            ax.plot(means[policy], range(len(means)), "o", color=colour(place), label=policy)
+            ax.plot(means[policy], range(len(means)), marker(place), color=colour(place), label=policy)
         ax.set_yticks(range(len(means)), means.index)
         ax.set(xlabel="mean rendering F1", title=f"by {level}")
     axes[0].legend(frameon=False, fontsize=8)
@@ -97,13 +98,14 @@ def _cdf(ax: Axes, values: pd.Series, label: str, place: int) -> None:
     """Draw a distribution that rises from 0, so that a single value is seen as a vertical line."""
     ordered = np.sort(values.to_numpy(float))
     shares = np.arange(len(ordered) + 1) / max(1, len(ordered))
-    ax.step([*ordered[:1], *ordered], shares if len(ordered) else [], where="post", color=colour(place), label=label)
+    steps, style = [*ordered[:1], *ordered], line_style(place)
+    ax.step(steps, shares if len(ordered) else [], style, where="post", color=colour(place), label=label)
 
 
 def _boxes(ax: Axes, columns: Sequence[pd.Series], names: Sequence[str], title: str) -> None:
     drawn = ax.boxplot([column.to_numpy(float) for column in columns], showfliers=False, patch_artist=True)
     for place, patch in enumerate(drawn["boxes"]):
-        patch.set(facecolor=colour(place), alpha=0.6)
+        patch.set(facecolor=colour(place), alpha=0.6, hatch=hatch(place))
     for line in drawn["medians"]:
         line.set(color="black")
     ax.set(ylabel=title)

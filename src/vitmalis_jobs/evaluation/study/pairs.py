@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vitmalis.errors import UserError
-from vitmalis_jobs.common.plotting import colour
+from vitmalis_jobs.common.plotting import colour, marker
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.evaluation.study.tables import BASELINE, OURS
 from vitmalis_jobs.run.page.files import PAGE_FILE, read_page
@@ -22,10 +22,11 @@ MAX_COMPARISONS = 24
 
 
 class PolicyOfPlot(msgspec.Struct, frozen=True):
-    """A policy of the plots: its label and its colour, that of the figures."""
+    """A policy of the plots: its label, and its colour and marker, those of the figures."""
 
     label: str
     colour: str
+    marker: str
 
 
 class RunOfPlot(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +82,7 @@ def plot_document(runs: pd.DataFrame, policies: Sequence[str], labels: Sequence[
         labels: of the policies.
         folder: of the report.
     """
-    shown = [PolicyOfPlot(text, colour(place)) for place, text in enumerate(labels)]
+    shown = [PolicyOfPlot(text, colour(place), marker(place)) for place, text in enumerate(labels)]
     pairs: list[PairOfPlot] = []
     for (clip, trace), group in runs.groupby(["clip", "trace"], sort=True):
         own = {str(run["policy"]): run for _, run in group.iterrows()}

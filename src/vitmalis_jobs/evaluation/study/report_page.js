@@ -2,6 +2,17 @@
 
 const DATA = JSON.parse(document.getElementById("plots").textContent);
 const RADIUS = 4.5;
+const GLYPHS = { o: "●", s: "■", "^": "▲" };
+const MARKERS = {
+  o: (context, x, y) => context.arc(x, y, RADIUS, 0, 7),
+  s: (context, x, y) => context.rect(x - RADIUS, y - RADIUS, 2 * RADIUS, 2 * RADIUS),
+  "^": (context, x, y) => {
+    context.moveTo(x, y - RADIUS);
+    context.lineTo(x + RADIUS, y + RADIUS);
+    context.lineTo(x - RADIUS, y + RADIUS);
+    context.closePath();
+  },
+};
 const REACH = 14;
 
 /** Metrics that plots draw: title, and how a value is written. */
@@ -80,9 +91,10 @@ class PairPlot {
   #dot(context, point) {
     const dimmed = this.marked && point.pair !== this.marked.pair;
     context.globalAlpha = dimmed ? 0.15 : 0.8;
-    context.fillStyle = DATA.policies[point.run.policy].colour;
+    const { colour, marker } = DATA.policies[point.run.policy];
+    context.fillStyle = colour;
     context.beginPath();
-    context.arc(...point.at, RADIUS, 0, 7);
+    MARKERS[marker](context, ...point.at);
     context.fill();
     context.globalAlpha = 1;
   }
@@ -181,8 +193,8 @@ function pairLinks(pair) {
 }
 
 function legend() {
-  const entry = ({ label: text, colour }) =>
-    element("span", {}, element("span.swatch", { style: `background:${colour}` }), text);
+  const entry = ({ label: text, colour, marker }) =>
+    element("span", {}, element("span.marker", { style: `color:${colour}` }, GLYPHS[marker]), text);
   return element("div.legend", {}, ...DATA.policies.map(entry));
 }
 
