@@ -88,7 +88,7 @@ class Durations:
         """Time of the model's forward pass.
 
         A region at low resolution saves 1 - 1/d^2 of its tokens before the restoration point, a cached one saves all of
-        them: it counts as d^2 / (d^2 - 1) low ones, at most a tenth off the FLOPs of ViTDet-L.
+        them: it counts as d^2 / (d^2 - 1) low ones (docs/field.md says how far that is off).
         """
         whole = self._whole(decision)
         area = self._tables.downsampling_factor**2
