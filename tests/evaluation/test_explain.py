@@ -276,7 +276,8 @@ def test_errors_of_estimates_are_shares_of_what_came() -> None:
         ({"tau_d": np.array([], np.int64)}, "over other candidates"),
         ({"f1": np.array([0.5])}, "over other candidates"),
         ({"e2e_latency_s": np.array([0.6, 1e308, 0.3])}, "over other candidates"),
-        ({"reason": "whim"}, "over other candidates"),
+        ({"reason": "<b>whim"}, "over other candidates"),
+        ({"reason": 41 * "m"}, "over other candidates"),
         ({"tracked": Detections.of([[0, 0, 1e30, 9]], [0.9], [0])}, "boxes that no detector returns"),
         ({"tracked": Detections.of([[0, 0, 9, 9]], [0.9], [99])}, "boxes that no detector returns"),
     ],
@@ -288,6 +289,13 @@ def test_explanations_that_do_not_fit_the_clip_are_refused(
     write_decisions(run / DECISIONS_FILE, [shown], RecordsInfo(policy="vitmalis", clip="clip"))
     assert main([str(run), "--no-reference"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_reason_of_a_policy_of_another_package_is_shown_as_it_is(run: Path) -> None:
+    shown = dataclasses.replace(DECISION, explanation=explained(reason="whim"))
+    write_decisions(run / DECISIONS_FILE, [shown], RecordsInfo(policy="mine", clip="clip"))
+    assert main([str(run), "--no-reference"]) == 0
+    assert (run / "decision_1.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.explanation import REGION_COLUMNS, DecisionExplanation
-from vitmalis.policy.optimizer import Reason
 from vitmalis.regions import ModelGeometry, RegionType
 from vitmalis.types import COCO_CLASSES, BoxSource, Detections, OffloadStatus
 from vitmalis.video.spec import VideoSpec
@@ -21,6 +20,8 @@ MAX_PX = 1e6
 """Larger coordinates of boxes than any frame has, in and around which boxes are drawn."""
 MAX_VALUE = 1e12
 """Larger times, sizes and rates than any run has."""
+MAX_REASON = 40
+"""Most characters of a reason, which a policy may have of its own."""
 
 _CANDIDATE_COLUMNS = ("tau_d", "quality", "restoration_point", "payload_bytes", "e2e_latency_s", "f1")
 
@@ -88,7 +89,8 @@ def _explains(why: DecisionExplanation, regions: tuple[int, int]) -> bool:
         and all(getattr(why, name).shape == (len(candidates),) for name in _CANDIDATE_COLUMNS)
         and set(why.tau_d.tolist()) <= {0, 1, 2}
         and all(index in candidates for index in mentioned)
-        and why.reason in get_args(Reason)
+        and why.reason.isidentifier()
+        and len(why.reason) <= MAX_REASON
         and _has_plausible_values(why)
     )
 

@@ -30,6 +30,7 @@ REASONS = {
     "explore": "too little is known of this configuration in such a scene",
     "exploit": "best in such scenes so far",
 }
+"""Reasons of the shipped policies in words; any other policy's is shown as it is."""
 
 
 def draw_decision(
@@ -141,4 +142,10 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
         f"{name:8s} expected {expected:{form}} {unit}, " + ("unknown" if actual is None else f"was {actual:{form}}")
         for name, unit, expected, actual, form in rows
     )
-    return "\n".join((configuration, REASONS[explanation.reason], *(line.replace(" ,", ",") for line in shown)))
+    return "\n".join(
+        (
+            configuration,
+            REASONS.get(explanation.reason, explanation.reason),
+            *(line.replace(" ,", ",") for line in shown),
+        )
+    )

@@ -55,7 +55,7 @@ class Decision(msgspec.Struct, frozen=True):
     """Why an offload was configured as it was, see `vitmalis.explanation.DecisionExplanation`.
 
     Attributes:
-        reason: only, knee, stale or retention.
+        reason: key of `Legend.reasons`, or a policy's own.
         region_types: index into `Legend.region_types` for each region.
         tracked: number of objects known.
         candidates: all configurations that were weighed.

@@ -74,7 +74,7 @@ class OffloadPanel {
       `${percent(why.retention)} of the objects kept`,
       `RTT ${milliseconds(why.rtt_s)}`,
     ];
-    const reason = element("strong", {}, this.run.legend.reasons[why.reason]);
+    const reason = element("strong", {}, this.run.legend.reasons[why.reason] ?? why.reason);
     const number = `${why.candidates.length} candidates, ${why.frontier.length} on the frontier; chosen: `;
     return [number, reason, `. ${known.join(", ")}.`];
   }
