@@ -96,13 +96,10 @@ def test_learns_from_the_scene_how_much_latency_costs(vitmalis_options: dict) ->
     assert chosen_s[1] < chosen_s[0], "boxes that are soon wrong are replaced sooner"
 
 
-def test_while_others_have_the_server_what_is_sent_faster_is_not_served_sooner(vitmalis_options: dict) -> None:
+def test_waiting_at_the_server_is_part_of_the_latency(vitmalis_options: dict) -> None:
     latencies = []
     for queue_s in (0.0, 0.25):
         policy = build_policy("freshness", **vitmalis_options)
         policy.observe(replace(outcome(4.0), decision=policy.decide(state()), queue_s=queue_s))
-        e = explained(policy)
-        latencies.append(e.e2e_latency_s[e.tau_d == 0])
-    assert (np.diff(latencies[0]) > 0).all(), "a higher quality takes longer to send"
-    # The turn came 10 + 200 + 20 + 250 ms after the start of encoding; decoding, inference and the result take 425.
-    np.testing.assert_allclose(latencies[1], 0.48 + 0.005 + 0.4 + 0.02)
+        latencies.append(explained(policy).e2e_latency_s)
+    assert latencies[1] - latencies[0] == pytest.approx(0.25)

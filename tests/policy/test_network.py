@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
@@ -29,17 +26,6 @@ def test_mean_of_the_last_two_by_bytes() -> None:
     estimate.observe(outcome(25_000, 0.3, 0.02))
     assert estimate.uplink_mbps == pytest.approx(125_000 * 8e-6 / 0.5)
     assert estimate.rtt_s == pytest.approx(0.03)
-
-
-def test_an_offload_that_arrives_earlier_waits_for_the_same_turn() -> None:
-    estimate = NetworkEstimate(8.0, 30.0)
-    arrivals_s = np.array([0.1, 0.25, 0.4])
-    np.testing.assert_array_equal(estimate.queue_s(arrivals_s), [0, 0, 0])
-    waited = replace(outcome(25_000, 0.2, 0.08), queue_s=0.1)  # arrived after 10 + 200 + 40 ms; its turn came after 350
-    estimate.observe(waited)
-    np.testing.assert_allclose(estimate.queue_s(arrivals_s), [0.25, 0.1, 0.0])
-    estimate.observe(replace(waited, queue_s=0.002))  # of an idle server
-    np.testing.assert_allclose(estimate.queue_s(arrivals_s), [0.002] * 3)
 
 
 def test_an_instant_upload_is_no_division_by_zero() -> None:

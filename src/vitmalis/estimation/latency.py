@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -202,7 +201,7 @@ def e2e_latency_s(
     payload_bytes: ArrayLike,
     uplink_mbps: float,
     rtt_s: float,
-    queue_s: Callable[[FloatArray], FloatArray] = np.zeros_like,
+    queue_s: float = 0.0,
 ) -> FloatArray:
     """Equation 2: encoding, upload, decoding, inference and propagation of every candidate, seconds (n,).
 
@@ -215,7 +214,7 @@ def e2e_latency_s(
         payload_bytes: estimated sizes (n,).
         uplink_mbps: throughput expected, positive.
         rtt_s: propagation both ways, L^net.
-        queue_s: expected waiting at the server of offloads that reach it so long after the start of encoding (n,).
+        queue_s: waiting at the server.
 
     Raises:
         UserError: a restoration point that was not measured.
@@ -224,10 +223,10 @@ def e2e_latency_s(
     if not uplink_mbps > 0:
         raise ValueError(f"uplink_mbps must be positive, not {uplink_mbps}")
     upload_s = np.asarray(payload_bytes, np.float64) * (8e-6 / uplink_mbps)
-    sent_s = tables.encode_s(downsampled_regions, candidates.quality) + upload_s
     return (
-        sent_s
-        + queue_s(sent_s + rtt_s / 2)
+        tables.encode_s(downsampled_regions, candidates.quality)
+        + upload_s
+        + queue_s
         + tables.decode_s
         + tables.inference_s(downsampled_regions, candidates.restoration_point)
         + rtt_s

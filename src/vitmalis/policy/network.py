@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vitmalis.errors import UserError
 from vitmalis.offload import OffloadOutcome
 
-FloatArray = NDArray[np.float64]
-
-HANDOVER = 0.1
-"""Waits up to this share of the offload's own decoding and inference are those of an idle server, not for others."""
-
 
 class NetworkEstimate:
-    """Throughput and round-trip time, averaged over the most recent offloads, and the wait for the server's turn.
+    """Throughput, round-trip time and waiting at the server, averaged over the most recent offloads.
 
     Priors stand for them until the first result.
 
@@ -62,19 +54,7 @@ class NetworkEstimate:
             return self._prior_rtt_s
         return sum(outcome.rtt_s for outcome in self._recent) / len(self._recent)
 
-    def queue_s(self, arrival_s: FloatArray) -> FloatArray:
-        """Expected waiting at the server, seconds (n,), by the latest result; 0 until there is one.
-
-        An offload that waited had its turn once the server was done with others. An earlier one would have
-        had its turn no earlier: what it saves of the upload, it waits.
-
-        Args:
-            arrival_s: when offloads reach the server, from the start of their encoding (n,).
-        """
-        if not self._recent:
-            return np.zeros_like(arrival_s)
-        last = self._recent[-1]
-        if last.queue_s <= HANDOVER * (last.decode_s + last.inference_s):
-            return np.full_like(arrival_s, last.queue_s)
-        turn_s = last.encode_s + last.transfer_s + last.rtt_s / 2 + last.queue_s
-        return np.maximum(turn_s - arrival_s, 0.0)
+    @property
+    def queue_s(self) -> float:
+        """Expected waiting at the server, seconds; 0 until the first result."""
+        return sum(outcome.queue_s for outcome in self._recent) / max(len(self._recent), 1)

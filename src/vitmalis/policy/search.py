@@ -54,7 +54,7 @@ class ConfigurationSearch(Policy):
             downsample.
         motion_threshold, relevance_threshold: delta^m and delta^rho, see `vitmalis.regions.classify`.
         prior_uplink_mbps, prior_rtt_ms: assumed of the network until the first result.
-        network_window: number of recent offloads that the network is estimated from.
+        network_window: number of recent offloads that network and queue are estimated from.
         decay_ages_s, decay_f1: offline curve of the F1 of tracked boxes by age, see `vitmalis.estimation.F1ByAge`.
         size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
