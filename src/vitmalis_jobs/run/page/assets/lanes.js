@@ -38,8 +38,9 @@ class CapacityLane {
 
   constructor(run) {
     this.run = run;
+    // A round-trip time that falls during an upload makes it look as if it took no time: the trace gives the scale.
     const measured = run.offloads.map((offload) => offload.uplink_mbps.actual ?? 0);
-    this.most = Math.max(1, ...(run.capacity?.uplink_mbps ?? []), ...measured);
+    this.most = Math.max(1, ...(run.capacity?.uplink_mbps ?? measured));
   }
 
   draw(axis, top) {
@@ -56,7 +57,7 @@ class CapacityLane {
     for (const offload of run.offloads.filter((each) => each.uplink_mbps.actual !== null)) {
       const start = offload.start_s + (offload.stages_s[0] ?? 0);
       const [from, to] = [axis.x(start), axis.x(start + (offload.stages_s[1] ?? 0))];
-      axis.context.fillRect(from, y(offload.uplink_mbps.actual) - 1, Math.max(to - from, 2), 2);
+      axis.context.fillRect(from, y(Math.min(offload.uplink_mbps.actual, this.most)) - 1, Math.max(to - from, 2), 2);
     }
   }
 
