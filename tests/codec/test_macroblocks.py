@@ -45,7 +45,7 @@ def test_coarse_macroblocks_cost_fewer_bytes_and_the_others_keep_their_quality(
     decision = OffloadDecision(configuration, coarse_mask=left, coarse_quality=10)
     mixed = encode_offload(image, decision, grid)
     assert len(encode_jpeg(image, 10)) < len(mixed.jpeg) < 0.8 * len(plain.jpeg)
-    assert (mixed.width, mixed.height, mixed.downsample_mask) == (WIDTH, HEIGHT, None)
+    assert (mixed.width, mixed.height, mixed.regions) == (WIDTH, HEIGHT, None)
     received, whole = (decode_jpeg(frame.jpeg, WIDTH * HEIGHT).astype(int) for frame in (mixed, plain))
     # Beyond the border, where chroma is interpolated from both sides, the JPEGs are the same.
     np.testing.assert_array_equal(received[:, 98:], whole[:, 98:])

@@ -27,7 +27,7 @@ SIZES = {
     "fixed": 2592,
     "injection": 144,
     "devices": 96,
-    "field": 1320,
+    "field": 1440,
     "sensitivity": 672,
 }
 
