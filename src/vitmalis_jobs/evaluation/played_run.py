@@ -6,12 +6,16 @@ from pathlib import Path
 
 from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.metrics import MatchRule, summarise
+from vitmalis.types import Detections
+from vitmalis.video.spec import VideoSpec
+from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.evaluation.finished_run import (
     CACHED_OR_COMPUTED,
     ReferenceChoice,
     read_run_config,
     run_references,
 )
+from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import read_summary
 from vitmalis_jobs.run.page.build import PlayedRun
 from vitmalis_jobs.run.record_checks import check_records
@@ -20,7 +24,7 @@ from vitmalis_jobs.run.trace_file import read_trace
 
 
 def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) -> PlayedRun:
-    """Read the run in a folder, with its references as far as they are wanted.
+    """Read the run in a folder, with its references as far as they are wanted; shows the progress on standard error.
 
     Raises:
         UserError: the folder holds no run, its files do not fit together, or its clip is gone.
@@ -29,7 +33,7 @@ def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) ->
     config = read_run_config(directory)
     check_records(directory, records, session.video, session.geometry)
     clip = session.video
-    references = None if clip.live else run_references(clip, config, choice, records.seen)
+    references = None if clip.live else _references(clip, config, choice, records.seen)
     rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
     stand_ins = (read_summary(directory) or {}).get("stand_ins", {})
     return PlayedRun(
@@ -42,3 +46,12 @@ def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) ->
         stand_ins={str(part): str(what) for part, what in dict(stand_ins).items()},
         facts={"model": config.model.name, "clock": config.clock.name},
     )
+
+
+def _references(
+    clip: VideoSpec, config: EvaluationConfig, choice: ReferenceChoice, frames: range
+) -> list[Detections] | None:
+    if not choice.wanted:
+        return None
+    with Terminal.on_stderr().progress("references of the run") as step:  # minutes where the cache has none
+        return run_references(clip, config, choice, frames, step)
