@@ -36,11 +36,12 @@ def test_a_sweep_has_the_values_of_its_runs_as_tags() -> None:
     }
 
 
-def test_the_note_of_a_sweep_has_a_row_for_each_run() -> None:
-    def summary(policy: str, status: str, metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
-        overrides = [f"policy={policy}", "clock=virtual"]
-        return {"overrides": overrides, "status": status, "metrics": metrics, "skipped": False} | facts
+def summary(policy: str, status: str, metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
+    overrides = [f"policy={policy}", "clock=virtual"]
+    return {"overrides": overrides, "status": status, "metrics": metrics, "skipped": False} | facts
 
+
+def test_the_note_of_a_sweep_has_a_row_for_each_run() -> None:
     runs = [
         summary("trackb2b", "FINISHED", {"rendering_f1": 0.5, "e2e_latency_s_median": 0.2}, run_id="a"),
         summary("vitmalis", "FINISHED", {"rendering_f1": 0.6, "lost_frames": 3}, run_id="b", skipped=True),
@@ -54,3 +55,12 @@ def test_the_note_of_a_sweep_has_a_row_for_each_run() -> None:
         "| vitmalis | 0.600 | - | - | - | - | - | - | - | 3 | [taken over](#/experiments/1/runs/b) |",
         "| oracle | failed |  |  |  |  |  |  |  |  |  |",
     ]
+
+
+def test_the_note_of_a_large_sweep_says_how_many_runs_it_leaves_out() -> None:
+    runs = [summary(f"policy_{number:03}", "FINISHED", {}, run_id="a" * 32) for number in range(100)]
+    *rows, empty, rest = sweep_note(runs, "1").splitlines()
+    assert len("\n".join((*rows, empty, rest))) <= 8000
+    assert (empty, rest) == ("", f"{102 - len(rows)} more runs are in the table of runs.")
+    assert rows[-1].startswith(f"| policy_{len(rows) - 3:03} |")
+    assert len(rows) > 60

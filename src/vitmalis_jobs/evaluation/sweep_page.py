@@ -60,18 +60,28 @@ def sweep_tags(command: Sequence[str], choices: Mapping[str, str]) -> dict[str, 
 def sweep_note(summaries: Sequence[Mapping[str, Any]], experiment_id: str) -> str:
     """A Markdown table with a row for each run of a sweep, which leads to the run's page.
 
+    Rows that a tag of MLflow has no room for are left out, with a line that says how many.
+
     Args:
         summaries: of the runs.
         experiment_id: of the experiment that holds them.
     """
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
     table = comparison_table(summaries)
     heads = [*table.names, *_plain_heads(table.numbers)]
-    lines = [_row([*heads, "run"]), _row(["---"] * len(table.names) + ["--:"] * len(table.numbers) + ["---"])]
-    for cells, summary in zip(table.rows, summaries, strict=True):
+    text = _row([*heads, "run"]) + _row(["---"] * len(table.names) + ["--:"] * len(table.numbers) + ["---"])
+    for number, (cells, summary) in enumerate(zip(table.rows, summaries, strict=True)):
         run_id = summary.get("run_id")
         link = f"[{'taken over' if summary['skipped'] else 'open'}](#/experiments/{experiment_id}/runs/{run_id})"
-        lines.append(_row([*cells, link if run_id else ""]))
-    return "\n".join(lines)
+        row, rest = (
+            _row([*cells, link if run_id else ""]),
+            f"\n{len(summaries) - number} more runs are in the table of runs.",
+        )
+        if len(text) + len(row) + len(rest) > MAX_TAG_VAL_LENGTH:
+            return text + rest
+        text += row
+    return text.rstrip("\n")
 
 
 def _plain_heads(heads: Sequence[str]) -> list[str]:
@@ -85,4 +95,4 @@ def _plain_heads(heads: Sequence[str]) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
