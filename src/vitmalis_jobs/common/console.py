@@ -37,6 +37,8 @@ _ROWS = (
     ("offloads", "offloads", 1, "{:.0f}"),
     ("lost offloads", "lost_offloads", 1, "{:.0f}"),
     ("frames lost by the camera", "lost_frames", 1, "{:.0f}"),
+)
+_DEVICE_ROWS = (
     ("devices (above: means over them)", "devices", 1, "{:.0f}"),
     ("  rendering F1 of the worst", "worst_device_rendering_f1", 1, "{:.3f}"),
     ("  E2E latency of the worst, median", "worst_device_e2e_latency_s_median", 1e3, "{:.0f} ms"),
@@ -110,7 +112,7 @@ class Terminal:
         table = Table(box=None, show_header=False, padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", style="bold", no_wrap=True)
-        for label, key, factor, form in _ROWS:
+        for label, key, factor, form in (*_ROWS, *(_DEVICE_ROWS if "devices" in metrics else ())):
             table.add_row(label, metric_text(metrics, key, factor, form))
         self._console.print(table)
         for key, value in places.items():
