@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from vitmalis.network.wire.feedback import check_mask_bits, unpack_mask
+from vitmalis.network.wire.masks import check_mask_bits, unpack_mask
 from vitmalis.offload import TokenCaching
 from vitmalis.types import BoolMask, Displacements
 

@@ -8,11 +8,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from vitmalis.network.wire.masks import Regions, check_mask_bits, unpack_mask
 from vitmalis.types import BoolMask
 
 Score = Annotated[float, Meta(ge=0, le=1)]
-Regions = Annotated[int, Meta(ge=0, le=512)]
-"""Rows or columns of regions."""
 
 
 class UncertainScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,14 +45,3 @@ class AskedRegions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def mask(self) -> BoolMask:
         """The regions as a mask, bool (rows, cols)."""
         return unpack_mask(self.rows, self.cols, self.bits)
-
-
-def check_mask_bits(rows: int, cols: int, bits: bytes) -> None:
-    """Raise `ValueError` unless the bytes are as many as a mask of these regions has."""
-    if len(bits) != (rows * cols + 7) // 8:
-        raise ValueError(f"{len(bits)} bytes of mask for {rows} x {cols} regions")
-
-
-def unpack_mask(rows: int, cols: int, bits: bytes) -> BoolMask:
-    """Unpack a mask, bool (rows, cols), from the bytes of `numpy.packbits`."""
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=rows * cols).astype(bool).reshape(rows, cols)

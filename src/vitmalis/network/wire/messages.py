@@ -16,7 +16,8 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from vitmalis.network.wire.caching import Caching
-from vitmalis.network.wire.feedback import AskedRegions, Regions, UncertainScores, check_mask_bits, unpack_mask
+from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
+from vitmalis.network.wire.masks import Regions, check_mask_bits, unpack_mask
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.regions.treatment import AnyTreatments, treated
 from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration, Displacements
