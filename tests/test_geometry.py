@@ -23,7 +23,7 @@ from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.loading import load_detector
 from vitmalis.detector.mixed import mixed_layout, upsample
 from vitmalis.detector.positions import relative_table, with_coarse
-from vitmalis.network.wire import messages
+from vitmalis.network.wire import coding, messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.server.admission import refusal_reason
@@ -86,8 +86,8 @@ def received_patches(scene: Scene, point: int) -> np.ndarray:
     geometry = preset("vitdet_tiny").with_geometry(grid.window, grid.factor).geometry
     decision = OffloadDecision(Configuration(2, 100, point), scene.mask)
     jpeg = encode_offload(scene.image, decision, grid).jpeg
-    sent = messages.encode(offload_header(1, Frame(0, 0.0, scene.image), decision, geometry), jpeg)
-    header, payload = messages.decode_from_client(sent)
+    sent = coding.encode(offload_header(1, Frame(0, 0.0, scene.image), decision, geometry), jpeg)
+    header, payload = coding.decode_from_client(sent)
     assert isinstance(header, messages.Offload)
     assert (header.window_size, header.downsampling_factor) == (grid.window, grid.factor)
     assert refusal_reason(header, payload, geometry, LARGEST_PX) is None

@@ -18,6 +18,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import PATIENCE_S, next_event
 from vitmalis.errors import UserError
 from vitmalis.network.emulation.__main__ import listen_at, resolve_upstream
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import (
@@ -238,7 +239,7 @@ def test_another_protocol_version_is_reported_on_both_sides(
     received_messages.clear()
     with serving(received_messages=received_messages) as address, ClientEndpoint() as newer_client:
         with monkeypatch.context() as patch:
-            patch.setattr(m, "PROTOCOL", 3)
+            patch.setattr(coding, "PROTOCOL", 3)
             newer_client.connect(address)  # its Hello says version 3
         assert isinstance(next_event(newer_client, FailureReceived), FailureReceived)
     assert isinstance(received_messages[0].content, m.ProtocolVersionError)
@@ -390,7 +391,7 @@ def test_a_message_without_end_ends_the_connection_to_its_server(client: ClientE
             raw.sendall(GREETING + ready())
             while b"hello" not in raw.recv(65536):
                 pass
-            raw.sendall(frame(m.encode(m.Welcome("blob", "ab12", GEOMETRY))[0]))
+            raw.sendall(frame(coding.encode(m.Welcome("blob", "ab12", GEOMETRY))[0]))
             with pytest.raises(OSError):
                 send_without_end(raw, part)
         poller.join(PATIENCE_S)

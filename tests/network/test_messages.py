@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
@@ -34,7 +35,7 @@ def header(content: dict[str, Any] | list[Any]) -> bytes:
 
 
 def fields_of(message: m.ClientMessage | m.ServerMessage) -> dict[str, Any]:
-    return msgspec.msgpack.decode(m.encode(message)[0][3:])
+    return msgspec.msgpack.decode(coding.encode(message)[0][3:])
 
 
 def offload_fields(**changes: Any) -> dict[str, Any]:
@@ -47,18 +48,18 @@ def detections(count: int) -> Detections:
 
 
 def test_bytes_on_the_wire_are_as_documented() -> None:
-    assert m.encode(m.Announce(5)) == [b"VM\x02\x82\xa4type\xa8announce\xa3seq\x05"]
+    assert coding.encode(m.Announce(5)) == [b"VM\x02\x82\xa4type\xa8announce\xa3seq\x05"]
 
 
 @pytest.mark.parametrize("message", FROM_CLIENT, ids=lambda message: type(message).__name__)
 def test_messages_of_a_client_round_trip(message: m.ClientMessage) -> None:
     payload = b"jpeg" if isinstance(message, m.Offload) else b""
-    assert m.decode_from_client(m.encode(message, payload)) == (message, payload)
+    assert coding.decode_from_client(coding.encode(message, payload)) == (message, payload)
 
 
 @pytest.mark.parametrize("message", FROM_SERVER, ids=lambda message: type(message).__name__)
 def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
-    assert m.decode_from_server(m.encode(message)) == (message, b"")
+    assert coding.decode_from_server(coding.encode(message)) == (message, b"")
 
 
 def test_messages_without_a_second_round_and_cached_tokens_have_no_fields_of_theirs() -> None:
@@ -76,14 +77,14 @@ def test_the_regions_that_are_asked_back_arrive() -> None:
 def test_scores_that_do_not_rise_from_0_to_1_are_refused(scores: tuple[float, float]) -> None:
     wrong = header(offload_fields(feedback={"low": scores[0], "high": scores[1]}))
     with pytest.raises(m.ProtocolError, match="malformed") as error:
-        m.decode_from_client([wrong, b"jpeg"])
+        coding.decode_from_client([wrong, b"jpeg"])
     assert error.value.seq == OFFLOAD.seq
 
 
 def test_a_mask_of_another_length_than_its_regions_is_refused() -> None:
     wrong = fields_of(ASKED) | {"asked": {"rows": 2, "cols": 4, "bits": b"\x81\x00"}}
     with pytest.raises(m.ProtocolError, match="2 bytes of mask for 2 x 4 regions"):
-        m.decode_from_server([header(wrong), b""])
+        coding.decode_from_server([header(wrong), b""])
 
 
 def test_configuration_and_mask_arrive() -> None:
@@ -93,7 +94,7 @@ def test_configuration_and_mask_arrive() -> None:
         1, 2, (960, 540), Configuration(1, 50, 4), downsample_mask=mask, window_size=9, downsampling_factor=2
     )
     assert offload.mask_bits == b"\x41"  # 0100 0001
-    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    arrived, _ = coding.decode_from_client(coding.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
     assert arrived.configuration == Configuration(1, 50, 4)
     np.testing.assert_array_equal(arrived.downsample_mask, mask)
@@ -112,7 +113,7 @@ def cached_offload(caching: TokenCaching) -> m.Offload:
 def test_cached_regions_and_their_moves_arrive() -> None:
     offload = cached_offload(TokenCaching(base=7, mask=CACHED, displacements=MOVED))
     assert offload.caching == Caching(7, b"\x68", b"\xff\x02" * 3)  # 0110 1000, and -1, 2 for each
-    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    arrived, _ = coding.decode_from_client(coding.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
     np.testing.assert_array_equal(arrived.regions, 2 * CACHED.astype(np.int8))
     np.testing.assert_array_equal(arrived.displacements, MOVED)
@@ -139,7 +140,7 @@ def test_caching_that_does_not_fit_its_frame_is_refused(changes: dict[str, Any],
         name: msgspec.to_builtins(value, builtin_types=(bytes,)) for name, value in changes.items()
     }
     with pytest.raises(m.ProtocolError, match=reason) as raised:
-        m.decode_from_client([header(fields), b"x"])
+        coding.decode_from_client([header(fields), b"x"])
     assert raised.value.seq == 1
 
 
@@ -151,7 +152,7 @@ def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, 
     offload = m.Offload.of(
         1, 2, (width, height), Configuration(), downsample_mask=mask, window_size=w, downsampling_factor=d
     )
-    arrived, _ = m.decode_from_client(m.encode(offload, b"x"))
+    arrived, _ = coding.decode_from_client(coding.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
     if mask.any():
         np.testing.assert_array_equal(arrived.downsample_mask, mask)
@@ -186,9 +187,9 @@ def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, 
     ids=str,
 )
 def test_offloads_out_of_bounds_are_refused_by_their_number(changes: dict[str, Any]) -> None:
-    m.decode_from_client([header(offload_fields()), b"x"])
+    coding.decode_from_client([header(offload_fields()), b"x"])
     with pytest.raises(m.ProtocolError, match="malformed header") as refusal:
-        m.decode_from_client([header(offload_fields(**changes)), b"x"])
+        coding.decode_from_client([header(offload_fields(**changes)), b"x"])
     assert refusal.value.seq == OFFLOAD.seq
 
 
@@ -196,13 +197,13 @@ def test_offloads_out_of_bounds_are_refused_by_their_number(changes: dict[str, A
 def test_models_that_cannot_be_served_are_not_believed(changes: dict[str, Any]) -> None:
     geometry = {**msgspec.structs.asdict(GEOMETRY), **changes}
     with pytest.raises(m.ProtocolError, match="malformed header"):
-        m.decode_from_server([header({"type": "welcome", "model": "a", "model_id": "b", "geometry": geometry})])
+        coding.decode_from_server([header({"type": "welcome", "model": "a", "model_id": "b", "geometry": geometry})])
 
 
 @pytest.mark.parametrize("seq", [-1, 2**53 + 1, 2**64 - 1, 1.5, math.nan, "1", None])
 def test_sequence_numbers_out_of_bounds_are_refused(seq: Any) -> None:
     with pytest.raises(m.ProtocolError) as refusal:
-        m.decode_from_client([header(offload_fields(seq=seq)), b"x"])
+        coding.decode_from_client([header(offload_fields(seq=seq)), b"x"])
     assert refusal.value.seq == m.NO_SEQ
 
 
@@ -211,7 +212,7 @@ def test_sequence_numbers_out_of_bounds_are_refused(seq: Any) -> None:
 def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
     fields = fields_of(RESULT) | {name: value}
     with pytest.raises(m.ProtocolError, match=name):
-        m.decode_from_server([header(fields), b""])
+        coding.decode_from_server([header(fields), b""])
 
 
 @pytest.mark.parametrize(
@@ -228,25 +229,25 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
         ([header({"type": "welcome", "model": "a", "model_id": "b"})], "malformed"),
         ([header({"type": "hello", "client_id": "x" * 201})], "malformed"),
         ([b"VM\x02\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
-        ([*m.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
-        ([*m.encode(OFFLOAD, b"x"), b"y"], "more than 2 frames"),
-        (m.encode(OFFLOAD), "without a payload"),
-        (m.encode(OFFLOAD, b"12345"), "payload of 5 bytes, at most 4"),
+        ([*coding.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
+        ([*coding.encode(OFFLOAD, b"x"), b"y"], "more than 2 frames"),
+        (coding.encode(OFFLOAD), "without a payload"),
+        (coding.encode(OFFLOAD, b"12345"), "payload of 5 bytes, at most 4"),
     ],
 )
 def test_bytes_that_are_no_message_are_refused(frames: list[bytes], words: str) -> None:
     with pytest.raises(m.ProtocolError, match=words):
-        m.decode_from_client(frames, max_payload_bytes=4)
+        coding.decode_from_client(frames, max_payload_bytes=4)
 
 
 def test_an_oversized_payload_is_refused_by_its_number() -> None:
     with pytest.raises(m.ProtocolError) as refusal:
-        m.decode_from_client(m.encode(OFFLOAD, b"12345"), max_payload_bytes=4)
+        coding.decode_from_client(coding.encode(OFFLOAD, b"12345"), max_payload_bytes=4)
     assert refusal.value.seq == OFFLOAD.seq
 
 
 def test_another_version_is_recognised_whatever_its_body() -> None:
-    for decode in (m.decode_from_client, m.decode_from_server):
+    for decode in (coding.decode_from_client, coding.decode_from_server):
         with pytest.raises(m.ProtocolVersionError, match="protocol 9, this side 2: install the same") as refusal:
             decode([b"VM\x09 a body of the future"])
         assert refusal.value.theirs == 9
@@ -254,11 +255,11 @@ def test_another_version_is_recognised_whatever_its_body() -> None:
 
 def test_long_reasons_are_cut() -> None:
     failure = m.Failure.of(1, "x" * 10_000)
-    assert m.decode_from_server(m.encode(failure)) == (failure, b"")
+    assert coding.decode_from_server(coding.encode(failure)) == (failure, b"")
     assert len(failure.reason) == m.MAX_REASON_CHARS
 
 
-SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [m.encode(message, b"payload")]]
+SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [coding.encode(message, b"payload")]]
 
 
 @settings(max_examples=300, deadline=None)
@@ -266,7 +267,7 @@ SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [m.e
 def test_random_bytes_raise_protocol_error_and_nothing_else(frames: list[bytes], prefixed: bool) -> None:
     if prefixed and frames:
         frames[0] = b"VM\x02" + frames[0]
-    for decode in (m.decode_from_client, m.decode_from_server):
+    for decode in (coding.decode_from_client, coding.decode_from_server):
         with pytest.raises(m.ProtocolError):
             decode(frames)
 
@@ -284,7 +285,7 @@ def test_mutated_messages_decode_or_raise_protocol_error(frames: list[bytes], da
             del mutated[at:]
         else:
             mutated[at:at] = data.draw(st.binary(min_size=1, max_size=8))
-    for decode in (m.decode_from_client, m.decode_from_server):
+    for decode in (coding.decode_from_client, coding.decode_from_server):
         try:
             message, _ = decode([bytes(mutated), *frames[1:]])
         except m.ProtocolError:
@@ -336,6 +337,6 @@ def test_detections_and_their_count_must_agree() -> None:
     with pytest.raises(m.ProtocolError, match="22 bytes for 2 detections"):
         unpack_detections(2, pack_detections(detections(1)))
     with pytest.raises(m.ProtocolError, match="22 bytes for 0 detections"):
-        m.decode_from_server(m.encode(RESULT, pack_detections(detections(1))))
+        coding.decode_from_server(coding.encode(RESULT, pack_detections(detections(1))))
     with pytest.raises(m.ProtocolError, match="at most 10000"):
         pack_detections(detections(m.MAX_DETECTIONS + 1))

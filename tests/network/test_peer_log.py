@@ -8,6 +8,7 @@ import pytest
 
 from tests.server.blob_server import BlobDetector
 from tests.server.conftest import RawClient
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.peer_log import LogLimit, quoted
 from vitmalis.server.endpoint import ServerEndpoint
@@ -38,7 +39,7 @@ def test_whatever_a_client_sends_is_one_short_line_of_the_log(caplog: pytest.Log
     evil = "\n2026 vitmalis INFO the key of client 'admin' was accepted\x1b[31m"
     with ServerEndpoint("tcp://127.0.0.1:0") as endpoint, RawClient(endpoint.address) as raw:
         service = Service(endpoint, BlobDetector())
-        header = m.encode(m.Hello(evil))[0]
+        header = coding.encode(m.Hello(evil))[0]
         unknown = header.replace(b"client_id", b"client\nid")
         long = header.replace(b"\xa9client_id", b"\xda\xea\x60" + b"z" * 60_000)
         for frames in ([header], [unknown], [long]):

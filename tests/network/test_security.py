@@ -18,6 +18,7 @@ from tests.server.blob_server import BlobDetector
 from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload
 from vitmalis import keys as command
 from vitmalis.errors import UserError
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
@@ -126,7 +127,7 @@ def test_raw_messages_without_keys_are_not_answered(folder: Path) -> None:
         raw = context.socket(zmq.DEALER)
         raw.setsockopt(zmq.LINGER, 0)
         raw.connect(endpoint.address)
-        raw.send_multipart(m.encode(m.Hello("x")))
+        raw.send_multipart(coding.encode(m.Hello("x")))
         assert raw.poll(1000) == 0
         raw.close(0)
 

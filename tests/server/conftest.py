@@ -14,6 +14,7 @@ import zmq
 
 from tests.server.blob_server import GEOMETRY, BlobDetector
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Event
@@ -120,7 +121,7 @@ class RawClient:
 
     def receive(self) -> m.ServerMessage:
         assert self.socket.poll(round(PATIENCE_S * 1e3)), "no answer"
-        return m.decode_from_server(self.socket.recv_multipart())[0]
+        return coding.decode_from_server(self.socket.recv_multipart())[0]
 
     def close(self) -> None:
         self.socket.close(0)

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from tests.server.conftest import PATIENCE_S, RawClient, blob_server, jpeg, next_event, offload, serving
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
@@ -167,7 +168,7 @@ def test_frames_of_libzmq_itself_are_counted() -> None:
 
 def test_the_answer_to_a_message_without_a_session_has_a_name_of_its_own() -> None:
     with serving() as (_, endpoint), RawClient(endpoint.address) as raw:
-        raw.send(*m.encode(m.Ping(1)))
+        raw.send(*coding.encode(m.Ping(1)))
         answer = raw.receive()
         assert isinstance(answer, m.Failure)
         assert answer.reason == m.NO_SESSION

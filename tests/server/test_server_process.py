@@ -19,6 +19,7 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.detector.loading import load_detector
 from vitmalis.errors import UserError
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Disconnected, ResultReceived
@@ -58,10 +59,10 @@ def test_announces_itself_and_serves(server: Child, client: ClientEndpoint) -> N
 
 def test_hostile_bytes_then_an_honest_client(server_address: str, server: Child, client: ClientEndpoint) -> None:
     with RawClient(server_address) as raw:
-        for frames in ([b"\x00"], [b"VM\x02\xc1"], [b"", b"", b""], m.encode(offload(1), b"x" * (2**20 + 1))):
+        for frames in ([b"\x00"], [b"VM\x02\xc1"], [b"", b"", b""], coding.encode(offload(1), b"x" * (2**20 + 1))):
             raw.send(*frames)
             assert isinstance(raw.receive(), m.Failure)
-        raw.send(*m.encode(offload(1), bytes(2**21 + 1)))  # so large that the server closes the connection
+        raw.send(*coding.encode(offload(1), bytes(2**21 + 1)))  # so large that the server closes the connection
     client.connect(server_address)
     next_event(client, Connected)
     serve_one(client, 1)

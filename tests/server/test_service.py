@@ -13,6 +13,7 @@ from tests.server.blob_server import GEOMETRY, BlobDetector
 from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload, scene
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import pack
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, FailureReceived, PongReceived, ResultReceived
@@ -144,13 +145,13 @@ def test_a_sequence_number_counts_once(connected: ClientEndpoint, service: Servi
 
 def test_an_offload_needs_a_hello_and_an_announcement(server_address: str) -> None:
     with RawClient(server_address) as raw:
-        raw.send(*m.encode(offload(3), jpeg()))
+        raw.send(*coding.encode(offload(3), jpeg()))
         assert raw.receive() == m.Failure(3, m.NO_SESSION)
-        raw.send(*m.encode(m.Ping(1)))
+        raw.send(*coding.encode(m.Ping(1)))
         assert raw.receive() == m.Failure(m.NO_SEQ, m.NO_SESSION)
-        raw.send(*m.encode(m.Hello("raw")))
+        raw.send(*coding.encode(m.Hello("raw")))
         assert isinstance(raw.receive(), m.Welcome)
-        raw.send(*m.encode(offload(4), jpeg()))
+        raw.send(*coding.encode(offload(4), jpeg()))
         assert raw.receive() == m.Failure(4, "offload 4 was not announced")
 
 

@@ -13,6 +13,7 @@ from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.jpeg_structure import jpeg_size
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis_jobs.validation import fuzz
 from vitmalis_jobs.validation.mutations import Mutator, jpeg_segments, mutated_jpeg
@@ -42,7 +43,7 @@ def test_mutations_are_the_same_for_a_seed_and_mostly_damage() -> None:
     broken = 0
     for frames in messages:
         try:
-            m.decode_from_client(frames)
+            coding.decode_from_client(frames)
         except m.ProtocolError:
             broken += 1
     assert 100 < broken < 300  # some remain valid and reach the JPEG decoder

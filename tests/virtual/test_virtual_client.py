@@ -17,7 +17,7 @@ from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables
 from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.network.emulation.link import wire_bytes
 from vitmalis.network.traces import Trace, constant_trace
-from vitmalis.network.wire import messages
+from vitmalis.network.wire import coding, messages
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.trackroi import TrackRoI
@@ -201,7 +201,7 @@ def test_uploads_follow_the_trace_and_results_take_half_the_rtt(video: VideoSpec
     offload = play(video, "back2back", mbps=1.0).offloads()[0]
     header = messages.Offload.of(0, 0, (WIDTH, HEIGHT), Configuration(), window_size=5, downsampling_factor=2)
     assert offload.payload_bytes is not None
-    size = wire_bytes(zmtp_bytes([len(messages.encode(header)[0]), offload.payload_bytes]))
+    size = wire_bytes(zmtp_bytes([len(coding.encode(header)[0]), offload.payload_bytes]))
     assert offload.transfer_s == pytest.approx(size * 8 / 1e6, abs=0.030)  # opportunities of 1504 bytes are 12 ms apart
     assert offload.rtt_s == pytest.approx(0.040, abs=0.013)
     assert offload.e2e_latency_s == pytest.approx(0.25 + offload.network_s)

@@ -14,6 +14,7 @@ from functools import partial
 
 from vitmalis.network.addresses import bound_address
 from vitmalis.network.interest import NO_DESCRIPTORS, set_interest
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.peer_log import LogLimit, quoted
 from vitmalis.network.wire.security import ServerKeys
@@ -128,7 +129,7 @@ class ServerEndpoint:
         if connection is None:
             return False
         self._read_next(connection)  # since sending may take in the news that messages have arrived
-        return connection.send(m.encode(message, payload))
+        return connection.send(coding.encode(message, payload))
 
     def disconnect(self, peer: bytes) -> None:
         """Close a client's connection, if it is still there."""
@@ -253,7 +254,7 @@ class ServerEndpoint:
     def _decode(self, peer: bytes, frames: list[bytes]) -> Received:
         now_s = time.monotonic()
         try:
-            message, payload = m.decode_from_client(frames, self._max_payload_bytes)
+            message, payload = coding.decode_from_client(frames, self._max_payload_bytes)
         except m.ProtocolError as error:
             return Received(peer, error, b"", now_s)
         return Received(peer, message, payload, now_s)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vitmalis.network.emulation.path import EmulatedConnection, EmulatedPath
 from vitmalis.network.traces import Trace
-from vitmalis.network.wire import messages
+from vitmalis.network.wire import coding, messages
 
 HANDSHAKE_BYTES = (64, 43)
 """Sizes of the greeting and the READY command that open a ZeroMQ connection (ZMTP 3.1); the server answers each."""
@@ -75,7 +75,7 @@ class VirtualConnection:
     def reconnect(self, now_s: float) -> float:
         """Close the connection and open another; return when offloads can be sent over it."""
         self._connection = self._open()
-        hello = zmtp_bytes([len(part) for part in messages.encode(messages.Hello(CLIENT_ID))])
+        hello = zmtp_bytes([len(part) for part in coding.encode(messages.Hello(CLIENT_ID))])
         for size in (*HANDSHAKE_BYTES, hello):
             now_s = self.download(self.upload(now_s, size))
         return now_s
@@ -105,8 +105,8 @@ class Upload:
 
 def upload(connection: Connection, sent_s: float, header: messages.Offload, payload_bytes: int) -> Upload:
     """Announce and send an offload, as `ClientEndpoint.send_offload` does."""
-    announcement = [len(part) for part in messages.encode(messages.Announce(header.seq))]
-    parts = [len(messages.encode(header)[0]), payload_bytes]
+    announcement = [len(part) for part in coding.encode(messages.Announce(header.seq))]
+    parts = [len(coding.encode(header)[0]), payload_bytes]
     announced_s = connection.upload(sent_s, zmtp_bytes(announcement))
     return Upload(announced_s, connection.upload(sent_s, zmtp_bytes(parts)))
 

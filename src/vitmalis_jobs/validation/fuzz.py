@@ -24,6 +24,7 @@ from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.network.addresses import split_address
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
@@ -67,16 +68,16 @@ class Attacker:
         raw.setsockopt(zmq.RCVTIMEO, 2000)  # and what it had sent is dropped, also after `poll` has reported it
         raw.connect(self._address)
         try:
-            raw.send_multipart(m.encode(m.Hello("fuzz")))
+            raw.send_multipart(coding.encode(m.Hello("fuzz")))
             for _ in range(count):
                 message = self._mutator.message()
                 raw.send_multipart(self._mutator.announce())
                 raw.send_multipart(message)
                 while raw.poll(0):
                     raw.recv_multipart()
-            raw.send_multipart(m.encode(m.Ping(0)))
+            raw.send_multipart(coding.encode(m.Ping(0)))
             while raw.poll(2000):
-                if raw.recv_multipart()[0] == m.encode(m.Pong(0))[0]:
+                if raw.recv_multipart()[0] == coding.encode(m.Pong(0))[0]:
                     break
         except zmq.Again:
             pass

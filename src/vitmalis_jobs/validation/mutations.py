@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import Configuration
@@ -55,11 +56,11 @@ class Mutator:
         )
         kinds = (m.Hello("fuzz"), m.Announce(self._seq), m.Ping(self._seq), offload, offload, offload)
         message = self._random.choice(kinds)
-        return m.encode(message, self._jpeg if message is offload else b"")
+        return coding.encode(message, self._jpeg if message is offload else b"")
 
     def announce(self) -> Frames:
         """Frames that announce the last generated offload, so that the server does not refuse it unread."""
-        return m.encode(m.Announce(self._seq))
+        return coding.encode(m.Announce(self._seq))
 
     def _flip(self, frames: Frames) -> Frames:
         """Flip some bits of one frame."""

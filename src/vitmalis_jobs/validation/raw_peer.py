@@ -6,6 +6,7 @@ import socket
 import struct
 
 from vitmalis.network.addresses import split_address
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 
 TIMEOUT_S = 30.0
@@ -66,7 +67,7 @@ def _receive(raw: socket.socket, count: int) -> bytes:
 
 def hello(name: str = "raw") -> bytes:
     """The message that opens a session."""
-    return frame(m.encode(m.Hello(name))[0])
+    return frame(coding.encode(m.Hello(name))[0])
 
 
 def closed_by_peer(raw: socket.socket) -> bool:

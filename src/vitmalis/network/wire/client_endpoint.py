@@ -15,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from vitmalis.errors import UserError
 from vitmalis.network.addresses import join_address, split_target
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.events import (
     Connected,
@@ -81,7 +82,7 @@ class _DealerConnection:
             raise UserError(
                 f"server address '{address}' cannot be used ({reason}): write it like tcp://127.0.0.1:5555"
             ) from error
-        self.dealer.send_multipart(m.encode(hello), zmq.NOBLOCK)
+        self.dealer.send_multipart(coding.encode(hello), zmq.NOBLOCK)
 
     def end_reason(self) -> str | None:
         """Why this connection has ended, or None while it has not; the same answer from its end on."""
@@ -207,7 +208,7 @@ class ClientEndpoint:
         if self._connection is None or not self._connection.welcomed:
             return False
         try:
-            self._connection.dealer.send_multipart(m.encode(message, payload), zmq.NOBLOCK)
+            self._connection.dealer.send_multipart(coding.encode(message, payload), zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -277,7 +278,7 @@ class ClientEndpoint:
             frames = connection.receive()
             if frames is None:
                 return None
-            message, payload = m.decode_from_server(frames)
+            message, payload = coding.decode_from_server(frames)
             if isinstance(message, m.Result):
                 return [ResultReceived(message, unpack_detections(message.count, payload), now_s)]
         except m.ProtocolVersionError as error:

@@ -17,6 +17,7 @@ from vitmalis.codec.jpeg_structure import jpeg_size
 from vitmalis.detector.array_pickle import read_array_pickle
 from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace, load_trace, save_mahimahi, save_trace
+from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_frames, read_offloads, write_run
@@ -48,13 +49,13 @@ def _read_message(data: bytes, folder: Path) -> None:
     """Decode a message of either direction; an offload goes through admission, what follows `--` being its JPEG."""
     header, _, payload = data.partition(b"\n--\n")
     with suppress(m.ProtocolError):
-        m.decode_from_server([header, payload] if payload else [header])
+        coding.decode_from_server([header, payload] if payload else [header])
         return
-    message, jpeg = m.decode_from_client([header, payload] if payload else [header])
+    message, jpeg = coding.decode_from_client([header, payload] if payload else [header])
     if isinstance(message, m.Offload) and refusal_reason(message, jpeg, GEOMETRY, MAX_PIXELS) is None:
         estimated_cost(message, GEOMETRY)
-    if m.encode(message, jpeg)[0] != header:
-        m.decode_from_client(m.encode(message, jpeg))
+    if coding.encode(message, jpeg)[0] != header:
+        coding.decode_from_client(coding.encode(message, jpeg))
 
 
 def _messages(folder: Path) -> list[bytes]:
@@ -67,8 +68,8 @@ def _messages(folder: Path) -> list[bytes]:
     result = m.Result(1, 0, 0.1, 0.1, 0.1, 0.1, 0.1)
     asked = msgspec.structs.replace(result, asked=AskedRegions.of(mask))
     answers = (m.Welcome("m", "1", GEOMETRY), result, asked, m.Failure(1, "busy"), m.Pong(1))
-    single = [m.encode(each)[0] for each in (m.Hello("c"), m.Announce(1), m.Ping(1), *answers)]
-    return [*single, *(m.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking))]
+    single = [coding.encode(each)[0] for each in (m.Hello("c"), m.Announce(1), m.Ping(1), *answers)]
+    return [*single, *(coding.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking))]
 
 
 def _read_jpeg(data: bytes, folder: Path) -> None:
