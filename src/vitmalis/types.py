@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,9 @@ RgbImage = NDArray[np.uint8]
 """RGB uint8 (H, W, 3): the only image layout inside the library."""
 
 BoolMask = NDArray[np.bool_]
+
+Masks = NDArray[np.uint8]
+"""uint8 (N, MASK_SIDE, MASK_SIDE): the masks of objects, each in its box."""
 
 Displacements = NDArray[np.int8]
 """int8 (rows, cols, 2): by how many tokens, down and to the right, the content of each decision region has moved."""
@@ -39,6 +42,11 @@ COCO_CLASSES = (
 """COCO's contiguous classes: a label is an index into this tuple, whatever the model."""
 
 
+MASK_SIDE = 28
+"""Rows and columns of a mask in its box: the size at which mask heads predict."""
+MASK_THRESHOLD = 128
+"""Value from which on a pixel of a mask belongs to the object: the first above one half of 255."""
+
 SCORE_THRESHOLD = 0.5
 """Boxes with a lower score are neither shown nor counted, unless a run says otherwise."""
 
@@ -60,17 +68,22 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """Detected boxes of one frame.
+    """Detected objects of one frame.
+
+    A mask is given in its box, as mask heads predict it: who moves or scales the box moves or scales the mask with it.
 
     Attributes:
         boxes_xyxy: float32 (N, 4), pixels of the original frame.
         scores: float32 (N,), 0..1.
         labels: int64 (N,), indices into `COCO_CLASSES`.
+        masks: uint8 (N, `MASK_SIDE`, `MASK_SIDE`), 255 times the probability that a pixel of the box belongs to the
+            object, which it does from `MASK_THRESHOLD` on; None from a model that finds boxes only.
     """
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -78,6 +91,10 @@ class Detections:
             raise ValueError(
                 f"boxes_xyxy {self.boxes_xyxy.shape}, scores {self.scores.shape} and labels {self.labels.shape} "
                 "must be (N, 4), (N,) and (N,)"
+            )
+        if self.masks is not None and (self.masks.shape != (n, MASK_SIDE, MASK_SIDE) or self.masks.dtype != np.uint8):
+            raise ValueError(
+                f"masks {self.masks.shape} of {self.masks.dtype} must be ({n}, {MASK_SIDE}, {MASK_SIDE}) of uint8"
             )
 
     def __len__(self) -> int:
@@ -89,30 +106,42 @@ class Detections:
         return cls.of([], [], [])
 
     @classmethod
-    def of(cls, boxes_xyxy: object, scores: object, labels: object) -> Detections:
+    def of(cls, boxes_xyxy: object, scores: object, labels: object, masks: object = None) -> Detections:
         """Build from array-likes, converting dtypes."""
         return cls(
             np.asarray(boxes_xyxy, np.float32).reshape(-1, 4),
             np.asarray(scores, np.float32).reshape(-1),
             np.asarray(labels, np.int64).reshape(-1),
+            None if masks is None else np.asarray(masks, np.uint8).reshape(-1, MASK_SIDE, MASK_SIDE),
         )
 
     def select(self, keep: NDArray) -> Detections:
         """Return the rows chosen by a bool mask (N,) or by indices."""
-        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep], masks)
+
+    def at(self, boxes_xyxy: NDArray[np.float32]) -> Detections:
+        """Return these objects with other boxes, (N, 4), which their masks move and scale with."""
+        return replace(self, boxes_xyxy=boxes_xyxy)
 
     def scaled(self, across: float, down: float) -> Detections:
         """Return these rows in an image that is so many times as wide and as high."""
-        scale = np.array([across, down] * 2, np.float32)
-        return Detections(self.boxes_xyxy * scale, self.scores, self.labels)
+        return self.at(self.boxes_xyxy * np.array([across, down] * 2, np.float32))
 
     def with_more(self, other: Detections) -> Detections:
-        """Return these rows followed by those of `other`."""
+        """Return these rows followed by those of `other`; boxes without masks are filled next to such with masks."""
+        masked = self.masks is not None or other.masks is not None
         return Detections(
             np.concatenate([self.boxes_xyxy, other.boxes_xyxy]),
             np.concatenate([self.scores, other.scores]),
             np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.masks_or_boxes, other.masks_or_boxes]) if masked else None,
         )
+
+    @property
+    def masks_or_boxes(self) -> Masks:
+        """The masks; without any, masks that fill their boxes."""
+        return np.full((len(self), MASK_SIDE, MASK_SIDE), 255, np.uint8) if self.masks is None else self.masks
 
     def above(self, score: float) -> Detections:
         """Return the rows with at least this score."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vitmalis.matching import MatchRule, match_boxes
@@ -21,4 +23,4 @@ def with_missed(found: Detections, known: Detections, score_threshold: float) ->
     """
     missed = known.select(match_boxes(found, known, MatchRule(score_threshold=0.0)).missed)
     kept = missed.select(missed.scores > score_threshold)
-    return found.with_more(Detections(kept.boxes_xyxy, np.full_like(kept.scores, score_threshold), kept.labels))
+    return found.with_more(replace(kept, scores=np.full_like(kept.scores, score_threshold)))

@@ -7,6 +7,7 @@ an option next to the paper's rule, by which each frame's references are its own
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -67,7 +68,7 @@ def with_hysteresis(
         objects = candidates.select((candidates.scores >= hysteresis.appear) | _continued(candidates, places))
         raised = np.maximum(objects.scores, np.float32(hysteresis.appear))
         before = now
-        yield Detections(objects.boxes_xyxy, raised, objects.labels)
+        yield replace(objects, scores=raised)
 
 
 def _continued(found: Detections, places: Detections) -> BoolMask:

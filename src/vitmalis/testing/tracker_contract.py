@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vitmalis.tracker.base import Tracker
-from vitmalis.types import Detections, RgbImage
+from vitmalis.types import MASK_SIDE, Detections, RgbImage
 
 BOXES = Detections.of([[300, 200, 380, 300], [500, 100, 540, 160], [20, 300, 90, 350]], [0.9, 0.8, 0.7], [0, 2, 5])
 STEP = np.array([4, 2])
@@ -92,6 +93,17 @@ class TrackerContract:
         found = tracker.advance(later)
         assert found.labels.tolist() == BOXES.labels.tolist()
         assert found.scores.tolist() == BOXES.scores.tolist()
+
+    def test_masks_stay_with_their_boxes(self, tracker: Tracker, views: list[RgbImage]) -> None:
+        """They are given in their boxes, so that whoever moves a box moves its mask."""
+        masks = np.arange(3 * MASK_SIDE**2).reshape(3, MASK_SIDE, MASK_SIDE) % 251
+        masked = replace(BOXES, masks=masks.astype(np.uint8))
+        first, *later = map(tracker.prepare, views)
+        tracker.restart(first, masked)
+        for found in (tracker.locate(masked, [first, *later]), tracker.advance(later)):
+            assert found.masks is not None, "make the moved detections with `Detections.at`"
+            np.testing.assert_array_equal(found.masks, masks)
+            np.testing.assert_allclose(found.boxes_xyxy, _moved(8), atol=1.5)
 
     def test_a_restart_begins_at_any_earlier_frame(self, tracker: Tracker, views: list[RgbImage]) -> None:
         """A result is of an earlier frame than the one on screen."""

@@ -123,8 +123,7 @@ class FlowCacheTracker(Tracker):
         inside = visible_share(boxes, images[-1].grey.shape[::-1]) >= self.options.min_visible
         kept = inside & (confidence >= self.options.min_confidence)
         self._anchor_boxes, self._confidence = self._anchor_boxes[kept], confidence[kept]
-        found = self._boxes.select(kept)
-        self._boxes = Detections(boxes[kept] / scale, found.scores, found.labels)
+        self._boxes = self._boxes.select(kept).at(boxes[kept] / scale)
         return self._boxes
 
     def locate(self, detections: Detections, images: Sequence[FlowImage]) -> Detections:
@@ -134,7 +133,7 @@ class FlowCacheTracker(Tracker):
         scale = np.float32(self.options.scale)
         known = detections.boxes_xyxy * scale
         boxes, _ = self._followed(known, images, images[0], known)
-        return Detections(boxes / scale, detections.scores, detections.labels)
+        return detections.at(boxes / scale)
 
     def _followed(
         self,

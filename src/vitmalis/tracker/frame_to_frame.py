@@ -55,8 +55,7 @@ class FrameToFrameTracker(Tracker):
         if previous is None or not len(self._boxes):
             return self._boxes
         moved, found, confidence = self.follow(previous, image, self._boxes.boxes_xyxy)
-        kept = self._boxes.select(found)
-        self._boxes = Detections(moved[found], kept.scores, kept.labels)
+        self._boxes = self._boxes.select(found).at(moved[found])
         self._confidence = confidence[found]
         return self._boxes
 
@@ -69,5 +68,4 @@ class FrameToFrameTracker(Tracker):
         if not len(detections):
             return detections
         moved, found, _ = self.follow(image, next_image, detections.boxes_xyxy)
-        boxes = np.where(found[:, None], moved, detections.boxes_xyxy)
-        return Detections(boxes, detections.scores, detections.labels)
+        return detections.at(np.where(found[:, None], moved, detections.boxes_xyxy))

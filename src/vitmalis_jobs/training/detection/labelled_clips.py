@@ -100,7 +100,7 @@ def prepare_clip(name: str, video: Path, labels: Path, cache: Path) -> LabelledC
 
     def scaled(index: int) -> Detections:
         raw = teacher.get(index, Detections.empty())
-        return Detections((raw.boxes_xyxy - offset_px) * scale, raw.scores, raw.labels)
+        return raw.at((raw.boxes_xyxy - offset_px) * scale)
 
     def frames(part: list[int], found: list[Detections]) -> list[LabelledFrame]:
         targets = [teacher_targets(detections, facades=market) for detections in found]

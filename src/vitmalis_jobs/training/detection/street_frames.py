@@ -204,4 +204,4 @@ def _scored_box(row: Row, sizes: Mapping[str, tuple[int, int]]) -> list[float]:
 def _scaled(found: Detections, size: tuple[int, int], fitted: tuple[int, int]) -> Detections:
     """Boxes in pixels of an image of one size, clipped to it, in pixels of the same image of another size."""
     limits, scale = (np.array(pair * 2, np.float32) for pair in (size, (fitted[0] / size[0], fitted[1] / size[1])))
-    return Detections(np.clip(found.boxes_xyxy, 0, limits) * scale, found.scores, found.labels)
+    return found.at(np.clip(found.boxes_xyxy, 0, limits) * scale)

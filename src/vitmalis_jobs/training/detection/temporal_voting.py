@@ -7,6 +7,7 @@ the neighbours have too is confirmed, one that none of them has is doubtful.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def _vote(frames: Sequence[Detections], t: int) -> Detections:
             scores[row] = min(scores[row], UNSURE_SCORE)
         if labels[row] in VEHICLES:
             labels[row] = _majority(own, row, matched)
-    return Detections(own.boxes_xyxy, scores, labels)
+    return replace(own, scores=scores, labels=labels)
 
 
 def _majority(own: Detections, row: int, matched: list[tuple[Detections, np.int64]]) -> int:
