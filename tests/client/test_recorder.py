@@ -14,7 +14,7 @@ import pytest
 from vitmalis.client.events import EndOffload, StartOffload
 from vitmalis.client.recorder import Recorder
 from vitmalis.explanation import DecisionExplanation
-from vitmalis.offload import OffloadDecision
+from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.records import (
     DECISIONS_FILE,
     OFFLOADS_FILE,
@@ -114,6 +114,27 @@ def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:
     assert recorder.decisions() == []
     assert (offload.blank_regions, offload.frame_downsampling, offload.region_map) == (1, 2, "BF")
     assert (offload.decision_reason, offload.estimated_f1, offload.motion_s) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("low", "cached", "expected", "counts"),
+    [
+        (None, [True, False], "CF", (0, 1)),
+        ([False, True], [True, False], "CL", (1, 1)),
+        ([True, True], [True, False], "CL", (1, 1)),  # of a region in both masks nothing is sent
+        ([False, False], [False, False], "", (0, 0)),
+    ],
+)
+def test_cached_regions_are_on_record(
+    low: list[bool] | None, cached: list[bool], expected: str, counts: tuple[int, int]
+) -> None:
+    recorder = Recorder(0.1, GEOMETRY)
+    mask = None if low is None else np.array([low])
+    decision = OffloadDecision(Configuration(1, 75, 4), mask, caching=TokenCaching(0, np.array([cached])))
+    recorder.offload_started(StartOffload(0, FRAME, decision), 0.0, 0.0)
+    (offload,) = recorder.offloads()
+    assert offload.region_map == expected
+    assert (offload.downsampled_regions, offload.cached_regions) == counts
 
 
 def test_coarse_macroblocks_are_on_record() -> None:

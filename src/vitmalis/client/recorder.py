@@ -9,8 +9,7 @@ from vitmalis.client.events import EndOffload, Render, ResultArrived, StartOfflo
 from vitmalis.client.recent_rows import KEPT_ROWS, RecentRows
 from vitmalis.client.record_journal import RecordRows
 from vitmalis.explanation import DecisionExplanation
-from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
-from vitmalis.records.maps import block_map, region_map
+from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord, maps
 from vitmalis.regions import ModelGeometry
 from vitmalis.types import OffloadStatus
 
@@ -82,6 +81,7 @@ class Recorder:
         configuration, explanation = decision.configuration, decision.explanation
         height, width = start.frame.image.shape[:2]
         rows, cols = self._geometry.grid(width, height).shape
+        regions = maps.region_map(decision)
         offload = OffloadRecord(
             offload_id=start.offload_id,
             frame_index=start.frame.index,
@@ -90,12 +90,13 @@ class Recorder:
             tau_d=configuration.tau_d,
             quality=configuration.quality,
             restoration_point=configuration.restoration_point,
-            downsampled_regions=0 if decision.downsample_mask is None else int(decision.downsample_mask.sum()),
-            blank_regions=0 if decision.blank_mask is None else int(decision.blank_mask.sum()),
+            downsampled_regions=regions.count(maps.LOW),
+            blank_regions=regions.count(maps.BLANK),
+            cached_regions=regions.count(maps.CACHED),
             coarse_blocks=0 if decision.coarse_mask is None else int(decision.coarse_mask.sum()),
             coarse_quality=decision.coarse_quality,
-            coarse_map=block_map(decision.coarse_mask),
-            region_map=region_map(decision),
+            coarse_map=maps.block_map(decision.coarse_mask),
+            region_map=regions,
             regions=rows * cols,
             second_round_of=start.second_round_of,
             frame_downsampling=decision.frame_downsampling,

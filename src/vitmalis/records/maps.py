@@ -9,19 +9,15 @@ from vitmalis.types import BoolMask
 
 FULL, LOW, CACHED, BLANK = "FLCB"
 """Letters of a region map: full resolution, low resolution, cached, painted flat."""
-_OTHER = "?"
-"""Letter of a treatment without one."""
 
 
 def region_map(decision: OffloadDecision) -> str:
     """A letter for each decision region in raster order; empty where all have full resolution."""
-    if decision.blank_mask is not None:
-        letters = np.where(decision.blank_mask, BLANK, FULL)
-    elif decision.downsample_mask is not None:
-        known = np.array([FULL, LOW, CACHED, _OTHER])  # by the value of `vitmalis.regions.Treatment`
-        letters = known[np.minimum(decision.downsample_mask.astype(int), len(known) - 1)]
-    else:
-        return ""
+    cached = None if decision.caching is None else decision.caching.mask
+    letters = np.array(FULL)
+    for letter, mask in ((BLANK, decision.blank_mask), (LOW, decision.downsample_mask), (CACHED, cached)):
+        if mask is not None:
+            letters = np.where(mask, letter, letters)
     text = "".join(letters.ravel())
     return text if text.strip(FULL) else ""
 

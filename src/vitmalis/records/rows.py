@@ -51,6 +51,7 @@ class OffloadRecord:
     downsampled_regions: int = column("region", "N_d, decision regions sent at low resolution", 0)
     regions: int = column("region", "decision regions of the frame", 0)
     blank_regions: int = column("region", "decision regions painted flat", 0)
+    cached_regions: int = column("region", "decision regions that took their tokens from an earlier frame", 0)
     coarse_blocks: int = column("1", "macroblocks (16 px squares) coded at coarse_quality", 0)
     coarse_quality: int = column("1", "JPEG quality of these macroblocks; 0 without any", 0)
     coarse_map: str = column("hexadecimal", "a bit for each macroblock in raster order, 1: coarse; empty: none is", "")
@@ -114,6 +115,9 @@ RECORD_FILES: dict[type[Record], str] = {
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
 ADDED_COLUMNS: dict[type[Record], set[str]] = {
     FrameRecord: {"declined"},
-    OffloadRecord: {"coarse_blocks", "coarse_quality", "coarse_map", "region_map", "asked_regions", "second_round_of"},
+    OffloadRecord: {
+        *("coarse_blocks", "coarse_quality", "coarse_map", "region_map"),
+        *("cached_regions", "asked_regions", "second_round_of"),
+    },
 }
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables
-from vitmalis.offload import OffloadDecision
+from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.records import OffloadRecord
 from vitmalis.types import Configuration, OffloadStatus
 from vitmalis.virtual.durations import Durations
@@ -52,10 +52,12 @@ def as_decided(offload: OffloadRecord) -> OffloadDecision:
         tau_d=offload.tau_d, quality=offload.quality, restoration_point=offload.restoration_point
     )
     positions = np.arange(offload.regions)[None]
+    cached = positions >= offload.regions - offload.cached_regions
     return OffloadDecision(
         configuration,
         downsample_mask=positions < offload.downsampled_regions if offload.downsampled_regions else None,
         blank_mask=positions < offload.blank_regions if offload.blank_regions else None,
         coarse_mask=np.ones((1, 1), bool) if offload.coarse_blocks else None,
         frame_downsampling=offload.frame_downsampling,
+        caching=TokenCaching(mask=cached) if cached.any() else None,
     )
