@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision
+from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.policy import ClientState, Policy, build_policy
-from vitmalis.policy.base import CachedFrame
+from vitmalis.policy.base import CachedFrame, check_decision
 from vitmalis.policy.region_change import least_changes, reduced
 from vitmalis.regions import RegionGrid
-from vitmalis.types import RgbImage
+from vitmalis.types import Configuration, RgbImage
 
 GRID = RegionGrid(480, 320, window=5)  # 2 x 3 regions of 160 px
 TEXTURE = np.random.default_rng(0).integers(0, 256, (22, 32, 3), np.uint8).repeat(16, 0).repeat(16, 1)
@@ -83,3 +87,27 @@ def test_lost_tokens_are_followed_by_a_whole_frame() -> None:
 def test_options_out_of_range_are_named(option: str, value: float) -> None:
     with pytest.raises(UserError, match=f"policy.{option}={value}"):
         build_policy("cached", **{option: value})
+
+
+SOME = np.array([[True, False, True], [False, False, False]])
+CACHED = OffloadDecision(Configuration(0, 75, 4), caching=TokenCaching(0, SOME))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frame_downsampling": 2}, "chose cached regions and frame_downsampling=2"),
+        ({"blank_mask": SOME}, "chose cached regions and blank_mask"),
+        ({"configuration": Configuration(0, 75, 0)}, "restoration_point=0 with caching"),
+        ({"caching": TokenCaching(None, SOME)}, "cached regions of offload None: give state.cached_frame.offload_id"),
+        ({"caching": TokenCaching(-1, SOME)}, "cached regions of offload -1"),
+        ({"caching": TokenCaching(0, np.ones((2, 3), bool))}, "all regions are cached"),
+        ({"caching": TokenCaching(0, SOME, np.full((2, 3, 2), 200))}, "displacements int64 "),
+        ({"caching": TokenCaching(0, SOME, np.zeros((3, 2, 2), np.int8))}, "give int8 (2, 3, 2)"),
+    ],
+)
+def test_cached_regions_that_no_client_can_send_are_one_line(changes: dict[str, Any], message: str) -> None:
+    check_decision(CACHED, GRID)
+    check_decision(replace(CACHED, downsample_mask=~SOME), GRID)
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_decision(replace(CACHED, **changes), GRID)

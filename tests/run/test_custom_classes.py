@@ -123,7 +123,7 @@ def test_a_module_that_lacks_a_package_says_which(tmp_path: Path, monkeypatch: p
         (OffloadDecision(Configuration(), downsample_mask=MASK[1:]), "give bool"),
         (
             OffloadDecision(Configuration(), MASK, frame_downsampling=2),
-            "two of downsample_mask, blank_mask, coarse_mask and frame_downsampling",
+            "chose downsample_mask and frame_downsampling=2, but a frame is sent in one way: choose one",
         ),
     ],
 )

@@ -101,15 +101,26 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
         _check_feedback(decision.feedback, decision.frame_downsampling)
     if decision.caching is not None:
         _check_caching(decision.caching, chosen.restoration_point, grid)
-    masks = [mask for mask in (decision.downsample_mask, decision.blank_mask) if mask is not None]
-    for mask in masks:
-        grid.check(mask)
+    for mask in (decision.downsample_mask, decision.blank_mask):
+        if mask is not None:
+            grid.check(mask)
     if decision.coarse_mask is not None:
-        masks.append(check_macroblocks(decision.coarse_mask, grid.width_px, grid.height_px))
-    if len(masks) + (decision.frame_downsampling > 1) > 1:
-        raise UserError(
-            "the policy's decide() chose two of downsample_mask, blank_mask, coarse_mask and frame_downsampling: one"
-        )
+        check_macroblocks(decision.coarse_mask, grid.width_px, grid.height_px)
+    if len(ways := _ways(decision)) > 1:
+        raise UserError(f"the policy's decide() chose {' and '.join(ways)}, but a frame is sent in one way: choose one")
+
+
+def _ways(decision: OffloadDecision) -> list[str]:
+    """The ways in which a decision has the frame sent, none for a plain JPEG; regions may be low, cached or both."""
+    cached = decision.caching is not None and decision.caching.mask is not None and bool(decision.caching.mask.any())
+    chosen = {
+        "downsample_mask": decision.downsample_mask is not None and not cached,
+        "cached regions": cached,
+        "blank_mask": decision.blank_mask is not None,
+        "coarse_mask": decision.coarse_mask is not None,
+        f"frame_downsampling={decision.frame_downsampling}": decision.frame_downsampling > 1,
+    }
+    return [way for way, is_chosen in chosen.items() if is_chosen]
 
 
 def _check_feedback(feedback: FeedbackRequest, frame_downsampling: int) -> None:
@@ -130,12 +141,16 @@ def _check_caching(caching: TokenCaching, restoration_point: int, grid: RegionGr
     if restoration_point < 1:
         raise UserError(f"the policy's decide() chose restoration_point={restoration_point} with caching: 1 or more")
     if caching.mask is not None and grid.check(caching.mask).any():
-        if caching.base is None:
-            raise UserError("the policy's decide() chose cached regions without the offload that they are cached from")
+        if caching.base is None or caching.base < 0:
+            raise UserError(
+                f"the policy's decide() chose cached regions of offload {caching.base}: give "
+                "state.cached_frame.offload_id"
+            )
         grid.treatments(np.where(caching.mask, np.int8(Treatment.CACHED), np.int8(Treatment.FULL)))
-    if caching.displacements is not None and caching.displacements.shape != (*grid.shape, 2):
+    moved = caching.displacements
+    if moved is not None and (moved.dtype != np.int8 or moved.shape != (*grid.shape, 2)):
         raise UserError(
-            f"the policy's decide() chose displacements {caching.displacements.shape}: give {(*grid.shape, 2)}"
+            f"the policy's decide() chose displacements {moved.dtype} {moved.shape}: give int8 {(*grid.shape, 2)}"
         )
 
 
