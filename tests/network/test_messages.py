@@ -144,6 +144,17 @@ def test_caching_that_does_not_fit_its_frame_is_refused(changes: dict[str, Any],
     assert raised.value.seq == 1
 
 
+def test_bits_beyond_the_last_region_mean_nothing() -> None:
+    """Of 3 x 3 regions, the second byte has 7 such bits."""
+    bits = b"\x00\x7f"
+    low, cached = {"mask_rows": 3, "mask_cols": 3, "mask_bits": bits}, {"caching": {"mask_bits": bits}}
+    for changes in (low, cached, low | cached):
+        fields = offload_fields(width=864, height=864, restoration_point=1, **changes)
+        arrived, _ = coding.decode_from_client([header(fields), b"x"])
+        assert isinstance(arrived, m.Offload)
+        assert (arrived.downsample_mask, arrived.regions) == (None, None)
+
+
 @settings(deadline=None)
 @given(st.integers(16, 2000), st.integers(16, 2000), st.integers(1, 9), st.integers(1, 4), st.randoms())
 def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, d: int, random: Any) -> None:

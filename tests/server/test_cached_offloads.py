@@ -23,8 +23,10 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, FailureReceived, ResultReceived
 from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.regions import RegionGrid, Treatment
+from vitmalis.server.decoding import DecodedFrame
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
+from vitmalis.server.token_cache import TokenCache, TokensLost
 from vitmalis.server.worker import Limits
 from vitmalis.types import Configuration, Detections, Frame, RgbImage
 
@@ -151,3 +153,43 @@ def test_a_server_without_room_says_that_nothing_is_cached(
         assert isinstance(answer, ResultReceived)
         assert answer.result.cached is False
         assert isinstance(send(client, detector, 1, images[0], decided(TokenCaching(0, CACHED))), FailureReceived)
+
+
+@pytest.mark.parametrize(
+    ("size", "point", "reason"),
+    [
+        (SIZE, 3, "cached tokens of a 250x150 frame at restoration point 2 do not fit a 250x150 frame at 3"),
+        ((250, 140), 2, "cached tokens of a 250x150 frame at restoration point 2 do not fit a 250x140 frame at 2"),
+        ((400, 300), 2, "do not fit a 400x300 frame at 2"),
+    ],
+)
+def test_tokens_of_another_kind_of_frame_are_refused_before_inference(
+    size: tuple[int, int], point: int, reason: str, detector: Detector, images: tuple[RgbImage, RgbImage]
+) -> None:
+    header = offload_header(0, Frame(0, 0.0, images[0]), decided(TokenCaching()), detector.geometry)
+    whole = DecodedFrame(header, None, images[0])
+    cache = TokenCache()
+    cache.open(b"a")
+    assert cache.infer(detector, b"a", whole)[1]
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    some = np.zeros(detector.geometry.grid(*size).shape, bool)
+    some[0, 0] = True
+    decision = OffloadDecision(Configuration(0, 90, point), caching=TokenCaching(0, some))
+    other = offload_header(1, Frame(1, 0.1, image), decision, detector.geometry)
+    with pytest.raises(TokensLost, match=reason):
+        cache.check(b"a", other, detector.geometry)
+
+
+def test_an_offload_that_is_served_after_its_client_has_ended_leaves_no_tokens(
+    detector: Detector, images: tuple[RgbImage, RgbImage]
+) -> None:
+    header = offload_header(0, Frame(0, 0.0, images[0]), decided(TokenCaching()), detector.geometry)
+    cache = TokenCache()
+    cache.open(b"a")
+    cache.forget(b"a")
+    found, cached = cache.infer(detector, b"a", DecodedFrame(header, None, images[0]))
+    assert len(found) > 0
+    assert not cached
+    again = offload_header(1, Frame(1, 0.1, images[1]), decided(TokenCaching(0, CACHED)), detector.geometry)
+    with pytest.raises(TokensLost, match="no cached tokens of offload 0"):
+        cache.check(b"a", again, detector.geometry)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from msgspec import UNSET
 
+from vitmalis.errors import UserError
 from vitmalis.network.wire.caching import NO_BASE
 from vitmalis.network.wire.messages import Offload
+from vitmalis.regions.grid import ModelGeometry
 from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.server.decoding import DecodedFrame, DetectorLike, infer
 from vitmalis.types import Detections
@@ -44,10 +46,7 @@ class CachingDetector(Protocol):
 
 
 class TokensLost(ValueError):
-    """The tokens that an offload's cached regions need are not there (any more)."""
-
-    def __init__(self, base: int) -> None:
-        super().__init__(f"no cached tokens of offload {base}: offload a frame without cached regions")
+    """The tokens that an offload's cached regions need are not there (any more), or do not fit its frame."""
 
 
 class TokenCache:
@@ -61,17 +60,18 @@ class TokenCache:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
+        self._clients: set[bytes] = set()
         self._tokens: OrderedDict[tuple[bytes, int], CachedTokens] = OrderedDict()
-        self._lock = threading.Lock()  # clients end in another thread than the one that infers
+        self._lock = threading.Lock()  # clients come and end in another thread than the one that infers
 
-    @property
-    def held_bytes(self) -> int:
-        """Memory that the cached tokens take."""
-        return sum(tokens.bytes for tokens in self._tokens.values())
+    def open(self, client: bytes) -> None:
+        """Cache for a client from now on, until `forget`."""
+        with self._lock:
+            self._clients.add(client)
 
-    def check(self, client: bytes, offload: Offload) -> None:
-        """Raise `TokensLost` if the tokens that an offload's cached regions need are not there."""
-        self._earlier(client, offload)
+    def check(self, client: bytes, offload: Offload, geometry: ModelGeometry) -> None:
+        """Raise `TokensLost` unless the tokens that an offload's cached regions need are there and fit its frame."""
+        self._earlier(client, offload, geometry)
 
     def infer(self, detector: DetectorLike, client: bytes, frame: DecodedFrame) -> tuple[Detections, bool]:
         """Detect in a frame whose offload asks for its tokens to be cached.
@@ -80,24 +80,26 @@ class TokenCache:
             Boxes in pixels of the sent frame, and whether its tokens are cached now.
 
         Raises:
-            TokensLost: the tokens that cached regions need are not there.
+            TokensLost: the tokens that cached regions need are not there, or do not fit.
         """
         offload = frame.offload
-        earlier = self._earlier(client, offload)
+        earlier = self._earlier(client, offload, detector.geometry)
         if not (isinstance(detector, CachingDetector) and detector.caches_tokens):
             return infer(detector, [frame])[0], False
+        moved = None if earlier is None else earlier.moved(offload.displacements)
         point = offload.restoration_point
-        found, tokens = detector.detect_cached(frame.pixels, frame.image_size, frame.regions, point, earlier)
+        found, tokens = detector.detect_cached(frame.pixels, frame.image_size, frame.regions, point, moved)
         return found, self._put(client, offload.seq, tokens)
 
     def forget(self, client: bytes) -> None:
-        """Drop the tokens of a client."""
+        """Drop the tokens of a client, and keep none of its offloads that are still being served."""
         with self._lock:
+            self._clients.discard(client)
             for key in self._of(client):
                 del self._tokens[key]
 
-    def _earlier(self, client: bytes, offload: Offload) -> CachedTokens | None:
-        """The tokens that an offload's cached regions take theirs from, moved; None without such regions."""
+    def _earlier(self, client: bytes, offload: Offload, geometry: ModelGeometry) -> CachedTokens | None:
+        """The tokens that an offload's cached regions take theirs from; None without such regions."""
         caching = offload.caching
         if caching is UNSET or caching.base == NO_BASE:
             return None
@@ -105,17 +107,23 @@ class TokenCache:
         with self._lock:
             tokens = self._tokens.get(key)
             if tokens is None:
-                raise TokensLost(caching.base)
+                raise TokensLost(f"no cached tokens of offload {caching.base}: offload a frame without cached regions")
             self._tokens.move_to_end(key)
-        return tokens.moved(offload.displacements)
+        try:
+            tokens.check(geometry.grid(offload.width, offload.height), offload.restoration_point)
+        except UserError as error:
+            raise TokensLost(str(error)) from error
+        return tokens
 
     def _put(self, client: bytes, seq: int, tokens: CachedTokens) -> bool:
-        """Cache tokens, and drop others where they are too many; whether these stay."""
+        """Cache tokens unless their client has ended, and drop others where they are too many; whether these stay."""
         with self._lock:
+            if client not in self._clients:
+                return False
             self._tokens[client, seq] = tokens
             for key in self._of(client)[:-FRAMES_PER_CLIENT]:
                 del self._tokens[key]
-            while self.held_bytes > self._max_bytes:
+            while sum(each.bytes for each in self._tokens.values()) > self._max_bytes:
                 self._tokens.popitem(last=False)
             return (client, seq) in self._tokens
 

@@ -110,10 +110,11 @@ class InferenceWorker:
 
     def submit(self, request: Request) -> str | None:
         """Queue a request and return None, or return why it cannot wait."""
+        self._tokens.open(request.peer)
         return self._requests.put(request.peer, request, estimated_cost(request.offload, self._detector.geometry))
 
     def forget(self, peer: bytes) -> None:
-        """Drop what is cached for a client whose connection has ended."""
+        """Drop what is cached for a client whose connection has ended; no request of it may follow."""
         self._tokens.forget(peer)
 
     def stop(self, timeout_s: float) -> bool:
@@ -169,7 +170,7 @@ class InferenceWorker:
         for request in requests:
             start_s = time.monotonic()
             try:
-                self._tokens.check(request.peer, request.offload)
+                self._tokens.check(request.peer, request.offload, self._detector.geometry)
                 frame = self._decoder(self._detector.geometry, request.offload, request.jpeg, self._max_pixels)
             except ValueError as error:
                 yield Answer(request, Failure.of(request.offload.seq, str(error)))

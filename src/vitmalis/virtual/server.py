@@ -22,7 +22,7 @@ from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
 _CLIENT = b"client"
-"""Name of the one client of a virtual run."""
+"""Name of the one client of a `VirtualServer`: of several devices, each has a server object of its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +66,7 @@ class VirtualServer:
         self._video_sha256 = video_sha256
         self._cache = cache
         self._tokens = TokenCache()
+        self._tokens.open(_CLIENT)
 
     @property
     def geometry(self) -> ModelGeometry:
@@ -93,6 +94,7 @@ class VirtualServer:
     def disconnect(self) -> None:
         """Drop what is cached for the client, as a server does at the end of its connection."""
         self._tokens.forget(_CLIENT)
+        self._tokens.open(_CLIENT)
 
     def _answer(self, frame: Frame, header: messages.Offload, jpeg: bytes) -> AnsweredOffload:
         """Decode an offload and detect objects in it, unless it is refused."""

@@ -55,7 +55,8 @@ class Caching(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     def mask(self, shape: tuple[int, int]) -> BoolMask | None:
         """The cached regions, bool (rows, cols); None for none."""
-        return unpack_mask(*shape, self.mask_bits) if any(self.mask_bits) else None
+        mask = unpack_mask(*shape, self.mask_bits) if self.mask_bits else None
+        return mask if mask is not None and mask.any() else None
 
     def displacements(self, shape: tuple[int, int]) -> Displacements:
         """By how many tokens the content of each region has moved, int8 (rows, cols, 2); 0 where it is not cached."""

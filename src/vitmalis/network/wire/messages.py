@@ -176,9 +176,8 @@ class Offload(_Message, frozen=True):
     @property
     def downsample_mask(self) -> BoolMask | None:
         """Mask **B**, bool (rows, cols), or None when nothing is downsampled."""
-        if not any(self.mask_bits):
-            return None
-        return unpack_mask(self.mask_rows, self.mask_cols, self.mask_bits)
+        mask = unpack_mask(self.mask_rows, self.mask_cols, self.mask_bits)
+        return mask if mask.any() else None
 
     @property
     def regions(self) -> AnyTreatments | None:
