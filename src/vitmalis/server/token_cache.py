@@ -64,6 +64,12 @@ class TokenCache:
         self._tokens: OrderedDict[tuple[bytes, int], CachedTokens] = OrderedDict()
         self._lock = threading.Lock()  # clients come and end in another thread than the one that infers
 
+    def copy(self) -> TokenCache:
+        """A cache with the same clients and tokens, which changes apart from this one."""
+        twin = TokenCache(self._max_bytes)
+        twin._clients, twin._tokens = self._clients.copy(), self._tokens.copy()
+        return twin
+
     def open(self, client: bytes) -> None:
         """Cache for a client from now on, until `forget`."""
         with self._lock:

@@ -125,6 +125,7 @@ class VirtualClient:
             references,
             rule,
             self._offloading.server_free_s,
+            lambda: self.recorder.offload_count,
             self._open_video(self._session.video),
         )
         self._policy.attach_lookahead(lookahead)

@@ -38,12 +38,13 @@ class VirtualLookahead:
 
     Args:
         session: the session of the run.
-        server: answers the candidates.
+        server: of the run; copies of it answer the candidates.
         connection: the run's connection; only copies of it are used.
         durations: how long each stage takes.
         references: reference detections of every frame of the clip.
         rule: how boxes are matched.
         server_free_s: returns when the run's server has nothing left to do.
+        next_offload_id: returns the number that the run's next offload will have.
         images: the clip's images, from the first frame on.
     """
 
@@ -56,6 +57,7 @@ class VirtualLookahead:
         references: Sequence[Detections],
         rule: MatchRule,
         server_free_s: Callable[[], float],
+        next_offload_id: Callable[[], int],
         images: Iterator[RgbImage],
     ) -> None:
         self._session = session
@@ -65,17 +67,16 @@ class VirtualLookahead:
         self._references = references
         self._rule = rule
         self._server_free_s = server_free_s
+        self._next_offload_id = next_offload_id
         self._images = enumerate(images)
         self._frames: dict[int, Frame] = {}
         self._tracking_images: dict[int, TrackingImage] = {}
         self._reducer = build_tracker(session.tracker)
-        self._offload_id, self._frame_index = -1, -1
 
     def evaluate(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[LookaheadResult]:
         """Compute rendering F1 over the horizon and the result's arrival for each decision."""
-        frame = self._offloaded(state)
-        starts = [StartOffload(self._offload_id, frame, decision) for decision in decisions]
-        answers = [self._server.answer(start.offload_id, frame, start.decision) for start in starts]
+        starts = self._starts(state, decisions)
+        answers = [self._answer(start) for start in starts]
         received_s = [
             self._received_s(start, answer, state.time_s) for start, answer in zip(starts, answers, strict=True)
         ]
@@ -94,18 +95,16 @@ class VirtualLookahead:
         return results
 
     def payload_bytes(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
-        """Size of the JPEG of each decision (n,); decisions that differ in the restoration point alone share theirs."""
-        frame, known = self._offloaded(state), dict[tuple[int, int], float]()
-        for decision in decisions:
-            key = decision.configuration.tau_d, decision.configuration.quality
-            if key not in known:
-                known[key] = self._server.payload_bytes(frame, decision)
-        return np.array([known[d.configuration.tau_d, d.configuration.quality] for d in decisions], np.float64)
+        """Size of the JPEG of each decision (n,); each distinct one is encoded once."""
+        frame, keys = self._offloaded(state), [_sent(decision) for decision in decisions]
+        distinct = dict(zip(keys, decisions, strict=True))
+        known = {key: self._server.payload_bytes(frame, decision) for key, decision in distinct.items()}
+        return np.array([known[key] for key in keys], np.float64)
 
     def inference_f1(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> FloatArray:
         """F1 of the result of each decision, compared with the frame's reference (n,)."""
-        frame, reference = self._offloaded(state), self._references[state.frame_index]
-        answers = [self._server.answer(self._offload_id, frame, decision) for decision in decisions]
+        reference = self._references[state.frame_index]
+        answers = [self._answer(start) for start in self._starts(state, decisions)]
         found = [answer.detections.above(self._session.score_threshold) for answer in answers]
         return np.array([match(detections, reference, self._rule).f1_or_one for detections in found], np.float64)
 
@@ -113,11 +112,10 @@ class VirtualLookahead:
         self, state: ClientState, decisions: Sequence[OffloadDecision], payload_bytes: FloatArray
     ) -> FloatArray:
         """Time that payloads of these sizes (n,) take to pass the uplink once the decision is made, seconds (n,)."""
-        frame, decided_s = self._offloaded(state), state.time_s + sum(self._durations.search_s)
-        transfers_s = []
-        for decision, size in zip(decisions, payload_bytes.tolist(), strict=True):
-            header = offload_header(self._offload_id, frame, decision, self._server.geometry)
-            sent_s = decided_s + self._durations.encode_s(self._offload_id, decision)
+        decided_s, transfers_s = state.time_s + sum(self._durations.search_s), []
+        for start, size in zip(self._starts(state, decisions), payload_bytes.tolist(), strict=True):
+            header = offload_header(start.offload_id, start.frame, start.decision, self._server.geometry)
+            sent_s = decided_s + self._durations.encode_s(start.offload_id, start.decision)
             transfers_s.append(upload(copy.deepcopy(self._connection), sent_s, header, max(round(size), 1)).transfer_s)
         return np.array(transfers_s, np.float64)
 
@@ -130,11 +128,17 @@ class VirtualLookahead:
         return np.array([count.f1_or_one for count in counts], np.float64)
 
     def _offloaded(self, state: ClientState) -> Frame:
-        """The frame about to be offloaded, the first that is still needed; another frame is another offload."""
-        if state.frame_index != self._frame_index:
-            self._offload_id, self._frame_index = self._offload_id + 1, state.frame_index
-            self._forget_before(state.frame_index)
+        """The frame about to be offloaded, the first that is still needed."""
+        self._forget_before(state.frame_index)
         return self._frame(state.frame_index)
+
+    def _starts(self, state: ClientState, decisions: Sequence[OffloadDecision]) -> list[StartOffload]:
+        """The run's next offload by each decision."""
+        frame, number = self._offloaded(state), self._next_offload_id()
+        return [StartOffload(number, frame, decision) for decision in decisions]
+
+    def _answer(self, start: StartOffload) -> AnsweredOffload:
+        return self._server.copy().answer(start.offload_id, start.frame, start.decision)
 
     def _received_s(self, start: StartOffload, answer: AnsweredOffload, now_s: float) -> float:
         connection = copy.deepcopy(self._connection)
@@ -165,3 +169,11 @@ class VirtualLookahead:
         """Free the frames before this one."""
         for index in [index for index in self._frames if index < frame_index]:
             del self._frames[index], self._tracking_images[index]
+
+
+def _sent(decision: OffloadDecision) -> tuple[object, ...]:
+    """All of a decision that its JPEG depends on."""
+    cached = None if decision.caching is None else decision.caching.mask
+    masks = (decision.downsample_mask, decision.blank_mask, decision.coarse_mask, cached)
+    bits = (None if mask is None else mask.tobytes() for mask in masks)
+    return decision.configuration.quality, decision.coarse_quality, decision.frame_downsampling, *bits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,15 +82,18 @@ class VirtualServer:
             ValueError: the decision downsamples both the frame and regions of it.
         """
         header = offload_header(offload_id, frame, decision, self.geometry)
-        cache = None if decision.caching else self._cache
-        key = self._key(frame, decision)
-        known = cache.get(key) if cache else None
-        if known is not None:
+        if known := self._known(frame, decision):
             return self._answered(header, known)
         answer = self._answer(frame, header, self._encode(frame, decision))
-        if cache and not answer.refusal:
-            cache.put(key, CachedAnswer(answer.payload_bytes, answer.detections))
+        if self._cache and not (decision.caching or answer.refusal):
+            self._cache.put(self._key(frame, decision), CachedAnswer(answer.payload_bytes, answer.detections))
         return answer
+
+    def copy(self) -> VirtualServer:
+        """A server with the same cached tokens, whose answers leave those of this one as they are."""
+        twin = copy.copy(self)
+        twin._tokens = self._tokens.copy()
+        return twin
 
     def disconnect(self) -> None:
         """Drop what is cached for the client, as a server does at the end of its connection."""
@@ -120,8 +124,12 @@ class VirtualServer:
 
     def payload_bytes(self, frame: Frame, decision: OffloadDecision) -> int:
         """Size of the JPEG of a frame as decided, without asking the model; raises as `answer` does."""
-        known = self._cache.get(self._key(frame, decision)) if self._cache else None
+        known = self._known(frame, decision)
         return known.payload_bytes if known else len(self._encode(frame, decision))
+
+    def _known(self, frame: Frame, decision: OffloadDecision) -> CachedAnswer | None:
+        """The stored answer; None without one, and where it depends on the offloads before."""
+        return self._cache.get(self._key(frame, decision)) if self._cache and not decision.caching else None
 
     def _encode(self, frame: Frame, decision: OffloadDecision) -> bytes:
         height, width = frame.image.shape[:2]
