@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitmalis.client.boxes import KnownBoxes, rendered
+from vitmalis.client.boxes import KnownBoxes
 from vitmalis.client.events import (
     Action,
     BoxesLocated,
-    CatchUp,
     DeclineOffload,
     EndOffload,
     Event,
     FrameCaptured,
     LinkChanged,
-    Locate,
     MotionAnalysed,
     OffloadRefused,
     Reconnect,
     RenderDue,
     ResultArrived,
     StartOffload,
-    Track,
     TrackingDone,
 )
 from vitmalis.client.history import FrameHistory
@@ -29,6 +26,7 @@ from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.motion_jobs import MotionJobs
 from vitmalis.client.session import ClientSession
+from vitmalis.client.tracker_jobs import TrackerJobs
 from vitmalis.policy import ClientState, Policy
 from vitmalis.policy.base import CachedFrame, check_decision
 from vitmalis.regions import ModelGeometry
@@ -80,15 +78,8 @@ class ClientMachine:
         self._offloads = 0
         self._results = 0
         self._last_offloaded_index = self._last_decided_index = -1
-        self._cache: KnownBoxes | None = None
-        self._tracked: KnownBoxes | None = None
         self._cached_frame: CachedFrame | None = None
-        self._retention = 1.0
-        self._history = FrameHistory(history_frames)
-        self._tracked_from: KnownBoxes | None = None  # the result that the tracked boxes stem from
-        self._tracker_job: KnownBoxes | None = None  # the result that the running tracker job stems from
-        self._tracker_steps = 0  # of the last tracker job
-        self._awaiting_catch_up = False
+        self._tracker = TrackerJobs(FrameHistory(history_frames))
         self._locating: Frame | None = None  # offloaded as soon as the known boxes are located in it
         self._offload_waits = False  # for the tracker to end its job
         self._motion = MotionJobs(policy.uses_motion)
@@ -113,7 +104,7 @@ class ClientMachine:
             case FrameCaptured():
                 return self._on_frame(event, now_s)
             case RenderDue():
-                return [*self._give_up_overdue(now_s), rendered(event.frame_index, self._cache, self._tracked)]
+                return [*self._give_up_overdue(now_s), self._tracker.rendered(event.frame_index)]
             case TrackingDone():
                 return self._on_tracking(event, now_s)
             case BoxesLocated():
@@ -146,7 +137,7 @@ class ClientMachine:
     def _on_frame(self, event: FrameCaptured, now_s: float) -> list[Action]:
         self._newest = event.frame
         if event.tracking_image is not None:
-            self._history.append(event.frame.index, event.tracking_image)
+            self._tracker.history.append(event.frame.index, event.tracking_image)
         return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._motion.next_job(event.frame)]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
@@ -154,19 +145,19 @@ class ClientMachine:
         frame, self._offload_waits = self._newest, False
         if frame is None or self._locating or not self._may_offload(frame, now_s):
             return []
-        known = self._known_boxes()
+        known = self._tracker.known
         needed = (
             (self._policy.uses_objects or self._keep_missed)
             and len(known.detections) > 0
             and known.frame_index != frame.index
         )
-        if not needed or known.frame_index not in self._history:
+        if not needed or known.frame_index not in self._tracker.history:
             return self._start_offload(frame, known.detections, now_s)
-        self._offload_waits = self._tracker_job is not None
+        self._offload_waits = self._tracker.tracking
         if self._offload_waits:
             return []
         self._locating = frame
-        return [Locate(known.detections, self._history.since(known.frame_index))]
+        return [self._tracker.locate()]
 
     def _may_offload(self, frame: Frame, now_s: float) -> bool:
         """Whether the frame was not decided on before, the offloads in flight leave room and the link is up."""
@@ -183,6 +174,7 @@ class ClientMachine:
     def _start_offload(self, frame: Frame, objects: Detections, now_s: float) -> list[Action]:
         """Let the policy decide whether and how this frame is sent, from the objects in it."""
         height, width = frame.image.shape[:2]
+        result_frame_index = self._tracker.known.result_frame_index
         state = ClientState(
             frame_index=frame.index,
             grid=self._geometry.grid(width, height),
@@ -190,10 +182,10 @@ class ClientMachine:
             time_s=now_s,
             frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
             tracked=objects,
-            retention=self._retention,
+            retention=self._tracker.retention,
             motion=self._motion.latest,
             results=self._results,
-            result_age_frames=frame.index - self._cache.frame_index if self._cache else 0,
+            result_age_frames=frame.index - result_frame_index if result_frame_index >= 0 else 0,
             offloads_in_flight=self._in_flight.limit,
             image=frame.image,
             cached_frame=self._cached_frame,
@@ -203,7 +195,6 @@ class ClientMachine:
         if decision is None:
             return [DeclineOffload(frame.index)]
         check_decision(decision, state.grid)
-        result_frame_index = self._cache.frame_index if self._cache else -1
         self._last_offloaded_index = frame.index
         start = StartOffload(self._offloads, frame, decision)
         return [self._send(SentOffload(start, now_s, objects, result_frame_index))]
@@ -211,14 +202,8 @@ class ClientMachine:
     def _send(self, offload: SentOffload) -> StartOffload:
         self._in_flight.start(offload)
         self._offloads += 1
-        self._trim_history()
+        self._tracker.trim(self._oldest_needed)
         return offload.start
-
-    def _known_boxes(self) -> KnownBoxes:
-        """Boxes of the latest result: the tracker's once it has restarted with it, before that the result's own."""
-        if self._cache is None:
-            return KnownBoxes(-1, Detections.empty(), -1)
-        return self._tracked if self._tracked and self._tracked_from is self._cache else self._cache
 
     def _on_result(self, event: ResultArrived, now_s: float) -> list[Action]:
         offload = self._in_flight.end(event.offload_id)
@@ -234,8 +219,8 @@ class ClientMachine:
             offload.with_agreement(event.outcome, found, self._frame_interval_s, self._score_threshold)
         )
         shown = with_missed(found, offload.known, self._score_threshold) if self._keep_missed else found
-        self._cache = KnownBoxes(offload.frame_index, shown, offload.frame_index)
-        self._awaiting_catch_up = self._policy.uses_tracker
+        result = KnownBoxes(offload.frame_index, shown, offload.frame_index)
+        self._tracker.follow(result, tracked=self._policy.uses_tracker)
         second = offload.second_round(self._offloads, event.asked, found, now_s)
         ended = self._end_answered(event.offload_id, second)
         return [*ended, *self._offload_newest(now_s), *self._next_tracker_job()]
@@ -265,40 +250,19 @@ class ClientMachine:
 
     # --- scheduler: local tracker and local cache -------------------------------------------------------------------
 
-    def _next_tracker_job(self) -> list[Action]:
-        """Give the idle tracker its next job: to catch up with a new result, else the frames that it has not seen.
-
-        Frames captured during a job are tracked one by one, since optical flow fails on large displacements, as long
-        as each job is shorter than the one before. A tracker that has caught up, or is too slow to, takes the newest
-        frame alone.
-        """
-        if self._tracker_job is not None or self._locating or self._cache is None:
-            return []
-        if self._awaiting_catch_up:
-            self._awaiting_catch_up = False
-            self._tracker_job = self._cache
-            frames = self._history.since(self._cache.frame_index)
-            self._tracker_steps = len(frames) - 1
-            self._trim_history()
-            return [CatchUp(self._cache.detections, frames)]
-        waiting = self._history.after(self._tracked.frame_index) if self._tracked else []
-        if self._tracked is None or not waiting:
-            return []
-        frames = waiting if len(waiting) < self._tracker_steps else waiting[-1:]
-        self._tracker_job, self._tracker_steps = self._tracked_from, len(frames)
-        return [Track(frames)]
-
-    def _trim_history(self) -> None:
-        """Drop the frames before the one that the next catch-up starts at."""
-        if not self._awaiting_catch_up and self._newest is not None:
-            oldest = self._in_flight.oldest_frame
-            self._history.forget_before(self._newest.index if oldest is None else oldest)
-
     def _on_tracking(self, event: TrackingDone, now_s: float) -> list[Action]:
-        result, self._tracker_job = self._tracker_job, None
-        if result is None:
-            raise RuntimeError("the tracker reported a job that it was not given")
-        self._tracked = KnownBoxes(event.frame_index, event.detections, result.frame_index)
-        self._tracked_from, self._retention = result, event.retention
+        self._tracker.on_done(event)
         offload = self._offload_newest(now_s) if self._offload_waits else []
         return [*offload, *self._next_tracker_job()]
+
+    def _next_tracker_job(self) -> list[Action]:
+        """Give the tracker its next job, unless it locates boxes."""
+        return [] if self._locating else self._tracker.next_job(self._oldest_needed)
+
+    @property
+    def _oldest_needed(self) -> int | None:
+        """The first frame that a later catch-up may start at; None before the first frame."""
+        if self._newest is None:
+            return None
+        oldest = self._in_flight.oldest_frame
+        return self._newest.index if oldest is None else oldest
