@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitmalis.instance_masks import MASK_BYTES, quantized
 from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.caching import Caching
@@ -18,7 +20,7 @@ from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.payloads import pack_detections, unpack_detections
 from vitmalis.offload import TokenCaching
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import COCO_CLASSES, Configuration, Detections
+from vitmalis.types import COCO_CLASSES, MASK_SIDE, Configuration, Detections
 
 GEOMETRY = ModelGeometry(window=9, factor=2, patch_px=16, restoration_points=4)
 OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3), window_size=9, downsampling_factor=2)
@@ -26,8 +28,9 @@ WELCOME = m.Welcome("vitdet_tiny", "ab12", GEOMETRY)
 RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, transfer_s=0.3, server_s=0.21)
 ASKING = msgspec.structs.replace(OFFLOAD, feedback=UncertainScores(0.2, 0.5))
 ASKED = msgspec.structs.replace(RESULT, asked=AskedRegions(2, 4, b"\x81"))
+MASKED = msgspec.structs.replace(RESULT, masks=True)
 FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, ASKING, m.Ping(5)]
-FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, ASKED, m.Failure.of(7, "no"), m.Pong(5)]
+FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, ASKED, MASKED, m.Failure.of(7, "no"), m.Pong(5)]
 
 
 def header(content: dict[str, Any] | list[Any]) -> bytes:
@@ -62,8 +65,8 @@ def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
     assert coding.decode_from_server(coding.encode(message)) == (message, b"")
 
 
-def test_messages_without_a_second_round_and_cached_tokens_have_no_fields_of_theirs() -> None:
-    for message, fields in ((OFFLOAD, {"feedback", "caching"}), (RESULT, {"asked", "cached"})):
+def test_messages_without_a_second_round_cached_tokens_and_masks_have_no_fields_of_theirs() -> None:
+    for message, fields in ((OFFLOAD, {"feedback", "caching"}), (RESULT, {"asked", "cached", "masks"})):
         assert fields_of(message).keys() == {"type", *message.__struct_fields__} - fields
 
 
@@ -342,6 +345,41 @@ def test_impossible_detections_are_neither_sent_nor_accepted(
     raw = np.array([*box, score], "<f4").tobytes() + np.array([label], "<u2").tobytes()
     with pytest.raises(m.ProtocolError, match=words):
         unpack_detections(1, raw)
+
+
+def masked(count: int) -> Detections:
+    masks = quantized(np.random.default_rng(count).random((count, MASK_SIDE, MASK_SIDE)))
+    return dataclasses.replace(detections(count), masks=masks)
+
+
+@pytest.mark.parametrize("count", [0, 1, m.MAX_MASKS])
+def test_masks_arrive_exactly(count: int) -> None:
+    sent = masked(count)
+    result, payload = coding.decode_from_server(coding.encode(RESULT.with_detections(sent), pack_detections(sent)))
+    assert isinstance(result, m.Result)
+    assert (result.count, result.masks) == (count, True)
+    assert len(payload) == result.payload_bytes == count * (m.DETECTION_BYTES + MASK_BYTES) <= m.MAX_RESULT_BYTES
+    arrived = unpack_detections(count, payload, result.masked)
+    np.testing.assert_array_equal(arrived.masks, sent.masks)
+    np.testing.assert_array_equal(arrived.boxes_xyxy, sent.boxes_xyxy)
+
+
+def test_masks_and_their_count_must_agree() -> None:
+    payload = pack_detections(masked(2))
+    for result, words in (
+        (RESULT.with_detections(detections(2)), "828 bytes for 2 detections"),
+        (RESULT.with_detections(masked(1)), "828 bytes for 1 detections"),
+    ):
+        with pytest.raises(m.ProtocolError, match=words):
+            coding.decode_from_server(coding.encode(result, payload))
+        with pytest.raises(m.ProtocolError, match=words):
+            unpack_detections(result.count, payload, result.masked)
+    with pytest.raises(m.ProtocolError, match="1001 detections, at most 1000"):
+        pack_detections(masked(m.MAX_MASKS + 1))
+    with pytest.raises(m.ProtocolError, match="1001 masks, at most 1000"):
+        coding.decode_from_server([header(fields_of(RESULT) | {"count": 1001, "masks": True}), b""])
+    with pytest.raises(m.ProtocolError, match="malformed"):
+        coding.decode_from_server([header(fields_of(RESULT) | {"masks": 1}), b""])
 
 
 def test_detections_and_their_count_must_agree() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import signal
 import sqlite3
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.types import Detections
+from vitmalis.instance_masks import quantized
+from vitmalis.types import MASK_SIDE, Detections
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
 KEY = AnswerKey(
@@ -56,6 +58,15 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored, given)
     assert cache.get(KEY) is not None
     assert (cache.hits, cache.misses) == (1, 1)
+
+
+def test_masks_come_back_with_their_answer(tmp_path: Path) -> None:
+    masks = quantized(np.random.default_rng(0).random((len(ANSWER.detections), MASK_SIDE, MASK_SIDE)))
+    cache = InferenceCache(tmp_path, 10**7)
+    cache.put(KEY, CachedAnswer(12_345, dataclasses.replace(ANSWER.detections, masks=masks)))
+    found = cache.get(KEY)
+    assert found is not None
+    np.testing.assert_array_equal(found.detections.masks, masks)
 
 
 @pytest.mark.parametrize(

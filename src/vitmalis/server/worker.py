@@ -218,7 +218,7 @@ class InferenceWorker:
             return _failure(request, "inference", error)
         mask = asked_regions(request.offload, detections, self._detector.geometry)
         asked = UNSET if mask is None else AskedRegions.of(mask)
-        return Answer(request, msgspec.structs.replace(result, count=len(detections), asked=asked), payload)
+        return Answer(request, msgspec.structs.replace(result.with_detections(detections), asked=asked), payload)
 
 
 def _failure(request: Request, stage: str, error: Exception) -> Answer:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import packed, unpacked
 from vitmalis.types import COCO_CLASSES, Detections
 from vitmalis.virtual.byte_store import ByteStore
 
@@ -68,13 +69,14 @@ class CachedAnswer(msgspec.Struct, frozen=True):
     detections: Detections
 
 
-class _Stored(msgspec.Struct, frozen=True):
-    """An answer as it is stored: arrays as little-endian bytes."""
+class _Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer as it is stored: arrays as little-endian bytes, masks packed."""
 
     payload_bytes: Annotated[int, msgspec.Meta(ge=0)]
     boxes_xyxy: bytes
     scores: bytes
     labels: bytes
+    masks: bytes | None = None
 
 
 class InferenceCache:
@@ -123,6 +125,7 @@ class InferenceCache:
             found.boxes_xyxy.astype("<f4").tobytes(),
             found.scores.astype("<f4").tobytes(),
             found.labels.astype("<i8").tobytes(),
+            None if found.masks is None else packed(found.masks),
         )
         try:
             self._store.put(key.digest(), msgspec.msgpack.encode(stored))
@@ -143,6 +146,7 @@ def _decoded(value: bytes | None) -> CachedAnswer | None:
         np.frombuffer(stored.boxes_xyxy, "<f4"),
         np.frombuffer(stored.scores, "<f4"),
         np.frombuffer(stored.labels, "<i8"),
+        None if stored.masks is None else unpacked(stored.masks),
     )
     scores, labels = detections.scores, detections.labels
     if not (np.isfinite(detections.boxes_xyxy).all() and ((scores >= 0) & (scores <= 1)).all()):

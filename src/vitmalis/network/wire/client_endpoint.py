@@ -31,7 +31,7 @@ from vitmalis.network.wire.security import ClientKeys
 from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket, receive_message, received_bytes
 
 _BACK_OFF_S = (0.1, 2.0)
-_MAX_UNFINISHED_BYTES = 4 * 2**20  # of a message; the largest valid one has 0.3 MB
+_MAX_UNFINISHED_BYTES = 4 * 2**20  # of a message; the largest valid one has 0.5 MB
 _MESSAGES = 64  # in one poll, so that a server that sends without end cannot keep its caller
 _CONNECT_TIMEOUT_S = 5.0
 _HANDSHAKE_FAILURES = {
@@ -62,7 +62,7 @@ class _DealerConnection:
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, round(_CONNECT_TIMEOUT_S * 1e3))
         self.dealer.setsockopt(zmq.SNDHWM, 4)  # two offloads with their announcements
         self.dealer.setsockopt(zmq.RCVHWM, 16)
-        self.dealer.setsockopt(zmq.MAXMSGSIZE, m.MAX_HEADER_BYTES + m.MAX_DETECTIONS * m.DETECTION_BYTES)
+        self.dealer.setsockopt(zmq.MAXMSGSIZE, m.MAX_HEADER_BYTES + m.MAX_RESULT_BYTES)
         if buffer_bytes:
             self.dealer.setsockopt(zmq.SNDBUF, buffer_bytes)
             self.dealer.setsockopt(zmq.RCVBUF, buffer_bytes)
@@ -280,7 +280,7 @@ class ClientEndpoint:
                 return None
             message, payload = coding.decode_from_server(frames)
             if isinstance(message, m.Result):
-                return [ResultReceived(message, unpack_detections(message.count, payload), now_s)]
+                return [ResultReceived(message, unpack_detections(message.count, payload, message.masked), now_s)]
         except m.ProtocolVersionError as error:
             self._address = None
             return [*self._drop(str(error)), VersionMismatch(m.PROTOCOL, error.theirs)]

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from vitmalis.network.wire.messages import (
-    DETECTION_BYTES,
     MAGIC,
     MAX_HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -68,7 +67,7 @@ def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
         ProtocolError: the frames are not one valid message (`ProtocolVersionError`: another version).
     """
     message, payload = _decode(_server_decoder, frames)
-    if isinstance(message, Result) and len(payload) != message.count * DETECTION_BYTES:
+    if isinstance(message, Result) and len(payload) != message.payload_bytes:
         raise ProtocolError(f"{len(payload)} bytes for {message.count} detections", message.seq)
     return message, payload
 

@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from vitmalis.instance_masks import MASK_BYTES
 from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.masks import Regions, check_mask_bits, unpack_mask
 from vitmalis.regions.grid import ModelGeometry
 from vitmalis.regions.treatment import AnyTreatments, treated
-from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration, Displacements
+from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW, BoolMask, Configuration, Detections, Displacements
 
 MAGIC = b"VM"
 PROTOCOL = 2
@@ -35,7 +36,9 @@ NO_SEQ = -1
 NO_SESSION = "no session: the first message of a connection must be Hello"
 """Reason of a failure on which a client connects again: the server does not know its connection (any more)."""
 DETECTION_BYTES = 4 * 4 + 4 + 2
-"""Size of a packed detection: box, score and label."""
+"""Size of a packed detection without its mask: box, score and label."""
+MAX_MASKS = 1000
+"""Most detections of a result that has masks."""
 _MAX_DURATION_S = 86_400.0
 
 
@@ -56,6 +59,14 @@ class ProtocolVersionError(ProtocolError):
         )
         self.theirs = theirs
 
+
+def detection_bytes(masked: bool) -> int:
+    """Size of a packed detection with or without a mask."""
+    return DETECTION_BYTES + MASK_BYTES * masked
+
+
+MAX_RESULT_BYTES = max(MAX_DETECTIONS * detection_bytes(False), MAX_MASKS * detection_bytes(True))
+"""Size of the largest payload of a `Result`."""
 
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=0, le=MAX_DETECTIONS)]
@@ -209,6 +220,7 @@ class Result(_Message, frozen=True):
         server_s: from receipt of the payload to sending this message.
         asked: regions that the server asks back; absent unless the offload requests feedback.
         cached: with an offload that has `caching`, whether its tokens are cached now; absent otherwise.
+        masks: whether the detections have masks; absent from a server whose model finds boxes only.
     """
 
     seq: Seq
@@ -220,12 +232,30 @@ class Result(_Message, frozen=True):
     server_s: float
     asked: AskedRegions | UnsetType = UNSET
     cached: bool | UnsetType = UNSET
+    masks: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        if self.masked and self.count > MAX_MASKS:
+            raise ValueError(f"{self.count} masks, at most {MAX_MASKS} are taken")
         for name in ("decode_s", "inference_s", "queue_s", "transfer_s", "server_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= _MAX_DURATION_S):
                 raise ValueError(f"{name} is {value}")
+
+    def with_detections(self, detections: Detections) -> Result:
+        """This message with a payload of these detections."""
+        masks = UNSET if detections.masks is None else True
+        return msgspec.structs.replace(self, count=len(detections), masks=masks)
+
+    @property
+    def masked(self) -> bool:
+        """Whether the payload has masks."""
+        return self.masks is True
+
+    @property
+    def payload_bytes(self) -> int:
+        """Size of the payload."""
+        return self.count * detection_bytes(self.masked)
 
 
 class Failure(_Message, frozen=True):
