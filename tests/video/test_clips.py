@@ -91,7 +91,8 @@ def test_parts_of_the_manifest_do_not_overlap_and_both_exist() -> None:
             assert name in PROFILES
             assert entry.profile_frames == entry.frames == 0
         else:
-            assert 0 < entry.profile_frames < entry.frames
+            assert 0 <= entry.profile_frames < entry.frames
+            assert (entry.profile_frames == 0) == (name == "market1906_demo")
             assert len(entry.sha256) == 64
         if entry.kind == "repository":
             assert (len(entry.commit), entry.file) == (40, f"{name}.mp4")
@@ -213,19 +214,40 @@ def test_a_stand_in_is_rendered_once_and_says_what_it_is(tmp_path: Path, monkeyp
     assert rendered[0][1] != rendered[1][1]
 
 
-def test_repeated_frames_and_bars_are_removed(tmp_path: Path) -> None:
-    levels = [0, 0, 40, 40, 40, 80, 120, 120]
+def small_market(path: Path) -> None:
+    """Write eight frames with bars at their sides, four of them repeated."""
     images = []
-    for level in levels:
+    for level in (0, 0, 40, 40, 40, 80, 120, 120):
         image = np.zeros((360, 640, 3), np.uint8)
         image[:, slice(*market1906.COLUMNS)] = level
         images.append(image)
-    path = tmp_path / "sample.mp4"
     write_clip(path, images, 30.0, (640, 360))
+
+
+def test_repeated_frames_and_bars_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "sample.mp4"
+    small_market(path)
     kept = list(market1906.distinct_frames(path))
     assert [index for index, _, _ in kept] == [0, 2, 5, 6]
     assert all(image.shape == (360, 540, 3) for *_, image in kept)
     assert abs(float(kept[1][2].mean()) - 40) < 2
+
+
+def test_a_range_of_the_film_is_a_clip_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = tmp_path / "video" / "market1906" / "sample.mp4"
+    film.parent.mkdir(parents=True)
+    small_market(film)
+    changes = {"sha256": file_sha256(film), "first_frame": 1, "frames": 2}
+    monkeypatch.setitem(
+        manifest(), "market1906_demo", msgspec.structs.replace(clip_entry("market1906_demo"), **changes)
+    )
+    clip = resolve_clip("market1906_demo", cache_dir=tmp_path)
+    assert (clip.start_frame, clip.frames) == (0, 2)
+    assert [round(float(image.mean()), -1) for image in open_video(clip)] == [40, 80]
+    assert Path(clip.path).with_name(market1906.LISTING).read_text() == "2\n5"
+    assert not film.with_name("market1906.mp4").exists(), "the whole film is still to be prepared"
+    with pytest.raises(UserError, match="'market1906_demo' has no profile part: choose another clip"):
+        resolve_clip("market1906_demo", part="profile", cache_dir=tmp_path)
 
 
 def test_a_failed_download_of_market1906_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,5 +264,5 @@ def test_market1906_with_another_checksum_is_refused(tmp_path: Path) -> None:
     entry = ClipEntry("package", "t", "s", "l", 16.0, file="sample.mp4", sha256="0" * 64, profile_frames=1)
     (tmp_path / "sample.mp4").write_bytes(b"not it")
     with pytest.raises(UserError, match="has sha256"):
-        market1906.prepare(entry, tmp_path, lambda *_: None)
+        market1906.prepare(entry, tmp_path / "market1906.mp4", tmp_path / "sample.mp4", lambda *_: None)
     assert not (tmp_path / "market1906.mp4").exists()

