@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,19 @@ def test_records_that_skip_a_frame_are_refused(folder: Path, capsys: pytest.Capt
     write_frames(folder / FRAMES_FILE, [FRAMES[0], FRAMES[2]], INFO)
     assert main([str(folder), "--no-reference"]) == 2
     assert "the records skip or repeat frames: play it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"region_map": "FLC"}, "map other regions than the 1 x 2 of the clip"),
+        ({"region_map": "C"}, "map other regions than the 1 x 2 of the clip"),
+        ({"second_round_of": 7}, "hold second rounds of offloads that they do not have"),
+    ],
+)
+def test_records_with_other_regions_or_offloads_are_refused(
+    changes: dict[str, Any], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_offloads(folder / OFFLOADS_FILE, [dataclasses.replace(OFFLOADS[0], **changes), OFFLOADS[1]], INFO)
+    assert main([str(folder), "--no-reference"]) == 2
+    assert f"the records {problem}: play it again" in capsys.readouterr().err

@@ -39,6 +39,7 @@ def check_records(folder: Path, records: RunRecords, clip: VideoSpec, geometry: 
         UserError: a row is of a frame or an offload that there is not, or has values that no run has.
     """
     regions = geometry.grid(clip.width, clip.height).shape
+    own_regions = f"the {regions[0]} x {regions[1]} of the clip"
     offloads = {offload.offload_id for offload in records.offloads}
     problem = ""
     if [frame.frame_index for frame in records.frames] != list(range(len(records.frames))):
@@ -50,7 +51,11 @@ def check_records(folder: Path, records: RunRecords, clip: VideoSpec, geometry: 
     elif not all(map(_is_plausible, _detections(records))):
         problem = "hold boxes that no detector returns"
     elif not all(_explains(decision.explanation, regions) for decision in records.decisions):
-        problem = f"explain decisions over other candidates or regions than the {regions[0]} x {regions[1]} of the clip"
+        problem = f"explain decisions over other candidates or regions than {own_regions}"
+    elif not all(len(offload.region_map) in (0, regions[0] * regions[1]) for offload in records.offloads):
+        problem = f"map other regions than {own_regions}"
+    elif not all(offload.second_round_of in {-1, *offloads} for offload in records.offloads):
+        problem = "hold second rounds of offloads that they do not have"
     elif not all(_has_plausible_values(row) for row in (*records.frames, *records.offloads)):
         problem = "hold values that no run has"
     if problem:

@@ -82,7 +82,7 @@ class Offload(msgspec.Struct, frozen=True):
     Attributes:
         frame: the offloaded frame.
         status: ok, lost or failed.
-        lost_because: why it was lost or failed, else empty.
+        lost_because: why it was lost or failed, or has no second round that it should have, else empty.
         low_regions: indices of the regions that were sent at low resolution.
         low_factor: how much smaller those were sent, along each axis.
         marked_regions: indices of the regions of which no pixels were sent, by what became of them instead.
