@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vitmalis.command_line import CommandLine
+from vitmalis.command_line import CommandLine, Value
 from vitmalis_jobs import cli
 from vitmalis_jobs.common.config import conf_dir
 
@@ -103,15 +103,14 @@ def test_help_begins_with_what_the_command_does_and_ends_with_commands_to_try(
 @pytest.mark.parametrize("command", sorted(PARSED))
 def test_every_option_has_a_description_with_unit_and_default(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = parser_of(monkeypatch, command)
-    formatter = parser.formatter_class(parser.prog)
     for action in parser._actions:
         if action.help == argparse.SUPPRESS or "--help" in action.option_strings:
             continue
-        text = formatter._expand_help(action)
+        text = str(action.help)
         assert len(text.split()) >= 2, text
         if action.option_strings and not action.required and action.nargs != 0:
             assert "default" in text or action.default in ("", []), f"{action.option_strings}: {text}"
-        if action.type in (int, float):
+        if isinstance(action.type, Value) and action.type.kind in (int, float):
             assert UNITS.search(text), f"{action.option_strings}: {text}"
 
 
@@ -208,6 +207,17 @@ A note.
 Examples:
   tool a.txt --count 3   three times
 """
+
+
+def test_defaults_of_arguments_and_signs_of_per_cent_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandLine("tool", "Do something.", {"": "at once"})
+    parser.add_argument("address", nargs="?", metavar="ADDRESS", default="tcp://here", help="address of the server")
+    parser.add_argument("--share", help="80 % (default: all)")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    printed = capsys.readouterr().out
+    assert "  ADDRESS        address of the server (default: tcp://here)\n" in printed
+    assert "  --share SHARE  80 % (default: all)\n" in printed
 
 
 def test_options_stand_anywhere() -> None:

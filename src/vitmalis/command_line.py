@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +31,7 @@ _EXPECTED: dict[object, str] = {
     float: "give a number",
 }
 _REQUIRED = "the following arguments are required: "
+_NAMED_TWICE = re.compile(r"argument (\S+): (?=\1 )")
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -46,8 +50,25 @@ class CommandLine(argparse.ArgumentParser):
             examples: arguments of commands to try, each with what that command does.
             notes: what else a user should know, in one paragraph; printed after the options.
         """
-        super().__init__(prog=prog, description=about, epilog=notes or None, formatter_class=_HelpFormatter)
+        self._names: list[str] = []
+        formatter = functools.partial(argparse.HelpFormatter, max_help_position=32)
+        super().__init__(prog=prog, description=about, epilog=notes or None, formatter_class=formatter)
         self.examples = {f"{prog} {arguments}".strip(): effect for arguments, effect in examples.items()}
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Add an option or an argument, with the parameters of `argparse`.
+
+        Its help is plain text, to which the default is added, and its metavar names the kind of value.
+        """
+        action = super().add_argument(*names, **options)
+        self._names += action.option_strings
+        if (text := options.get("help")) not in (None, argparse.SUPPRESS):
+            action.help = f"{text}{_default(text, action)}".replace("%", "%%")
+        if action.option_strings and action.metavar is None and action.choices is None:
+            action.metavar = _METAVARS.get(action.type, action.dest.upper())
+        if options.keys() & {"type", "choices"}:
+            action.type = Value(_name(action), options.get("type", str), action.choices)
+        return action
 
     def format_help(self) -> str:
         """What `--help` prints: what the program does, usage, options, notes, examples."""
@@ -67,48 +88,57 @@ class CommandLine(argparse.ArgumentParser):
         """Print a mistake as one line and exit with status 2."""
         if message.startswith(_REQUIRED):
             message = f"missing: {message.removeprefix(_REQUIRED)}"
-        self.exit(2, f"error: {message.removeprefix('argument ')} (--help explains the options)\n")
+        message = _NAMED_TWICE.sub("", message, count=1).removeprefix("argument ")
+        self.exit(2, f"error: {message} (--help explains the options)\n")
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
             return f"'{argument}' is one argument too many"
         name = argument.partition("=")[0]
-        return f"there is no option '{name}'{did_you_mean(name, self._option_string_actions, '; ')}"
+        return f"there is no option '{name}'{did_you_mean(name, self._names, '; ')}"
 
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """The `type` of an option: parses a value, and says what is wrong with it, which option it is of and what works.
+
+    Attributes:
+        option: its name.
+        kind: parses the value.
+        choices: values that are allowed; None for all.
+    """
+
+    option: str
+    kind: Callable[[str], Any]
+    choices: Iterable[Any] | None = None
+
+    def __call__(self, text: str) -> Any:
+        """Parse a value; raises `ArgumentTypeError` for one that cannot be used."""
         try:
-            return super()._get_value(action, arg_string)
-        except argparse.ArgumentError as error:
-            reason = _EXPECTED.get(action.type, error.message)
-            raise argparse.ArgumentError(None, f"{_name(action)} '{arg_string}': {reason}") from error
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(None, unknown_choice(f"{_name(action)} {value}", value, action.choices))
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Help of options with a metavar that names the kind of value, and with defaults."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        if default is None or default is False or default == argparse.SUPPRESS or "default" in text:
-            return text
-        values = default if isinstance(default, list | tuple) else [default]
-        shown = (" " if action.nargs else ",").join(
-            f"{value:g}" if isinstance(value, float) else str(value) for value in values
-        )
-        return f"{text} (default: {shown})".replace("%", "%%") if shown else text
-
-    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return _METAVARS.get(action.type, action.dest.upper())
+            value = self.kind(text)
+        except (argparse.ArgumentTypeError, TypeError, ValueError) as error:
+            reason = _EXPECTED.get(self.kind, str(error))
+            raise argparse.ArgumentTypeError(f"{self.option} '{text}': {reason}") from error
+        if self.choices is not None and value not in self.choices:
+            raise argparse.ArgumentTypeError(unknown_choice(f"{self.option} {value}", value, self.choices))
+        return value
 
 
 def _name(action: argparse.Action) -> str:
-    return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+    """The name of an option or argument as `argparse` writes it before a mistake."""
+    return "/".join(action.option_strings) or str(action.metavar or action.dest)
+
+
+def _default(text: str, action: argparse.Action) -> str:
+    """The default of an option, for the end of its help; nothing where the help says it, or there is none."""
+    default = action.default
+    if default is None or default is False or default == argparse.SUPPRESS or "default" in text:
+        return ""
+    values = default if isinstance(default, list | tuple) else [default]
+    shown = (" " if action.nargs else ",").join(
+        f"{value:g}" if isinstance(value, float) else str(value) for value in values
+    )
+    return f" (default: {shown})" if shown else ""
 
 
 def did_you_mean(name: str, known: Iterable[str], before: str = "", after: str = "") -> str:

@@ -16,7 +16,7 @@ def listed(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str
         try:
             values = [kind(part) for part in text.split(",")]
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text}' is no list like 1,2,3 ({error})") from error
+            raise argparse.ArgumentTypeError(f"give a list like 1,2,3 ({error})") from error
         if outside := [value for value in values if not low <= value <= high]:
             raise argparse.ArgumentTypeError(f"{outside[0]} is outside {low:g} to {high:g}")
         return values
