@@ -25,7 +25,7 @@ import msgspec
 from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
-from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.arguments import add_overrides, check_positive
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -222,12 +222,7 @@ def command_line() -> CommandLine:
     parser.add_argument("--f1-band", type=float, default=0.03, help="accepted difference of rendering F1")
     parser.add_argument("--e2e-band", type=float, default=0.1, help="accepted relative difference of median E2E")
     parser.add_argument("--folder", type=Path, default=Path("runs/clock_agreement"), help="folder of runs and result")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="OPTION=VALUE",
-        help="options of evaluate.py for the runs, such as policy=vitmalis",
-    )
+    add_overrides(parser)
     return parser
 
 

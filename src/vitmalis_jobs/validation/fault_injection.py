@@ -23,6 +23,7 @@ from typing import Any
 
 from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
+from vitmalis_jobs.common.arguments import add_overrides
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -144,12 +145,7 @@ def command_line() -> CommandLine:
     parser.add_argument("--seconds", type=int, default=60, help="seconds of the clip that plays meanwhile")
     parser.add_argument("--seed", type=int, default=1, help="seed of the moments of kills")
     parser.add_argument("--folder", type=Path, default=Path("runs/fault_injection"), help="folder of runs and result")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="OPTION=VALUE",
-        help="options of evaluate.py for the runs, such as policy=vitmalis",
-    )
+    add_overrides(parser)
     return parser
 
 

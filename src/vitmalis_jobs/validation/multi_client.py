@@ -24,6 +24,7 @@ from vitmalis.errors import UserError
 from vitmalis.metrics import summarise
 from vitmalis.network.traces.generate import TRACES_EACH
 from vitmalis.types import Detections
+from vitmalis_jobs.common.arguments import add_overrides
 from vitmalis_jobs.common.checks import check_trained
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Step, Terminal
@@ -238,12 +239,7 @@ def command_line() -> CommandLine:
         "--max-batch", default="1", help="most frames in a batch of the server, such as 1,4 to compare two settings"
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/multi_client"), help="folder of records and result")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="OPTION=VALUE",
-        help="options of evaluate.py for the runs, such as policy=vitmalis",
-    )
+    add_overrides(parser)
     return parser
 
 

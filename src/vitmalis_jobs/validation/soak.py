@@ -23,6 +23,7 @@ import psutil
 
 from vitmalis.command_line import CommandLine
 from vitmalis.metrics import summarise
+from vitmalis_jobs.common.arguments import add_overrides
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -186,12 +187,7 @@ def command_line() -> CommandLine:
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="minutes to play")
     parser.add_argument("--folder", type=Path, default=Path("runs/soak"), help="folder of records, logs and result")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="OPTION=VALUE",
-        help="options of evaluate.py for the runs, such as policy=vitmalis",
-    )
+    add_overrides(parser)
     return parser
 
 

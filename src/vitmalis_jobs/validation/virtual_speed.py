@@ -35,7 +35,7 @@ from vitmalis.types import Detections, RgbImage
 from vitmalis.video import spec as video_spec
 from vitmalis.virtual.server import VirtualServer
 from vitmalis.virtual.testbed import paper_testbed
-from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.arguments import add_overrides, check_positive
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
@@ -187,12 +187,7 @@ def command_line() -> CommandLine:
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/profiling/virtual_speed"), help="folder of the runs and the clip"
     )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="OPTION=VALUE",
-        help="options of evaluate.py for the runs, such as policy=vitmalis",
-    )
+    add_overrides(parser)
     return parser
 
 
