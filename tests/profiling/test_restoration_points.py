@@ -13,7 +13,8 @@ from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.clips import spread_frames
-from vitmalis_jobs.profiling.next_to_full import ALL, Outcome
+from vitmalis_jobs.profiling.next_to_full import Outcome
+from vitmalis_jobs.profiling.real_clips import ALL
 from vitmalis_jobs.profiling.restoration_points import Setting, main, setting_mask, settings
 
 GRID = RegionGrid(960, 540, window=5)  # 4 x 6 regions of 160 px

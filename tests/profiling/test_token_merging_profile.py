@@ -9,7 +9,7 @@ import pytest
 
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import Detections
-from vitmalis_jobs.profiling.next_to_full import ALL
+from vitmalis_jobs.profiling.real_clips import ALL
 from vitmalis_jobs.profiling.token_merging import MERGING, MIXED, Reduction, main, mask_of_share, reductions
 
 GRID = RegionGrid(640, 640, window=5)  # 4 x 4 regions of 100 tokens, 25 where downsampled

@@ -36,8 +36,8 @@ from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.profiling.measured_result import report_result
-from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
-from vitmalis_jobs.profiling.tracking import ALL, find_references
+from vitmalis_jobs.profiling.real_clips import ALL, add_clip_options, find_clips
+from vitmalis_jobs.profiling.tracking import find_references
 
 THRESHOLDS = (0.0, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.3)
 COLUMNS = ("clip", "threshold", "filtered_share", "f1")
@@ -112,9 +112,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     cv2.setNumThreads(1)
     model = model_options(options, weights=options.weights)
     detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
-    specs, left_out = find_clips(options)
-    for name, reason in left_out.items():
-        terminal.warn(f"{name} is left out: {reason}")
+    specs, left_out = find_clips(options, terminal)
     clips = {}
     for number, spec in enumerate(specs):
         references = find_references(spec, detector, boxes_cache(model), terminal)

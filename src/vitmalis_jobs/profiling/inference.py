@@ -32,15 +32,14 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 from vitmalis_jobs.common.arguments import check_positive, listed
-from vitmalis_jobs.common.cli import job_parser, option_job
+from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine import git_commit
-from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Pairs, Run, Stopwatch, default_repeats
-from vitmalis_jobs.profiling.measured_result import report_result
+from vitmalis_jobs.profiling.measured_result import measuring_job
 
 BAR_FACTOR, BAR_OFFSET = 1.10, 0.03
 """At the last restoration point time_ratio is at most BAR_FACTOR x flop_ratio + BAR_OFFSET."""
@@ -282,15 +281,7 @@ def command_line() -> CommandLine:
     return parser
 
 
-def profile(options: argparse.Namespace) -> None:
-    """Measure, draw, print and store."""
-    terminal, meter = Terminal.on_stderr(), LoadMeter()
-    result = measure(options, terminal)
-    title = f"{result['model']} {options.width}x{options.height}"
-    report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
-
-
-main = option_job(command_line, profile)
+main = measuring_job(command_line, measure, title="{model} {width}x{height}", columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,7 @@ from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.timing import Stopwatch
-from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
-
-ALL = "all"
-"""The name of all clips together."""
+from vitmalis_jobs.profiling.real_clips import ALL, add_clip_options, find_clips
 
 Way = TypeVar("Way")
 
@@ -187,9 +184,7 @@ def load_subject(options: argparse.Namespace, terminal: Terminal) -> Subject:
     flags = {"weights": options.weights, "window": options.window, "downsampling_factor": options.downsampling_factor}
     model = model_options(options, **flags)
     detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
-    clips, left_out = find_clips(options, max_width=options.max_width, max_height=options.max_height)
-    for name, reason in left_out.items():
-        terminal.warn(f"{name} is left out: {reason}")
+    clips, left_out = find_clips(options, terminal, max_width=options.max_width, max_height=options.max_height)
     return Subject(model, detector, clips, left_out)
 
 

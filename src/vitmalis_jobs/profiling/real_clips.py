@@ -10,7 +10,10 @@ from vitmalis.video.clips import resolve_clip
 from vitmalis.video.manifest import clip_entry, manifest
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.clips import available_clips
+from vitmalis_jobs.common.console import Terminal
 
+ALL = "all"
+"""The name of all clips together in results."""
 CLIPS = ("market1906", *(name for name, entry in manifest().items() if entry.kind == "folder"))
 
 
@@ -24,13 +27,17 @@ def add_clip_options(parser: argparse.ArgumentParser, seconds: float) -> None:
 
 
 def find_clips(
-    options: argparse.Namespace, *, max_width: int = 960, max_height: int = 540
+    options: argparse.Namespace, terminal: Terminal, *, max_width: int = 960, max_height: int = 540
 ) -> tuple[list[VideoSpec], dict[str, str]]:
-    """Resolve the clips, and say why those that were not asked for by name are left out, by name.
+    """Resolve the clips; those that were not asked for by name are left out with a warning, where they cannot be had.
 
     Args:
         options: of `add_clip_options`, and `part` of the clips.
+        terminal: where warnings go.
         max_width, max_height: of the frames in pixels.
+
+    Returns:
+        The clips, and why the others are left out, by name.
 
     Raises:
         UserError: none is available, or one that was asked for by name is not.
@@ -51,4 +58,6 @@ def find_clips(
     if options.clips:
         return [resolve(name) for name in options.clips], {}
     clips, left_out = available_clips(CLIPS, resolve)
+    for name, reason in left_out.items():
+        terminal.warn(f"{name} is left out: {reason}")
     return list(clips.values()), left_out

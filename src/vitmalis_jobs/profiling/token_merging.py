@@ -26,13 +26,13 @@ from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.arguments import listed
-from vitmalis_jobs.common.cli import job_parser, option_job
+from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import has_random_weights
-from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.profiling.measured_result import report_result
-from vitmalis_jobs.profiling.next_to_full import ALL, Comparison, Trial, add_subject_options, load_subject
+from vitmalis_jobs.profiling.measured_result import measuring_job
+from vitmalis_jobs.profiling.next_to_full import Comparison, Trial, add_subject_options, load_subject
+from vitmalis_jobs.profiling.real_clips import ALL
 
 MERGING, MIXED = "merging", "mixed resolution"
 COLUMNS = ("clip", "method", "token_share", "restoration_point", "tokens", "flop_ratio", "time_ratio", "f1")
@@ -148,15 +148,7 @@ def command_line() -> CommandLine:
     return parser
 
 
-def profile(options: argparse.Namespace) -> None:
-    """Measure, draw, print and store."""
-    terminal, meter = Terminal.on_stderr(), LoadMeter()
-    result = measure(options, terminal)
-    title = f"{result['model']} {result['model_id']}"
-    report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
-
-
-main = option_job(command_line, profile)
+main = measuring_job(command_line, measure, title="{model} {model_id}", columns=COLUMNS, draw=draw)
 
 
 if __name__ == "__main__":

@@ -28,18 +28,16 @@ from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
-from vitmalis_jobs.common.cli import job_parser, option_job
+from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
-from vitmalis_jobs.common.machine_load import LoadMeter
 from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
-from vitmalis_jobs.profiling.measured_result import report_result
-from vitmalis_jobs.profiling.real_clips import add_clip_options, find_clips
+from vitmalis_jobs.profiling.measured_result import measuring_job
+from vitmalis_jobs.profiling.real_clips import ALL, add_clip_options, find_clips
 
-ALL = "all"
 AGES = range(1, 31)
 TIMED_FRAMES = 15
 """Length of the catch-up whose time is reported, frames."""
@@ -121,9 +119,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     cv2.setNumThreads(1)
     model = model_options(options, weights=options.weights)
     detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
-    clips, left_out = find_clips(options)
-    for name, reason in left_out.items():
-        terminal.warn(f"{name} is left out: {reason}")
+    clips, left_out = find_clips(options, terminal)
     return {
         "model": detector.name,
         "model_id": detector.model_id,
@@ -199,15 +195,9 @@ def command_line() -> CommandLine:
     return parser
 
 
-def profile(options: argparse.Namespace) -> None:
-    """Measure, draw, print and store."""
-    terminal, meter = Terminal.on_stderr(), LoadMeter()
-    result = measure(options, terminal)
-    title = f"trackers on references of {result['model']} {result['model_id']}"
-    report_result(result, options.output, terminal, meter.load(), title=title, columns=COLUMNS, draw=draw)
-
-
-main = option_job(command_line, profile)
+main = measuring_job(
+    command_line, measure, title="trackers on references of {model} {model_id}", columns=COLUMNS, draw=draw
+)
 
 
 if __name__ == "__main__":
