@@ -84,6 +84,11 @@ class OffloadDecision:
     estimation_s: float | None = None
     optimization_s: float | None = None
 
+    @property
+    def cached_mask(self) -> BoolMask | None:
+        """The regions that take their tokens from an earlier frame, bool (rows, cols); None without any."""
+        return None if self.caching is None else self.caching.mask
+
 
 @dataclass(frozen=True, slots=True)
 class OffloadOutcome:

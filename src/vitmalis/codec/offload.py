@@ -66,7 +66,7 @@ def sent_regions(decision: OffloadDecision, grid: RegionGrid) -> AnyTreatments |
     Raises:
         UserError: a mask does not fit the grid, or all regions are cached.
     """
-    cached = decision.caching.mask if decision.caching else None
+    cached = decision.cached_mask
     regions = treated(sent_mask(decision, grid), None if cached is None else grid.check(cached))
     if regions is not None:
         grid.treatments(regions)

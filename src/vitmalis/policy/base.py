@@ -112,7 +112,7 @@ def check_decision(decision: OffloadDecision, grid: RegionGrid) -> None:
 
 def _ways(decision: OffloadDecision) -> list[str]:
     """The ways in which a decision has the frame sent, none for a plain JPEG; regions may be low, cached or both."""
-    cached = decision.caching is not None and decision.caching.mask is not None and bool(decision.caching.mask.any())
+    cached = decision.cached_mask is not None and bool(decision.cached_mask.any())
     chosen = {
         "downsample_mask": decision.downsample_mask is not None and not cached,
         "cached regions": cached,

@@ -13,9 +13,8 @@ FULL, LOW, CACHED, BLANK = "FLCB"
 
 def region_map(decision: OffloadDecision) -> str:
     """A letter for each decision region in raster order; empty where all have full resolution."""
-    cached = None if decision.caching is None else decision.caching.mask
     letters = np.array(FULL)
-    for letter, mask in ((BLANK, decision.blank_mask), (LOW, decision.downsample_mask), (CACHED, cached)):
+    for letter, mask in ((BLANK, decision.blank_mask), (LOW, decision.downsample_mask), (CACHED, decision.cached_mask)):
         if mask is not None:
             letters = np.where(mask, letter, letters)
     text = "".join(letters.ravel())

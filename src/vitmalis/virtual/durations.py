@@ -10,7 +10,7 @@ from vitmalis.errors import UserError
 from vitmalis.estimation.latency import LatencyTables
 from vitmalis.estimation.stage_times import StageTimes, TrackerTimes, WholeFrame
 from vitmalis.offload import OffloadDecision
-from vitmalis.types import BoolMask
+from vitmalis.regions.treatment import Treatment, treated
 
 
 class Durations:
@@ -74,8 +74,7 @@ class Durations:
 
     def encode_s(self, offload_id: int, decision: OffloadDecision) -> float:
         """Time to pack and compress the offload's frame."""
-        whole = self._whole(decision)
-        packed = _regions(decision.downsample_mask) + _cached(decision)
+        whole, packed = self._whole(decision), sum(_low_and_cached(decision))
         median_s = whole.encode_s if whole else float(self._tables.encode_s(packed, decision.configuration.quality))
         return median_s * self._factor("encode", offload_id)
 
@@ -90,9 +89,9 @@ class Durations:
         A region at low resolution saves 1 - 1/d^2 of its tokens before the restoration point, a cached one saves all of
         them: it counts as d^2 / (d^2 - 1) low ones (docs/field.md says how far that is off).
         """
-        whole = self._whole(decision)
+        whole, (low, cached) = self._whole(decision), _low_and_cached(decision)
         area = self._tables.downsampling_factor**2
-        regions = _regions(decision.downsample_mask) + _cached(decision) * area / max(area - 1, 1)
+        regions = low + cached * area / max(area - 1, 1)
         point = decision.configuration.restoration_point if regions else 0
         median_s = whole.inference_s if whole else float(self._tables.inference_s(regions, point))
         return median_s * self._factor("inference", offload_id)
@@ -114,9 +113,8 @@ class Durations:
         return float(draws.lognormal(0.0, self._stages.spread.get(stage, 0.0) if spread is None else spread))
 
 
-def _cached(decision: OffloadDecision) -> int:
-    return 0 if decision.caching is None else _regions(decision.caching.mask)
-
-
-def _regions(mask: BoolMask | None) -> int:
-    return 0 if mask is None else int(mask.sum())
+def _low_and_cached(decision: OffloadDecision) -> tuple[int, int]:
+    """Numbers of regions at low resolution, and of cached ones."""
+    regions = treated(decision.downsample_mask, decision.cached_mask)
+    low, cached = (0 if regions is None else int((regions == way).sum()) for way in (Treatment.LOW, Treatment.CACHED))
+    return low, cached

@@ -173,7 +173,6 @@ class VirtualLookahead:
 
 def _sent(decision: OffloadDecision) -> tuple[object, ...]:
     """All of a decision that its JPEG depends on."""
-    cached = None if decision.caching is None else decision.caching.mask
-    masks = (decision.downsample_mask, decision.blank_mask, decision.coarse_mask, cached)
+    masks = (decision.downsample_mask, decision.blank_mask, decision.coarse_mask, decision.cached_mask)
     bits = (None if mask is None else mask.tobytes() for mask in masks)
     return decision.configuration.quality, decision.coarse_quality, decision.frame_downsampling, *bits
