@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from vitmalis.client.events import EndOffload, FrameCaptured, Render, ResultArri
 from vitmalis.client.outputs import Outputs
 from vitmalis.client.view import NEXT, View, ViewFeed, decode_view
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 BOX = Detections.of([[1, 2, 30, 40]], [0.75], [2])
@@ -137,6 +138,16 @@ def test_an_earlier_offload_changes_nothing_of_the_last_one(feed: ViewFeed, view
     offload = next_view(viewer).offload
     assert offload is not None
     assert (offload.frame_index, offload.payload_bytes, offload.status) == (1, None, None)
+
+
+@pytest.mark.parametrize("changes", [{"blank_mask": MASK}, {"caching": TokenCaching(0, MASK)}])
+def test_regions_without_pixels_are_known(changes: dict[str, Any], feed: ViewFeed, viewer: Connection) -> None:
+    feed.observe(StartOffload(0, frame(0), OffloadDecision(Configuration(0, 70, 3), **changes)))
+    play(feed, 0)
+    offload = next_view(viewer).offload
+    assert offload is not None
+    assert offload.unsent_mask is not None
+    assert offload.unsent_mask.tolist() == MASK.tolist()
 
 
 def test_a_viewer_that_is_gone_ends_nothing(feed: ViewFeed, viewer: Connection) -> None:

@@ -34,7 +34,8 @@ class OffloadView:
         frame_index: the offloaded frame.
         image: the captured frame, RGB uint8 (H, W, 3).
         configuration: c = (tau_d, lambda, beta).
-        downsample_mask, blank_mask, frame_downsampling: see `OffloadDecision`.
+        downsample_mask, frame_downsampling: see `OffloadDecision`.
+        unsent_mask: bool (rows, cols), True where no pixels are sent: of regions painted flat, or cached.
         region_types: int8 (rows, cols) of `RegionType`, from a policy that explains its decisions.
         status: how it ended; None while it is in flight.
         payload_bytes, e2e_latency_s: None until its result arrives.
@@ -45,7 +46,7 @@ class OffloadView:
     image: NDArray[np.uint8]
     configuration: Configuration
     downsample_mask: NDArray[np.bool_] | None
-    blank_mask: NDArray[np.bool_] | None
+    unsent_mask: NDArray[np.bool_] | None
     frame_downsampling: int
     region_types: NDArray[np.int8] | None
     status: OffloadStatus | None = None
@@ -191,7 +192,7 @@ def _started(start: StartOffload) -> OffloadView:
         image=start.frame.image,
         configuration=decision.configuration,
         downsample_mask=_as_bool(decision.downsample_mask),
-        blank_mask=_as_bool(decision.blank_mask),
+        unsent_mask=_as_bool(decision.cached_mask if decision.blank_mask is None else decision.blank_mask),
         frame_downsampling=decision.frame_downsampling,
         region_types=None if explanation is None else explanation.region_types,
     )

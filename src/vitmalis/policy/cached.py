@@ -27,7 +27,7 @@ class CachedContent:
 
     Attributes:
         image: the pixels that each region's tokens were made from, moved with them.
-        sent_s: when these were captured, seconds (rows, cols).
+        sent_s: when these were sent, seconds of the run (rows, cols).
     """
 
     image: Reduced

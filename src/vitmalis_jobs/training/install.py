@@ -35,7 +35,7 @@ def command_line() -> CommandLine:
         "Make what was trained the package's own: estimators, detector weights, or a trace_model.json.",
         {
             "runs/training/estimators/vitdet_tiny": "new estimators",
-            "runs/training/vitdet_tiny/best.pt --replace": 'weights in the place of the package"s',
+            "runs/training/vitdet_tiny/best.pt --replace": "weights in the place of the package's",
         },
         "Training itself never changes the package; what it has is replaced with --replace only.",
     )
