@@ -10,10 +10,10 @@ import hashlib
 import json
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from vitmalis.untrusted_files import check_unfolded, damage_reported
 from vitmalis.video.spec import VideoSpec, content_digest, open_video
 
 CHUNK_FRAMES = 64
+_BOX_ARRAYS, _MASKS = ("boxes_xyxy", "scores", "labels"), "masks"
 
 Progress = Callable[[int, int], None]
 """Called with frames done and frames in all."""
@@ -112,7 +113,7 @@ class _Chunks:
                 check_unfolded(path, sum(member.file_size for member in archive.infolist()))
             with np.load(path, allow_pickle=False) as stored:
                 ends = np.cumsum(stored["counts"])[:-1]
-                columns = [np.split(stored[name], ends) for name in ("boxes_xyxy", "scores", "labels")]
+                columns = [np.split(stored[name], ends) for name in (*_BOX_ARRAYS, _MASKS) if name in stored]
                 frames = stored["frames"].tolist()
                 if not (np.isfinite(stored["boxes_xyxy"]).all() and np.isfinite(stored["scores"]).all()):
                     raise ValueError("values that are not finite")
@@ -127,10 +128,16 @@ class _Chunks:
                 temporary,
                 frames=np.array(frames),
                 counts=np.array([len(row) for row in rows]),
-                boxes_xyxy=np.concatenate([row.boxes_xyxy for row in rows]),
-                scores=np.concatenate([row.scores for row in rows]),
-                labels=np.concatenate([row.labels for row in rows]),
+                **_arrays(rows),
             )
+
+
+def _arrays(rows: Sequence[Detections]) -> dict[str, Any]:
+    """The arrays of all frames by name, one frame after another; masks only where there are any."""
+    arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in _BOX_ARRAYS}
+    if any(row.masks is not None for row in rows):
+        arrays[_MASKS] = np.concatenate([row.masks_or_boxes for row in rows])
+    return arrays
 
 
 def _folder(spec: VideoSpec, detector: ReferenceDetector, cache: Path) -> Path:

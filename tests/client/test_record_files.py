@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.server.blob_server import GEOMETRY
@@ -18,7 +20,7 @@ from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
-from vitmalis.types import BoxSource, Detections
+from vitmalis.types import MASK_SIDE, BoxSource, Detections
 from vitmalis.video.spec import VideoSpec
 
 VIDEO = VideoSpec("clip", "clip.mp4", 10.0, 0, 5, 320, 192)
@@ -53,6 +55,23 @@ def test_records_say_how_the_session_ended(tmp_path: Path) -> None:
     RecordSaver(Recorder(0.1, GEOMETRY), session(tmp_path)).finish("interrupted")
     assert read_info(tmp_path / FRAMES_FILE).ended == "interrupted"
     assert (tmp_path / OFFLOADS_FILE).is_file()
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("masked", [False, True])
+def test_records_have_a_column_of_masks_once_a_result_has_some(masked: bool, tmp_path: Path) -> None:
+    recorder = Recorder(0.1, GEOMETRY)
+    masks = np.full((1, MASK_SIDE, MASK_SIDE), 255, np.uint8) if masked else None
+    saver = RecordSaver(recorder, session(tmp_path))
+    with saver:
+        saved_every(saver, recorder, 7, 700)
+        found = Detections.of([[0, 0, 9, 9]], [0.9], [0], masks)
+        recorder.rendered(Render(700, found, BoxSource.REMOTE, 690, 700), 70.0)
+    saver.finish("complete")
+    frames = read_frames(tmp_path / FRAMES_FILE)
+    assert (frames[700].detections.masks is not None, frames[0].detections.masks) == (masked, None)
+    assert ("masks" in pq.read_schema(tmp_path / FRAMES_FILE).names) == masked
+    assert "masks" not in pq.read_schema(tmp_path / OFFLOADS_FILE).names
 
 
 @pytest.mark.usefixtures("always")

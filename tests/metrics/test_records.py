@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import quantized
 from vitmalis.records import (
     FrameRecord,
     OffloadRecord,
@@ -19,7 +20,7 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
-from vitmalis.types import Detections
+from vitmalis.types import MASK_SIDE, Detections
 
 INFO = RecordsInfo(policy="trackb2b", clip="market1906", trace="4g_00")
 TWO = Detections.of([[1, 2, 3, 4], [5.5, 6, 7, 8]], [0.9, 0.25], [0, 2])
@@ -59,6 +60,24 @@ def test_frames_of_before_a_column_was_added_have_its_default(tmp_path: Path) ->
     assert [frame.declined for frame in read_frames(path)] == [True]
     pq.write_table(pq.read_table(path).drop_columns(["declined"]), path)
     assert [frame.declined for frame in read_frames(path)] == [False]
+
+
+def test_masks_come_back_as_written_and_take_a_column_in_runs_that_have_some(tmp_path: Path) -> None:
+    path = tmp_path / "frames.parquet"
+    masks = quantized(np.random.default_rng(0).random((2, MASK_SIDE, MASK_SIDE)))
+    masked = dataclasses.replace(TWO, masks=masks)
+    frames = [
+        FrameRecord(frame_index=index, capture_time_s=0.0, render_time_s=0.0, detections=shown)
+        for index, shown in enumerate((Detections.empty(), masked, masked.select(np.array([], int))))
+    ]
+    write_frames(path, frames, INFO)
+    back = [frame.detections.masks for frame in read_frames(path)]
+    assert (back[0], back[2]) == (None, None)
+    np.testing.assert_array_equal(back[1], masks)
+    assert len(pq.read_table(path).column("masks")[1].as_py()) == 2 * 49
+    write_frames(path, frames[:1], INFO)
+    assert "masks" not in pq.read_schema(path).names
+    assert len(read_frames(path)) == 1
 
 
 def test_offloads_come_back_with_their_gaps(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import pytest
 from vitmalis import references
 from vitmalis.errors import UserError
 from vitmalis.references import compute_references
-from vitmalis.types import Detections, RgbImage
+from vitmalis.types import MASK_SIDE, Detections, RgbImage
 from vitmalis.video.spec import VideoSpec
 
 FRAMES = 40
@@ -31,6 +32,14 @@ class Brightness:
         self.calls += 1
         level = float(image.mean())
         return Detections.of([[0, 0, level, 5]], [0.9], [2]) if level > 40 else Detections.empty()
+
+
+class Outline(Brightness):
+    """Finds a mask in the box, as bright as the image."""
+
+    def detect(self, image: RgbImage) -> Detections:
+        found = super().detect(image)
+        return replace(found, masks=np.full((len(found), MASK_SIDE, MASK_SIDE), int(image.mean()), np.uint8))
 
 
 @pytest.fixture
@@ -60,6 +69,17 @@ def test_each_frame_gets_its_own_boxes(spec: VideoSpec, tmp_path: Path) -> None:
     assert len(rows) == 30
     expected = [20 + 5 * i if 20 + 5 * i > 41 else 0 for i in range(5, 35)]
     np.testing.assert_allclose(widths(rows), expected, atol=3)
+
+
+def test_masks_are_stored_with_their_boxes(spec: VideoSpec, tmp_path: Path) -> None:
+    computed = compute_references(spec, Outline("outline"), cache=tmp_path)
+    detector = Outline("outline")
+    stored = compute_references(spec, detector, cache=tmp_path)
+    assert detector.calls == 0
+    for one, other in zip(computed, stored, strict=True):
+        np.testing.assert_array_equal(one.masks_or_boxes, other.masks_or_boxes)
+    assert stored[-1].masks is not None
+    assert int(stored[-1].masks[0, 0, 0]) == pytest.approx(widths(stored)[-1], abs=1)
 
 
 @pytest.mark.parametrize("workers", [2, 5])

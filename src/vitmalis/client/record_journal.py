@@ -20,6 +20,8 @@ from vitmalis.records import (
     OffloadRecord,
     Record,
     RecordsInfo,
+    file_schema,
+    has_masks,
     read_info,
     record_schema,
     record_table,
@@ -97,12 +99,15 @@ def finish_records(directory: Path, last: RecordRows, info: RecordsInfo, into: P
     target = into or directory
     (target / FRAMES_FILE).unlink(missing_ok=True)
     for row_type, name in RECORD_FILES.items():
-        batches = _batches(row_type, journal_path(directory / name), last.get(row_type, ()), info)
+        path, rows = journal_path(directory / name), last.get(row_type, ())
+        masked = any(map(has_masks, _batches(row_type, path, rows, info)))
+        batches = _batches(row_type, path, rows, info)
         first = next(batches, None)
         if first is None and row_type is DecisionRecord:  # most policies do not explain themselves
             (target / name).unlink(missing_ok=True)
         else:
-            _write_file(target / name, record_schema(row_type, info), chain([first] if first else [], batches))
+            schema = file_schema(record_schema(row_type, info), masked)
+            _write_file(target / name, schema, chain([first] if first else [], batches))
     if into is None:
         _remove_journals(directory)
 
@@ -156,7 +161,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterato
     """Collect batches into tables of some `ROW_GROUP` rows."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
-        held.append(batch.replace_schema_metadata(schema.metadata))
+        held.append(batch.select(schema.names).replace_schema_metadata(schema.metadata))
         if sum(map(len, held)) >= ROW_GROUP:
             yield pa.Table.from_batches(held, schema).combine_chunks()
             held = []

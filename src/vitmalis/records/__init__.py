@@ -3,7 +3,7 @@
 Every metric, plot and table is computed from these rows and from nothing else.
 """
 
-from vitmalis.records.arrow import record_schema, record_table, schema_of
+from vitmalis.records.arrow import file_schema, has_masks, record_schema, record_table, schema_of
 from vitmalis.records.files import (
     has_records,
     read_decisions,
@@ -42,6 +42,8 @@ __all__ = [
     "OffloadRecord",
     "Record",
     "RecordsInfo",
+    "file_schema",
+    "has_masks",
     "has_records",
     "read_decisions",
     "read_frames",

@@ -1,7 +1,7 @@
 """Conversion of records to Arrow tables and back.
 
 The schema follows from the declared columns, whose type, unit and meaning it carries. Arrays are stored as flat lists,
-`Detections` as three columns: `boxes_xyxy` (flat, 4 numbers a box), `scores` and `labels`.
+`Detections` as columns `boxes_xyxy` (flat, 4 numbers a box), `scores` and `labels`, and `masks` in runs that have some.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from vitmalis.explanation import REGION_COLUMNS, DecisionExplanation
+from vitmalis.instance_masks import packed, unpacked
 from vitmalis.records.rows import DecisionRecord, FrameRecord, OffloadRecord, Record, RecordsInfo
 from vitmalis.types import Detections
 
@@ -24,13 +25,20 @@ _DETECTION_COLUMNS = (
     ("scores", pa.list_(pa.float32()), "1", "confidence of each box, 0..1"),
     ("labels", pa.list_(pa.int64()), "class", "index of each box's class in COCO_CLASSES"),
 )
+_MASKS = "masks"
+"""Name of the column with masks, which files of runs without any lack."""
+_MASK_WORD = np.dtype("<i8")
+_MASKS_METADATA = {
+    "unit": "16 pixels",
+    "description": "28x28 pixels in each box by rows, 4 bits each, 49 little-endian numbers a mask; 8..15: the object",
+}
 
 
 RecordT = TypeVar("RecordT", FrameRecord, OffloadRecord, DecisionRecord)
 
 
 def schema_of(row_type: type[Record]) -> pa.Schema:
-    """Build the Parquet schema of a record type; each field's metadata has `unit` and `description`."""
+    """Build the schema of a record type; each field's metadata has `unit` and `description`."""
     return pa.schema(_arrow_fields(row_type))
 
 
@@ -38,6 +46,16 @@ def record_schema(row_type: type[Record], info: RecordsInfo) -> pa.Schema:
     """The schema of a record type with the metadata of a run."""
     metadata = {f"vitmalis.{key}": str(value) for key, value in dataclasses.asdict(info).items()}
     return schema_of(row_type).with_metadata(metadata)
+
+
+def file_schema(schema: pa.Schema, masked: bool) -> pa.Schema:
+    """The schema of the file for rows with or without masks, in which no row has a value in the column of the masks."""
+    return schema if masked else schema.remove(schema.get_field_index(_MASKS))
+
+
+def has_masks(table: pa.Table | pa.RecordBatch) -> bool:
+    """Whether any row has masks."""
+    return bool(_MASKS in table.schema.names and table.column(_MASKS).null_count < len(table))
 
 
 def record_table(row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> pa.Table:
@@ -52,7 +70,9 @@ def record_rows(row_type: type[RecordT], table: pa.Table) -> Iterator[RecordT]:
     """
     schema = pa.schema(field for field in schema_of(row_type) if field.name in table.column_names)
     for values in table.select(schema.names).cast(schema).to_pylist():
-        values["detections"] = Detections.of(*(values.pop(name) for name, *_ in _DETECTION_COLUMNS))
+        words = values.pop(_MASKS, None)
+        masks = None if words is None else unpacked(np.array(words, _MASK_WORD).tobytes())
+        values["detections"] = Detections.of(*(values.pop(name) for name, *_ in _DETECTION_COLUMNS), masks=masks)
         yield row_type(**(_decision_values(values) if row_type is DecisionRecord else values))
 
 
@@ -64,6 +84,7 @@ def _arrow_fields(row_type: type) -> Iterator[pa.Field]:
         if annotation is Detections:
             for name, kind, unit, description in _DETECTION_COLUMNS:
                 yield pa.field(name, kind, nullable=False, metadata={"unit": unit, "description": description})
+            yield pa.field(_MASKS, pa.list_(pa.int64()), metadata=_MASKS_METADATA)
         elif annotation is DecisionExplanation:
             rows = {"unit": "region", "description": "rows of decision regions; lists over regions are in raster order"}
             yield pa.field("region_rows", pa.int64(), nullable=False, metadata=rows)
@@ -97,6 +118,8 @@ def _values(row: Record | DecisionExplanation) -> dict[str, Any]:
         elif isinstance(value, Detections):
             arrays = (value.boxes_xyxy.reshape(-1), value.scores, value.labels)
             values |= {name: array for (name, *_), array in zip(_DETECTION_COLUMNS, arrays, strict=True)}
+            masks = value.masks if len(value) else None
+            values[_MASKS] = None if masks is None else np.frombuffer(packed(masks), _MASK_WORD)
         else:
             values[f.name] = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     return values

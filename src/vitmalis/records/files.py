@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-from vitmalis.records.arrow import RecordT, record_rows, record_table, schema_of
+from vitmalis.records.arrow import RecordT, file_schema, has_masks, record_rows, record_table, schema_of
 from vitmalis.records.rows import (
     ADDED_COLUMNS,
     DECISIONS_FILE,
@@ -98,6 +98,7 @@ def read_info(path: Path) -> RecordsInfo:
 
 def _write(path: Path, row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> None:
     table = record_table(row_type, rows, info)
+    table = table.select(file_schema(table.schema, has_masks(table)).names)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -107,7 +108,7 @@ def _read(path: Path, row_type: type[RecordT]) -> list[RecordT]:
     with _reading(path):
         table = _read_table(path, schema.names)
         _info(path, table)
-        if missing := sorted(set(schema.names) - set(table.column_names) - ADDED_COLUMNS.get(row_type, set())):
+        if missing := sorted(set(schema.names) - set(table.column_names) - ADDED_COLUMNS[row_type]):
             raise UserError(f"records {path}: not a file of {row_type.__name__}s (no column {missing[0]!r})")
         return list(record_rows(row_type, table))
 

@@ -114,10 +114,14 @@ RECORD_FILES: dict[type[Record], str] = {
 }
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
 ADDED_COLUMNS: dict[type[Record], set[str]] = {
-    FrameRecord: {"declined"},
+    FrameRecord: {"declined", "masks"},
     OffloadRecord: {
         *("coarse_blocks", "coarse_quality", "coarse_map", "region_map"),
-        *("cached_regions", "asked_regions", "second_round_of"),
+        *("cached_regions", "asked_regions", "second_round_of", "masks"),
     },
+    DecisionRecord: {"masks"},
 }
-"""Columns that files of this schema version may lack, as they were added to it; their defaults are read then."""
+"""Columns that files of this schema version may lack, as they were added to it; their defaults are read then.
+
+`masks` is not only absent from older files, but from those of all runs that have none.
+"""
