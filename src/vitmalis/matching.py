@@ -105,7 +105,14 @@ class Matches:
 def match_boxes(shown: Detections, reference: Detections, rule: MatchRule = DEFAULT_RULE) -> Matches:
     """Match the boxes of one frame: in order of falling score, each takes the free reference box it overlaps most."""
     shown, reference = shown.above(rule.score_threshold), reference.above(rule.score_threshold)
-    overlap = iou_matrix(shown.boxes_xyxy, reference.boxes_xyxy)
+    return match_overlaps(shown, reference, iou_matrix(shown.boxes_xyxy, reference.boxes_xyxy), rule)
+
+
+def match_overlaps(
+    shown: Detections, reference: Detections, overlap: NDArray[np.float64], rule: MatchRule = DEFAULT_RULE
+) -> Matches:
+    """Match objects by their overlap, (len(shown), len(reference)), as `match_boxes` does; all scores count."""
+    overlap = overlap.copy()
     overlap[shown.labels[:, None] != reference.labels[None]] = -1.0
     found = np.full(len(shown), -1)
     for i in np.argsort(-shown.scores, kind="stable") if len(reference) else ():

@@ -34,7 +34,7 @@ from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import CachedFrame
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.regions import ModelGeometry, Motion
-from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
+from vitmalis.types import MASK_SIDE, BoxSource, Configuration, Detections, Frame, Masks, OffloadStatus
 
 INTERVAL_S = 0.1
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
@@ -176,6 +176,37 @@ def test_an_object_that_one_result_misses_is_kept_until_the_next() -> None:
         (render,) = machine.handle(RenderDue(number), (number + 1) * INTERVAL_S)
         shown.append(sorted(render.detections.boxes_xyxy[:, 0].tolist()))
     assert shown == [[0.0], [0.0, 8.0], [8.0]]
+
+
+class Sighted(Back2Back):
+    """Notes the masks of the objects that it decides by."""
+
+    uses_objects = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Masks | None] = []
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        self.seen.append(state.tracked.masks)
+        return super().decide(state)
+
+
+@pytest.mark.parametrize("relevance", ["masks", "boxes"])
+def test_a_policy_sees_masks_unless_boxes_are_to_count(relevance: str) -> None:
+    policy = Sighted()
+    machine = machine_with(policy, relevance=relevance)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0), 0.0)
+    found = result(0, 0)
+    masks = np.full((1, MASK_SIDE, MASK_SIDE), 255, np.uint8)
+    machine.handle(replace(found, detections=replace(found.detections, masks=masks)), 0.05)
+    actions = machine.handle(captured(1), INTERVAL_S)
+    (locate,) = of_type(actions, Locate)
+    machine.handle(BoxesLocated(1, locate.detections), INTERVAL_S)
+    assert [seen is not None for seen in policy.seen] == [False, relevance == "masks"]
+    (render,) = machine.handle(RenderDue(1), 2 * INTERVAL_S)
+    assert render.detections.masks is not None, "what is shown has its masks either way"
 
 
 class Caching(Back2Back):

@@ -9,7 +9,7 @@ from vitmalis_jobs.common.machine_load import MachineLoad
 from vitmalis_jobs.common.metric_names import MLFLOW_NAMES, OFFLOAD_CURVES, in_mlflow, mlflow_name
 from vitmalis_jobs.run.disturbance import Disturbance
 
-SECTIONS = {"f1", "frames", "latency", "traffic", "devices", "policy", "run", "sweep"}
+SECTIONS = {"f1", "masks", "frames", "latency", "traffic", "devices", "policy", "run", "sweep"}
 
 
 def test_every_metric_of_a_run_has_a_name_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from vitmalis.errors import UserError
 from vitmalis.regions import ModelGeometry, RegionGrid, RegionType, classify, downsample_mask, task_relevance
-from vitmalis.types import Detections
+from vitmalis.types import MASK_SIDE, MASK_THRESHOLD, Detections
 
 SBR, CMR, DOR = RegionType
 GRID = RegionGrid(width_px=180, height_px=120, window=2)
@@ -39,6 +40,24 @@ def found(*boxes_xyxy: tuple[float, float, float, float]) -> Detections:
 )  # fmt: skip
 def test_relevance_by_hand(boxes_xyxy: list[tuple[float, float, float, float]], expected: list[list[float]]) -> None:
     assert task_relevance(GRID, found(*boxes_xyxy)).tolist() == expected
+
+
+def test_relevance_of_masks_by_hand() -> None:
+    """A box over two rows and columns of regions whose mask is its left half, and an empty mask over all of them."""
+    masks = np.zeros((2, MASK_SIDE, MASK_SIDE), np.uint8)
+    masks[0, :, : MASK_SIDE // 2] = MASK_THRESHOLD
+    masks[1] = MASK_THRESHOLD - 1
+    boxes = found((0, 0, 128, 120), (0, 0, 180, 120))
+    assert task_relevance(GRID, boxes).tolist() == [[1, 1, 0.5], [1, 1, 0.5]]
+    assert task_relevance(GRID, replace(boxes, masks=masks)).tolist() == [[0.5, 0, 0], [0.5, 0, 0]]
+
+
+def test_masks_that_fill_their_boxes_are_as_relevant_as_these() -> None:
+    """Also beyond the frame and in boxes smaller than a pixel of the mask."""
+    corners = np.random.default_rng(0).uniform(-50, 250, (50, 2, 2))
+    boxes = found(*np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).tolist())
+    filled = replace(boxes, masks=boxes.masks_or_boxes)
+    np.testing.assert_array_equal(task_relevance(GRID, filled), task_relevance(GRID, boxes))
 
 
 def test_types_by_hand() -> None:

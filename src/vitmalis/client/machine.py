@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vitmalis.client.boxes import KnownBoxes
 from vitmalis.client.events import (
@@ -25,7 +26,7 @@ from vitmalis.client.history import FrameHistory
 from vitmalis.client.in_flight import OffloadsInFlight, SentOffload
 from vitmalis.client.kept_missed import with_missed
 from vitmalis.client.motion_jobs import MotionJobs
-from vitmalis.client.session import ClientSession
+from vitmalis.client.session import ClientSession, Relevance
 from vitmalis.client.tracker_jobs import TrackerJobs
 from vitmalis.policy import ClientState, Policy
 from vitmalis.policy.base import CachedFrame, check_decision
@@ -51,6 +52,7 @@ class ClientMachine:
         history_frames: frames kept for catch-up tracking; see `FrameHistory`.
         in_flight: offloads that may be without an answer at a time.
         keep_missed: whether an object that one result misses is kept, tracked, until the next; see `kept_missed`.
+        relevance: what of an object counts in the policy's regions: its mask, where it has one, or its box.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ClientMachine:
         history_frames: int,
         in_flight: int = 1,
         keep_missed: bool = False,
+        relevance: Relevance = "masks",
     ) -> None:
         self._policy = policy
         self._frame_interval_s = frame_interval_s
@@ -75,6 +78,7 @@ class ClientMachine:
         self._newest: Frame | None = None
         self._in_flight = OffloadsInFlight(in_flight)
         self._keep_missed = keep_missed
+        self._relevance = relevance
         self._offloads = 0
         self._results = 0
         self._last_offloaded_index = self._last_decided_index = -1
@@ -96,6 +100,7 @@ class ClientMachine:
             history_frames=session.history_frames,
             in_flight=session.in_flight,
             keep_missed=session.keep_missed,
+            relevance=session.relevance,
         )
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
@@ -181,7 +186,7 @@ class ClientMachine:
             frame_interval_s=self._frame_interval_s,
             time_s=now_s,
             frames_since_offload=frame.index - self._last_offloaded_index if self._offloads else 0,
-            tracked=objects,
+            tracked=objects if self._relevance == "masks" else replace(objects, masks=None),
             retention=self._tracker.retention,
             motion=self._motion.latest,
             results=self._results,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,8 @@ from vitmalis.tracker import LucasKanadeOptions, TrackerOptions
 from vitmalis.types import SCORE_THRESHOLD
 from vitmalis.untrusted_files import decode_json
 from vitmalis.video.spec import VideoSpec
+
+Relevance = Literal["masks", "boxes"]
 
 
 class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +39,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drain_s: how long to wait, after the last frame, for the offloads in flight.
         in_flight: offloads that may be without an answer at a time.
         keep_missed: whether an object that one result misses is kept, tracked, until the next.
+        relevance: what of an object counts in the policy's regions: its mask, where it has one, or its box.
     """
 
     video: VideoSpec
@@ -59,6 +62,7 @@ class ClientSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 5.0
     in_flight: int = 1
     keep_missed: bool = False
+    relevance: Relevance = "masks"
 
 
 SESSION_FILE = "session.json"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
+from vitmalis.metrics.mask_quality import mask_metrics
 from vitmalis.records import FrameRecord, OffloadRecord
 from vitmalis.types import BoxSource, Detections, OffloadStatus
 
@@ -37,7 +38,8 @@ def summarise(
     There is no F1 without references, nor where they hold no box. Rendering F1 counts all frames of the clip, also
     those before the first result and those lost by the camera, as a user sees them; `rendering_f1_after_first_result`
     counts those from the first one on that showed a result, since the start is a large part of a short clip. Inference
-    F1 counts the frames whose result was returned.
+    F1 counts the frames whose result was returned. Where references have masks, so do `rendering_mask_f1`,
+    `rendering_mask_iou` and the same of inference, see `mask_quality`.
     """
     returned = [offload for offload in offloads if offload.status == OffloadStatus.OK]
     summary = {
@@ -102,7 +104,19 @@ def _accuracy(
         "rendering_recall": rendering.recall,
         "inference_f1": inference.f1,
     }
-    return {name: value for name, value in accuracy.items() if value is not None}
+    boxes = {name: value for name, value in accuracy.items() if value is not None}
+    return boxes | _mask_accuracy(frames, returned, references, rule)
+
+
+def _mask_accuracy(
+    frames: Sequence[FrameRecord], returned: Sequence[OffloadRecord], references: Sequence[Detections], rule: MatchRule
+) -> dict[str, float]:
+    """Mask F1 and mean mask IoU, where references have masks."""
+    if all(reference.masks is None for reference in references):
+        return {}
+    rendered = ((frame.detections, references[frame.frame_index]) for frame in frames)
+    inferred = ((offload.detections, references[offload.frame_index]) for offload in returned)
+    return mask_metrics(rendered, rule, "rendering") | mask_metrics(inferred, rule, "inference")
 
 
 def _spread(name: str, values: Iterable[float | None]) -> dict[str, float]:

@@ -72,7 +72,8 @@ def record_rows(row_type: type[RecordT], table: pa.Table) -> Iterator[RecordT]:
     for values in table.select(schema.names).cast(schema).to_pylist():
         words = values.pop(_MASKS, None)
         masks = None if words is None else unpacked(np.array(words, _MASK_WORD).tobytes())
-        values["detections"] = Detections.of(*(values.pop(name) for name, *_ in _DETECTION_COLUMNS), masks=masks)
+        boxes, scores, labels = (values.pop(name) for name, *_ in _DETECTION_COLUMNS)
+        values["detections"] = Detections.of(boxes, scores, labels, masks)
         yield row_type(**(_decision_values(values) if row_type is DecisionRecord else values))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import BoolMask, Detections
+from vitmalis.types import MASK_SIDE, MASK_THRESHOLD, BoolMask, Detections, Masks
 
 MOTION_THRESHOLD = 0.001
 """delta^m of the paper: a region with less of the frame's foreground is static."""
@@ -45,10 +45,11 @@ _IS_DOWNSAMPLED = {
 
 
 def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float64]:
-    """rho_j: share of the objects whose boxes overlap region j.
+    """rho_j: share of the objects whose boxes, or masks where they have some, overlap region j.
 
-    Boxes count inside the frame only, and touching a region's edge is no overlap. An object may count in several
-    regions, so that the shares need not sum to 1.
+    Objects count inside the frame only, and touching a region's edge is no overlap. An object may count in several
+    regions, so that the shares need not sum to 1. A mask is a grid of cells in its box, and overlaps what one of its
+    object's cells overlaps.
 
     Returns:
         float64 (rows, cols), 0..1; all 0 without objects.
@@ -57,9 +58,35 @@ def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float
         return np.zeros(grid.shape)
     rows, cols = grid.shape
     x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
+    if detections.masks is not None:
+        overlapped_rows = _overlaps(rows, grid.side_px, grid.height_px, *_cells(y0, y1))
+        overlapped_cols = _overlaps(cols, grid.side_px, grid.width_px, *_cells(x0, x1))
+        return _overlapped_by_masks(detections.masks, overlapped_rows, overlapped_cols) / len(detections)
     overlapped_rows = _overlaps(rows, grid.side_px, grid.height_px, y0, y1)
     overlapped_cols = _overlaps(cols, grid.side_px, grid.width_px, x0, x1)
     return overlapped_rows @ overlapped_cols.T / len(detections)
+
+
+def _cells(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Starts and ends of the rows or columns of the masks in boxes, (N * MASK_SIDE,) each."""
+    edges = starts[:, None] + (ends - starts)[:, None] * np.arange(MASK_SIDE + 1) / MASK_SIDE
+    return edges[:, :-1].ravel(), edges[:, 1:].ravel()
+
+
+def _overlapped_by_masks(
+    masks: Masks, overlapped_rows: NDArray[np.float64], overlapped_cols: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How many masks overlap each region, (rows, cols).
+
+    Args:
+        masks: (N, MASK_SIDE, MASK_SIDE).
+        overlapped_rows, overlapped_cols: 1 where a row or column of a mask overlaps one of regions, else 0: (rows or
+            cols, N * MASK_SIDE).
+    """
+    down = overlapped_rows.reshape(-1, len(masks), MASK_SIDE).transpose(1, 0, 2)
+    across = overlapped_cols.reshape(-1, len(masks), MASK_SIDE).transpose(1, 2, 0)
+    cells = down @ (masks >= MASK_THRESHOLD).astype(np.float64) @ across  # (N, rows, cols)
+    return (cells > 0).sum(axis=0, dtype=np.float64)
 
 
 def _overlaps(

@@ -25,6 +25,8 @@ _ROWS = (
     ("rendering F1", "rendering_f1", 1, "{:.3f}"),
     ("  after the first result", "rendering_f1_after_first_result", 1, "{:.3f}"),
     ("inference F1", "inference_f1", 1, "{:.3f}"),
+    ("rendering F1 of masks", "rendering_mask_f1", 1, "{:.3f}"),
+    ("  mean IoU of matched masks", "rendering_mask_iou", 1, "{:.3f}"),
     ("streaming AP", "streaming_ap", 1, "{:.3f}"),
     ("IDF1", "idf1", 1, "{:.3f}"),
     ("identity switches", "id_switches", 1, "{:.0f}"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from omegaconf import DictConfig
 
+from vitmalis.client.session import Relevance
 from vitmalis.estimation.stage_factors import StageFactors
 from vitmalis.extensions import TARGET
 from vitmalis.metrics.hysteresis import Hysteresis
@@ -57,6 +58,7 @@ class ClientOptions(Section, frozen=True):
     motion: MotionOptions = MotionOptions()  # absent in older records
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1  # absent in older records
     keep_missed: bool = False  # absent in older records
+    relevance: Relevance = "masks"  # absent in older records
 
 
 class ServerOptions(Section, frozen=True):

@@ -388,6 +388,9 @@ def test_scores_of_other_fields_are_compared_where_all_runs_have_them() -> None:
     table = other_scores(runs, ["trackb2b", "vitmalis"])
     assert table["sAP"].tolist() == pytest.approx([0.3, 0.4])
     assert table["identity switches"].tolist() == pytest.approx([12.0, 12.1])
+    assert "F1 of masks" not in table
+    masked = other_scores(runs.assign(rendering_mask_f1=0.7), ["trackb2b", "vitmalis"])
+    assert masked["F1 of masks"].tolist() == pytest.approx([0.7, 0.7])
     assert other_scores(runs.drop(columns="idf1"), ["trackb2b", "vitmalis"]).empty, "runs of an earlier version"
 
 

@@ -36,6 +36,7 @@ _OTHER_SCORES = {
     "MOTA": "mota",
     "identity switches": "id_switches",
 }
+_MASK_SCORES = {"F1 of masks": "rendering_mask_f1", "IoU of masks": "rendering_mask_iou"}
 _LOSSES = {"offloads lost": "lost_offloads", "frames lost": "lost_frames"}
 
 
@@ -155,6 +156,8 @@ def other_scores(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     scores = {title: by_pair(runs, metric) for title, metric in _OTHER_SCORES.items()}
     if any(pairs.empty for pairs in scores.values()):
         return pd.DataFrame()
+    masks = {title: by_pair(runs, metric) for title, metric in _MASK_SCORES.items()}
+    scores |= {title: pairs for title, pairs in masks.items() if not pairs.empty}
     names, pairs = marked(runs, policies), len(next(iter(scores.values())))
     rows = [
         {"policy": names[policy], "pairs": pairs} | {title: table[policy].mean() for title, table in scores.items()}

@@ -1,0 +1,84 @@
+"""Quality of masks, by hand: masks that are halves and quarters of their boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vitmalis.matching import Counts, MatchRule
+from vitmalis.metrics import summarise
+from vitmalis.metrics.mask_quality import mask_iou_matrix, mask_metrics, match_masks
+from vitmalis.records import FrameRecord, OffloadRecord
+from vitmalis.types import MASK_SIDE, Detections
+
+HALF = MASK_SIDE // 2
+BOX = [10.0, 20.0, 66.0, 76.0]  # two pixels of the frame a pixel of the mask
+
+
+def mask(rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[np.uint8]:
+    """A mask of some rows and columns."""
+    drawn = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    drawn[rows, cols] = 255
+    return drawn
+
+
+LEFT, TOP, ALL = mask(cols=slice(HALF)), mask(rows=slice(HALF)), mask()
+
+
+def one(drawn: NDArray[np.uint8], box: list[float] = BOX, label: int = 0, score: float = 0.9) -> Detections:
+    return Detections.of([box], [score], [label], drawn[None])
+
+
+def test_iou_by_hand() -> None:
+    """Of one box: the left half with itself, all, and the upper half; moved by a quarter; and another class."""
+    reference = one(LEFT)
+    for shown, expected in ((LEFT, 1.0), (ALL, 1 / 2), (TOP, 1 / 3)):
+        assert mask_iou_matrix(one(shown), reference).tolist() == [[pytest.approx(expected)]]
+    moved = [side + 14 * (place % 2 == 0) for place, side in enumerate(BOX)]
+    assert mask_iou_matrix(one(LEFT, moved), reference)[0, 0] == pytest.approx(14 / 42)
+    assert mask_iou_matrix(one(LEFT, label=2), reference).tolist() == [[0]]
+    assert mask_iou_matrix(one(LEFT, [66, 20, 122, 76]), reference).tolist() == [[0]]
+
+
+def test_masks_in_boxes_of_any_size_are_compared() -> None:
+    """A frame-filling one at a lower size, and one without area."""
+    large = [0.0, 0.0, 3840.0, 2160.0]
+    assert mask_iou_matrix(one(LEFT, large), one(TOP, large))[0, 0] == pytest.approx(1 / 3, abs=0.01)
+    assert mask_iou_matrix(one(ALL, [0, 0, 1e6, 1e6]), one(ALL, large))[0, 0] < 0.01
+    assert mask_iou_matrix(one(ALL, [5, 5, 5, 9]), one(ALL, [5, 5, 5, 9])).tolist() == [[0]]
+
+
+def test_masks_match_where_half_of_their_union_is_common() -> None:
+    """As boxes do; the mean IoU is that of the pairs."""
+    shown = one(LEFT).with_more(one(TOP, [110, 20, 166, 76])).with_more(one(ALL, score=0.4))
+    reference = one(ALL).with_more(one(LEFT, [110, 20, 166, 76]))
+    matched = match_masks(shown, reference)
+    assert matched.counts == Counts(tp=1, fp=1, fn=1)
+    assert matched.mean_iou == pytest.approx(0.5)
+    assert match_masks(shown, reference, MatchRule(iou_threshold=0.3)).counts == Counts(tp=2)
+    assert mask_metrics([(shown, reference), (one(ALL), one(ALL))], MatchRule(), "rendering") == {
+        "rendering_mask_f1": pytest.approx(2 / 3),
+        "rendering_mask_iou": pytest.approx(0.75),
+    }
+
+
+def test_a_box_without_a_mask_counts_as_filled() -> None:
+    """A result may come from a model without masks, or show nothing."""
+    assert match_masks(Detections.of([BOX], [0.9], [0]), one(ALL)).mean_iou == 1
+    assert match_masks(Detections.empty(), one(ALL)).counts == Counts(fn=1)
+    assert match_masks(Detections.empty(), one(ALL)).mean_iou is None
+
+
+def test_a_run_has_mask_metrics_where_its_references_have_masks() -> None:
+    """Box F1 is as without them."""
+    frames = [
+        FrameRecord(frame_index=i, capture_time_s=0.0, render_time_s=0.0, detections=shown)
+        for i, shown in enumerate((Detections.empty(), one(LEFT)))
+    ]
+    offloads = [OffloadRecord(offload_id=0, frame_index=1, start_time_s=0.0, detections=one(ALL))]
+    metrics = summarise(frames, offloads, [one(LEFT), one(LEFT)])
+    assert metrics["rendering_f1"] == metrics["rendering_mask_f1"] == pytest.approx(2 / 3)
+    assert (metrics["rendering_mask_iou"], metrics["inference_mask_iou"]) == (1, 0.5)
+    boxes = summarise(frames, offloads, [Detections.of([BOX], [0.9], [0])] * 2)
+    assert not [name for name in boxes if "mask" in name]
