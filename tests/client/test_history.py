@@ -21,6 +21,14 @@ def test_bounded_ordered_and_both_ends_kept(capacity: int, frames: int) -> None:
     assert (indices[0], indices[-1]) == (0, frames - 1)
 
 
+def test_needed_frames_stay() -> None:
+    history = FrameHistory(8)
+    for index in range(100):
+        history.append(index, GRAY, needed=(3, 7))
+        assert len(history) <= 8 + 2
+    assert (3 in history, 7 in history, 5 in history) == (True, True, False)
+
+
 def test_forgotten_frame_cannot_be_a_start() -> None:
     history = FrameHistory(8)
     for index in range(5):

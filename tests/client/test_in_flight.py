@@ -50,7 +50,7 @@ def test_a_second_one_follows_at_the_pace_of_the_slower_of_link_and_server(
     assert offloads.may_start(1.0 + pace_s + 0.01)
     offloads.start(sent(1, 1.5))
     assert not offloads.may_start(9.0), "two are the most"
-    assert (offloads.ids, offloads.oldest_frame) == ([0, 1], 0)
+    assert (offloads.ids, offloads.frames) == ([0, 1], [0, 10])
     assert offloads.end(1) is not None, "answers need not come in order"
     assert (offloads.ids, offloads.end(1)) == ([0], None)
 

@@ -153,6 +153,25 @@ def test_with_two_in_flight_the_second_is_sent_when_the_server_will_be_free() ->
     assert machine.outstanding == [2]
 
 
+def test_the_second_of_two_results_that_were_long_in_coming_is_caught_up_with() -> None:
+    """While both were waited for, the history became full and was thinned."""
+    machine = machine_with(build_policy("trackb2b"), history_frames=8, in_flight=2)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0), 0.0)
+    machine.handle(result(0, 0), 0.0)
+    machine.handle(TrackingDone(0, boxes(0.0), 1.0), 0.0)
+    sent: list[int] = []
+    for index in range(1, 40):
+        actions = machine.handle(captured(index), index * INTERVAL_S)
+        sent += [start.frame.index for start in of_type(actions, StartOffload)]
+        machine.handle(TrackingDone(index, boxes(0.0), 1.0), index * INTERVAL_S)
+    for number, frame_index in enumerate(sent, start=1):
+        (catch_up,) = of_type(machine.handle(result(number, frame_index), 4.0), CatchUp)
+        assert (indices(catch_up)[0], indices(catch_up)[-1]) == (frame_index, 39)
+        machine.handle(TrackingDone(39, boxes(0.0), 1.0), 4.0)
+    assert len(sent) == 2
+
+
 def test_all_offloads_in_flight_are_lost_with_the_connection() -> None:
     machine = machine_with(build_policy("back2back"), in_flight=2)
     machine.handle(LinkChanged(up=True), 0.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vitmalis.tracker import TrackingImage
 
 
 class FrameHistory:
-    """Tracking images in the order of their frames, at most `capacity`.
+    """Tracking images in the order of their frames, at most `capacity` and those of frames that are needed.
 
     When a long wait fills it, every second frame in the middle is dropped: catching up then takes larger steps but no
     more time, and memory stays bounded through an outage of any length.
@@ -24,12 +26,13 @@ class FrameHistory:
     def __contains__(self, frame_index: int) -> bool:
         return any(kept == frame_index for kept, _ in self._frames)
 
-    def append(self, frame_index: int, image: TrackingImage) -> None:
-        """Add the newest frame, and thin the history if it is full."""
+    def append(self, frame_index: int, image: TrackingImage, needed: Collection[int] = ()) -> None:
+        """Add the newest frame, and thin the history if it is full; no frame is dropped that is needed."""
         self._frames.append((frame_index, image))
         if len(self._frames) > self._capacity:
-            # Catching up starts at the first frame; the last two keep the full frame rate.
-            self._frames = [*self._frames[:-2:2], *self._frames[-2:]]
+            thinned, latest = self._frames[:-2], self._frames[-2:]  # the last two keep the full frame rate
+            kept = [entry for place, entry in enumerate(thinned) if place % 2 == 0 or entry[0] in needed]
+            self._frames = kept + latest
 
     def forget_before(self, frame_index: int) -> None:
         """Drop the frames before `frame_index`."""

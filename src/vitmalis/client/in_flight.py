@@ -117,6 +117,6 @@ class OffloadsInFlight:
         return [offload.offload_id for offload in self._offloads]
 
     @property
-    def oldest_frame(self) -> int | None:
-        """The earliest frame that is in flight; None without one."""
-        return min((offload.frame_index for offload in self._offloads), default=None)
+    def frames(self) -> list[int]:
+        """Frames of the offloads; that of a second round may be earlier than one that was sent before."""
+        return [offload.frame_index for offload in self._offloads]

@@ -142,7 +142,7 @@ class ClientMachine:
     def _on_frame(self, event: FrameCaptured, now_s: float) -> list[Action]:
         self._newest = event.frame
         if event.tracking_image is not None:
-            self._tracker.history.append(event.frame.index, event.tracking_image)
+            self._tracker.captured(event.frame.index, event.tracking_image, self._in_flight.frames)
         return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._motion.next_job(event.frame)]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
@@ -269,5 +269,4 @@ class ClientMachine:
         """The first frame that a later catch-up may start at; None before the first frame."""
         if self._newest is None:
             return None
-        oldest = self._in_flight.oldest_frame
-        return self._newest.index if oldest is None else oldest
+        return min(self._in_flight.frames, default=self._newest.index)
