@@ -172,6 +172,23 @@ def test_the_second_of_two_results_that_were_long_in_coming_is_caught_up_with() 
     assert len(sent) == 2
 
 
+def test_a_frame_in_which_boxes_are_being_located_can_be_caught_up_from() -> None:
+    machine = machine_with(build_policy("fixed"), history_frames=4)
+    machine.handle(LinkChanged(up=True), 0.0)
+    machine.handle(captured(0), 0.0)
+    machine.handle(result(0, 0), 0.0)
+    machine.handle(TrackingDone(0, boxes(0.0), 1.0), 0.0)
+    (locate,) = of_type(machine.handle(captured(1), 0.1), Locate)
+    assert indices(locate) == [0, 1]
+    for index in range(2, 7):
+        machine.handle(captured(index), index * INTERVAL_S)
+    (start, _) = machine.handle(BoxesLocated(1, boxes(0.0)), 0.7)
+    assert start.frame.index == 1
+    machine.handle(TrackingDone(6, boxes(0.0), 1.0), 0.8)
+    (locate,) = of_type(machine.handle(result(1, 1), 0.9), Locate)
+    assert (indices(locate)[0], indices(locate)[-1]) == (1, 6)
+
+
 def test_all_offloads_in_flight_are_lost_with_the_connection() -> None:
     machine = machine_with(build_policy("back2back"), in_flight=2)
     machine.handle(LinkChanged(up=True), 0.0)

@@ -142,7 +142,7 @@ class ClientMachine:
     def _on_frame(self, event: FrameCaptured, now_s: float) -> list[Action]:
         self._newest = event.frame
         if event.tracking_image is not None:
-            self._tracker.captured(event.frame.index, event.tracking_image, self._in_flight.frames)
+            self._tracker.captured(event.frame.index, event.tracking_image, self._needed_frames)
         return [*self._offload_newest(now_s), *self._next_tracker_job(), *self._motion.next_job(event.frame)]
 
     def _offload_newest(self, now_s: float) -> list[Action]:
@@ -269,4 +269,9 @@ class ClientMachine:
         """The first frame that a later catch-up may start at; None before the first frame."""
         if self._newest is None:
             return None
-        return min(self._in_flight.frames, default=self._newest.index)
+        return min(self._needed_frames, default=self._newest.index)
+
+    @property
+    def _needed_frames(self) -> list[int]:
+        """The frames that are in flight, or about to be."""
+        return [*self._in_flight.frames, *([self._locating.index] if self._locating else [])]

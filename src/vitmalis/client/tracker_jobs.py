@@ -48,15 +48,15 @@ class TrackerJobs:
         """The boxes to show on a frame."""
         return rendered(frame_index, self._result, self._tracked)
 
-    def captured(self, frame_index: int, image: TrackingImage, in_flight: Sequence[int]) -> None:
+    def captured(self, frame_index: int, image: TrackingImage, needed: Sequence[int]) -> None:
         """Add the newest frame to the history, which keeps the frames that a catch-up may start at.
 
         Args:
             frame_index, image: of the frame.
-            in_flight: frames whose results are to come.
+            needed: frames whose results are to come.
         """
         awaited = [self._result.frame_index] if self._result and self._awaiting_catch_up else []
-        self.history.append(frame_index, image, [*in_flight, *awaited])
+        self.history.append(frame_index, image, [*needed, *awaited])
 
     def follow(self, result: KnownBoxes, *, tracked: bool) -> None:
         """Take a new result, which the next job restarts the tracker with, if it is to be tracked."""
