@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -40,6 +42,16 @@ def composed(*overrides: str, job: str = "evaluate", hydra: bool = False) -> Dic
 def test_every_option_composes_and_is_typed(group: str, option: str) -> None:
     config = typed(composed(f"{group}={option}", *NEEDED.get(f"{group}/{option}", [])))
     assert flat(config)
+
+
+def test_runs_of_boxes_have_the_hash_from_before_there_were_tasks() -> None:
+    boxes, instances = (typed(composed(f"model.task={task}")) for task in ("boxes", "instances"))
+    sections = msgspec.to_builtins(boxes)
+    for section in ("mlflow", "output", "inference_cache", "sweep"):
+        del sections[section]
+    del sections["references"]["workers"], sections["model"]["task"]
+    assert config_hash(boxes) == hashlib.sha256(msgspec.json.encode(sections, order="deterministic")).hexdigest()[:12]
+    assert config_hash(boxes) != config_hash(instances)
 
 
 def test_every_group_has_options() -> None:

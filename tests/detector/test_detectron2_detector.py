@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from tests.detector.library_vits import Detectron2ViT, vitdet
 from vitmalis.detector import load_detector, model_config
 from vitmalis.detector.checkpoint import load_into
-from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
+from vitmalis.detector.config import DetectorConfig, MaskConfig, PyramidConfig, RcnnConfig, VitConfig
 from vitmalis.detector.detector import Detector
-from vitmalis.detector.detectron2_detector import Images, adapted_detector, plain_values
+from vitmalis.detector.detectron2_detector import Images, adapted_detector, plain_values, resized_masks
 from vitmalis.detector.pyramid import pyramid_stage
 from vitmalis.detector.rcnn import BoxHeads, RcnnDetector, select_boxes
 from vitmalis.detector.rpn import Proposals, RegionProposals
 from vitmalis.errors import UserError
+from vitmalis.types import Detections
 
 HEAD = RcnnConfig(box_convs=(8, 8), box_width=16, proposals=50, score_threshold=0.0)
 CONFIG = DetectorConfig(
@@ -76,14 +77,20 @@ class RoiHeads(BoxHeads):
     mask_on = True
 
     def forward(self, images: Any, features: dict[str, Tensor], proposals: Any, targets: None = None) -> Any:  # type: ignore[override]
-        assert not self.mask_on, "masks are not needed"
         return [self._one(features, index, *given) for index, given in enumerate(proposals)], {}
 
     def _one(self, features: dict[str, Tensor], index: int, size: tuple[int, int], proposals: Proposals) -> Any:
         levels = [level[index : index + 1] for level in features.values()]
         found = select_boxes(*super().forward(levels, proposals.boxes), size, HEAD, range(80))
         boxes, scores, labels = map(torch.from_numpy, (found.boxes_xyxy, found.scores, found.labels))
-        return SimpleNamespace(pred_boxes=SimpleNamespace(tensor=boxes), scores=scores, pred_classes=labels)
+        given = {"pred_masks": self._masks(levels, found)} if self.mask_on else {}
+        return SimpleNamespace(pred_boxes=SimpleNamespace(tensor=boxes), scores=scores, pred_classes=labels, **given)
+
+    def _masks(self, levels: list[Tensor], found: Detections) -> Tensor:
+        """Probabilities (P, 1, 28, 28), as detectron2's mask head gives them."""
+        assert self.mask_head is not None
+        boxes, labels = torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.labels)
+        return self.mask_head.logits(levels, boxes)[torch.arange(len(found)), labels, None].sigmoid()
 
 
 class GeneralizedRCNN(nn.Module):
@@ -91,11 +98,11 @@ class GeneralizedRCNN(nn.Module):
 
     input_format = "RGB"
 
-    def __init__(self) -> None:
+    def __init__(self, config: DetectorConfig = CONFIG) -> None:
         super().__init__()
         self.backbone = SimpleFeaturePyramid(Detectron2ViT(vitdet().config))
         self.proposal_generator = ProposalGenerator(8, (4, 8, 16, 32, 64), HEAD)
-        self.roi_heads = RoiHeads(CONFIG, HEAD)
+        self.roi_heads = RoiHeads(config, HEAD)
         self.register_buffer("pixel_mean", torch.tensor(CONFIG.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(CONFIG.pixel_std).view(3, 1, 1), persistent=False)
 
@@ -137,6 +144,29 @@ def test_boxes_are_those_of_our_model_with_the_same_weights(
         np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
 
 
+def test_masks_are_those_of_our_model_with_the_same_weights(image: np.ndarray) -> None:
+    config = msgspec.structs.replace(CONFIG, mask_head=MaskConfig(convs=(8,)))
+    torch.manual_seed(0)
+    ours = RcnnDetector(config, HEAD).eval().requires_grad_(False)
+    library = GeneralizedRCNN(config)
+    load_into(library, ours.state_dict(), "ours")
+    adapted = Detector(adapted_detector(library, {}, masks=True), weights_sha256="0")
+    found, expected = (detector.detect(image) for detector in (adapted, Detector(ours, weights_sha256="0")))
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert found.masks is not None
+    assert expected.masks is not None
+    assert (np.abs(found.masks.astype(int) - expected.masks) <= 17).mean() > 0.99  # rounding may cross a level
+    boxes_only = Detector(adapted_detector(GeneralizedRCNN(config), {}), weights_sha256="0")
+    assert adapted.model_id != boxes_only.model_id
+    assert boxes_only.detect(image).masks is None
+
+
+def test_masks_of_another_size_are_resized() -> None:
+    columns = (torch.arange(14) >= 7).float().expand(2, 1, 14, 14)
+    assert torch.equal(resized_masks(columns).round(), (torch.arange(28) >= 14).float().expand(2, 28, 28))
+
+
 def test_a_batch_of_patches_with_masks_of_their_own(ours: RcnnDetector, image: np.ndarray) -> None:
     adapted = Detector(adapted_detector(theirs(ours), {}), weights_sha256="0")
     masks = [np.arange(12).reshape(3, 4) == index for index in (0, 5)]
@@ -175,7 +205,10 @@ def test_what_is_no_vitdet_of_coco_is_refused(ours: RcnnDetector) -> None:
     model.roi_heads.num_classes = 1203
     with pytest.raises(UserError, match="the model has 1203 classes, but only models of COCO's 80 classes"):
         adapted_detector(model, {})
-    model.roi_heads.num_classes, model.input_format = 80, "BGR"
+    model.roi_heads.mask_on, model.roi_heads.num_classes = False, 80
+    with pytest.raises(UserError, match=r"model\.task=instances: the model of model\.config has no mask head"):
+        adapted_detector(model, {}, masks=True)
+    model.input_format = "BGR"
     with pytest.raises(UserError, match="the model takes BGR images, but frames are RGB"):
         adapted_detector(model, {})
 

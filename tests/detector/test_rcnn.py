@@ -6,7 +6,8 @@ import torch
 
 from vitmalis.detector.build import build_model
 from vitmalis.detector.config import DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
-from vitmalis.detector.rcnn import assign_levels, pool_boxes, select_boxes
+from vitmalis.detector.pooling import assign_levels, pool_boxes
+from vitmalis.detector.rcnn import select_boxes
 from vitmalis.detector.rpn import choose_proposals, level_anchors
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def test_bfloat16_features_are_pooled_at_exact_coordinates(autocast: bool) -> No
     level = (torch.arange(512) >= 478).expand(1, 1, 8, 512).bfloat16()
     box = torch.tensor([[1909.0, 4.0, 1919.0, 24.0]])  # columns 476.75 to 479.25 of cell centres, 7 bins of 2.5 / 7
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        pooled = pool_boxes([level], [4], box)
+        pooled = pool_boxes([level], [4], box, 7)
     expected = torch.tensor([0, 2 / 7, 9 / 14, 1, 1, 1, 1]).expand(1, 1, 7, 7)
     torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-4)
 

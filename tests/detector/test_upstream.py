@@ -14,8 +14,9 @@ from torchvision.models.detection._utils import BoxCoder
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import PRESETS, DetectorConfig, PyramidConfig, RcnnConfig, VitConfig
+from vitmalis.detector.pooling import assign_levels, pool_boxes
 from vitmalis.detector.postprocess import select_detections
-from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector, assign_levels, pool_boxes
+from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector
 from vitmalis.detector.rpn import BOX_CODER as RPN_CODER
 from vitmalis.detector.rpn import choose_proposals, level_anchors
 from vitmalis.detector.stems import ChannelNorm
@@ -232,7 +233,7 @@ def test_level_assignment(units: Arrays) -> None:
 
 def test_pooling(units: Arrays) -> None:
     levels = [torch.from_numpy(units[f"pool_in_p{level}"]) for level in (2, 3, 4, 5)]
-    pooled = pool_boxes(levels, (4, 8, 16, 32), torch.from_numpy(units["pool_boxes"]))
+    pooled = pool_boxes(levels, (4, 8, 16, 32), torch.from_numpy(units["pool_boxes"]), 7)
     assert error(pooled, units["pool_out"]) < 1e-5
 
 

@@ -11,6 +11,7 @@ from vitmalis.detector.batched_layout import Mixed
 from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.config import ModelConfig
 from vitmalis.detector.devices import constant
+from vitmalis.detector.mask_head import MaskHead
 from vitmalis.detector.mixed import MixedLayout, mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
 from vitmalis.detector.pyramid import Backbone
@@ -54,6 +55,15 @@ class DetectionModel(nn.Module, ABC):
     @abstractmethod
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
+
+    @property
+    def mask_branch(self) -> MaskHead | None:
+        """The mask head; None in a model that finds boxes only."""
+        return None
+
+    def with_masks(self, levels: Sequence[Tensor], found: list[Detections]) -> list[Detections]:
+        """The detections in pyramid levels, with their masks if the model has a mask head."""
+        return found if self.mask_branch is None else self.mask_branch.add_masks(levels, found)
 
     def predict(
         self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0

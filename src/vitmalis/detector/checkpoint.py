@@ -15,8 +15,8 @@ from vitmalis.detector.array_pickle import PickledArray, read_array_pickle
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 
-MASK_HEAD = "roi_heads.mask_head."
-"""Boxes do not depend on Mask R-CNN's mask branch, so its tensors are left out on purpose."""
+MASK_HEADS = ("roi_heads.mask_head.", "mask_head.")
+"""Beginnings of the names of a mask head's tensors, which a model that finds boxes only leaves out."""
 
 BUFFERS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 """Constants that older files list with the weights; ours come from the configuration."""
@@ -120,24 +120,22 @@ def _tensor(name: object, value: Any, path: Path) -> Tensor:
     return value.detach()
 
 
-SKIPPED = (MASK_HEAD, *BUFFERS)
-"""Names in detectron2's files that our own models have no place for."""
-
-
-def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skipped: tuple[str, ...] = SKIPPED) -> None:
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into a model, by exact name and shape.
+
+    Constants of detectron2's files are left out, and the tensors of a mask head if the model has none.
 
     Args:
         model: takes the weights.
         state: names as in the model.
         source: name of the weights in errors.
-        skipped: names that begin so are left out on both sides.
 
     Raises:
         UserError: names are missing or left over, shapes differ, or weights are not finite; the first few are named.
     """
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(BUFFERS)}
+    skipped = BUFFERS if any(name.startswith(MASK_HEADS) for name in own) else (*MASK_HEADS, *BUFFERS)
     state = {name: value for name, value in state.items() if not name.startswith(skipped)}
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith(skipped)}
     problems = [
         (label, names)
         for label, names in (
@@ -150,7 +148,8 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str, skippe
     ]
     if problems:
         summary = "; ".join(f"{len(names)} {label} ({_some(names)})" for label, names in problems)
-        raise UserError(f"model weights '{source}' do not fit this model: {summary}{_wrapper_hint(state)}")
+        hint = _wrapper_hint(state) or _mask_hint(own, state)
+        raise UserError(f"model weights '{source}' do not fit this model: {summary}{hint}")
     # A model built on the meta device has no memory yet and takes these tensors over instead of copying them.
     model.load_state_dict(state, strict=False, assign=any(value.is_meta for value in own.values()))
 
@@ -160,6 +159,16 @@ def _wrapper_hint(state: dict[str, Tensor]) -> str:
     for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         if state and all(name.startswith(prefix) for name in state):
             return f"; every name begins with '{prefix}', as {wrapper} adds it: save the model inside, without it"
+    return ""
+
+
+def _mask_hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    """A hint for weights that lack a mask head and nothing else."""
+    missing = own.keys() - state.keys()
+    if missing and all(name.startswith(MASK_HEADS) for name in missing) and own.keys() - missing == state.keys():
+        return (
+            "; they have no mask head: use model.task=boxes, or train one (python -m training.masks start.weights=...)"
+        )
     return ""
 
 

@@ -13,6 +13,9 @@ from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW
 Source = Literal["builtin", "timm", "detectron2"]
 """Where a model comes from: this package, or another library through an adapter."""
 
+Task = Literal["boxes", "instances"]
+"""What a model finds: the boxes of objects, or their boxes and masks (instance segmentation)."""
+
 
 RANDOM = "random"
 """In the place of a weights file: random weights."""
@@ -119,12 +122,29 @@ class RcnnConfig(msgspec.Struct, frozen=True, kw_only=True, tag="rcnn"):
     max_detections: int = 100
 
 
+class MaskConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Mask R-CNN's mask head: convolutions over the features in each detected box, which end in a mask of 28 x 28.
+
+    Attributes:
+        convs: channels of its 3 x 3 convolutions; the transposed one after them has those of the last.
+        per_class: whether each class has a mask of its own; otherwise one serves all.
+    """
+
+    convs: tuple[int, ...] = (256, 256, 256, 256)
+    per_class: bool = True
+
+
+SMALL_MASK_HEAD = MaskConfig(convs=(64, 64, 64), per_class=False)
+"""The mask head behind an FCOS head."""
+
+
 class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The architecture of a built-in detector.
 
     Attributes:
         name: how users choose it.
         vit, pyramid, head: its parts.
+        mask_head: finds the masks of detected objects; None in a model that finds boxes only.
         classes: for each class of the model the index into `COCO_CLASSES` that it reports.
         downsampling_factor: d, how much smaller a downsampled region is, along each axis.
         pixel_mean, pixel_std: RGB, on the scale 0..255.
@@ -134,6 +154,7 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     vit: VitConfig
     pyramid: PyramidConfig = PyramidConfig()
     head: FcosConfig | RcnnConfig = RcnnConfig()
+    mask_head: MaskConfig | None = None
     classes: tuple[int, ...] = tuple(range(len(COCO_CLASSES)))
     downsampling_factor: int = 2
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
@@ -168,10 +189,15 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
         factor = self.downsampling_factor if downsampling_factor is None else downsampling_factor
         return msgspec.structs.replace(self, vit=vit, downsampling_factor=factor)
 
+    def with_task(self, task: Task) -> DetectorConfig:
+        """The same model for a task: with the mask head that goes with its box head, or without one."""
+        of_task = SMALL_MASK_HEAD if isinstance(self.head, FcosConfig) else MaskConfig()
+        return msgspec.structs.replace(self, mask_head=of_task if task == "instances" else None)
+
     @property
     def identity(self) -> dict[str, Any]:
         """The facts that identities of models are made from, in which the padding says the factor."""
-        facts = msgspec.to_builtins(self)
+        facts = _facts(self)
         renamed = {"downsampling_factor": ("divisor_px", self.divisor_px)}
         return dict(renamed.get(name, (name, value)) for name, value in facts.items())
 
@@ -195,6 +221,7 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
         geometry: of its decision regions.
         classes, pixel_mean, pixel_std: as of `DetectorConfig`.
         pyramid, head: our parts behind the transformer; None where the library's own follow it.
+        mask_head: whether the library's mask head runs.
     """
 
     name: str
@@ -206,6 +233,7 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
     pixel_std: tuple[float, float, float]
     pyramid: PyramidConfig | None = None
     head: FcosConfig | None = None
+    mask_head: bool = False
 
     @property
     def divisor_px(self) -> int:
@@ -215,8 +243,7 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> dict[str, Any]:
         """The facts that identities of models are made from."""
-        facts: dict[str, Any] = msgspec.to_builtins(self)
-        return facts
+        return _facts(self)
 
     def region_grid(self, height_px: int, width_px: int) -> RegionGrid:
         """The decision regions of frames of a size."""
@@ -224,6 +251,13 @@ class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ModelConfig = DetectorConfig | AdaptedConfig
+
+
+def _facts(config: ModelConfig) -> dict[str, Any]:
+    """The fields of a configuration; those of models without a mask head are what they were before there were any."""
+    facts: dict[str, Any] = msgspec.to_builtins(config)
+    return facts if config.mask_head else {name: value for name, value in facts.items() if name != "mask_head"}
+
 
 TINY_CLASSES = tuple(COCO_CLASSES.index(name) for name in ("person", "bicycle", "car", "bus", "traffic light"))
 """Classes of `vitdet_tiny`; "bus" stands for every large vehicle (bus, truck, train)."""

@@ -25,6 +25,7 @@ from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_u
 from vitmalis.detector.precision import arithmetic, checked_precision
 from vitmalis.detector.vit import ViT
 from vitmalis.errors import UserError
+from vitmalis.fingerprint import digest
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.regions.treatment import AnyTreatments
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections
@@ -37,8 +38,14 @@ PREPROCESSING_VERSION = 1
 
 _BYTES = (np.dtype(np.uint8), torch.uint8)
 
+WEIGHTS = Path(str(files("vitmalis.detector"))) / "weights"
+"""The folder of the weights that come with the package."""
+
 EMBEDDED_WEIGHTS = {"vitdet_tiny": "vitdet_tiny.pt"}
 """Model -> file of its weights in the package."""
+
+EMBEDDED_MASK_HEADS = {"vitdet_tiny": "vitdet_tiny_masks.pt"}
+"""Model -> file in the package with the weights of its mask head, which was trained on those of `EMBEDDED_WEIGHTS`."""
 
 
 class Detector:
@@ -99,7 +106,7 @@ class Detector:
             restoration_point: 0 (before the backbone) to N: where full resolution comes back (paper, section III-B).
 
         Returns:
-            Boxes in pixels of this image, best first.
+            Boxes in pixels of this image, best first, with masks if the model finds instances.
 
         Raises:
             UserError: the image is of another kind, or the mask or restoration point does not fit.
@@ -262,16 +269,34 @@ def weights_path(config: ModelConfig, weights: str | Path | None) -> Path | None
             raise UserError(f"model.weights={weights}: give a file for models of {config.source}, not a URL")
         return None if weights is None else Path(weights)
     if weights is None and config.name in EMBEDDED_WEIGHTS:
-        return Path(str(files("vitmalis.detector"))) / "weights" / EMBEDDED_WEIGHTS[config.name]
+        return WEIGHTS / EMBEDDED_WEIGHTS[config.name]
     source = PUBLISHED_WEIGHTS[config.name] if weights is None else weights
     return fetched_weights(config, str(source)) if is_url(source) else Path(source)
 
 
-def weights_digest(path: Path | None) -> str:
-    """SHA-256 of a weights file, hexadecimal; a name for random weights, which are the same in every process."""
+def weights_files(config: ModelConfig, weights: str | Path | None) -> tuple[Path, ...]:
+    """The files that the weights of a model are read from; none for random weights.
+
+    The package has those of a mask head in a file of their own. Other files hold the whole model.
+
+    Raises:
+        UserError: see `weights_path`.
+    """
+    path = weights_path(config, weights)
     if path is None:
+        return ()
+    if weights is None and config.mask_head and config.name in EMBEDDED_MASK_HEADS:
+        return path, WEIGHTS / EMBEDDED_MASK_HEADS[config.name]
+    return (path,)
+
+
+def weights_digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of the files of a model's weights, hexadecimal; a name for random weights, which have no file."""
+    if len(paths) > 1:
+        return digest([weights_digest([path]) for path in paths])
+    if not paths:
         return RANDOM
-    if not path.is_file():
-        raise UserError(f"model weights '{path}' do not exist; give a file as model.weights=/path/to/weights")
-    with path.open("rb") as file:
+    if not paths[0].is_file():
+        raise UserError(f"model weights '{paths[0]}' do not exist; give a file as model.weights=/path/to/weights")
+    with paths[0].open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitmalis.detector.adapters.model import MixedResolutionViT
 from vitmalis.detector.adapters.parts import Foreign
 from vitmalis.detector.adapters.wrap import wrap
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.checkpoint import BUFFERS, load_checkpoint, load_into
+from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import AdaptedConfig
+from vitmalis.detector.mask_head import as_masks
 from vitmalis.detector.pyramid import Backbone
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import digest
-from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis.types import COCO_CLASSES, MASK_SIDE, Detections
 
 NAME = "detectron2"
 
@@ -79,7 +81,7 @@ class Detectron2Detector(DetectionModel):
         super().__init__(config, backbone)
         self.proposal_generator = model.proposal_generator
         self.roi_heads = model.roi_heads
-        self.roi_heads.mask_on = False  # boxes do not depend on the mask branch
+        self.roi_heads.mask_on = config.mask_head  # boxes do not depend on it
 
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect with detectron2's heads; see `DetectionModel.detect_in`.
@@ -98,11 +100,23 @@ def as_detections(instances: Foreign) -> Detections:
     """Convert the `Instances` of one image, best first."""
     columns = instances.pred_boxes.tensor, instances.scores, instances.pred_classes
     boxes, scores, labels = (column.detach().cpu().numpy() for column in columns)
-    return Detections.of(boxes, scores, labels)
+    masks = getattr(instances, "pred_masks", None)  # absent where the mask head does not run
+    return Detections.of(boxes, scores, labels, None if masks is None else as_masks(resized_masks(masks)))
+
+
+def resized_masks(probabilities: Tensor) -> Tensor:
+    """Masks (P, 28, 28) of those of a mask head (P, 1, rows, cols), which may be configured to have another size."""
+    size = (MASK_SIDE, MASK_SIDE)
+    same = probabilities.shape[-2:] == size
+    return (probabilities if same else F.interpolate(probabilities, size, mode="bilinear"))[:, 0]
 
 
 def detectron2_detector(
-    config_file: Path, weights_file: Path | None = None, window: int | None = None, downsampling_factor: int = 2
+    config_file: Path,
+    weights_file: Path | None = None,
+    window: int | None = None,
+    downsampling_factor: int = 2,
+    masks: bool = False,
 ) -> Detectron2Detector:
     """Make a detector from a LazyConfig file of detectron2.
 
@@ -111,15 +125,17 @@ def detectron2_detector(
         weights_file: as detectron2 publishes or saves them; None for random weights.
         window: side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller a downsampled region is, along each axis.
+        masks: whether its mask head runs, too.
 
     Raises:
-        UserError: detectron2 is not installed, the file defines no model of ViTDet's structure, or weights do not fit.
+        UserError: detectron2 is not installed, the file defines no model of ViTDet's structure or none with a mask head
+            where that is to run, or weights do not fit.
     """
     description, model = read_model(config_file)
     if weights_file is not None:
         state, _ = load_checkpoint(weights_file)
-        load_into(model, state, str(weights_file), skipped=BUFFERS)
-    return adapted_detector(model, description, window, downsampling_factor)
+        load_into(model, state, str(weights_file))
+    return adapted_detector(model, description, window, downsampling_factor, masks)
 
 
 def read_model(config_file: Path) -> tuple[Any, nn.Module]:
@@ -146,17 +162,21 @@ def read_model(config_file: Path) -> tuple[Any, nn.Module]:
 
 
 def adapted_detector(
-    model: Foreign, description: Any, window: int | None = None, downsampling_factor: int = 2
+    model: Foreign,
+    description: Any,
+    window: int | None = None,
+    downsampling_factor: int = 2,
+    masks: bool = False,
 ) -> Detectron2Detector:
     """Give mixed resolution to a model of detectron2 that has its weights.
 
     Args:
         model: a `GeneralizedRCNN`; its parts move to the detector.
         description: what the model was made from, for its `model_id`.
-        window, downsampling_factor: see `detectron2_detector`.
+        window, downsampling_factor, masks: see `detectron2_detector`.
 
     Raises:
-        UserError: it is not of ViTDet's structure, or its classes are not COCO's.
+        UserError: it is not of ViTDet's structure, its classes are not COCO's, or it has no mask head that could run.
     """
     for path in ("backbone.net", "backbone.in_feature", "proposal_generator", "roi_heads", "pixel_mean", "pixel_std"):
         if not _has(model, path):
@@ -171,6 +191,8 @@ def adapted_detector(
         )
     if model.input_format != "RGB":
         raise UserError(f"the model takes {model.input_format} images, but frames are RGB")
+    if masks and not model.roi_heads.mask_on:
+        raise UserError("model.task=instances: the model of model.config has no mask head; use model.task=boxes")
     net = wrap(model.eval().backbone.net, window=window, downsampling_factor=downsampling_factor)
     red, green, blue = model.pixel_mean.flatten().tolist()
     red_std, green_std, blue_std = model.pixel_std.flatten().tolist()
@@ -181,6 +203,7 @@ def adapted_detector(
         geometry=net.geometry,
         pixel_mean=(red, green, blue),
         pixel_std=(red_std, green_std, blue_std),
+        mask_head=masks,
     )
     return Detectron2Detector(config, Detectron2Backbone(net, model.backbone), model)
 

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSHead
 
 from vitmalis.detector.base import DetectionModel
-from vitmalis.detector.config import FcosConfig, ModelConfig
+from vitmalis.detector.config import AdaptedConfig, FcosConfig, ModelConfig
 from vitmalis.detector.fcos_training import BOX_CODER, BatchTargets, HeadOutputs, LevelGrid, fcos_loss
+from vitmalis.detector.mask_head import MaskHead
 from vitmalis.detector.postprocess import select_detections
 from vitmalis.detector.pyramid import ViTDetBackbone
 from vitmalis.types import BoolMask, Detections
 
 
 class FcosDetector(DetectionModel):
-    """A transformer under a simple feature pyramid, and the FCOS head."""
+    """A transformer under a simple feature pyramid, the FCOS head, and perhaps a mask head."""
 
     backbone: ViTDetBackbone
 
@@ -26,6 +27,12 @@ class FcosDetector(DetectionModel):
         # The head's ReLU passes no gradient where it starts at or below zero; 4 strides is a usual distance.
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)
         self.head_config = head
+        self.mask_head = None if isinstance(config, AdaptedConfig) else MaskHead.of(config)
+
+    @property
+    def mask_branch(self) -> MaskHead | None:
+        """The mask head; None in a model that finds boxes only."""
+        return self.mask_head
 
     def forward(
         self, images: Tensor, downsample_mask: BoolMask | None = None, restoration_point: int = 0
@@ -65,7 +72,7 @@ class FcosDetector(DetectionModel):
 
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
-        return self.decode(self.head_outputs(levels), [image_size] * len(levels[0]))
+        return self.with_masks(levels, self.decode(self.head_outputs(levels), [image_size] * len(levels[0])))
 
     def _decode_one(
         self, logits: Tensor, distances: Tensor, centreness: Tensor, cells: Tensor, size: tuple[int, int]

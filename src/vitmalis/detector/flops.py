@@ -17,6 +17,8 @@ from vitmalis.regions.treatment import AnyTreatments, Treatment, Treatments
 
 _POOLED_CELLS = 7 * 7
 """Cells that each proposal is pooled to."""
+_MASK_POOLED_CELLS = 14 * 14
+"""Cells that each detection is pooled to for its mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def windows(grid: RegionGrid, regions: AnyTreatments) -> int:
 
 
 def rcnn_flops(config: DetectorConfig, grid: RegionGrid) -> int:
-    """Count the operations of the pyramid and of an R-CNN head with all its proposals, for one frame.
+    """Count the operations of the pyramid and of an R-CNN head, for one frame with all its proposals and detections.
 
     Masks and restoration points make no difference, as all regions are restored before. Selecting and pooling boxes is
     left out.
@@ -175,7 +177,24 @@ def rcnn_flops(config: DetectorConfig, grid: RegionGrid) -> int:
     pooled = sum(_convolution(_POOLED_CELLS, before, after, 3) for before, after in pairwise(widths))
     outputs = 5 * len(config.classes) + 1
     linear = 2 * head.box_width * (_POOLED_CELLS * widths[-1] + outputs)
-    return pyramid + proposals + head.proposals * (pooled + linear)
+    masks = mask_flops(config, head.max_detections) if config.mask_head else 0
+    return pyramid + proposals + head.proposals * (pooled + linear) + masks
+
+
+def mask_flops(config: DetectorConfig, detections: int) -> int:
+    """Count the operations of the mask head for so many detections; pooling is left out.
+
+    Raises:
+        TypeError: the detector has no mask head.
+    """
+    head = config.mask_head
+    if head is None:
+        raise TypeError(f"{config.name} has no mask head")
+    widths = (config.pyramid.channels, *head.convs)
+    convolutions = sum(_convolution(_MASK_POOLED_CELLS, before, after, 3) for before, after in pairwise(widths))
+    doubled = _convolution(_MASK_POOLED_CELLS, widths[-1], widths[-1], 2)
+    masks = len(config.classes) if head.per_class else 1
+    return detections * (convolutions + doubled + _convolution(4 * _MASK_POOLED_CELLS, widths[-1], masks, 1))
 
 
 def _pyramid(config: PyramidConfig, embed_dim: int, grid: RegionGrid) -> tuple[int, list[int]]:

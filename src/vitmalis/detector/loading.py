@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vitmalis.detector.config import Source
-from vitmalis.detector.detector import Detector, weights_digest, weights_path
+from vitmalis.detector.config import Source, Task
+from vitmalis.detector.detector import Detector, weights_digest, weights_files
 from vitmalis.detector.devices import AUTO
 from vitmalis.detector.engines import FUSED, chosen_engine
 from vitmalis.detector.sources import model_config, model_with_weights
@@ -22,6 +22,7 @@ def load_detector(
     precision: str = "fp32",
     window: int | None = None,
     downsampling_factor: int = 2,
+    task: Task = "boxes",
     compiled: bool = False,
     engine: str = AUTO,
 ) -> Detector:
@@ -37,18 +38,19 @@ def load_detector(
         precision: one of `PRECISIONS`, see `arithmetic`.
         window: w, side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller downsampled regions are, along each axis.
+        task: "instances" for masks of the detected objects besides their boxes, which stay the same.
         compiled: see `compile_blocks`; the first image waits for it. Boxes and `model_id` stay the same.
         engine: one of `ENGINES`, see `chosen_engine`. The `model_id` stays the same.
 
     Raises:
         UserError: unknown model, source, device, precision or engine; the engine cannot run this model here; a library
-            is missing; weights missing, unreadable or of another model.
+            is missing; weights missing, unreadable or of another model; the model has no mask head for the task.
     """
     geometry: dict[str, Any] = {"window": window, "downsampling_factor": downsampling_factor}
-    description = model_config(name, source=source, config=config, **geometry)
-    path = weights_path(description, weights)
-    digest = weights_digest(path)
-    model, metadata = model_with_weights(description, config, path, **geometry)
+    description = model_config(name, source=source, config=config, task=task, **geometry)
+    files = weights_files(description, weights)
+    digest = weights_digest(files)
+    model, metadata = model_with_weights(description, config, files, **geometry)
     facts: dict[str, Any] = {"weights_sha256": digest, "metadata": metadata, "device": device, "precision": precision}
     if chosen_engine(engine, description, device=device, precision=precision, compiled=compiled) == FUSED:
         from vitmalis.detector.fused.engine import FusedDetector  # needs Triton

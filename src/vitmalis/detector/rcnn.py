@@ -1,4 +1,4 @@
-"""The box branch of Mask R-CNN (https://arxiv.org/abs/1703.06870) on ViTDet.
+"""Mask R-CNN (https://arxiv.org/abs/1703.06870) on ViTDet: boxes, and masks where the configuration asks for them.
 
 Ported from detectron2 with its parameter names, so that published weights load as they are:
 https://github.com/facebookresearch/detectron2/tree/02b5c4e295e9/detectron2/modeling/roi_heads
@@ -10,59 +10,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import roi_align
 
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig, RcnnConfig
+from vitmalis.detector.mask_head import MaskHead
+from vitmalis.detector.pooling import pool_boxes
 from vitmalis.detector.postprocess import select_detections
 from vitmalis.detector.pyramid import NormedConv2d, ViTDetBackbone
 from vitmalis.detector.rpn import RegionProposals
 from vitmalis.types import Detections
 
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
-POOL_SIZE = 7
-CANONICAL_SIDE_PX = 224
-"""Side of the boxes that are pooled from the level of stride 16."""
-
-
-def assign_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
-    """The level that each box (P, 4) is pooled from, by its size (FPN, https://arxiv.org/abs/1612.03144, equation 1).
-
-    Returns:
-        int64 (P,), index into `strides`, which are within 4 to 32.
-    """
-    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    exponent = torch.floor(4 + torch.log2(side / CANONICAL_SIDE_PX + 1e-8))
-    finest, coarsest = (stride.bit_length() - 1 for stride in (strides[0], strides[-1]))
-    return exponent.clamp(finest, coarsest).long() - finest
-
-
-def pool_boxes(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor) -> Tensor:
-    """Pool the features inside each box of one image (RoIAlign) from the level that suits the size of the box.
-
-    Boxes and features enter RoIAlign in fp32, whatever the precision of the model: bfloat16 rounds a coordinate near
-    1920 px by up to 4 px, and the box head would see another part of the image.
-
-    Args:
-        levels: each (1, C, H_l, W_l).
-        strides: pixels per cell of each level.
-        boxes: (P, 4), xyxy in pixels.
-
-    Returns:
-        float32 (P, C, 7, 7).
-    """
-    channels = levels[0].shape[1]
-    pooled = boxes.new_zeros((len(boxes), channels, POOL_SIZE, POOL_SIZE), dtype=torch.float32)
-    level_of = assign_levels(boxes, strides)
-    for index, (level, stride) in enumerate(zip(levels, strides, strict=True)):
-        chosen = (level_of == index).nonzero().flatten()
-        rois = [boxes[chosen].float()]
-        pooled[chosen] = roi_align(level.float(), rois, POOL_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
-    return pooled
+POOL_SIDE = 7
+"""Cells that a box is pooled to for the box head, along each axis."""
 
 
 class BoxHead(nn.Module):
@@ -74,7 +37,7 @@ class BoxHead(nn.Module):
         self._convs = [f"conv{i}" for i in range(1, len(widths))]
         for name, (before, after) in zip(self._convs, pairwise(widths), strict=True):
             self.add_module(name, NormedConv2d(before, after, 3))
-        self.fc1 = nn.Linear(widths[-1] * POOL_SIZE * POOL_SIZE, config.box_width)
+        self.fc1 = nn.Linear(widths[-1] * POOL_SIDE * POOL_SIDE, config.box_width)
 
     @property
     def convs(self) -> list[NormedConv2d]:
@@ -102,12 +65,13 @@ class BoxPredictor(nn.Module):
 
 
 class BoxHeads(nn.Module):
-    """The second stage: classes and boxes of each proposal."""
+    """The second stage: classes and boxes of each proposal, and the head for the masks of what is detected."""
 
     def __init__(self, config: DetectorConfig, head: RcnnConfig) -> None:
         super().__init__()
         self.box_head = BoxHead(config.pyramid.channels, head)
         self.box_predictor = BoxPredictor(head.box_width, len(config.classes))
+        self.mask_head = MaskHead.of(config)  # after the others, so that their random weights are the same without it
         self._strides = config.pyramid.strides  # the coarsest level, made by subsampling, serves proposals only
 
     def forward(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +84,7 @@ class BoxHeads(nn.Module):
         Returns:
             Logits (P, classes + 1), background last, and moved boxes (P, classes, 4).
         """
-        pooled = pool_boxes(levels[: len(self._strides)], self._strides, boxes)
+        pooled = pool_boxes(levels[: len(self._strides)], self._strides, boxes, POOL_SIDE)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         return logits.float(), BOX_CODER.decode_single(deltas.float(), boxes).view(len(boxes), -1, 4)
 
@@ -153,7 +117,7 @@ def select_boxes(
 
 
 class RcnnDetector(DetectionModel):
-    """ViTDet with region proposals and box heads."""
+    """ViTDet with region proposals, box heads and perhaps a mask head."""
 
     config: DetectorConfig
     backbone: ViTDetBackbone
@@ -165,10 +129,15 @@ class RcnnDetector(DetectionModel):
         self.roi_heads = BoxHeads(config, head)
         self.head_config = head
 
+    @property
+    def mask_branch(self) -> MaskHead | None:
+        """The mask head; None in a model that finds boxes only."""
+        return self.roi_heads.mask_head
+
     def detect_in(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> list[Detections]:
         """Detect objects in pyramid levels, each (B, channels, H_l, W_l), of images (height, width) before padding."""
         found = []
         for i, proposals in enumerate(self.proposal_generator(levels, [image_size] * len(levels[0]))):
             logits, boxes = self.roi_heads([level[i : i + 1] for level in levels], proposals.boxes)
             found.append(select_boxes(logits, boxes, image_size, self.head_config, self.config.classes))
-        return found
+        return self.with_masks(levels, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -11,7 +12,7 @@ import torch
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
-from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, checked_window, preset
+from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, Task, checked_window, preset
 from vitmalis.detector.detectron2_detector import detectron2_detector
 from vitmalis.detector.timm_detector import timm_detector
 from vitmalis.errors import UserError
@@ -24,6 +25,7 @@ def model_config(
     config: str | Path | None = None,
     window: int | None = None,
     downsampling_factor: int = 2,
+    task: Task = "boxes",
 ) -> ModelConfig:
     """Describe a model without its weights. Another library's model is made for that, once in a process.
 
@@ -33,58 +35,64 @@ def model_config(
         config: LazyConfig file of a detectron2 model, None for others.
         window: w, side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller downsampled regions are, along each axis.
+        task: what the model finds.
 
     Raises:
-        UserError: no such source or model, the library is missing, its model cannot be adapted, or the window or the
-            factor is out of range.
+        UserError: no such source, model or task, the library is missing, its model cannot be adapted or has no mask
+            head for the task, or the window or the factor is out of range.
     """
     if source not in get_args(Source):
         raise UserError(f"model.source={source} is unknown; choose one of {', '.join(get_args(Source))}")
+    if task not in get_args(Task):
+        raise UserError(f"model.task={task} is unknown; choose one of {', '.join(get_args(Task))}")
     if (config is None) == (source == "detectron2"):
         raise UserError(
             f"model.source={source} and model.config={config} do not go together: a LazyConfig file describes the "
             "models of source=detectron2, and no others"
         )
     if source == "builtin":
-        return preset(name).with_geometry(window, downsampling_factor)
-    return _adapted_config(name, source, config, window, downsampling_factor)
+        return preset(name).with_geometry(window, downsampling_factor).with_task(task)
+    return _adapted_config(name, source, config, window, downsampling_factor, task)
 
 
 @lru_cache(maxsize=4)
 def _adapted_config(
-    name: str, source: Source, config: str | Path | None, window: int | None, downsampling_factor: int
+    name: str, source: Source, config: str | Path | None, window: int | None, downsampling_factor: int, task: Task
 ) -> ModelConfig:
-    return _adapted(name, source, config, None, window, downsampling_factor).config
+    return _adapted(name, source, config, None, window, downsampling_factor, task == "instances").config
 
 
 def model_with_weights(
     description: ModelConfig,
     config: str | Path | None,
-    weights_file: Path | None,
+    weights_files: Sequence[Path],
     window: int | None,
     downsampling_factor: int,
 ) -> tuple[DetectionModel, dict[str, object]]:
-    """Make a model with its weights; also returns the metadata of their file.
+    """Make a model with its weights; also returns the metadata of their first file.
 
     Args:
         description: from `model_config`.
         config, window, downsampling_factor: as given there.
-        weights_file: None for random weights, the same in every process.
+        weights_files: see `detector.weights_files`; none for random weights, the same in every process.
 
     Raises:
-        UserError: the file is not readable as weights, or they are another model's.
+        UserError: a file is not readable as weights, or they are another model's.
     """
     if not isinstance(description, DetectorConfig):
-        source = description.source
-        return _adapted(description.name, source, config, weights_file, window, downsampling_factor), {}
-    if weights_file is None:
+        file = weights_files[0] if weights_files else None
+        geometry = window, downsampling_factor
+        return _adapted(description.name, description.source, config, file, *geometry, description.mask_head), {}
+    if not weights_files:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return build_model(description), {}
-    state, metadata = load_checkpoint(weights_file)
+    state, metadata = load_checkpoint(weights_files[0])
+    for path in weights_files[1:]:
+        state |= load_checkpoint(path)[0]
     with torch.device("meta"):
         model = build_model(description)
-    load_into(model, state, str(weights_file))
+    load_into(model, state, str(weights_files[0]))
     return model, metadata
 
 
@@ -95,11 +103,16 @@ def _adapted(
     weights_file: Path | None,
     window: int | None,
     downsampling_factor: int,
+    masks: bool,
 ) -> DetectionModel:
     if window is not None:
         checked_window(window)
     if source == "detectron2":
-        return detectron2_detector(Path(str(config)), weights_file, window, downsampling_factor)
+        return detectron2_detector(Path(str(config)), weights_file, window, downsampling_factor, masks)
+    if masks:
+        raise UserError(
+            f"model.task=instances: {name} of timm has no mask head; choose a built-in model or one of detectron2"
+        )
     model = timm_detector(name, window, downsampling_factor)
     if weights_file is not None:
         state, _ = load_checkpoint(weights_file)

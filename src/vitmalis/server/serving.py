@@ -50,6 +50,7 @@ def serve_model(args: Namespace) -> int:
             precision=args.precision,
             window=args.window,
             downsampling_factor=args.downsampling_factor,
+            task=args.task,
             compiled=args.compile,
             engine=args.engine,
         )

@@ -52,6 +52,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     engine: Literal["auto", "eager", "fused"] = "auto"  # absent in older records
     compile: bool
+    task: Literal["boxes", "instances"] = "boxes"  # absent in older records
     window: Window | None
     downsampling_factor: DownsamplingFactor = 2  # absent in older records
     max_width: Side
@@ -65,7 +66,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     @property
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments of `vitmalis.detector.model_config` besides the name."""
-        return {"source": self.source, "config": self.config} | self.geometry_options
+        return {"source": self.source, "config": self.config, "task": self.task} | self.geometry_options
 
     @property
     def detector_options(self) -> dict[str, Any]:

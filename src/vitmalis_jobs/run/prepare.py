@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitmalis.detector.detector import model_id, weights_digest, weights_path
+from vitmalis.detector.detector import model_id, weights_digest, weights_files
 from vitmalis.estimation.latency import load_latency_tables
 from vitmalis.paths import cache_dir
 from vitmalis.policy import build_policy
@@ -57,8 +57,8 @@ def prepare_model(model: ResolvedModel) -> str:
     Raises:
         UserError: the weights cannot be had.
     """
-    path = weights_path(model.config, model.options.weights)
-    return model_id(model.config, weights_digest(path), model.options.precision)
+    files = weights_files(model.config, model.options.weights)
+    return model_id(model.config, weights_digest(files), model.options.precision)
 
 
 def _busy_while_measured(files: set[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from vitmalis.detector import preset
 from vitmalis.detector.config import FcosConfig
-from vitmalis.detector.detector import weights_path
+from vitmalis.detector.detector import weights_files
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.sources import model_with_weights
 from vitmalis.errors import UserError
@@ -58,7 +58,7 @@ def trained_model(
 
     Args:
         model: name of the preset.
-        weights: file of the weights, or None; see `weights_path`.
+        weights: file of the weights, or None; see `weights_files`.
         window: side of the attention windows in tokens that the model was trained with; None for the preset's.
         downsampling_factor: d, of the regions at low resolution in training.
 
@@ -68,7 +68,7 @@ def trained_model(
     config = preset(model).with_geometry(window, downsampling_factor)
     if not isinstance(config.head, FcosConfig):
         raise UserError(f"model={model} has no FCOS head: only such models are trained here")
-    built, _ = model_with_weights(config, None, weights_path(config, weights), window, downsampling_factor)
+    built, _ = model_with_weights(config, None, weights_files(config, weights), window, downsampling_factor)
     assert isinstance(built, FcosDetector)
     return built.eval()
 

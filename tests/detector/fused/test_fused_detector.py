@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -16,9 +17,13 @@ import torch
 from tests.detector.fused.fused_models import CONFIGS, FCOS, small_model
 from tests.detector.fused.reference_backbone import ReferenceBackbone, ReferenceWeights
 from tests.detector.test_upstream import build_golden, unpaired
+from vitmalis.detector.build import build_model
+from vitmalis.detector.config import MaskConfig
 from vitmalis.detector.detector import Detector
+from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.fused import engine as engine_module
 from vitmalis.detector.fused.engine import MAX_FRAME_SIZES, FusedDetector
+from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.errors import UserError
 from vitmalis.types import BoolMask, Detections
 
@@ -32,6 +37,16 @@ def backbone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if DEVICE == "cpu" and "slow" not in request.keywords:
         monkeypatch.setattr(engine_module, "FusedBackbone", ReferenceBackbone)
         monkeypatch.setattr(engine_module, "FusedWeights", ReferenceWeights)
+
+
+def with_task_of_instances(head: str) -> RcnnDetector | FcosDetector:
+    """The small model of a head with a mask head besides."""
+    config, boxes_only = CONFIGS[head], small_model(head)
+    torch.manual_seed(1)
+    model = build_model(msgspec.structs.replace(config, mask_head=MaskConfig(convs=(16,))))
+    assert isinstance(model, RcnnDetector | FcosDetector)
+    model.load_state_dict(boxes_only.state_dict(), strict=False)
+    return model.eval().requires_grad_(False)
 
 
 def detectors(head: str) -> tuple[Detector, FusedDetector]:
@@ -83,6 +98,21 @@ def test_images_and_patches_find_the_boxes_of_the_eager_engine(head: str) -> Non
     nothing_low = np.zeros_like(mask)
     own = patches(nothing_low)
     assert_same(fused.detect_patches(own, SIZE, nothing_low, 2), eager.detect_patches(own, SIZE, nothing_low, 2))
+
+
+@pytest.mark.parametrize("head", CONFIGS)
+def test_masks_are_those_of_the_eager_engine(head: str) -> None:
+    eager, fused = (
+        kind(with_task_of_instances(head), weights_sha256="0", device=DEVICE) for kind in (Detector, FusedDetector)
+    )
+    mask = masks(1)[0]
+    own = patches(mask)
+    ours, theirs = (detector.detect_patches(own, SIZE, mask, 2) for detector in (fused, eager))
+    assert_same(ours, theirs)
+    assert ours.masks is not None
+    assert theirs.masks is not None
+    assert len(np.unique(ours.masks)) > 1
+    assert (np.abs(ours.masks.astype(int) - theirs.masks) <= 17).mean() > 0.99  # rounding may cross a level
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from vitmalis.detector.fused.pyramid import FusedPyramid
 from vitmalis.detector.fused.rcnn_head import FusedRcnnHead
 from vitmalis.detector.fused.selection import ABSENT, select, unpacked
 from vitmalis.detector.fused.suppression import suppress, suppress_by_kernels
-from vitmalis.detector.rcnn import pool_boxes
+from vitmalis.detector.pooling import pool_boxes
 from vitmalis.types import Detections
 
 DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
@@ -121,7 +121,7 @@ def test_roi_align_equals_torchvisions(device: torch.device) -> None:
     draws = torch.Generator().manual_seed(0)
     levels = [torch.randn(2, 24 >> i, 32 >> i, 6, generator=draws) for i in range(4)]
     maps = [level.permute(0, 3, 1, 2) for level in levels]
-    expected = torch.cat([pool_boxes([m[i : i + 1] for m in maps], (4, 8, 16, 32), boxes[i]) for i in range(2)])
+    expected = torch.cat([pool_boxes([m[i : i + 1] for m in maps], (4, 8, 16, 32), boxes[i], 7) for i in range(2)])
     found = roi_align([level.to(device) for level in levels], 2, boxes.to(device), 7, 224)
     torch.testing.assert_close(found.cpu().permute(0, 3, 1, 2), expected, rtol=0, atol=1e-5)
 

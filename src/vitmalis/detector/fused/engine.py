@@ -23,7 +23,7 @@ from vitmalis.detector.fused.rcnn_head import FusedRcnnHead
 from vitmalis.detector.fused.selection import COLUMNS, unpacked
 from vitmalis.detector.fused.slots import Slot
 from vitmalis.detector.fused.weights import FusedWeights
-from vitmalis.detector.precision import PRECISIONS, fp32_products
+from vitmalis.detector.precision import PRECISIONS, arithmetic, fp32_products
 from vitmalis.detector.pyramid import ViTDetBackbone
 from vitmalis.detector.rcnn import RcnnDetector
 from vitmalis.regions.grid import RegionGrid
@@ -51,8 +51,9 @@ class FrameSize:
 class FusedDetector(Detector):
     """A built-in model as CUDA graphs: one for each bucket of token counts and restoration point serves all masks.
 
-    Products run in the precision's type with weights that are cast once; norms, residual sums and boxes are fp32. What
-    the fast path cannot do runs eagerly and is logged once.
+    Products run in the precision's type with weights that are cast once; norms, residual sums and boxes are fp32. The
+    mask head runs eagerly, on the boxes that were found. What else the fast path cannot do runs eagerly and is logged
+    once.
 
     Args:
         model: with an FCOS or R-CNN head.
@@ -122,16 +123,19 @@ class FusedDetector(Detector):
         self._model.backbone.vit.check_point(restoration_point)
         point = restoration_point if slot.bucket else 0  # without effect where nothing is downsampled
 
-        def launch() -> Tensor:
-            return self._head(self._pyramid(frames.backbone.run(slot, point)), frames.size)
+        def launch() -> tuple[Tensor, list[Tensor]]:
+            levels = self._pyramid(frames.backbone.run(slot, point))
+            return self._head(levels, frames.size), [] if self._model.mask_branch is None else levels
 
         with fp32_products(self._precision):
-            found = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
+            found, levels = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
         host = frames.host[: slot.batch]
         host.copy_(found, non_blocking=True)
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
-        return [unpacked(own, self.config.classes) for own in host.numpy()]
+        detections = [unpacked(own, self.config.classes) for own in host.numpy()]
+        with arithmetic(self.device, self._precision):
+            return self._model.with_masks([level.permute(0, 3, 1, 2) for level in levels], detections)
 
     def _frame_size(self, grid: RegionGrid, batch: int) -> FrameSize:
         """The buffers of a frame size for at least `batch` frames, made the first time."""

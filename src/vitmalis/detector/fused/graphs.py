@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 Key = tuple[Hashable, ...]
-Launch = Callable[[], Tensor]
-"""Queues kernels and returns where their result will be."""
+Launch = Callable[[], Any]
+"""Queues kernels and returns where their result will be: a tensor, or several."""
+Result = TypeVar("Result")
 
 
 class GraphCache:
@@ -33,7 +34,7 @@ class GraphCache:
     def __len__(self) -> int:
         return len(self._replays)
 
-    def run(self, key: Key, launch: Launch) -> Tensor:
+    def run(self, key: Key, launch: Callable[[], Result]) -> Result:
         """Run a function the first time, and replay it later.
 
         Args:
@@ -46,7 +47,8 @@ class GraphCache:
             self._replays[key] = launch if self._memory is None else self._captured(launch)
             if len(self._replays) > self._capacity:
                 self._replays.popitem(last=False)
-        return self._replays[key]()
+        result: Result = self._replays[key]()
+        return result
 
     def drop(self, stale: Callable[[Key], bool]) -> None:
         """Drop the functions with such keys, before the buffers that they refer to are freed."""
@@ -66,7 +68,7 @@ class GraphCache:
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
             result = launch()
 
-        def replay() -> Tensor:
+        def replay() -> Any:
             graph.replay()
             return result
 

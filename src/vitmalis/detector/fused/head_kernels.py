@@ -143,7 +143,7 @@ def _roi_align(
 
 
 def roi_align(levels: Sequence[Tensor], finest: int, boxes: Tensor, side: int, canonical_px: float) -> Tensor:
-    """Pool boxes from the level that suits their size, as `rcnn.pool_boxes` does.
+    """Pool boxes from the level that suits their size, as `pooling.pool_boxes` does.
 
     Args:
         levels: up to four, each (B, H_l, W_l, C), strides 2 ** finest and on.

@@ -13,7 +13,8 @@ from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.fused.pyramid import convolution, linear, norm
 from vitmalis.detector.fused.selection import ABSENT, clipped, gathered, select, solid
 from vitmalis.detector.fused.suppression import suppress
-from vitmalis.detector.rcnn import BOX_CODER, CANONICAL_SIDE_PX, POOL_SIZE, RcnnDetector, pool_boxes
+from vitmalis.detector.pooling import CANONICAL_SIDE_PX, pool_boxes
+from vitmalis.detector.rcnn import BOX_CODER, POOL_SIDE, RcnnDetector
 
 MAX_CANDIDATES = 4096
 """Most boxes of all classes that enter the last suppression. The eager head takes all above the score threshold, of
@@ -101,7 +102,7 @@ class FusedRcnnHead:
         box, predictor = model.roi_heads.box_head, model.roi_heads.box_predictor
         self._convs = [(convolution(layer, dtype), norm(layer.norm, dtype)) for layer in box.convs]
         # Maps are flattened with their channels last.
-        hidden = box.fc1.weight.detach().unflatten(1, (-1, POOL_SIZE**2)).transpose(1, 2).flatten(1)
+        hidden = box.fc1.weight.detach().unflatten(1, (-1, POOL_SIDE**2)).transpose(1, 2).flatten(1)
         self._hidden = linear(hidden, box.fc1.bias, dtype)
         both = predictor.cls_score, predictor.bbox_pred
         weight, bias = (torch.cat([getattr(layer, part) for layer in both]) for part in ("weight", "bias"))
@@ -131,9 +132,11 @@ class FusedRcnnHead:
         if boxes.is_cuda:
             from vitmalis.detector.fused.head_kernels import roi_align
 
-            return roi_align(levels, self._strides[0].bit_length() - 1, boxes, POOL_SIZE, CANONICAL_SIDE_PX)
+            return roi_align(levels, self._strides[0].bit_length() - 1, boxes, POOL_SIDE, CANONICAL_SIDE_PX)
         maps = [level.permute(0, 3, 1, 2) for level in levels]
-        pooled = [pool_boxes([m[i : i + 1] for m in maps], self._strides, own) for i, own in enumerate(boxes)]
+        pooled = [
+            pool_boxes([m[i : i + 1] for m in maps], self._strides, own, POOL_SIDE) for i, own in enumerate(boxes)
+        ]
         return torch.cat(pooled).permute(0, 2, 3, 1).to(levels[0].dtype)
 
     def _classify(self, pooled: Tensor, places: torch.Size) -> tuple[Tensor, Tensor]:

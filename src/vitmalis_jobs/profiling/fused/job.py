@@ -20,7 +20,7 @@ import torch
 from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, checked_device, preset
 from vitmalis.detector.config import RANDOM, DetectorConfig
-from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
+from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_files
 from vitmalis.detector.engines import FUSED, chosen_engine
 from vitmalis.detector.precision import PRECISIONS
 from vitmalis.detector.sources import model_with_weights
@@ -85,8 +85,8 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 def prepared(config: DetectorConfig, options: argparse.Namespace) -> Bench:
     """The model on its device, with rendered frames."""
     device = checked_device(options.device, "--device")
-    file = weights_path(config, None if config.name in EMBEDDED_WEIGHTS else RANDOM)
-    model, _ = model_with_weights(config, None, file, config.vit.window, config.downsampling_factor)
+    files = weights_files(config, None if config.name in EMBEDDED_WEIGHTS else RANDOM)
+    model, _ = model_with_weights(config, None, files, config.vit.window, config.downsampling_factor)
     scene = StreetScene(SCENE, 0, options.width, options.height)
     return Bench(
         model=model.to(device).eval().requires_grad_(False),

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vitmalis.detector.config import RcnnConfig
 from vitmalis.detector.detector import image_tensor
-from vitmalis.detector.rcnn import BOX_CODER, RcnnDetector, pool_boxes, select_boxes
+from vitmalis.detector.pooling import pool_boxes
+from vitmalis.detector.rcnn import BOX_CODER, POOL_SIDE, RcnnDetector, select_boxes
 from vitmalis.types import Detections
 from vitmalis_jobs.validation.parity.golden import Case
 
@@ -46,7 +47,7 @@ class Run:
     def _run_box_heads(self, boxes: Tensor) -> None:
         """The second stage on boxes (P, 4), step by step."""
         strides = self.model.config.pyramid.strides
-        pooled = pool_boxes(self.levels[: len(strides)], strides, boxes)
+        pooled = pool_boxes(self.levels[: len(strides)], strides, boxes, POOL_SIDE)
         hidden = self.model.roi_heads.box_head(pooled)
         logits, deltas = self.model.roi_heads.box_predictor(hidden)
         self.outputs |= {
