@@ -32,6 +32,7 @@ HYDRA = {
     "profile samples": "profile_samples",
     "train detector": "train_detector",
     "train estimators": "train_estimators",
+    "train masks": "train_masks",
     "train evaluate-detector": "train_detector",
     "train traces": "fit_traces",
     "validate link": "profile_link",

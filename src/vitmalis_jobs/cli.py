@@ -34,6 +34,7 @@ JOBS = {
     "profile filtering": ("profiling.filtering", "learn the threshold of policy=reducto from profile parts"),
     "profile server-table": ("profiling.server_table", "make the table of a measured server from results of a GPU"),
     "train detector": ("training.detector", "train the embedded detector"),
+    "train masks": ("training.masks", "train the embedded detector's mask head"),
     "train estimators": ("training.estimators", "train the size and accuracy estimators"),
     "train decay": ("training.decay", "fit the F1 of tracked boxes by age, for policies"),
     "train fetch-street": ("training.fetch_street", "download street frames to train the embedded detector on"),

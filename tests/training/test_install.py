@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from torch import nn
 
 import vitmalis
 from vitmalis.detector import build_model, preset, save_checkpoint
@@ -20,7 +21,7 @@ SHIPPED = PACKAGE / "estimation" / "data" / "vitdet_tiny"
 TRACE_MODEL = PACKAGE / "network" / "traces" / "trace_model.json"
 
 
-@pytest.mark.parametrize("name", ["train_detector", "train_estimators", "fit_traces"])
+@pytest.mark.parametrize("name", ["train_detector", "train_masks", "train_estimators", "fit_traces"])
 def test_no_training_writes_outside_runs(name: str) -> None:
     values = OmegaConf.to_yaml(compose(name), resolve=True)
     assert not [line for line in values.splitlines() if "src/" in line or "docs/" in line]
@@ -46,6 +47,24 @@ def test_weights_go_where_those_of_their_model_are(tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "other.pt", {"config": {"model": {"name": "vitdet_b"}}})
     with pytest.raises(UserError, match="weights of model vitdet_b, which do not come with the package"):
         install(tmp_path / "other.pt")
+
+
+def test_a_mask_head_goes_next_to_the_weights_of_its_model(tmp_path: Path) -> None:
+    facts = {"config": {"model": {"name": "vitdet_tiny"}}}
+    model = build_model(preset("vitdet_tiny").with_task("instances"))
+    head = model.mask_branch
+    assert head is not None
+    save_checkpoint(nn.ModuleDict({"mask_head": head}), tmp_path / "mask_head.pt", facts)
+    expected = PACKAGE / "detector" / "weights" / "vitdet_tiny_masks.pt"
+    assert list(installations(tmp_path / "mask_head.pt")) == [(tmp_path / "mask_head.pt", expected)]
+    save_checkpoint(nn.ModuleDict({"mask_head": nn.Linear(2, 2)}), tmp_path / "other.pt", facts)
+    with pytest.raises(UserError, match=r"other\.pt' do not fit this model"):
+        install(tmp_path / "other.pt")
+    save_checkpoint(model, tmp_path / "best.pt", facts)
+    with pytest.raises(
+        UserError, match=r"best\.pt' has a detector and its mask head: install the file of the mask head"
+    ):
+        install(tmp_path / "best.pt")
 
 
 def test_trace_parameters(tmp_path: Path) -> None:

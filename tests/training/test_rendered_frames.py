@@ -28,8 +28,10 @@ class Square:
         start = self.start + frame_index
         image = np.full((128, 160, 3), 30, np.uint8)
         image[start : start + 40, start : start + 40] = 200
+        owners = np.where(image[..., 0] == 200, np.uint8(1), np.uint8(0))
         boxes = [[start, start, start + 40, start + 40], [100, 10, 104, 19], [110, 10, 113, 17]]
-        return SceneFrame(image, Detections.of(boxes, [1.0] * 3, [2, 0, 0]), np.ones(3, np.float32))
+        truth = Detections.of(boxes, [1.0] * 3, [2, 0, 0])
+        return SceneFrame(image, truth, np.ones(3, np.float32), owners, np.array([1, 2, 3], np.uint8))
 
 
 def test_frames_lie_in_the_order_of_seeds_and_profiles_and_are_made_once(tmp_path: Path) -> None:

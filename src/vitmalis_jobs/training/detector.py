@@ -65,10 +65,7 @@ def initial_state(config: DetectorTrainingConfig, device: torch.device) -> Train
     torch.manual_seed(options.seed)
     model = initial_model(config.model.name, config.start).to(device)
     state = TrainingState.fresh(model, options.learning_rate, options.weight_decay, options.muon)
-    checkpoint = Path(options.folder) / "last.pt"
-    if checkpoint.exists():
-        state.restore(checkpoint)
-        log.info("continuing from step %d (%.2f h)", state.step, state.seconds / 3600)
+    state.restore_from(Path(options.folder))
     return state
 
 

@@ -1,7 +1,7 @@
 """Make what was trained the package's own: `python -m training.install PATH`.
 
-PATH is what a training job wrote: a folder of estimators, a file of detector weights, or `trace_model.json`. Training
-itself never changes the package. What is there already is replaced with `--replace` only.
+PATH is what a training job wrote: a folder of estimators, the weights of a detector or of its mask head, or
+`trace_model.json`. Training itself never changes the package. What is there already is replaced with `--replace` only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
+from torch import nn
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import load_checkpoint, load_detector, preset
-from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_path
+from vitmalis.detector import build_model, load_checkpoint, load_detector, load_into, preset
+from vitmalis.detector.checkpoint import MASK_HEADS
+from vitmalis.detector.detector import EMBEDDED_MASK_HEADS, EMBEDDED_WEIGHTS, WEIGHTS
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimator_files import decode_estimator
 from vitmalis.estimation.estimators import KINDS
@@ -95,16 +97,23 @@ def _estimators(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 def _place_of_weights(path: Path) -> Path:
     """Where the package keeps the weights of the model that a file says it is of; the file must be loadable."""
-    name = load_checkpoint(path)[1].get("config", {}).get("model", {}).get("name", "")
+    state, metadata = load_checkpoint(path)
+    name = metadata.get("config", {}).get("model", {}).get("name", "")
     if name not in EMBEDDED_WEIGHTS:
         raise UserError(
             f"'{path}' has weights of {f'model {name}' if name else 'an unknown model'}, which do not come with the "
             f"package (those of {', '.join(EMBEDDED_WEIGHTS)} do): use them with model.weights={path}"
         )
+    of_mask_head = [tensor.startswith(MASK_HEADS) for tensor in state]
+    if all(of_mask_head):
+        head = build_model(preset(name).with_task("instances")).mask_branch
+        assert head is not None
+        load_into(nn.ModuleDict({"mask_head": head}), state, str(path))
+        return WEIGHTS / EMBEDDED_MASK_HEADS[name]
+    if any(of_mask_head):
+        raise UserError(f"'{path}' has a detector and its mask head: install the file of the mask head alone")
     load_detector(name, weights=path)
-    place = weights_path(preset(name), None)
-    assert place is not None
-    return place
+    return WEIGHTS / EMBEDDED_WEIGHTS[name]
 
 
 def _decoded_trace_model(path: Path) -> TraceModel:

@@ -44,11 +44,15 @@ class SceneFrame:
         image: RGB uint8 (H, W, 3).
         boxes: true boxes of visible objects.
         visible: float32 (N,), share of each object's pixels in the image that no other object hides.
+        owners: uint8 (H, W), number of the object that each pixel shows; other numbers for the street and scenery.
+        numbers: uint8 (N,), the number of each object in `owners`.
     """
 
     image: RgbImage
     boxes: Detections
     visible: NDArray[np.float32]
+    owners: NDArray[np.uint8]
+    numbers: NDArray[np.uint8]
 
 
 class StreetScene:
@@ -95,9 +99,10 @@ class StreetScene:
         drawn: list[_Drawn] = []
         for placed in actors:
             self._paint(canvas, placed, time_s, drawn)
-        boxes, visible = _true_boxes(canvas, drawn)
+        boxes, visible, numbers = _true_boxes(canvas, drawn)
+        owners = np.asarray(canvas.owners, np.uint8)
         image = np.asarray(self.atmosphere.finish(canvas, frame_index), np.uint8)
-        return SceneFrame(image, boxes, visible)
+        return SceneFrame(image, boxes, visible, owners, numbers)
 
     def _paint_walls(self, canvas: Canvas) -> None:
         z_camera = float(canvas.view.position[2])
@@ -201,9 +206,9 @@ def _record(canvas: Canvas, label: int, noise: NDArray[np.float32], drawn: list[
         canvas.grain(noise)
 
 
-def _true_boxes(canvas: Canvas, drawn: list[_Drawn]) -> tuple[Detections, NDArray[np.float32]]:
-    """Boxes around the visible pixels of each object, and the visible shares."""
-    boxes, labels, shares = [], [], []
+def _true_boxes(canvas: Canvas, drawn: list[_Drawn]) -> tuple[Detections, NDArray[np.float32], NDArray[np.uint8]]:
+    """Boxes around the visible pixels of each object, the visible shares, and the objects' numbers."""
+    boxes, labels, shares, numbers = [], [], [], []
     for item in drawn:
         rows, columns = item.window
         mine = canvas.owners[rows, columns] == item.owner
@@ -218,4 +223,6 @@ def _true_boxes(canvas: Canvas, drawn: list[_Drawn]) -> tuple[Detections, NDArra
         boxes.append((left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1))
         labels.append(item.label)
         shares.append(share)
-    return Detections.of(boxes, np.ones(len(boxes)), labels), np.array(shares, np.float32)
+        numbers.append(item.owner)
+    truth = Detections.of(boxes, np.ones(len(boxes)), labels)
+    return truth, np.array(shares, np.float32), np.array(numbers, np.uint8)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg
 from vitmalis.types import RgbImage
@@ -23,12 +24,21 @@ SHRINK_BLUR = 0.4
 
 def cut(image: RgbImage, view: View) -> RgbImage:
     """Cut a view out of a frame; pixels outside the frame are `PAD_VALUE`."""
+    return _cut(image, view, cv2.INTER_LINEAR, PAD_VALUE)
+
+
+def cut_objects(objects: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    """Cut a view out of a map of objects (H, W); there is no object (0) outside the frame."""
+    return _cut(objects, view, cv2.INTER_NEAREST, 0)
+
+
+def _cut(image: NDArray[np.uint8], view: View, interpolation: int, outside: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     x0, y0 = max(0, int(view.x_px)), max(0, int(view.y_px))
     x1 = min(width, int(np.ceil(view.x_px + view.width_px / view.scale)) + 1)
     y1 = min(height, int(np.ceil(view.y_px + view.height_px / view.scale)) + 1)
     window: np.ndarray = image[y0:y1, x0:x1]
-    if view.scale < ALIASED_SCALE:
+    if view.scale < ALIASED_SCALE and interpolation == cv2.INTER_LINEAR:
         window = cv2.GaussianBlur(window, (0, 0), SHRINK_BLUR / view.scale)
     half = 0.5 / view.scale - 0.5
     matrix = np.array(
@@ -37,19 +47,19 @@ def cut(image: RgbImage, view: View) -> RgbImage:
             [0, 1 / view.scale, view.y_px - y0 + half],
         ]
     )
-    out: RgbImage = cv2.warpAffine(
+    out: np.ndarray = cv2.warpAffine(
         window,
         matrix,
         (view.width_px, view.height_px),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     ).astype(np.uint8, copy=False)
     right = int(np.ceil((width - view.x_px) * view.scale))
     below = int(np.ceil((height - view.y_px) * view.scale))
-    out[:, max(0, right) :] = PAD_VALUE
-    out[max(0, below) :] = PAD_VALUE
-    out[:, : max(0, int(-view.x_px * view.scale))] = PAD_VALUE
-    out[: max(0, int(-view.y_px * view.scale))] = PAD_VALUE
+    out[:, max(0, right) :] = outside
+    out[max(0, below) :] = outside
+    out[:, : max(0, int(-view.x_px * view.scale))] = outside
+    out[: max(0, int(-view.y_px * view.scale))] = outside
     return np.ascontiguousarray(out[:, ::-1]) if view.flip else out
 
 

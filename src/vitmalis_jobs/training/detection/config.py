@@ -42,20 +42,17 @@ class StartOptions(Section, frozen=True):
     downsampling_factor: DownsamplingFactor = 2
 
 
-class TrainOptions(Section, frozen=True):
-    """`train`: the optimisation, its length and where its files go.
+class LoopOptions(Section, frozen=True):
+    """Options of every training loop: the optimisation, its length and where its files go.
 
     Attributes:
+        device: as PyTorch names it, or "auto", see `chosen_device`.
         hours: length of the run in hours of training time, or None where `steps` gives it.
         steps: length of the run in batches, or None where `hours` gives it.
         warm_up: share of the run in which the learning rate rises.
         ema_decay: decay of the moving average of the weights.
         clip_norm: largest norm of the gradient.
-        box_weight: weight of the box loss relative to the other two.
         mixed_share: share of the batches in which random regions are downsampled (see `random_mixture`).
-        bf16: automatic mixed precision.
-        device: as PyTorch names it, or "auto", see `chosen_device`.
-        batch_scale: factor of the numbers of images in a batch.
         workers: processes that prepare batches, and before that render frames; 0 does both in the training process.
     """
 
@@ -65,14 +62,10 @@ class TrainOptions(Section, frozen=True):
     steps: Count | None
     learning_rate: Positive
     weight_decay: NotNegative
-    muon: bool
     warm_up: Share
     ema_decay: Share
     clip_norm: Positive
-    box_weight: NotNegative
     mixed_share: Share
-    bf16: bool
-    batch_scale: Count
     threads: Count
     workers: Annotated[int, msgspec.Meta(ge=0)]
     seed: Seed
@@ -89,6 +82,29 @@ class TrainOptions(Section, frozen=True):
         if self.steps is not None:
             return min(1.0, step / self.steps)
         return min(1.0, seconds / (3600 * (self.hours or 1.0)))
+
+
+def check_start(model: ModelOptions) -> None:
+    """Raise `UserError` if options that are for evaluations say what training starts from."""
+    for name, default in (("weights", None), ("window", None), ("downsampling_factor", 2)):
+        if (value := getattr(model, name)) != default:
+            raise UserError(f"model.{name}={value} is for evaluations: training starts from start.{name}=...")
+
+
+class TrainOptions(LoopOptions, frozen=True):
+    """`train` of a detector.
+
+    Attributes:
+        muon: see `make_optimisers`.
+        box_weight: weight of the box loss relative to the other two.
+        bf16: automatic mixed precision.
+        batch_scale: factor of the numbers of images in a batch.
+    """
+
+    muon: bool
+    box_weight: NotNegative
+    bf16: bool
+    batch_scale: Count
 
 
 class Stage(Section, frozen=True):
@@ -223,6 +239,4 @@ class DetectorTrainingConfig(Section, frozen=True):
                 f"rendered.share={self.rendered.share:g} and street.share={self.street.share:g} are more than 1 "
                 "together: lower one of them"
             )
-        for name, default in (("weights", None), ("window", None), ("downsampling_factor", 2)):
-            if (value := getattr(self.model, name)) != default:
-                raise UserError(f"model.{name}={value} is for evaluations: training starts from start.{name}=...")
+        check_start(self.model)

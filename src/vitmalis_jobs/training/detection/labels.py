@@ -134,6 +134,11 @@ def teacher_targets(teacher: Detections, *, facades: bool = False) -> Targets:
     return Targets.of(boxes, labels)
 
 
+def trained_rows(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these COCO classes (N,) are trained, as objects or as ignored boxes."""
+    return np.array([trained_class(int(label)) is not None for label in labels], bool)
+
+
 def rendered_targets(truth: Detections, visible: NDArray[np.float32], min_side_px: int) -> Targets:
     """Turn the true boxes of a rendered frame into targets.
 
@@ -143,8 +148,7 @@ def rendered_targets(truth: Detections, visible: NDArray[np.float32], min_side_p
         min_side_px: an object whose longer side is shorter is ignored.
     """
     labels = [trained_class(int(label)) for label in truth.labels]
-    keep = np.array([label is not None for label in labels], bool)
     known = np.array([IGNORE if label is None else label for label in labels], np.int64)
     sides = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
     unsure = (visible < MIN_VISIBLE) | (sides.max(1, initial=0) < min_side_px)
-    return Targets.of(truth.boxes_xyxy, np.where(unsure, IGNORE, known)).select(keep)
+    return Targets.of(truth.boxes_xyxy, np.where(unsure, IGNORE, known)).select(trained_rows(truth.labels))

@@ -1,10 +1,8 @@
-"""What happens next to the optimisation: log lines, metrics, checkpoints, evaluations and exports."""
+"""What happens next to the optimisation of a detector: evaluations and exports, besides log lines and checkpoints."""
 
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -17,9 +15,8 @@ from vitmalis.errors import UserError
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.detection.calibration import BOTH_SIZES, best_thresholds, calibrated
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
+from vitmalis_jobs.training.detection.loop_monitor import LoopMonitor
 from vitmalis_jobs.training.detection.state import TrainingState
-from vitmalis_jobs.training.detection.step_log import StepLog
-from vitmalis_jobs.training.detection.trainer import StepReport
 from vitmalis_jobs.training.detection.validation_set import SetScores, ValidationSet, evaluate
 
 log = logging.getLogger(__name__)
@@ -27,11 +24,10 @@ log = logging.getLogger(__name__)
 _LOGGED_SCORES = ("f1", "ap50", "best_f1", "best_score", "precision", "recall")
 
 
-@dataclass
-class TrainingMonitor:
-    """Logs, checkpoints, evaluates and exports a training run, each at its own interval.
+class TrainingMonitor(LoopMonitor):
+    """Logs, checkpoints, evaluates and exports the training of a detector.
 
-    Attributes:
+    Args:
         config: of the job.
         state: of the run; its counters are read, its best score is updated.
         sets: what the moving average is evaluated on.
@@ -39,60 +35,11 @@ class TrainingMonitor:
         folder: for checkpoints, contact sheets and the best weights.
     """
 
-    config: DetectorTrainingConfig
-    state: TrainingState
-    sets: list[ValidationSet]
-    run: Run
-    folder: Path
-    _steps: StepLog = field(init=False)
-    _progress: float = 0.0
-    _saved_s: float = field(default_factory=time.monotonic)
-    _evaluated_s: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self._steps = StepLog(self.state.step)
-
-    def after_step(self, report: StepReport) -> None:
-        """Do what is due after a batch.
-
-        Raises:
-            UserError: a loss was not finite in one of the last steps.
-        """
-        self._steps.add(report)
-        self._progress = report.progress
-        options, now_s = self.config.train, time.monotonic()
-        if self.state.step % options.log_every_steps == 0:
-            self._log_means()
-        if now_s - self._saved_s >= options.checkpoint_every_s:
-            self.checkpoint()
-        if now_s - self._evaluated_s >= options.evaluate_every_s:
-            self.evaluate()
-
-    def _log_means(self) -> None:
-        """Log the means since the last line, and the time left."""
-        means = self._steps.means()
-        if not means:
-            return
-        left_s = self.state.seconds / max(self._progress, 1e-6) * (1 - self._progress)
-        log.info(
-            "step %6d  %5.1f %%  left %4.0f min  %s",
-            self.state.step,
-            100 * self._progress,
-            left_s / 60,
-            "  ".join(f"{name} {value:.4g}" for name, value in means.items()),
-        )
-        for name, value in means.items():
-            self.run.log_curve(f"train/{name}", [self.state.step], [value])
-
-    def checkpoint(self) -> None:
-        """Save the state, from which the next start of the job continues.
-
-        Raises:
-            UserError: a loss was not finite in one of the last steps; the former checkpoint stays.
-        """
-        self._log_means()
-        self.state.save(self.folder / "last.pt")
-        self._saved_s = time.monotonic()
+    def __init__(
+        self, config: DetectorTrainingConfig, state: TrainingState, sets: list[ValidationSet], run: Run, folder: Path
+    ) -> None:
+        super().__init__(config.train, state, run, folder)
+        self.config, self.sets = config, sets
 
     def evaluate(self) -> dict[str, SetScores]:
         """Score the moving average on every validation set; export it if it is the best so far.
@@ -119,7 +66,6 @@ class TrainingMonitor:
             self.state.best = mean
             self.export(scores)
         self.checkpoint()
-        self._evaluated_s = time.monotonic()
         return scores
 
     def _log_scores(self, scores: dict[str, SetScores], sheets: Path) -> None:

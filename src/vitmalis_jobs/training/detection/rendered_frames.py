@@ -8,15 +8,27 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
+from vitmalis.errors import UserError
 from vitmalis.fingerprint import code_fingerprint, digest
 from vitmalis_jobs.training.detection import rendered_scenes
 from vitmalis_jobs.training.detection.config import RenderedOptions
 from vitmalis_jobs.training.detection.labelled_clips import LabelledFrame
-from vitmalis_jobs.training.detection.rendered_scenes import Scene, frame_path, is_written, read_scene, write_scene
+from vitmalis_jobs.training.detection.labels import IGNORE
+from vitmalis_jobs.training.detection.rendered_scenes import (
+    Scene,
+    frame_path,
+    is_written,
+    objects_path,
+    read_scene,
+    write_scene,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +38,33 @@ PROGRESS_S = 10.0
 """Time between two lines of the log while frames are rendered, s."""
 
 
-def rendered_frames(make: SceneFactory, options: RenderedOptions, cache: Path, workers: int) -> list[LabelledFrame]:
+@dataclass(frozen=True)
+class RenderedFrame(LabelledFrame):
+    """A rendered frame on disk with its targets, and with the object that each of its pixels shows.
+
+    Attributes:
+        numbers: of the targets in the map of objects.
+    """
+
+    numbers: tuple[int, ...]
+
+    def objects(self) -> NDArray[np.uint8]:
+        """The map of objects, uint8 (H, W): numbers of targets that are learned, 0 for all else.
+
+        Raises:
+            UserError: the map is gone.
+        """
+        path = objects_path(self.path)
+        owners = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if owners is None:
+            raise UserError(f"rendered frame '{path}' cannot be read: remove its folder to have it made again")
+        learned = np.zeros(256, np.uint8)
+        for number, label in zip(self.numbers, self.targets.labels, strict=True):
+            learned[number] = 0 if label == IGNORE else number
+        return learned[owners]
+
+
+def rendered_frames(make: SceneFactory, options: RenderedOptions, cache: Path, workers: int) -> list[RenderedFrame]:
     """The pool: `frames_per_scene` frames of each profile's scenes, of which those not in `cache` are rendered now.
 
     Args:
@@ -46,7 +84,7 @@ def rendered_frames(make: SceneFactory, options: RenderedOptions, cache: Path, w
     if missing:
         _render(make, missing, options.frames_per_scene, workers)
     return [
-        LabelledFrame(frame_path(folder, number), number, frame.size, frame.targets())
+        RenderedFrame(frame_path(folder, number), number, frame.size, frame.targets(), tuple(frame.numbers))
         for folder in folders.values()
         for number, frame in enumerate(read_scene(folder))
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vitmalis.detector.checkpoint import read_torch_file
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import damage_reported
+
+LAST = "last.pt"
+"""Name of the last checkpoint in the folder of a run."""
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,6 +64,13 @@ class TrainingState:
         }
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
+
+    def restore_from(self, folder: Path) -> None:
+        """Take the state from the last checkpoint in the folder of a run, if there is one; see `restore`."""
+        checkpoint = folder / LAST
+        if checkpoint.exists():
+            self.restore(checkpoint)
+            log.info("continuing from step %d (%.2f h)", self.step, self.seconds / 3600)
 
     def restore(self, path: Path) -> None:
         """Take the state from a file written by `save`.

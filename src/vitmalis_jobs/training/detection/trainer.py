@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitmalis.detector.fcos import FcosDetector
-from vitmalis_jobs.training.detection.batches import Batch, Batches
-from vitmalis_jobs.training.detection.config import TrainOptions
+from vitmalis_jobs.training.detection.batches import Batch, Batches, Progress
+from vitmalis_jobs.training.detection.config import LoopOptions, TrainOptions
 from vitmalis_jobs.training.detection.mask_sampling import random_mixture
 from vitmalis_jobs.training.detection.state import TrainingState, learning_rate_factor
 
@@ -87,22 +88,59 @@ def train_batch(state: TrainingState, batch: Batch, options: TrainOptions) -> di
         outputs = model(images.float(), *mixture)
     losses = model.loss(outputs, batch.targets)
     total = losses["classification"] + options.box_weight * losses["boxes"] + losses["centreness"]
-    model.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+    norm = optimise(state, total, options)
+    return {name: value.detach() for name, value in losses.items()} | {"gradient_norm": norm}
+
+
+def optimise(state: TrainingState, loss: Tensor, options: LoopOptions) -> Tensor:
+    """Take one optimiser step down the gradient of a loss, and return the gradient's norm."""
+    state.model.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), options.clip_norm)
     for optimiser in state.optimisers:
         optimiser.step()
     state.step += 1
     state.update_average(options.ema_decay)
-    return {name: value.detach() for name, value in losses.items()} | {"gradient_norm": norm.detach()}
+    return norm.detach()
 
 
 def train(
     state: TrainingState, batches: Batches, options: TrainOptions, after_step: Callable[[StepReport], None]
 ) -> None:
+    """Train a detector until the run has its configured length; the arguments are those of `train_with`."""
+    train_with(lambda batch: train_batch(state, batch, options), state, batches, options, after_step)
+
+
+class TrainingImages(Protocol):
+    """A batch, which has as many training images as `images` has rows."""
+
+    @property
+    def images(self) -> Tensor:
+        """The images (B, 3, height, width)."""
+
+
+BatchKind = TypeVar("BatchKind", bound=TrainingImages)
+Supplied = TypeVar("Supplied", covariant=True)
+
+
+class Supply(Protocol[Supplied]):
+    """Where batches come from, see `Batches`."""
+
+    def from_batch(self, first: int, progress: Progress) -> Iterator[Supplied]:
+        """Yield the batches in order, from batch number `first` on, without end."""
+
+
+def train_with(
+    take_step: Callable[[BatchKind], dict[str, Tensor]],
+    state: TrainingState,
+    batches: Supply[BatchKind],
+    options: LoopOptions,
+    after_step: Callable[[StepReport], None],
+) -> None:
     """Train until the run has its configured length.
 
     Args:
+        take_step: takes a step of the state's optimisers on a batch, and returns its losses.
         state: is changed in place; its step is the first batch.
         batches: training images.
         options: of the optimisation, with the length of the run.
@@ -118,7 +156,7 @@ def train(
         for optimiser in state.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate
-        values = train_batch(state, batch, options)
+        values = take_step(batch)
         seconds = time.monotonic() - began_s
         state.seconds += seconds
         after_step(StepReport(values, learning_rate, progress, len(batch.images), seconds, waited_s))

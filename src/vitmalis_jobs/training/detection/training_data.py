@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitmalis.errors import UserError
 from vitmalis.paths import cache_dir
 from vitmalis_jobs.training.detection.config import ClipOptions, DetectorTrainingConfig, RenderedOptions
 from vitmalis_jobs.training.detection.labelled_clips import LabelledClip, LabelledFrame, original_video, prepare_clip
-from vitmalis_jobs.training.detection.rendered_frames import rendered_frames
+from vitmalis_jobs.training.detection.rendered_frames import RenderedFrame, rendered_frames
 from vitmalis_jobs.training.detection.rendered_scenes import SceneMaker
 from vitmalis_jobs.training.detection.stream import Source, TrainingStream
 from vitmalis_jobs.training.detection.street_frames import StreetFrames, read_labelled_folder
@@ -37,7 +38,7 @@ def scene_maker(options: RenderedOptions) -> SceneMaker:
     return SceneMaker(FRAME_SIZE, options.fps)
 
 
-def render_frames(options: RenderedOptions, workers: int) -> list[LabelledFrame]:
+def render_frames(options: RenderedOptions, workers: int) -> list[RenderedFrame]:
     """The rendered frames for training, of which worker processes make those that the cache does not have."""
     if options.share == 0:
         return []
@@ -45,7 +46,7 @@ def render_frames(options: RenderedOptions, workers: int) -> list[LabelledFrame]
 
 
 def training_stream(
-    config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames, rendered: list[LabelledFrame]
+    config: DetectorTrainingConfig, clips: list[LabelledClip], street: StreetFrames, rendered: Sequence[LabelledFrame]
 ) -> TrainingStream:
     """The stream of training samples: of clips and street frames, their training parts, and of rendered frames.
 
