@@ -77,3 +77,15 @@ def test_cached_flows_are_used_and_missing_ones_computed(monkeypatch: pytest.Mon
     assert len(computed) == 4
     tracker.advance(prepared[4:])  # the flow to frame 4 is from frame 3
     assert len(computed) == 5
+
+
+def test_boxes_in_frames_that_are_reduced_further_stay_in_captured_pixels() -> None:
+    coarse = np.random.default_rng(3).integers(0, 255, (40, 60, 3), np.uint8)
+    texture = np.asarray(coarse.repeat(16, 0).repeat(16, 1))
+    tracker = FlowCacheTracker(FlowCacheOptions(max_pixels=200 * 135))
+    first, second = (tracker.prepare(texture[50:590, left : left + 800].copy()) for left in (60, 44))
+    assert second.scale == 0.25
+    assert second.grey.shape == (135, 200)
+    boxes = Detections.of([[200, 150, 400, 350]], [0.9], [0])
+    tracker.restart(first, boxes)
+    np.testing.assert_allclose(tracker.advance([second]).boxes_xyxy, [[216, 150, 416, 350]], atol=1.5)

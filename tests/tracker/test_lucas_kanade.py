@@ -97,5 +97,16 @@ def test_visible_share_by_hand() -> None:
 
 def test_prepared_images_have_the_tracker_s_scale(texture: RgbImage) -> None:
     small = LucasKanadeTracker(LucasKanadeOptions(scale=0.25)).prepare(texture)
-    assert small.shape == (175, 300)
-    assert small.dtype == np.uint8
+    assert small.grey.shape == (175, 300)
+    assert small.grey.dtype == np.uint8
+    assert small.scale == 0.25
+
+
+def test_large_frames_are_reduced_until_they_fit_and_boxes_stay_in_captured_pixels(texture: RgbImage) -> None:
+    tracker = LucasKanadeTracker(LucasKanadeOptions(max_pixels=240 * 135))  # of 960x540, half of the side is too much
+    first = tracker.prepare(view(texture, 0, 0))
+    assert first.grey.shape == (135, 240)
+    assert first.scale == 0.25
+    tracker.restart(first, BOXES)
+    tracked = tracker.step(tracker.prepare(view(texture, -8, -4)))
+    np.testing.assert_allclose(tracked.boxes_xyxy, BOXES.boxes_xyxy + np.asarray([8, 4, 8, 4]), atol=1.5)

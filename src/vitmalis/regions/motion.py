@@ -6,6 +6,7 @@ The subtractor is OpenCV's MOG2 (Zivkovic 2004, https://doi.org/10.1109/ICPR.200
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import cv2
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.reduction import Reduction, reduction, scaled
 from vitmalis.regions.grid import Int64Array, RegionGrid
 from vitmalis.types import BoolMask, RgbImage
 
@@ -71,11 +73,11 @@ class MotionAnalyzer:
     def __init__(self, grid: RegionGrid, options: MotionOptions | None = None) -> None:
         self.grid = grid
         self.options = options or MotionOptions()
-        self._sizes = reduced_sizes(grid, self.options)
+        self._reduction = reduction_of(grid, self.options)
         self._subtractor = cv2.createBackgroundSubtractorMOG2(
             self.options.history, self.options.variance_threshold, detectShadows=False
         )
-        width, height = self._sizes[-1]
+        width, height = self._reduction.sizes[-1]
         self._rows = _borders(grid.shape[0], grid.side_px, grid.height_px, height)
         self._cols = _borders(grid.shape[1], grid.side_px, grid.width_px, width)
 
@@ -91,9 +93,8 @@ class MotionAnalyzer:
                 f"motion analysis: a {width}x{height} frame was given to the regions of "
                 f"{self.grid.width_px}x{self.grid.height_px} frames: make another analyzer when the size changes"
             )
-        for size in self._sizes:
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        foreground = np.asarray(self._subtractor.apply(image, learningRate=1 / self.options.history)) > 0
+        small = self._reduction.apply(image)
+        foreground = np.asarray(self._subtractor.apply(small, learningRate=1 / self.options.history)) > 0
         return motion_of(foreground, self._rows, self._cols)
 
 
@@ -112,17 +113,12 @@ def motion_of(foreground: BoolMask, row_borders: Int64Array, col_borders: Int64A
     return Motion((counts / max(total, 1)).astype(np.float32), total / foreground.size, foreground)
 
 
-def reduced_sizes(grid: RegionGrid, options: MotionOptions) -> list[tuple[int, int]]:
-    """(width, height) of the frame, without padding, after each reduction: halves, then the analysed image."""
-    sizes, width, height = [], grid.width_px, grid.height_px
-    while (size := _scaled(width, height, options.scale))[0] * size[1] > options.max_pixels:
-        width, height = _scaled(width, height, 0.5)
-        sizes.append((width, height))
-    return [*sizes, size]
-
-
-def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
-    return max(round(width * scale), 1), max(round(height * scale), 1)
+def reduction_of(grid: RegionGrid, options: MotionOptions) -> Reduction:
+    """Reduction of the grid's frames, without padding, to the images that are analysed."""
+    width, height, scale = grid.width_px, grid.height_px, options.scale
+    while prod(scaled(width, height, scale)) > options.max_pixels:
+        scale /= 2
+    return reduction(width, height, scale, by_halves=scale < options.scale)
 
 
 def _borders(count: int, side_px: int, length_px: int, reduced_px: int) -> Int64Array:

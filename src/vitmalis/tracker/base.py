@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.reduction import reduction
 from vitmalis.types import Detections, RgbImage
 
 GrayImage = NDArray[np.uint8]
@@ -93,8 +96,23 @@ class Tracker(abc.ABC):
         self._started_with = len(detections)
 
 
-def grey_copy(image: RgbImage, scale: float) -> GrayImage:
-    """Grey copy of an image at `scale` times its side: uint8 (H * scale, W * scale)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class GreyFrame:
+    """A captured frame, grey and reduced.
+
+    Attributes:
+        grey: uint8 (H * scale, W * scale).
+        scale: its side over the frame's.
+    """
+
+    grey: GrayImage
+    scale: float
+
+
+def grey_frame(image: RgbImage, scale: float, max_pixels: int) -> GreyFrame:
+    """Grey copy of an image at `scale` times its side, or at as much of it as fits `max_pixels`."""
+    height, width = image.shape[:2]
+    fitting = min(scale, math.sqrt(max_pixels / (width * height)))
     # Reduced before the colour conversion, which then costs less, too.
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    small = reduction(width, height, fitting, by_halves=fitting < scale).apply(image)
+    return GreyFrame(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), fitting)

@@ -30,13 +30,13 @@ def move_boxes(
         float32 (N, 4); boxes without a good point stay.
     """
     shift = _masked_median(moved_points - points, good[..., None])  # (N, 2)
-    # Distances between each point and every other, before and after: (N, P, P)
-    before = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1)
-    after = np.linalg.norm(moved_points[:, :, None] - moved_points[:, None], axis=-1)
-    pairs = good[:, :, None] & good[:, None] & (before > 0)
+    first, second = np.triu_indices(points.shape[1])
+    # Distances between the points of each pair, before and after: (N, P * (P + 1) / 2), 0 of a point and itself.
+    before = np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+    after = np.linalg.norm(moved_points[:, first] - moved_points[:, second], axis=-1)
+    pairs = good[:, first] & good[:, second] & (before > 0)
     ratio = np.divide(after, before, out=np.ones_like(after), where=before > 0)
-    n = len(boxes_xyxy)
-    scale = _masked_median(ratio.reshape(n, -1, 1), pairs.reshape(n, -1, 1), default=1.0)  # (N, 1)
+    scale = _masked_median(ratio[..., None], pairs[..., None], default=1.0)  # (N, 1)
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 + shift
     half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2 * scale
     return np.concatenate([centres - half, centres + half], axis=1).astype(np.float32)

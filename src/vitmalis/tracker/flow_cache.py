@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Annotated
 
 import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, Tracker, grey_copy
+from vitmalis.tracker.base import GrayImage, GreyFrame, Tracker, grey_frame
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.types import Detections, RgbImage
 
@@ -36,6 +37,8 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     Attributes:
         scale: side of the grey image, in which boxes are refined, over the frame's.
+        max_pixels: most pixels of the grey image; that of a larger frame is reduced further to have as many. The
+            default leaves that of 1920x1080 frames at half of their side.
         flow_scale: side of the flow over the grey image's.
         finest_level: pyramid level at which the dense flow ends; 0 is the flow's own size, each further one half of it.
         patch_px: side of the patches that the dense flow matches, which do not overlap; larger ones, as OpenCV's preset
@@ -51,6 +54,7 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """
 
     scale: float = 0.5
+    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 518_400
     flow_scale: float = 0.5
     finest_level: int = 1
     patch_px: int = 4
@@ -65,18 +69,16 @@ class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FlowImage:
+class FlowImage(GreyFrame):
     """A captured frame as the flow cache keeps it.
 
     Attributes:
-        grey: uint8 (H * scale, W * scale).
         flow: float32 (h, w, 2), where each pixel of the frame before has gone, in the flow's pixels;
             None for the first frame.
         key: identifies this frame.
         key_before: `key` of the frame that `flow` starts at.
     """
 
-    grey: GrayImage
     flow: Flow | None = None
     key: object = field(default_factory=object)
     key_before: object | None = None
@@ -98,16 +100,16 @@ class FlowCacheTracker(Tracker):
 
     def prepare(self, image: RgbImage) -> FlowImage:
         """Grey copy of the image, and the dense flow from the image prepared before."""
-        grey, before = grey_copy(image, self.options.scale), self._prepared
-        flow, key_before = (self._flow(before.grey, grey), before.key) if before else (None, None)
-        self._prepared = FlowImage(grey, flow, key_before=key_before)
+        frame, before = grey_frame(image, self.options.scale, self.options.max_pixels), self._prepared
+        flow, key_before = (self._flow(before.grey, frame.grey), before.key) if before else (None, None)
+        self._prepared = FlowImage(frame.grey, frame.scale, flow, key_before=key_before)
         return self._prepared
 
     def restart(self, image: FlowImage, detections: Detections) -> None:
         """Track `detections`, which belong to `image`, instead of the present objects."""
         self._track(detections)
         self._anchor = self._last = image
-        self._anchor_boxes = detections.boxes_xyxy * np.float32(self.options.scale)
+        self._anchor_boxes = detections.boxes_xyxy * np.float32(image.scale)
 
     def advance(self, images: Sequence[FlowImage]) -> Detections:
         """Compose the flows of these images at the boxes, then refine the boxes in the last of them."""
@@ -117,7 +119,7 @@ class FlowCacheTracker(Tracker):
         self._last = images[-1]
         if not len(self._boxes):
             return self._boxes
-        scale = np.float32(self.options.scale)
+        scale = np.float32(images[-1].scale)
         known = self._boxes.boxes_xyxy * scale
         boxes, confidence = self._followed(known, [last, *images], anchor, self._anchor_boxes)
         inside = visible_share(boxes, images[-1].grey.shape[::-1]) >= self.options.min_visible
@@ -130,7 +132,7 @@ class FlowCacheTracker(Tracker):
         """Follow boxes as a catch-up does, which is quick."""
         if len(images) < 2 or not len(detections):
             return detections
-        scale = np.float32(self.options.scale)
+        scale = np.float32(images[-1].scale)
         known = detections.boxes_xyxy * scale
         boxes, _ = self._followed(known, images, images[0], known)
         return detections.at(boxes / scale)

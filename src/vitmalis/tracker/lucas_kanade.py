@@ -10,12 +10,14 @@ all boxes go through one flow call and one vectorised estimate.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, grey_copy
+from vitmalis.tracker.base import GrayImage, GreyFrame, grey_frame
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.tracker.frame_to_frame import FrameToFrameTracker
 from vitmalis.types import RgbImage
@@ -26,6 +28,8 @@ class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     Attributes:
         scale: the tracker's image side over the frame's; half the side costs a quarter.
+        max_pixels: most pixels of the tracker's image; that of a larger frame is reduced further to have as many. The
+            default makes it a third of the side of a 1920x1080 frame.
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
         max_return_error_px: forward-backward error above which a point is dropped, pixels of the tracker's image.
@@ -36,6 +40,7 @@ class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """
 
     scale: float = 0.5
+    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 230_400
     grid: int = 4
     coverage: float = 0.7
     max_return_error_px: float = 1.0
@@ -51,16 +56,16 @@ class LucasKanadeTracker(FrameToFrameTracker):
     def __init__(self, options: LucasKanadeOptions | None = None) -> None:
         self.options = options or LucasKanadeOptions()
 
-    def prepare(self, image: RgbImage) -> GrayImage:
-        """Grey copy at the tracker's scale: uint8 (H * scale, W * scale)."""
-        return grey_copy(image, self.options.scale)
+    def prepare(self, image: RgbImage) -> GreyFrame:
+        """Grey copy of the image at the tracker's scale."""
+        return grey_frame(image, self.options.scale, self.options.max_pixels)
 
     def follow(
-        self, previous: GrayImage, current: GrayImage, boxes_xyxy: NDArray[np.float32]
+        self, previous: GreyFrame, current: GreyFrame, boxes_xyxy: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
         """Find boxes of one prepared image in the next, by the points in them."""
-        scale = self.options.scale
-        moved, found, confidence = track_boxes(previous, current, boxes_xyxy * scale, self.options)
+        scale = current.scale
+        moved, found, confidence = track_boxes(previous.grey, current.grey, boxes_xyxy * scale, self.options)
         return moved / np.float32(scale), found, confidence
 
 
