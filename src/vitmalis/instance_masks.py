@@ -57,6 +57,13 @@ def pasted(mask: NDArray[np.uint8], box_xyxy: NDArray[np.floating], window: tupl
     return down @ mask.astype(np.float32) @ across.T >= 255 / 2
 
 
+def window_in_frame(box_xyxy: NDArray[np.floating], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the pixels that a box touches in a frame of `size`, (width, height)."""
+    left, top = np.clip(np.floor(box_xyxy[:2]), 0, size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(box_xyxy[2:]), (left, top), size).astype(int).tolist()
+    return left, top, right, bottom
+
+
 def _interpolation(first: int, end: int, start: float, stop: float) -> NDArray[np.float32]:
     """Weights of a mask's rows or columns, which lie from `start` to `stop`, in those of pixels: (end - first, 28)."""
     places = (np.arange(first, end) + 0.5 - start) / max(stop - start, 1e-6) * MASK_SIDE - 0.5

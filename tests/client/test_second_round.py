@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,19 +87,26 @@ def play_virtual(
     return client.recorder
 
 
-def play_realtime(video: VideoSpec) -> Recorder:
+@contextmanager
+def served(detector: BlobDetector) -> Iterator[str]:
+    """A server with this detector in a thread; its address."""
     with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
-        service = Service(endpoint, UnsureDetector())
+        service = Service(endpoint, detector)
         service.warm_up()
         thread = threading.Thread(target=service.run)
         thread.start()
         try:
-            client = RealtimeClient(two_rounds(video, endpoint.address, drain_s=PATIENCE_S))
-            client.play()
+            yield endpoint.address
         finally:
             service.stop()
             thread.join(PATIENCE_S)
             service.close(PATIENCE_S)
+
+
+def play_realtime(video: VideoSpec) -> Recorder:
+    with served(UnsureDetector()) as address:
+        client = RealtimeClient(two_rounds(video, address, drain_s=PATIENCE_S))
+        client.play()
     return client.recorder
 
 

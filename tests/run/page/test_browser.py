@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.run.page.browser import Tab, chromium
 from tests.run.page.small_run import images, small_run, varied, write_clip
+from vitmalis.types import MASK_SIDE
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
 from vitmalis_jobs.run.page.build import run_document
@@ -118,6 +121,29 @@ def test_layers_are_switched(tab: Tab, page: Path) -> None:
     assert pixel(tab, *right) == grey
     tab.press("5")  # region types: the right half is a CMR, tinted
     assert pixel(tab, 0.9, 0.9) != grey
+
+
+def test_masks_are_tinted_where_a_run_has_some(tab: Tab, page: Path) -> None:
+    """In frame 3 a person whose box is 20..60 by 30..110 of 320 x 160, and whose mask is its upper half."""
+    tab.open(page)
+    assert not tab.run("!!document.getElementById('layer-masks')")
+    played = small_run(page.with_name("clip.mp4"))
+    upper = np.zeros((1, MASK_SIDE, MASK_SIDE), np.uint8)
+    upper[:, : MASK_SIDE // 2] = 255
+    *frames, last = played.records.frames
+    last = dataclasses.replace(last, detections=dataclasses.replace(last.detections, masks=upper))
+    records = dataclasses.replace(played.records, frames=[*frames, last])
+    write_run_page(page, run_document(dataclasses.replace(played, records=records)), images())
+    tab.open(page)
+    go(tab, 3)
+    grey, inside, below = pixel(tab, 0.9, 0.9), (40 / 320, 50 / 160), (40 / 320, 90 / 160)
+    assert pixel(tab, *inside) != grey
+    assert pixel(tab, *below) == grey
+    tab.press("2")  # the person is wrong: nobody is there any more
+    assert pixel(tab, *inside) == grey
+    tab.press("2")
+    tab.press("7")
+    assert pixel(tab, *inside) == grey
 
 
 def test_what_newer_policies_do_is_drawn(tab: Tab, page: Path) -> None:

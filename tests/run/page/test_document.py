@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from tests.run.page.small_run import FRAMES, OFFLOADS, small_run, varied, write_clip
+from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run, varied, write_clip
 from vitmalis.metrics.summary import STAGES
+from vitmalis.types import MASK_SIDE, Detections
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.document import Box, Candidate, Expectation, RunDocument
 
@@ -40,6 +42,29 @@ def test_boxes_say_whether_they_match(document: RunDocument) -> None:
     ]
     assert [box.matched for boxes in document.frames.references for box in boxes] == [False, False, True]
     assert document.frames.boxes[3] == [Box(20.0, 30.0, 60.0, 110.0, 0.9, 0, False)]
+
+
+def test_masks_are_stored_once_while_objects_keep_them(played: PlayedRun) -> None:
+    """Outlines are polygons in thousandths of the box, a hole among them; without masks there are none."""
+    assert (run_document(played).frames.masks, run_document(played).frames.outlines) == ([], [])
+    half, frame = np.zeros((2, MASK_SIDE, MASK_SIDE), np.uint8)
+    half[:, :14] = 255
+    frame[:], frame[7:21, 7:21] = 255, 0
+    shown = [
+        Detections.of(*PERSON, [half]),
+        Detections.empty(),
+        Detections.of([[0, 0, 9, 9], [9, 9, 20, 20]], [0.9, 0.8], [0, 0], [frame, half]),
+        Detections.of(*PERSON, [half]),
+    ]
+    frames = [dataclasses.replace(row, detections=own) for row, own in zip(FRAMES, shown, strict=True)]
+    records = dataclasses.replace(played.records, frames=frames)
+    stored = run_document(dataclasses.replace(played, records=records)).frames
+    assert stored.masks == [[0], [], [1, 0], [0]]
+    (outline,), (outer, hole) = stored.outlines
+    corners = np.array(outline).reshape(-1, 2)
+    np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], [[0, 0], [500, 1000]], atol=10)
+    assert np.ptp(outer) == pytest.approx(1000, abs=10)
+    assert np.ptp(hole) == pytest.approx(500, abs=30)
 
 
 def test_f1_of_each_frame(document: RunDocument) -> None:

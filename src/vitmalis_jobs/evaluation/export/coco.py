@@ -16,6 +16,7 @@ import msgspec
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
 from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis_jobs.evaluation.export.coco_rle import encoded
 from vitmalis_jobs.run.page.build import PlayedRun
 
 ANNOTATIONS, RESULTS = "annotations.json", "results.json"
@@ -45,9 +46,9 @@ def annotation_file(run: PlayedRun, references: Sequence[Detections]) -> dict[st
     """The file of annotations as a dictionary; each has the score that the reference model gave it, too."""
     video = run.session.video
     rows = (
-        box | {"area": box["bbox"][2] * box["bbox"][3], "iscrowd": 0}
+        {"area": box["bbox"][2] * box["bbox"][3]} | box | {"iscrowd": 0}
         for frame in run.records.frames
-        for box in _boxes(frame.frame_index, references[frame.frame_index].above(run.rule.score_threshold))
+        for box in _objects(run, frame.frame_index, references[frame.frame_index])
     )
     return {
         "info": {"description": f"references of {video.name}, by the run's own model at full resolution"},
@@ -66,17 +67,23 @@ def annotation_file(run: PlayedRun, references: Sequence[Detections]) -> dict[st
 
 
 def result_list(run: PlayedRun) -> list[dict[str, Any]]:
-    """The file of results: the boxes that the user saw on each frame."""
-    return [
-        box
-        for frame in run.records.frames
-        for box in _boxes(frame.frame_index, frame.detections.above(run.rule.score_threshold))
-    ]
+    """The file of results: the objects that the user saw on each frame."""
+    return [row for frame in run.records.frames for row in _objects(run, frame.frame_index, frame.detections)]
 
 
-def _boxes(frame_index: int, detections: Detections) -> Iterator[dict[str, Any]]:
-    """The boxes of a frame, as left, top, width and height in pixels."""
-    rows = (detections.boxes_xyxy.tolist(), detections.scores.tolist(), detections.labels.tolist())
-    for (x1, y1, x2, y2), score, label in zip(*rows, strict=True):
+def _objects(run: PlayedRun, frame_index: int, detections: Detections) -> Iterator[dict[str, Any]]:
+    """The objects of a frame that count: boxes as left, top, width and height in pixels, and masks with their areas."""
+    counted = detections.above(run.rule.score_threshold)
+    rows = (counted.boxes_xyxy.tolist(), counted.scores.tolist(), counted.labels.tolist(), _masks(run, counted))
+    for (x1, y1, x2, y2), score, label, mask in zip(*rows, strict=True):
         box = [x1, y1, x2 - x1, y2 - y1]
-        yield {"image_id": frame_index, "category_id": label + 1, "bbox": box, "score": score}
+        yield {"image_id": frame_index, "category_id": label + 1, "bbox": box, "score": score} | mask
+
+
+def _masks(run: PlayedRun, detections: Detections) -> list[dict[str, Any]]:
+    """The mask and its area for each object; nothing for those without masks."""
+    if detections.masks is None:
+        return [{}] * len(detections)
+    size = (run.session.video.width, run.session.video.height)
+    pairs = zip(detections.masks, detections.boxes_xyxy, strict=True)
+    return [dict(zip(("segmentation", "area"), encoded(mask, box, size), strict=True)) for mask, box in pairs]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitmalis.instance_masks import pasted, window_in_frame
 from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _NAMED = {
     "truck": (190, 140, 255),
     "traffic light": (255, 128, 202),
 }
+_TINT = 0.45
+"""Weight of its class's colour in the pixels of a mask."""
 _OTHERS = ((0, 210, 190), (162, 217, 83), (120, 150, 255), (240, 150, 130))
 
 
@@ -61,10 +64,10 @@ def colour_of(label: int) -> tuple[int, int, int]:
 
 
 def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
-    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it."""
+    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it, and masks tinted."""
     from PIL import Image, ImageDraw
 
-    drawn = Image.fromarray(image)
+    drawn = Image.fromarray(_with_masks(image, detections))
     pen = ImageDraw.Draw(drawn)
     font = _font(12)
     for i in np.argsort(detections.scores):  # the highest score on top
@@ -80,6 +83,19 @@ def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
         pen.rectangle((box[0], top, box[0] + right - left + 6, top + bottom + 3), fill=colour)
         pen.text((box[0] + 3, top + 1), text, font=font, fill=_BACKGROUND)
     return np.array(drawn)
+
+
+def _with_masks(image: RgbImage, detections: Detections) -> RgbImage:
+    """The image with masks in the colours of their classes; the image itself without masks."""
+    if detections.masks is None:
+        return image
+    tinted, size = image.copy(), image.shape[1::-1]
+    for mask, box, label in zip(detections.masks, detections.boxes_xyxy, detections.labels, strict=True):
+        left, top, right, bottom = window_in_frame(box, size)
+        window = tinted[top:bottom, left:right]
+        covered = pasted(mask, box, (left, top, right, bottom))
+        window[covered] = (window[covered] * (1 - _TINT) + np.array(colour_of(int(label))) * _TINT).astype(np.uint8)
+    return tinted
 
 
 def save_png(path: Path, image: RgbImage) -> None:

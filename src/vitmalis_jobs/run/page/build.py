@@ -17,6 +17,7 @@ from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord, maps
 from vitmalis.regions import RegionGrid
 from vitmalis.types import Detections
 from vitmalis_jobs.run.figures.decision_plot import chosen_mask
+from vitmalis_jobs.run.figures.mask_outlines import Outline, outline_of
 from vitmalis_jobs.run.fingerprint import clip_digest
 from vitmalis_jobs.run.page.document import (
     Box,
@@ -102,6 +103,7 @@ def _matches(frame: FrameRecord, references: Sequence[Detections] | None, rule: 
 
 
 def _frames(frames: Sequence[FrameRecord], matches: Sequence[Matches], scored: bool) -> Frames:
+    masks, outlines = _masks([pair.shown for pair in matches])
     return Frames(
         capture_s=[round(frame.capture_time_s, _DECIMALS) for frame in frames],
         captured=[frame.captured for frame in frames],
@@ -111,7 +113,21 @@ def _frames(frames: Sequence[FrameRecord], matches: Sequence[Matches], scored: b
         references=[_boxes(pair.reference, ~pair.missed) for pair in matches],
         f1=[_rounded(pair.counts.f1) if scored else None for pair in matches],
         declined=[frame.declined for frame in frames],
+        masks=masks,
+        outlines=outlines,
     )
+
+
+def _masks(shown: Sequence[Detections]) -> tuple[list[list[int]], list[Outline]]:
+    """The number of each object's mask, by frames, and the outlines of these masks; nothing without any."""
+    if all(detections.masks is None for detections in shown):
+        return [], []
+    numbers: dict[bytes, int] = {}
+    outlines: list[Outline] = []
+    for mask in (mask for detections in shown for mask in detections.masks_or_boxes):
+        if numbers.setdefault(mask.tobytes(), len(outlines)) == len(outlines):
+            outlines.append(outline_of(mask))
+    return [[numbers[mask.tobytes()] for mask in detections.masks_or_boxes] for detections in shown], outlines
 
 
 def _boxes(detections: Detections, matched: NDArray[np.bool_] | None) -> list[Box]:

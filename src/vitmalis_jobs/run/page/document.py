@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from vitmalis_jobs.run.figures.mask_outlines import Outline
+
 FORMAT = 1
 """Version of the document; pages of another version are refused."""
 
@@ -128,6 +130,9 @@ class Frames(msgspec.Struct, frozen=True):
         boxes: those shown.
         references: those of the full-resolution model; empty lists without references.
         f1: of the frame; None where there is nothing to find, and without references.
+        masks: index into `outlines` for each of `boxes`; empty from a model that finds boxes only.
+        outlines: of distinct masks, which objects keep while they are tracked: polygons of x, y, one after another, in
+            thousandths of the box's sides; one inside another is a hole.
     """
 
     capture_s: list[float]
@@ -138,6 +143,8 @@ class Frames(msgspec.Struct, frozen=True):
     references: list[list[Box]]
     f1: list[float | None]
     declined: list[bool] = []
+    masks: list[list[int]] = []
+    outlines: list[Outline] = []
 
 
 class Capacity(msgspec.Struct, frozen=True):

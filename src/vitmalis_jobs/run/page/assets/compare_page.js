@@ -5,7 +5,7 @@ function comparePage() {
   const [first] = runs;
   const tip = new Tip();
   const stages = runs.map((run, index) => new Stage(run, `${names(runs)[index]}${inShort(run)}`));
-  const layers = new Layers(runs.every((run) => run.has_references), () => player.draw());
+  const layers = new Layers(runs, () => player.draw());
   const seek = (frame) => { player.pause(); player.go(frame); };
   const timeline = new Timeline(first, compareLanes(runs), tip, seek);
   const onFrame = (frame) => {

@@ -7,6 +7,7 @@ const LAYERS = [
   ["references", "reference", "boxes of the full-resolution model on this very frame", false],
   ["regions", "region types", "types of the decision regions, as the last offload saw them", false],
   ["sent", "as sent", "regions and macroblocks in the quality in which the last offload sent them", false],
+  ["masks", "masks", "masks of the boxes that are drawn", true],
 ];
 const COARSE = "#f08c00";
 const MARK = "#e8eaee";
@@ -19,6 +20,7 @@ function drawLayers(context, image, run, frame, layers, unit) {
   const offload = run.offloadAt(frame);
   if (layers.sent && offload && image) drawAsSent(context, image, run, offload, unit);
   if (layers.regions && offload) drawRegions(context, run, offload, unit);
+  if (layers.masks) drawMasks(context, run, frame, layers, unit);
   const draw = (boxes, style) => drawBoxes(context, run, boxes, unit, style);
   if (layers.references) draw(run.frames.references[frame], { colour: REFERENCE, dash: [2, 3] });
   if (layers.missed) draw(run.missed(frame), { colour: MISSED, dash: [7, 5], named: "class" });
@@ -37,6 +39,31 @@ function drawBoxes(context, run, boxes, unit, { colour = "", dash = [], named = 
     context.strokeStyle = colour || own;
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     if (named) drawTag(context, text, x1, y1, unit, colour || own);
+  }
+  context.restore();
+}
+
+/** Tint the masks of the shown boxes that are drawn. */
+function drawMasks(context, run, frame, layers, unit) {
+  context.save();
+  context.lineWidth = unit;
+  for (const [index, number] of (run.frames.masks[frame] ?? []).entries()) {
+    const [x1, y1, x2, y2, , klass, matched] = run.frames.boxes[frame][index];
+    const wrong = matched === false;
+    if (!(wrong ? layers.wrong : layers.boxes)) continue;
+    context.beginPath();
+    for (const corners of run.frames.outlines[number]) {
+      for (let i = 0; i < corners.length; i += 2) {
+        const [x, y] = [x1 + ((x2 - x1) * corners[i]) / 1000, y1 + ((y2 - y1) * corners[i + 1]) / 1000];
+        if (i) context.lineTo(x, y); else context.moveTo(x, y);
+      }
+      context.closePath();
+    }
+    const colour = wrong ? WRONG : run.legend.classes[klass].colour;
+    context.strokeStyle = colour;
+    context.fillStyle = `${colour}73`;
+    context.fill("evenodd");
+    context.stroke();
   }
   context.restore();
 }

@@ -104,11 +104,13 @@ class OffloadPanel {
   }
 }
 
-/** Checkboxes that switch the layers; `layers` has their state by name. */
+/** Checkboxes that switch the layers that some of the runs have; `layers` has their state by name. */
 class Layers {
-  constructor(scored, onChange) {
+  constructor(runs, onChange) {
     this.layers = {};
-    const known = LAYERS.filter(([name]) => scored || !["wrong", "missed", "references"].includes(name));
+    const absent = runs.every((run) => run.has_references) ? [] : ["wrong", "missed", "references"];
+    if (!runs.some((run) => run.frames.masks.length)) absent.push("masks");
+    const known = LAYERS.filter(([name]) => !absent.includes(name));
     this.toggles = known.map(([name, , , on]) => {
       const box = element("input", { type: "checkbox", id: `layer-${name}` });
       box.checked = this.layers[name] = on;

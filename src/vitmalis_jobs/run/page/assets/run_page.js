@@ -5,7 +5,7 @@ function runPage() {
   const tip = new Tip();
   const source = videoSource();
   const stage = new Stage(run);
-  const layers = new Layers(run.has_references, () => player.draw());
+  const layers = new Layers([run], () => player.draw());
   const seek = (frame) => { player.pause(); player.go(frame); };
   const panel = new OffloadPanel(run, tip, source, seek);
   const timeline = new Timeline(run, runLanes(run), tip, seek);
