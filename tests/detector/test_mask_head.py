@@ -89,6 +89,17 @@ def test_a_mask_shows_where_in_its_box_the_features_are() -> None:
     assert (found.masks[0, :, 16:] == 255).all()
 
 
+def test_detections_below_a_score_are_left_with_masks_that_fill_their_boxes() -> None:
+    head = MaskHead(1, (4, 8), (0,), MaskConfig(convs=(), min_score=0.5))
+    levels = [torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 32, 32)]
+    with torch.no_grad():
+        head.deconv.bias.fill_(0)
+        head.predictor.bias.fill_(-9)
+    (found,) = head.add_masks(levels, [Detections.of([[0, 0, 30, 30]] * 3, [0.9, 0.5, 0.4], [0, 0, 0])])
+    assert found.masks is not None
+    assert [np.unique(mask).tolist() for mask in found.masks] == [[0], [0], [255]]
+
+
 def test_the_layers_are_torchvisions() -> None:
     torch.manual_seed(0)
     ours = MaskHead(8, (4,), (0, 1, 2), MaskConfig(convs=(12, 16)))

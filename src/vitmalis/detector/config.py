@@ -128,14 +128,16 @@ class MaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         convs: channels of its 3 x 3 convolutions; the transposed one after them has those of the last.
         per_class: whether each class has a mask of its own; otherwise one serves all.
+        min_score: detections of a lower score are left with masks that fill their boxes.
     """
 
     convs: tuple[int, ...] = (256, 256, 256, 256)
     per_class: bool = True
+    min_score: float = 0.0
 
 
-SMALL_MASK_HEAD = MaskConfig(convs=(64, 64, 64), per_class=False)
-"""The mask head behind an FCOS head."""
+SMALL_MASK_HEAD = MaskConfig(convs=(64, 64, 64), per_class=False, min_score=0.35)
+"""The mask head behind an FCOS head, of whose hundred detections most have a score that nobody shows."""
 
 
 class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ class MaskHead(nn.Module):
             self.add_module(name, NormedConv2d(before, after, 3))
         self.deconv = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
         self.predictor = nn.Conv2d(widths[-1], len(classes) if config.per_class else 1, 1)
-        self._strides = tuple(strides)
+        self._strides, self._min_score = tuple(strides), config.min_score
         self._channel_of = {label: index if config.per_class else 0 for index, label in enumerate(classes)}
 
     @classmethod
@@ -83,7 +83,13 @@ class MaskHead(nn.Module):
         ]
 
     def _masks(self, levels: Sequence[Tensor], found: Detections) -> Masks:
-        """Masks of the detections of one image, each of the channel of its class."""
+        """Masks of the detections of one image; they fill the boxes of scores below `min_score`."""
+        masks, sure = found.masks_or_boxes, found.scores >= self._min_score
+        masks[sure] = self._predicted(levels, found.select(sure))
+        return masks
+
+    def _predicted(self, levels: Sequence[Tensor], found: Detections) -> Masks:
+        """Masks of detections of one image, each of the channel of its class."""
         device = levels[0].device
         channels = torch.tensor([self._channel_of[label] for label in found.labels.tolist()], dtype=torch.int64)
         logits = self.logits(levels, torch.from_numpy(found.boxes_xyxy).to(device))
