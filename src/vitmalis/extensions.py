@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -71,20 +71,16 @@ class ExtensionPoint(Generic[_T]):
         return construct(f"{self.what} '{name}'", self.find(name), options, self.pending)
 
     def _imported(self, target: str) -> Any:
-        module, _, attribute = target.replace(":", ".").rpartition(".")
-        if not module or target.startswith("."):  # a relative name is relative to nothing here
+        *path, attribute = target.replace(":", ".").split(".")
+        if not (path and all(path)):  # a relative name is relative to nothing here
             known = [*self.shipped, *entry_points(self.group)]
+            chosen = f"choose one of {', '.join(known)}, or " if known else ""
             raise UserError(
-                f"{self.what} '{target}' is unknown: choose one of {', '.join(known)}, or name a class of your own, "
-                f"such as {TARGET}: mypackage.{attribute or 'Mine'}"
+                f"{self.what} '{target}' is unknown: {chosen}name a class of your own, such as "
+                f"{TARGET}: mypackage.{attribute or 'Mine'}"
             )
-        imported = _import(f"{self.what} '{target}'", module)
-        try:
-            return getattr(imported, attribute)
-        except AttributeError:
-            similar = difflib.get_close_matches(attribute, dir(imported), 1)
-            hint = f"did you mean {similar[0]}?" if similar else f"define it in {imported.__file__ or module}"
-            raise UserError(f"{self.what} '{target}': module '{module}' has no '{attribute}': {hint}") from None
+        what = f"{self.what} '{target}'"
+        return _attribute(what, _import(what, path), attribute)
 
 
 @cache
@@ -93,18 +89,39 @@ def entry_points(group: str) -> dict[str, str]:
     return {entry.name: entry.value.replace(":", ".") for entry in metadata.entry_points(group=group)}
 
 
-def _import(what: str, module: str) -> ModuleType:
-    """Import the module of a class; raises `UserError` where it, or a module that it imports, is not there."""
+def _import(what: str, path: Sequence[str]) -> Any:
+    """Import the module that a class is defined in, or find the class that it is nested in.
+
+    Raises:
+        UserError: a module, or one that it imports, or an outer class is not there.
+    """
+    module = ".".join(path)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         name = str(error.name)
         if name != module and not module.startswith(f"{name}."):
             raise UserError(f"{what}: its module needs '{name}', which is not installed here: install it") from error
+        if len(path) > 1:
+            outer = _import(what, path[:-1])
+            if hasattr(outer, path[-1]) or not hasattr(outer, "__path__"):  # else it is a module that a package lacks
+                return _attribute(what, outer, path[-1])
         raise UserError(
             f"{what}: there is no module '{name}' here: install its package (pip install -e FOLDER), or start with "
             f"PYTHONPATH=FOLDER, the folder that {name.partition('.')[0]} lies in"
         ) from error
+
+
+def _attribute(what: str, holder: Any, name: str) -> Any:
+    """An attribute of a module or class; raises `UserError` where there is none."""
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        similar = difflib.get_close_matches(name, dir(holder), 1)
+        kind = "module" if isinstance(holder, ModuleType) else "class"
+        of = getattr(holder, "__name__", repr(holder))
+        hint = f"did you mean {similar[0]}?" if similar else f"define it in {getattr(holder, '__file__', None) or of}"
+        raise UserError(f"{what}: {kind} '{of}' has no '{name}': {hint}") from None
 
 
 def construct(what: str, kind: type[_T], options: Mapping[str, Any], pending: Errors = ()) -> _T:

@@ -99,6 +99,21 @@ def test_a_class_is_found_by_its_dotted_name_and_its_options_are_checked() -> No
         build_policy("..mylab.Thrifty")
 
 
+class Outer:
+    class Inner(Half):
+        pass
+
+
+def test_a_nested_class_is_found_and_a_missing_one_is_named() -> None:
+    assert build_policy(f"{__name__}.Outer.Inner", quality=70).decide(None).configuration.quality == 70  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"class 'Outer' has no 'Iner': did you mean Inner\?"):
+        build_policy(f"{__name__}.Outer.Iner")
+    with pytest.raises(UserError, match=rf"module '{__name__}' has no 'Outr': did you mean Outer\?"):
+        build_policy(f"{__name__}.Outr.Inner.Deeper")
+    with pytest.raises(UserError, match=r"there is no module 'vitmalis\.nothing' here"):
+        build_policy("vitmalis.nothing.Outer.Inner")
+
+
 def test_a_client_process_finds_what_this_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_here.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
