@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vitmalis.detector.custom_detector import DETECTOR
 from vitmalis.policy import POLICY
 from vitmalis.tracker import TRACKER
 from vitmalis.video.source import SOURCE
@@ -27,7 +28,7 @@ OURS = ("vitmalis", "vitmalis_jobs", "evaluation", "profiling", "training", "val
 UPSTREAM = ("modeling", "projects")
 """Folders of detectron2, which the pages on the detector name."""
 TOP = ("conf", "docs", "src", "tests", "notebooks", "vitmalis", "vitmalis_jobs", *OURS)
-ENTRY_POINTS = {point.group for point in (POLICY, TRACKER, SOURCE)}
+ENTRY_POINTS = {point.group for point in (DETECTOR, POLICY, TRACKER, SOURCE)}
 FILE_OF_THE_PAGE = re.compile(r"^```\w+\n# ([\w./]+)$", re.MULTILINE)
 """A file that the page gives whole, in a block whose first line names it."""
 JOB = re.compile(r"vitmalis ([a-z]+)(?: ([a-z-]+))?(?! ?\.\.\.)\b")

@@ -17,13 +17,16 @@ import hashlib
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import msgspec
+
+from vitmalis.paths import file_sha256
 
 SOURCES = Path(__file__).parents[1]
 """The folder of our packages: `src` in a checkout, `site-packages` where they are installed."""
@@ -38,6 +41,12 @@ DETECTORS = "vitmalis.detector.loading"
 def digest(facts: object) -> str:
     """SHA-256 of anything that JSON can hold, hexadecimal."""
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def class_digest(kind: type, options: Mapping[str, Any]) -> str:
+    """Digest of a class by its code, and of the files that its options name by their content."""
+    files = [file_sha256(Path(value)) for value in options.values() if isinstance(value, str) and Path(value).is_file()]
+    return digest([code_fingerprint(kind.__module__), kind.__qualname__, digest(files)])
 
 
 @lru_cache(maxsize=64)

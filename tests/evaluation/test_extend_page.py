@@ -24,6 +24,7 @@ from vitmalis_jobs.run.resolve import resolve_run
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extend.md").read_text()
+ARCH = "ssdlite320_mobilenet_v3_large"
 VIRTUAL = ["clock=virtual", "latency=paper_testbed", "eval.seconds=1.5"]
 SMALL = [
     "model.max_width=320",
@@ -82,8 +83,9 @@ def test_the_page_shows_every_file_that_it_lists(project: Path) -> None:
     written = {
         str(path.relative_to(project)) for path in project.rglob("*") if path.suffix != ".png" and path.is_file()
     }
-    assert written >= {"mylab/policies.py", "mylab/trackers.py", "mylab/videos.py", "test_mylab.py", "pyproject.toml"}
-    assert {"conf/policy/thrifty.yaml", "conf/tracker/template.yaml", "conf/video/frames.yaml"} <= written
+    modules = {f"mylab/{kind}.py" for kind in ("policies", "trackers", "videos", "detectors")}
+    choices = {"policy/thrifty.yaml", "tracker/template.yaml", "video/frames.yaml", "model/ssdlite.yaml"}
+    assert written >= {*modules, "test_mylab.py", "pyproject.toml"} | {f"conf/{choice}" for choice in choices}
 
 
 def test_its_classes_keep_the_contracts(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -95,13 +97,15 @@ def test_its_classes_keep_the_contracts(run: Callable[..., subprocess.CompletedP
 def test_its_command_plays_its_classes_and_again_only_after_one_of_them_has_changed(
     project: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    command = evaluate("-m", "policy=thrifty", "tracker=template", "video=frames", "sweep.name=mine")
+    chosen = ["policy=thrifty", "tracker=template", "video=frames", "model=ssdlite", "model.weights=null"]
+    command = evaluate("-m", *chosen, "sweep.name=mine")
     done = run(*command)
     assert done.returncode == 0, done.stderr
     (directory,) = (project / "runs" / "sweeps" / "mine").glob("[0-9]*")
     config = msgspec.yaml.decode((directory / "config.yaml").read_bytes())
     assert config["policy"] == {"name": "thrifty", "_target_": "mylab.policies.Thrifty", "latency_threshold_s": 0.5}
     assert config["client"]["tracker"]["options"] == {"reach_px": 40}
+    assert config["model"]["custom"]["target"] == "mylab.detectors.Torchvision"
     summary = json.loads((directory / "summary.json").read_text())
     assert summary["metrics"]["frames"] == 24
     assert "tracker" not in summary["stand_ins"], "its durations are configured"
@@ -127,6 +131,7 @@ def test_entry_points_are_choices_without_a_configuration(
     (installed / "entry_points.txt").write_text("\n\n".join(sections))
     options = ["policy=thrifty", "+policy.latency_threshold_s=0.3", "tracker=template"]
     options += ["video=frames", "+video.folder=frames", "+video.fps=16"]
+    options += ["model=ssdlite", f"+model.arch={ARCH}", "+model.weights=null"]
     done = run("-m", "vitmalis_jobs.evaluation", *options, *VIRTUAL, *SMALL, path=tmp_path)
     assert done.returncode == 0, done.stderr
     stand_ins = json.loads((last_run(project) / "summary.json").read_text())["stand_ins"]
@@ -162,6 +167,9 @@ def test_a_mistake_is_one_line(
         (["+policy.speed=1"], "got an unexpected keyword argument 'speed'"),
         (["+client.tracker.speed=1"], "got an unexpected keyword argument 'speed'"),
         (["+client.tracker.times.step=1"], "client.tracker.times=.*unknown field `step`"),
+        (["model._target_=mylab.trackers.TemplateMatching"], "is no subclass of vitmalis.detector.base_detector"),
+        (["+model.speed=1"], "got an unexpected keyword argument 'speed'"),
+        (["policy=fixed"], "model ssdlite has restoration points 0 to 0, not 4"),
         (["video._target_=mylab.videos.Folder"], "module 'mylab.videos' has no 'Folder'"),
     ],
 )
@@ -169,7 +177,7 @@ def test_a_wrong_class_or_option_is_found_before_anything_is_prepared(
     options: list[str], message: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(project))
-    chosen = ["policy=thrifty", "tracker=template", "video=frames"]
+    chosen = ["policy=thrifty", "tracker=template", "video=frames", "model=ssdlite", "model.weights=null"]
     config = composed([f"hydra.searchpath=[file://{project / 'conf'}]", *chosen, *VIRTUAL, *options])
     with pytest.raises(UserError, match=message):
         resolve_run(config)

@@ -83,7 +83,7 @@ class Stub:
     """A detector that records its calls: (restoration point, N_d)."""
 
     def __init__(self) -> None:
-        self.config = preset("vitdet_tiny")
+        self.geometry = preset("vitdet_tiny").geometry
         self.asked: list[tuple[int, int]] = []
 
     def detect(self, image: RgbImage) -> Detections:

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitmalis.detector import DetectorConfig, preset
+from vitmalis.detector import preset
 from vitmalis.errors import UserError
 from vitmalis.estimation.features import configuration_space
 from vitmalis.matching import MatchRule
@@ -50,7 +50,7 @@ class Stub:
     name, model_id = "stub", "0123456789ab"
 
     def __init__(self) -> None:
-        self.config: DetectorConfig = preset("vitdet_tiny")
+        self.geometry = preset("vitdet_tiny").geometry
         self.asked: Counter[str] = Counter()
         self.images: list[RgbImage] = []
 
@@ -63,7 +63,7 @@ class Stub:
         self, patches: np.ndarray, image_size: tuple[int, int], downsample_mask: BoolMask, restoration_point: int
     ) -> Detections:
         assert image_size == (HEIGHT, WIDTH)
-        assert len(patches) == self.config.region_grid(*image_size).tokens(downsample_mask)
+        assert len(patches) == self.geometry.grid(WIDTH, HEIGHT).tokens(downsample_mask)
         self.asked[f"point {restoration_point}"] += 1
         # Later restoration sees the box less exactly.
         return Detections.of([[10 + 16 * restoration_point, 100, 74 + 16 * restoration_point, 164]], [0.9], [0])
@@ -107,7 +107,7 @@ def test_staleness_is_drawn_from_the_limits_and_never_reaches_before_the_part() 
 
 def test_a_moment_knows_the_tracked_boxes_of_an_earlier_frame(clip: VideoSpec) -> None:
     stub = Stub()
-    analyzer = MotionAnalyzer(stub.config.region_grid(HEIGHT, WIDTH))
+    analyzer = MotionAnalyzer(stub.geometry.grid(WIDTH, HEIGHT))
     found = list(replay(clip, {4: 2, 9: 9}, stub, analyzer, LucasKanadeOptions(), 0.5))  # type: ignore[arg-type]
     assert [(m.frame_index, m.staleness_frames) for m in found] == [(4, 2), (9, 9)]
     # The last one's result belongs to frame 0, where the square begins at 10; it has moved by 9 * 4 px since.
@@ -138,7 +138,7 @@ def test_the_whole_space_or_some_of_every_point_and_quality() -> None:
 
 def test_nothing_is_inferred_twice() -> None:
     stub = Stub()
-    trials = Trials(square(10), stub.config.region_grid(HEIGHT, WIDTH), stub)  # type: ignore[arg-type]
+    trials = Trials(square(10), stub.geometry.grid(WIDTH, HEIGHT), stub)  # type: ignore[arg-type]
     none, some = np.zeros((ROWS, COLS), np.bool_), np.eye(ROWS, COLS, dtype=np.bool_)
     for point in (0, 1, 4):
         trials.result(none, 80, point)  # nothing to restore: the plain model at every point

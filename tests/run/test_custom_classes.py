@@ -24,7 +24,7 @@ from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.custom_classes import custom_classes_folded
 from vitmalis_jobs.run.config import composed
-from vitmalis_jobs.run.processes import client_environment
+from vitmalis_jobs.run.processes import importing_environment
 from vitmalis_jobs.run.stored_config import read_config
 
 GRID = RegionGrid(960, 540, window=5)
@@ -58,6 +58,14 @@ def test_options_of_a_custom_tracker_and_video_are_kept_apart_from_what_is_known
     assert folded["video"] == {"name": "frames", "target": "mylab.videos.Frames", "options": {"folder": "f"}}
     tracker = {"name": "custom", "label": "Mine", "target": "mylab.trackers.Mine", "options": {"reach": 3}}
     assert folded["client"] == {"threads": 1, "tracker": tracker | {"times": {"step_s": 1}}}
+
+
+def test_options_of_a_custom_model_are_those_of_its_class() -> None:
+    section = {"_target_": "mylab.detectors.Mine", "threshold": 3, "max_width": 640}
+    folded = custom_classes_folded({"model": section})["model"]
+    assert folded["custom"] == {"target": "mylab.detectors.Mine", "options": {"threshold": 3}}
+    assert (folded["name"], folded["source"], folded["max_width"], folded["max_height"]) == ("Mine", "custom", 640, 540)
+    assert custom_classes_folded({"model": folded})["model"] == folded, "a job that a run starts gets it in this form"
 
 
 def test_shipped_choices_stay_as_they_are() -> None:
@@ -118,7 +126,7 @@ def test_a_client_process_finds_what_this_process_finds(tmp_path: Path, monkeypa
     (tmp_path / "only_here.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     command = [sys.executable, "-c", "import only_here, vitmalis.client"]
-    assert subprocess.run(command, env=os.environ | client_environment(1), cwd="/").returncode == 0
+    assert subprocess.run(command, env=os.environ | importing_environment(1), cwd="/").returncode == 0
 
 
 def test_a_module_that_lacks_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

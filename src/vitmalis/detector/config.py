@@ -10,8 +10,8 @@ from vitmalis.errors import UserError
 from vitmalis.regions.grid import ModelGeometry, RegionGrid
 from vitmalis.types import COCO_CLASSES, MAX_FACTOR, MAX_WINDOW
 
-Source = Literal["builtin", "timm", "detectron2"]
-"""Where a model comes from: this package, or another library through an adapter."""
+Source = Literal["builtin", "timm", "detectron2", "custom"]
+"""Where a model comes from: this package, another library through an adapter, or a class of another package."""
 
 Task = Literal["boxes", "instances"]
 """What a model finds: the boxes of objects, or their boxes and masks (instance segmentation)."""
@@ -214,20 +214,20 @@ class DetectorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdaptedConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A detector whose transformer, and perhaps head, are another library's.
+    """A detector whose transformer, and perhaps head, are another library's, or that is a class of another package.
 
     Attributes:
         name: how users choose it; of a timm model, its name there.
-        source: the library.
-        architecture: digest of the library's description of the model.
+        source: the library, or "custom" for a class.
+        architecture: digest of the library's description of the model, or of all that the boxes of a class depend on.
         geometry: of its decision regions.
-        classes, pixel_mean, pixel_std: as of `DetectorConfig`.
+        classes, pixel_mean, pixel_std: as of `DetectorConfig`; a class prepares its images itself.
         pyramid, head: our parts behind the transformer; None where the library's own follow it.
         mask_head: whether the library's mask head runs.
     """
 
     name: str
-    source: Literal["timm", "detectron2"]
+    source: Literal["timm", "detectron2", "custom"]
     architecture: str
     geometry: ModelGeometry
     classes: tuple[int, ...] = tuple(range(len(COCO_CLASSES)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitmalis.detector.base import DetectionModel
+from vitmalis.detector.base_detector import BaseDetector
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.compiled import compile_blocks
@@ -48,7 +49,7 @@ EMBEDDED_MASK_HEADS = {"vitdet_tiny": "vitdet_tiny_masks.pt"}
 """Model -> file in the package with the weights of its mask head, which was trained on those of `EMBEDDED_WEIGHTS`."""
 
 
-class Detector:
+class Detector(BaseDetector):
     """A model with its weights, for inference.
 
     On every device results are complete when a call returns, so that its duration is that of the inference.

@@ -46,7 +46,11 @@ def _is_cuda(device: str) -> bool:
 def _not_fused_reason(config: ModelConfig, device: str, precision: str, compiled: bool) -> str | None:
     """Why the fused engine cannot run a model here; None where it can."""
     if not isinstance(config, DetectorConfig):
-        return f"its layers are those of {config.source}"
+        return (
+            "it is a class of another package"
+            if config.source == "custom"
+            else f"its layers are those of {config.source}"
+        )
     if compiled:
         return "model.compile=true is for the eager engine"
     if precision == "fp16":

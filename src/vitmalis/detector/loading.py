@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitmalis.detector.base_detector import BaseDetector
 from vitmalis.detector.config import Source, Task
-from vitmalis.detector.detector import Detector, weights_digest, weights_files
+from vitmalis.detector.custom_detector import custom_detector
+from vitmalis.detector.detector import Detector, model_id, weights_digest, weights_files
 from vitmalis.detector.devices import AUTO
 from vitmalis.detector.engines import FUSED, chosen_engine
 from vitmalis.detector.sources import model_config, model_with_weights
+
+
+def load_any_detector(
+    name: str,
+    *,
+    source: Source = "builtin",
+    target: str = "",
+    options: Mapping[str, Any] | None = None,
+    **model_options: Any,
+) -> BaseDetector:
+    """Load a detector of any source; for "custom" it is the class `target`, which has no other options than its own.
+
+    Args:
+        name: how users choose it.
+        source: "custom", or a source of `load_detector`.
+        target, options: see `custom_detector`.
+        model_options: of `load_detector`.
+
+    Raises:
+        UserError: as `load_detector`, or the class cannot be found or built.
+    """
+    if source != "custom":
+        return load_detector(name, source=source, **model_options)
+    detector, description = custom_detector(name, target, options or {})
+    detector.model_id = model_id(description, weights_digest(()), model_options.get("precision", "fp32"))
+    return detector
 
 
 def load_detector(

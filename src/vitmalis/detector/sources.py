@@ -1,11 +1,11 @@
-"""Where detectors come from: built in, on a vision transformer of timm, or a whole model of detectron2."""
+"""Where detectors come from: built in, a transformer of timm, a whole model of detectron2, or a class of the user."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -13,6 +13,7 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.build import build_model
 from vitmalis.detector.checkpoint import load_checkpoint, load_into
 from vitmalis.detector.config import DetectorConfig, ModelConfig, Source, Task, checked_window, preset
+from vitmalis.detector.custom_detector import custom_detector
 from vitmalis.detector.detectron2_detector import detectron2_detector
 from vitmalis.detector.timm_detector import timm_detector
 from vitmalis.errors import UserError
@@ -26,8 +27,10 @@ def model_config(
     window: int | None = None,
     downsampling_factor: int = 2,
     task: Task = "boxes",
+    target: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> ModelConfig:
-    """Describe a model without its weights. Another library's model is made for that, once in a process.
+    """Describe a model without its weights. Another library's model, or a class, is made for that, once in a process.
 
     Args:
         name: one of `PRESETS`; of a timm model, its name there; of a detectron2 model, any.
@@ -36,10 +39,11 @@ def model_config(
         window: w, side of attention windows in tokens; None for the model's own.
         downsampling_factor: d, how much smaller downsampled regions are, along each axis.
         task: what the model finds.
+        target, options: of source "custom" the class and its options, see `custom_detector`; it has its own geometry.
 
     Raises:
-        UserError: no such source, model or task, the library is missing, its model cannot be adapted or has no mask
-            head for the task, or the window or the factor is out of range.
+        UserError: no such source, model, class or task, the library is missing, its model cannot be adapted or has no
+            mask head for the task, or the window or the factor is out of range.
     """
     if source not in get_args(Source):
         raise UserError(f"model.source={source} is unknown; choose one of {', '.join(get_args(Source))}")
@@ -50,6 +54,8 @@ def model_config(
             f"model.source={source} and model.config={config} do not go together: a LazyConfig file describes the "
             "models of source=detectron2, and no others"
         )
+    if source == "custom":
+        return custom_detector(name, target, options or {})[1]
     if source == "builtin":
         return preset(name).with_geometry(window, downsampling_factor).with_task(task)
     return _adapted_config(name, source, config, window, downsampling_factor, task)

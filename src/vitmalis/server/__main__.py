@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from vitmalis.command_line import CommandLine, count
 from vitmalis.errors import UserError
@@ -21,6 +23,13 @@ def _positive_decimal(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def _options(text: str) -> dict[str, Any]:
+    options = json.loads(text)
+    if not isinstance(options, dict):
+        raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"threshold": 3}}')
+    return options
 
 
 def build_parser() -> CommandLine:
@@ -51,8 +60,11 @@ def build_parser() -> CommandLine:
 
 def _add_model_options(parser: CommandLine) -> None:
     add = parser.add_argument
-    add("--model", default="vitdet_tiny", help="detector preset, or name of a timm model")
-    add("--source", default="builtin", choices=("builtin", "timm", "detectron2"), help="where the model comes from")
+    add("--model", default="vitdet_tiny", help="detector preset, name of a timm model, or any for a class")
+    add("--source", default="builtin", choices=("builtin", "timm", "detectron2", "custom"), help="where the model "
+        "comes from; custom: a class of another package (docs/extend.md)")  # fmt: skip
+    add("--target", default="", metavar="CLASS", help="class of source custom, such as mylab.detectors.Mine")
+    add("--options", type=_options, default={}, metavar="JSON", help="its options (default: {})")
     add("--config", metavar="FILE", help="LazyConfig file of a detectron2 model (default: none)")
     add("--weights", metavar="PATH", help="checkpoint, or random (default: the model's own)")
     add("--device", default="auto", help="torch device, such as cpu or cuda:0; auto: cuda where there is one")

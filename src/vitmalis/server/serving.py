@@ -37,13 +37,15 @@ def serve_model(args: Namespace) -> int:
     with ServerEndpoint(listener, args.max_message_mb * 2**20, keys, insecure=args.insecure) as endpoint:
         import torch  # slow, so not before --help is printed or a busy port reported
 
-        from vitmalis.detector.loading import load_detector
+        from vitmalis.detector.loading import load_any_detector
 
         torch.set_num_threads(args.threads)
         torch.set_num_interop_threads(1)
-        detector = load_detector(
+        detector = load_any_detector(
             args.model,
             source=args.source,
+            target=args.target,
+            options=args.options,
             config=args.config,
             weights=args.weights,
             device=args.device,

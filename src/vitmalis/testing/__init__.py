@@ -1,4 +1,4 @@
-"""Contract suites of the extension points, for pytest: what a policy, a tracker or a video source must do to be used.
+"""Contract suites of the extension points, for pytest: what a policy, tracker, video or detector must do.
 
 Subclass one in a test module and say how an instance is made; pytest then runs all of its tests:
 
@@ -15,11 +15,12 @@ suites, too.
 import pytest
 
 pytest.register_assert_rewrite(
-    "vitmalis.testing.policy_contract", "vitmalis.testing.tracker_contract", "vitmalis.testing.video_contract"
+    *(f"vitmalis.testing.{kind}_contract" for kind in ("detector", "policy", "tracker", "video"))
 )
 
+from vitmalis.testing.detector_contract import DetectorContract  # noqa: E402
 from vitmalis.testing.policy_contract import PolicyContract  # noqa: E402
 from vitmalis.testing.tracker_contract import TrackerContract  # noqa: E402
 from vitmalis.testing.video_contract import VideoContract  # noqa: E402
 
-__all__ = ["PolicyContract", "TrackerContract", "VideoContract"]
+__all__ = ["DetectorContract", "PolicyContract", "TrackerContract", "VideoContract"]

@@ -41,11 +41,19 @@ class MlflowOptions(Section, frozen=True):
     artifact_dir: str
 
 
+class CustomClass(Section, frozen=True):
+    """A class of another package and its options."""
+
+    target: str
+    options: dict[str, Any] = {}
+
+
 class ModelOptions(Section, frozen=True, kw_only=True):
-    """`model`: one of `conf/model`."""
+    """`model`: one of `conf/model`, or a class of another package as `custom`."""
 
     name: str
-    source: Literal["builtin", "timm", "detectron2"]
+    source: Literal["builtin", "timm", "detectron2", "custom"]
+    custom: CustomClass | msgspec.UnsetType = msgspec.UNSET
     config: str | None
     weights: str | None
     device: str
@@ -66,11 +74,12 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     @property
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments of `vitmalis.detector.model_config` besides the name."""
-        return {"source": self.source, "config": self.config, "task": self.task} | self.geometry_options
+        chosen = {"source": self.source, "config": self.config, "task": self.task}
+        return chosen | self.geometry_options | (msgspec.structs.asdict(self.custom) if self.custom else {})
 
     @property
     def detector_options(self) -> dict[str, Any]:
-        """Keyword arguments of `load_detector` besides the name, the same for references and for the server."""
+        """Keyword arguments of `load_any_detector` besides the name, the same for references and for the server."""
         chosen = {"weights": self.weights, "device": self.device, "precision": self.precision, "engine": self.engine}
         return self.architecture | chosen
 

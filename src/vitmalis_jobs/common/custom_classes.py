@@ -9,27 +9,41 @@ from hydra.core.config_store import ConfigStore
 
 from vitmalis.extensions import TARGET, entry_points
 
-POLICIES, TRACKERS, VIDEOS = "vitmalis.policies", "vitmalis.trackers", "vitmalis.videos"
+POLICIES, TRACKERS = "vitmalis.policies", "vitmalis.trackers"
+VIDEOS, DETECTORS = "vitmalis.videos", "vitmalis.detectors"
 """Groups of entry points."""
+MODEL_SIZE = {"max_width": 960, "max_height": 540}
+"""Largest frames of a model that does not say its own."""
+_MODEL: dict[str, Any] = MODEL_SIZE | {
+    "source": "custom",
+    "config": None,
+    "weights": None,
+    "device": "cpu",
+    "precision": "fp32",
+    "compile": False,
+    "window": None,
+}
+"""Options of all models, which a class of another package has not."""
 
 
 def offer_entry_points() -> None:
     """Make the entry points of installed packages choices of their groups, besides the files in `conf/`."""
-    for section, group, package in (
-        ("policy", POLICIES, "policy"),
-        ("tracker", TRACKERS, "client.tracker"),
-        ("video", VIDEOS, "video"),
+    for section, group, package, options in (
+        ("policy", POLICIES, "policy", {}),
+        ("tracker", TRACKERS, "client.tracker", {}),
+        ("video", VIDEOS, "video", {}),
+        ("model", DETECTORS, "model", MODEL_SIZE),
     ):
         for name in entry_points(group):
-            ConfigStore.instance().store(name, {"name": name}, section, package, f"entry point of {group}")
+            ConfigStore.instance().store(name, {"name": name} | options, section, package, f"entry point of {group}")
 
 
 def custom_classes_folded(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with the options of a tracker or video of another package in a dictionary of their own.
+    """The values with the options of a tracker, video or model of another package in a dictionary of their own.
 
     A policy's options stay where they are; its name, like that of the others, is by default that of its class.
     """
-    video, client = values.get("video"), values.get("client")
+    video, client, model = values.get("video"), values.get("client"), values.get("model")
     tracker = client.get("tracker") if isinstance(client, dict) else None
     folded: dict[str, Any] = {}
     if isinstance(values.get("policy"), dict):
@@ -38,6 +52,10 @@ def custom_classes_folded(values: dict[str, Any]) -> dict[str, Any]:
         folded["video"] = _folded(video, "name", ())
     if isinstance(client, dict) and isinstance(tracker, dict) and _is_custom(tracker, TRACKERS):
         folded["client"] = client | {"tracker": {"name": "custom"} | _folded(tracker, "label", ("times",))}
+    if isinstance(model, dict) and "custom" not in model and _is_custom(model, DETECTORS):
+        section = _folded(model, "name", MODEL_SIZE)
+        custom = {"target": section.pop("target"), "options": section.pop("options")}
+        folded["model"] = _MODEL | section | {"custom": custom}
     return values | folded
 
 

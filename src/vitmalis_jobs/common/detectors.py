@@ -16,7 +16,7 @@ EMBEDDED_MODEL = "vitdet_tiny"
 
 def has_random_weights(model: ModelOptions) -> bool:
     """Whether the configured model has random weights, so that its boxes mean nothing."""
-    return model.weights == RANDOM or (model.weights is None and model.source != "builtin")
+    return model.weights == RANDOM or (model.weights is None and model.source in ("timm", "detectron2"))
 
 
 def model_stand_in(model: ModelOptions) -> str:

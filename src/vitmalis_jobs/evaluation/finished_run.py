@@ -121,19 +121,21 @@ def run_references(
     Raises:
         UserError: the model is one that needs trust.
     """
-    from vitmalis.detector.loading import load_detector
+    from vitmalis.detector.loading import load_any_detector
     from vitmalis_jobs.common.detectors import boxes_cache, has_random_weights
     from vitmalis_jobs.run.execute import references_of
 
     if not choice.wanted or has_random_weights(config.model):
         return None
-    origin = config.model.config or config.model.weights or ""
-    if not choice.trust_model and (config.model.config or is_url(origin)):
+    model = config.model
+    program = model.config or (model.custom.target if model.custom else "")
+    origin = program or model.weights or ""
+    if not choice.trust_model and (program or is_url(origin)):
         raise UserError(
             f"the run's folder names '{origin}' as its model, a program or an address: --trust-model uses it, "
             "--no-reference leaves the actual F1 out"
         )
-    detector = load_detector(config.model.name, **config.model.detector_options)
+    detector = load_any_detector(config.model.name, **config.model.detector_options)
     # With hysteresis a frame's references depend on the frames before it.
     first = frames.start if config.references.hysteresis is None else 0
     part = part_of(clip, first, frames.stop - first)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from vitmalis.estimation.shipped import pair_files
-from vitmalis.fingerprint import code_fingerprint, digest
+from vitmalis.fingerprint import class_digest, code_fingerprint, digest
 from vitmalis.network.traces import Trace
 from vitmalis.paths import file_sha256
 from vitmalis.policy import POLICY
@@ -102,14 +102,9 @@ def _custom_classes(config: EvaluationConfig) -> Iterator[str]:
     """Digests of the classes of other packages that play a part in the run."""
     tracker = config.client.tracker
     if config.policy_kind not in POLICY.shipped:
-        yield _class_digest(POLICY.find(config.policy_kind), config.policy_options)
+        yield class_digest(POLICY.find(config.policy_kind), config.policy_options)
     if isinstance(tracker, CustomTracker):
-        yield _class_digest(TRACKER.find(tracker.target), tracker.options)
-
-
-def _class_digest(kind: type, options: dict[str, Any]) -> str:
-    files = [Path(value) for value in options.values() if isinstance(value, str) and Path(value).is_file()]
-    return digest([code_fingerprint(kind.__module__), kind.__qualname__, files_digest(files)])
+        yield class_digest(TRACKER.find(tracker.target), tracker.options)
 
 
 def _estimators_digest(policy_options: dict[str, Any]) -> str:

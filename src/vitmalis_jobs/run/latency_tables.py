@@ -30,6 +30,7 @@ from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.latency_tables import TablesKey, busy_reasons
 from vitmalis_jobs.common.progress import AS_JSON, read_progress
 from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.processes import importing_environment
 from vitmalis_jobs.run.resources import Resources
 from vitmalis_jobs.run.spec import PreparedRun, RunSpec
 from vitmalis_jobs.run.tracker_times import tracker_times
@@ -172,8 +173,7 @@ def _measure(config: EvaluationConfig, key: TablesKey, path: Path, terminal: Ter
     log.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     overrides = list(_overrides(config, key, path))
-    threads = str(key.server_threads)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | AS_JSON
+    environment = importing_environment(key.server_threads) | AS_JSON
     with (
         terminal.progress("measuring latency tables (none for this machine yet, kept for later runs)") as step,
         Child("latency profile", "vitmalis_jobs.profiling.latency", overrides, log, environment) as child,
@@ -187,10 +187,19 @@ def _measure(config: EvaluationConfig, key: TablesKey, path: Path, terminal: Ter
 
 def _overrides(config: EvaluationConfig, key: TablesKey, path: Path) -> Iterator[str]:
     """The run's options as the job's, quoted for Hydra."""
-    values: dict[str, Any] = {f"model.{name}": value for name, value in msgspec.to_builtins(config.model).items()}
+    values = dict(_leaves("model", msgspec.to_builtins(config.model)))
     values |= {"frame.width": key.width_px, "frame.height": key.height_px}
     values |= {"client_threads": key.client_threads, "server_threads": key.server_threads, "output": str(path)}
     values |= {f"mlflow.{name}": value for name, value in msgspec.to_builtins(config.mlflow).items()}
     values["mlflow.experiment"] = "profiling"
     for name, value in values.items():
-        yield f"{name}={json.dumps(value)}"
+        yield f"++{name}={json.dumps(value)}"  # a model of another package has keys that others have not
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Values below a key that are no dictionaries, by their dotted keys."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner)

@@ -70,14 +70,15 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
     options = {"model": model.name, "threads": threads, "keys": config.server.keys} | model.detector_options
     pixels = model.max_width * model.max_height
     options["max_megapixels"] = pixels / 1e6
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    arguments = [f"--{key.replace('_', '-')}={text}" for key, text in texts.items() if options[key] is not None]
     arguments += [f"--decode={config.server.decode}"]
     arguments += ["--compile"] * model.compile + ["--insecure"] * config.server.insecure + [*more]
     arguments += ["--no-restart"]  # exits are counted, and the server is started again, here
 
     def start(facts: Facts) -> Child:
         at = [f"--address={facts.get('ready', config.server.address)}", *arguments]
-        environment = _environment(threads) | decoder_environment(pixels)
+        environment = importing_environment(threads) | decoder_environment(pixels)
         return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", environment)
 
     with SupervisedProcess(start, restart=config.server.restart) as process:
@@ -130,7 +131,7 @@ def play(
     arguments = [f"--session={path}", f"--threads={threads}", *more]
     log = directory / "logs" / "client.log"
     try:
-        with Child("client", "vitmalis.client", arguments, log, client_environment(threads), shell) as child:
+        with Child("client", "vitmalis.client", arguments, log, importing_environment(threads), shell) as child:
             child.wait_ready()
             mistake = ""
             for report in _reports(child):
@@ -185,6 +186,6 @@ def _environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONFAULTHANDLER": "1"}
 
 
-def client_environment(threads: int) -> dict[str, str]:
-    """The environment of a client, which finds policies and trackers of other packages where this process does."""
+def importing_environment(threads: int) -> dict[str, str]:
+    """The environment of a server or client, which finds classes of other packages where this process does."""
     return _environment(threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

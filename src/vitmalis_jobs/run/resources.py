@@ -7,6 +7,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
@@ -14,7 +16,7 @@ from vitmalis_jobs.common.config import MlflowOptions, ModelOptions
 from vitmalis_jobs.common.detectors import boxes_cache
 
 if TYPE_CHECKING:
-    from vitmalis.detector import Detector
+    from vitmalis.detector import BaseDetector
     from vitmalis.virtual.cache import InferenceCache
     from vitmalis_jobs.common.mlflow_store import Store
 
@@ -44,9 +46,9 @@ class Resources:
         # A relative address means another store in another folder.
         return self._store(options.tracking_uri, options.experiment, Path(options.artifact_dir), Path.cwd())
 
-    def detector(self, model: ModelOptions) -> Detector:
+    def detector(self, model: ModelOptions) -> BaseDetector:
         """The detector of these options, for one torch thread; raises `UserError` if it cannot be loaded."""
-        return self._detector(model)
+        return self._detector(msgspec.json.encode(model))
 
     def inference_cache(self, model: ModelOptions, max_gb: float) -> InferenceCache:
         """The inference cache of this project for a model's device, at most so many gigabytes large."""
@@ -75,13 +77,14 @@ def _open_store(tracking_uri: str, experiment: str, artifact_dir: Path, _here: P
     return Store(tracking_uri, experiment, artifact_dir)
 
 
-def _load_detector(model: ModelOptions) -> Detector:
+def _load_detector(model_json: bytes) -> BaseDetector:
     import torch
 
-    from vitmalis.detector import load_detector
+    from vitmalis.detector import load_any_detector
 
     torch.set_num_threads(1)
-    return load_detector(model.name, **model.detector_options)
+    model = msgspec.json.decode(model_json, type=ModelOptions)
+    return load_any_detector(model.name, **model.detector_options)
 
 
 def _open_inference_cache(max_gb: float, folder: Path) -> InferenceCache:

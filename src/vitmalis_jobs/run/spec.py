@@ -56,9 +56,14 @@ class RunSpec:
 
     @property
     def policy_options(self) -> dict[str, Any]:
-        """Keyword arguments of the policy's constructor: as configured, with the window that the model has."""
+        """Keyword arguments of the policy's constructor: as configured, with the window that the model has.
+
+        The regions of a class of another package are what they are: it has no option for them.
+        """
         options = self.config.policy_options
-        return options | {"window": self.model.geometry.window} if "window" in options else options
+        if "window" not in options or self.config.model.custom:
+            return options
+        return options | {"window": self.model.geometry.window}
 
     @property
     def needs_tables(self) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from omegaconf import DictConfig
 
-from vitmalis.detector import load_detector, model_config
+from vitmalis.detector import load_any_detector, model_config
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import Target
 from vitmalis_jobs.common.checks import check_writable
@@ -45,7 +45,7 @@ def samples_folder(config: EstimatorTrainingConfig) -> tuple[Path, str]:
         return SHIPPED_SAMPLES, SHIPPED_SAMPLES.name
     if config.samples.folder is not None:
         return Path(config.samples.folder), Path(config.samples.folder).name
-    model_id = load_detector(config.model.name, **config.model.detector_options).model_id
+    model_id = load_any_detector(config.model.name, **config.model.detector_options).model_id
     return Path("runs/profiling/samples") / model_id, model_id
 
 

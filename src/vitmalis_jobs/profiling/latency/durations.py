@@ -10,7 +10,7 @@ import numpy as np
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
-from vitmalis.detector import Detector
+from vitmalis.detector import BaseDetector
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, RgbImage
@@ -88,7 +88,7 @@ def _decode(jpeg: bytes, grid: RegionGrid, mask: BoolMask) -> object:
 
 def measure_inference(
     frames: Sequence[RgbImage],
-    detector: Detector,
+    detector: BaseDetector,
     counts: Iterable[int],
     points: Iterable[int],
     repeats: int,
@@ -108,7 +108,8 @@ def measure_inference(
         progress: called after each measurement.
         stopwatch: of the detector's device.
     """
-    grid = detector.config.region_grid(*frames[0].shape[:2])
+    height, width = frames[0].shape[:2]
+    grid = detector.geometry.grid(width, height)
     durations: dict[tuple[int, int], list[float]] = {}
     cases = [(point, count) for count in counts for point in (points if count else (0,))]
     warm_up = [case for case in cases if stopwatch.on_gpu or case[1] in (0, max(counts))]
@@ -123,7 +124,7 @@ def measure_inference(
 
 
 def _inference_s(
-    detector: Detector, frame: RgbImage, grid: RegionGrid, mask: BoolMask, point: int, stopwatch: Stopwatch
+    detector: BaseDetector, frame: RgbImage, grid: RegionGrid, mask: BoolMask, point: int, stopwatch: Stopwatch
 ) -> float:
     jpeg = encode_offload(frame, OffloadDecision(Configuration(quality=90), downsample_mask=mask), grid).jpeg
     sent = decode_jpeg(jpeg, MAX_PIXELS)

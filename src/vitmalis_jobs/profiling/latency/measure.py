@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 
-from vitmalis.detector import Detector, chosen_device, load_detector
+from vitmalis.detector import BaseDetector, chosen_device, load_any_detector
 from vitmalis.errors import UserError
 from vitmalis.estimation.latency import EncodeTable, InferenceFit, LatencyTables, load_latency_tables
 from vitmalis.paths import cache_dir
@@ -91,7 +91,7 @@ class Inputs:
         server_tables: measured on the server's host, with stages; None if decoding and inference are measured here.
     """
 
-    detector: Detector
+    detector: BaseDetector
     frames: list[RgbImage]
     left_out: dict[str, str]
     server_tables: LatencyTables | None
@@ -105,7 +105,7 @@ def read_inputs(config: LatencyConfig, progress: Progress) -> Inputs:
     """
     torch.set_num_threads(config.server_threads)
     cv2.setNumThreads(config.client_threads)
-    detector = load_detector(config.model.name, **config.model.detector_options, compiled=config.model.compile)
+    detector = load_any_detector(config.model.name, **config.model.detector_options, compiled=config.model.compile)
     server_tables = None
     if config.server_tables is not None:
         server_tables = read_server_tables(Path(config.server_tables), config, detector)
@@ -116,7 +116,7 @@ def read_inputs(config: LatencyConfig, progress: Progress) -> Inputs:
 def measure(config: LatencyConfig, inputs: Inputs, progress: Progress) -> Measurement:
     """Measure the tables that a configuration describes."""
     detector, frames, left_out = inputs.detector, inputs.frames, inputs.left_out
-    grid = detector.config.region_grid(config.frame.height, config.frame.width)
+    grid = detector.geometry.grid(config.frame.width, config.frame.height)
     counts, draws = region_counts(config.codec.shares, grid), np.random.default_rng(config.seed)
     codec = measure_codec(frames, grid, counts, config.codec.qualities, config.repeats, draws, progress)
     if inputs.server_tables is None:
@@ -193,10 +193,10 @@ def host_facts(config: LatencyConfig) -> dict[str, Any]:
 
 
 def measure_server(
-    config: LatencyConfig, detector: Detector, frames: Sequence[RgbImage], codec: CodecDurations, progress: Progress
+    config: LatencyConfig, detector: BaseDetector, frames: Sequence[RgbImage], codec: CodecDurations, progress: Progress
 ) -> ServerTimes:
     """Measure decoding and inference on this host."""
-    grid = detector.config.region_grid(config.frame.height, config.frame.width)
+    grid = detector.geometry.grid(config.frame.width, config.frame.height)
     points = range(detector.geometry.restoration_points + 1)
     counts = region_counts(config.inference.shares, grid)
     draws = np.random.default_rng(config.seed)
@@ -211,7 +211,7 @@ def measure_server(
     )
 
 
-def read_server_tables(path: Path, config: LatencyConfig, detector: Detector) -> LatencyTables:
+def read_server_tables(path: Path, config: LatencyConfig, detector: BaseDetector) -> LatencyTables:
     """Read tables that were measured on the server's host.
 
     Raises:
@@ -230,12 +230,12 @@ def read_server_tables(path: Path, config: LatencyConfig, detector: Detector) ->
 
 
 def server_of_tables(
-    tables: LatencyTables, config: LatencyConfig, detector: Detector, frames: Sequence[RgbImage], progress: Progress
+    tables: LatencyTables, config: LatencyConfig, detector: BaseDetector, frames: Sequence[RgbImage], progress: Progress
 ) -> ServerTimes:
     """Take the server's part from the tables of its own host; frames are compressed on this one."""
     if tables.stages is None:
         raise ValueError("tables without stages")
-    grid = detector.config.region_grid(config.frame.height, config.frame.width)
+    grid = detector.geometry.grid(config.frame.width, config.frame.height)
     draws = np.random.default_rng(config.seed)
     device = measure_whole(frames, lambda image: None, grid, draws, progress)
     whole = {

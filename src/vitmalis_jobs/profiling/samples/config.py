@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from vitmalis.detector import Detector, load_detector
+from vitmalis.detector import BaseDetector, load_any_detector
 from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.clips import Part
@@ -60,6 +60,6 @@ class SamplesConfig(Section, frozen=True):
             found |= {"on_policy": msgspec.to_builtins(self.on_policy)}
         return found
 
-    def load_detector(self) -> Detector:
+    def load_detector(self) -> BaseDetector:
         """Load the model that is configured."""
-        return load_detector(self.model.name, **self.model.detector_options)
+        return load_any_detector(self.model.name, **self.model.detector_options)

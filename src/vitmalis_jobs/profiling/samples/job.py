@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from omegaconf import DictConfig
 
-from vitmalis.detector import Detector
+from vitmalis.detector import BaseDetector
 from vitmalis.errors import UserError
 from vitmalis.names import check_path_part
 from vitmalis.paths import cache_dir
@@ -99,7 +99,9 @@ def run_chunks(chunks: Sequence[Chunk], config: SamplesConfig, folder: SampleFol
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def sample(config: SamplesConfig, detector: Detector, parts: Sequence[ClipPart], terminal: Terminal) -> dict[str, Any]:
+def sample(
+    config: SamplesConfig, detector: BaseDetector, parts: Sequence[ClipPart], terminal: Terminal
+) -> dict[str, Any]:
     """Sample what is missing and merge it into a file for each clip; returns what the job prints."""
     folder = SampleFolder(Path(config.folder), detector.name, detector.model_id, config.settings())
     chunks = list(make_chunks(parts, config, folder))

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from vitmalis.detector import Detector
+from vitmalis.detector import BaseDetector
 from vitmalis.regions.motion import Motion, MotionAnalyzer
 from vitmalis.tracker import TrackerOptions, build_tracker
 from vitmalis.types import Detections, RgbImage
@@ -75,7 +75,7 @@ def staleness(spec: VideoSpec, frame_index: int, limits_s: tuple[float, float], 
 def replay(
     spec: VideoSpec,
     stalenesses: dict[int, int],
-    detector: Detector,
+    detector: BaseDetector,
     analyzer: MotionAnalyzer,
     tracker: TrackerOptions,
     score_threshold: float,

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from vitmalis.client.session import ClientSession
-from vitmalis.detector import Detector
+from vitmalis.detector import BaseDetector
 from vitmalis.estimation.features import configuration_space
 from vitmalis.estimation.latency import load_latency_tables, save_latency_tables
 from vitmalis.network.traces import AUTO, capacity_scale, resolve_trace
@@ -90,7 +90,7 @@ class ExploringPolicy(Policy):
 def played(
     spec: VideoSpec,
     wanted: Sequence[int],
-    detector: Detector,
+    detector: BaseDetector,
     options: PolicyOptions,
     device: tuple[TrackerOptions, MotionOptions],
     folder: Path,
@@ -137,7 +137,7 @@ def played(
         yield frame, Moment(state.frame_index, image, state.motion, state.tracked, age, "on_policy")
 
 
-def _policy(spec: VideoSpec, detector: Detector, options: PolicyOptions, folder: Path) -> Policy:
+def _policy(spec: VideoSpec, detector: BaseDetector, options: PolicyOptions, folder: Path) -> Policy:
     """The policy, with the testbed's latency tables where it takes some."""
     given = {name: value for name, value in options.policy.items() if name not in ("name", "kind")}
     if "latency_tables" in given and given["latency_tables"] is None:
@@ -145,7 +145,7 @@ def _policy(spec: VideoSpec, detector: Detector, options: PolicyOptions, folder:
     return build_policy(options.policy["kind"], **given)
 
 
-def _tables(spec: VideoSpec, detector: Detector, folder: Path) -> Path:
+def _tables(spec: VideoSpec, detector: BaseDetector, folder: Path) -> Path:
     """Latency tables of the paper's testbed for the frames of a part; computed once."""
     path = folder / f"testbed-{spec.width}x{spec.height}.json"
     if not path.is_file():

@@ -10,7 +10,7 @@ import numpy as np
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
-from vitmalis.detector import Detector
+from vitmalis.detector import BaseDetector
 from vitmalis.estimation.features import ACCURACY_FEATURES, Candidates, candidate_features
 from vitmalis.matching import MatchRule, match
 from vitmalis.offload import OffloadDecision
@@ -76,7 +76,7 @@ class Trials:
 
     image: RgbImage
     grid: RegionGrid
-    detector: Detector
+    detector: BaseDetector
     _payloads: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
     _results: dict[tuple[bytes, int, int], Detections] = field(default_factory=dict)
 
@@ -104,7 +104,7 @@ class Trials:
 
 
 def sample_moment(
-    moment: Moment, candidates: Candidates, detector: Detector, rule: MatchRule, **place: str
+    moment: Moment, candidates: Candidates, detector: BaseDetector, rule: MatchRule, **place: str
 ) -> list[Sample]:
     """Try candidates on the frame of a moment.
 
@@ -116,7 +116,7 @@ def sample_moment(
         place: `clip` and `part` of the rows.
     """
     height, width = moment.image.shape[:2]
-    grid = detector.config.region_grid(height, width)
+    grid = detector.geometry.grid(width, height)
     relevance = task_relevance(grid, moment.tracked)
     types = classify(moment.motion.region_motion, relevance)
     features = candidate_features(candidates, moment.motion, relevance, types).accuracy

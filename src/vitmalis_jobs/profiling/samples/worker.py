@@ -64,7 +64,7 @@ class Sampler:
     def _tracked(self, chunk: Chunk) -> Iterator[tuple[int, Moment]]:
         config, spec = self._config, chunk.spec
         ages = {frame: staleness(spec, frame, config.staleness_s, config.seed) for frame in chunk.frames}
-        analyzer = MotionAnalyzer(self._detector.config.region_grid(spec.height, spec.width), config.client.motion)
+        analyzer = MotionAnalyzer(self._detector.geometry.grid(spec.width, spec.height), config.client.motion)
         for moment in replay(spec, ages, self._detector, analyzer, config.client.tracker, config.score_threshold):
             yield moment.frame_index, moment
 
