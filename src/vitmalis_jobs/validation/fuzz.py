@@ -39,7 +39,7 @@ from vitmalis_jobs.validation.mutations import Mutator
 
 BARS = {"crashes": 0, "growth_mb": 50, "honest_s": 1.0}
 """Most that each of these results may be."""
-SIZE = (160, 96)
+SIZE = (320, 96)
 """Width and height of the frames: small, so that inference of those that are still valid is quick."""
 BATCH = 100
 """Messages on one connection."""

@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.client.header import offload_header
+from vitmalis.codec.offload import encode_offload
 from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
+from vitmalis.offload import FeedbackRequest, OffloadDecision, TokenCaching
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Configuration
+from vitmalis.types import Configuration, Frame
 
+CONFIGURATION = Configuration(0, 50, 1)
+FEEDBACK = FeedbackRequest(0.2, 0.9, Configuration(2, 50, 1))
 Frames = list[bytes]
 """Frames of one ZeroMQ message."""
 MAX_MESSAGE_BYTES = 40 * 2**20
@@ -30,10 +34,16 @@ class Mutator:
 
     def __init__(self, geometry: ModelGeometry, seed: int, size: tuple[int, int]) -> None:
         self._random = random.Random(seed)
-        self._geometry, self._size = geometry, size
+        self._geometry = geometry
         noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
-        self._jpeg = encode_jpeg(noise, 50)
-        self._seq = 0
+        grid = geometry.grid(*size)
+        self._frame = Frame(0, 0.0, noise)
+        self._cached = np.arange(grid.region_patches.size).reshape(grid.shape) > 0
+        in_part = OffloadDecision(CONFIGURATION, caching=TokenCaching(0, self._cached))
+        self._jpeg, self._jpeg_in_part = (
+            encode_offload(noise, decision, grid).jpeg for decision in (OffloadDecision(CONFIGURATION), in_part)
+        )
+        self._seq = self._base = 0
 
     def message(self) -> Frames:
         """Frames of one message, mutated at least once."""
@@ -46,17 +56,20 @@ class Mutator:
 
     def _valid(self) -> Frames:
         self._seq += 1
-        offload = m.Offload.of(
-            self._seq,
-            self._seq,
-            self._size,
-            Configuration(),
-            window_size=self._geometry.window,
-            downsampling_factor=self._geometry.factor,
-        )
-        kinds = (m.Hello("fuzz"), m.Announce(self._seq), m.Ping(self._seq), offload, offload, offload)
+        kinds = (m.Hello("fuzz"), m.Announce(self._seq), m.Ping(self._seq), None, None, None)
         message = self._random.choice(kinds)
-        return coding.encode(message, self._jpeg if message is offload else b"")
+        return self._offload() if message is None else coding.encode(message)
+
+    def _offload(self) -> Frames:
+        """An offload: plain, or to be cached and asked back, or with regions that are cached from such a one."""
+        kind = self._random.choice(("plain", "whole", "in part"))
+        decision = OffloadDecision(CONFIGURATION)
+        if kind == "whole":
+            self._base, decision = self._seq, OffloadDecision(CONFIGURATION, feedback=FEEDBACK, caching=TokenCaching())
+        elif kind == "in part":
+            decision = OffloadDecision(CONFIGURATION, caching=TokenCaching(self._base, self._cached))
+        header = offload_header(self._seq, self._frame, decision, self._geometry)
+        return coding.encode(header, self._jpeg_in_part if kind == "in part" else self._jpeg)
 
     def announce(self) -> Frames:
         """Frames that announce the last generated offload, so that the server does not refuse it unread."""

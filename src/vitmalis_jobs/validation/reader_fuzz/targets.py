@@ -19,7 +19,9 @@ from vitmalis.errors import UserError
 from vitmalis.network.traces import constant_trace, load_trace, save_mahimahi, save_trace
 from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
+from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
+from vitmalis.offload import TokenCaching
 from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_frames, read_offloads, write_run
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
@@ -65,11 +67,16 @@ def _messages(folder: Path) -> list[bytes]:
         2, 2, (960, 540), Configuration(2, 90, 4), downsample_mask=mask, window_size=5, downsampling_factor=2
     )
     asking = msgspec.structs.replace(mixed, feedback=UncertainScores(0.2, 0.5))
+    moved = np.ones((*mask.shape, 2), np.int8)
+    cached = msgspec.structs.replace(mixed, caching=Caching.of(TokenCaching(1, mask, moved)))
     result = m.Result(1, 0, 0.1, 0.1, 0.1, 0.1, 0.1)
     asked = msgspec.structs.replace(result, asked=AskedRegions.of(mask))
     answers = (m.Welcome("m", "1", GEOMETRY), result, asked, m.Failure(1, "busy"), m.Pong(1))
     single = [coding.encode(each)[0] for each in (m.Hello("c"), m.Announce(1), m.Ping(1), *answers)]
-    return [*single, *(coding.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking))]
+    return [
+        *single,
+        *(coding.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking, cached)),
+    ]
 
 
 def _read_jpeg(data: bytes, folder: Path) -> None:
