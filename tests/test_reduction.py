@@ -6,21 +6,19 @@ import pytest
 
 from vitmalis.reduction import Reduction, reduction
 
-AREA, LINEAR = cv2.INTER_AREA, cv2.INTER_LINEAR
-
 
 def test_one_step_by_default() -> None:
-    assert reduction(960, 540, 0.25) == Reduction(((240, 135),), (AREA,))
+    assert reduction(960, 540, 0.25) == Reduction(((240, 135),))
 
 
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [
-        (0.125, Reduction(((960, 540), (480, 270), (240, 135)), (AREA, AREA, AREA))),
-        (0.5, Reduction(((960, 540),), (AREA,))),
-        (1 / 3, Reduction(((960, 540), (640, 360)), (AREA, LINEAR))),
-        (0.15, Reduction(((960, 540), (480, 270), (288, 162)), (AREA, AREA, LINEAR))),
-        (0.8, Reduction(((1536, 864),), (LINEAR,))),
+        (0.125, Reduction(((960, 540), (480, 270), (240, 135)))),
+        (0.5, Reduction(((960, 540),))),
+        (1 / 3, Reduction(((960, 540),), (640, 360))),
+        (0.15, Reduction(((960, 540), (480, 270)), (288, 162))),
+        (0.8, Reduction((), (1536, 864))),
     ],
 )
 def test_halves_come_first(scale: float, expected: Reduction) -> None:
@@ -28,7 +26,7 @@ def test_halves_come_first(scale: float, expected: Reduction) -> None:
 
 
 def test_no_side_becomes_shorter_than_a_pixel() -> None:
-    assert reduction(3, 1, 0.25, by_halves=True).sizes == ((2, 1), (1, 1))
+    assert reduction(3, 1, 0.25, by_halves=True).averaged == ((2, 1), (1, 1))
 
 
 def test_halves_are_means_of_their_pixels() -> None:

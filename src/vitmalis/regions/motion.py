@@ -77,7 +77,7 @@ class MotionAnalyzer:
         self._subtractor = cv2.createBackgroundSubtractorMOG2(
             self.options.history, self.options.variance_threshold, detectShadows=False
         )
-        width, height = self._reduction.sizes[-1]
+        width, height = self._reduction.size
         self._rows = _borders(grid.shape[0], grid.side_px, grid.height_px, height)
         self._cols = _borders(grid.shape[1], grid.side_px, grid.width_px, width)
 

@@ -113,6 +113,7 @@ def grey_frame(image: RgbImage, scale: float, max_pixels: int) -> GreyFrame:
     """Grey copy of an image at `scale` times its side, or at as much of it as fits `max_pixels`."""
     height, width = image.shape[:2]
     fitting = min(scale, math.sqrt(max_pixels / (width * height)))
-    # Reduced before the colour conversion, which then costs less, too.
-    small = reduction(width, height, fitting, by_halves=fitting < scale).apply(image)
-    return GreyFrame(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), fitting)
+    steps = reduction(width, height, fitting, by_halves=fitting < scale)
+    # What is averaged already costs less to convert, and what is grey less to interpolate.
+    grey = np.asarray(cv2.cvtColor(steps.average(image), cv2.COLOR_RGB2GRAY), np.uint8)
+    return GreyFrame(steps.interpolate(grey), fitting)

@@ -1,8 +1,9 @@
 """Times of the client's stages and the codec on one core against their bars: `python -m validation.benchmark`.
 
-Medians on rendered street scenes (`vitmalis.video.standin`) of two sizes, so that it runs anywhere. A ratio is the
-median over pairs that are measured one directly after the other and take turns in being first. One JSON object goes to
-standard output and to `runs/profiling`; `hit` and `missed` name the bars that were and were not reached.
+Medians on rendered street scenes (`vitmalis.video.standin`) of two sizes, so that it runs anywhere: processor time, but
+for decisions, whose parts the policy itself times. A ratio is the median over pairs that are measured one directly
+after the other and take turns in being first. One JSON object goes to standard output and to `runs/profiling`; `hit`
+and `missed` name the bars that were and were not reached.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import processor
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.timing import timed
+from vitmalis_jobs.common.timing import processor_timed, timed
 from vitmalis_jobs.validation.synthetic_tables import synthetic_tables
 
 BARS = {"decision_ms": 1.0, "motion_ms": 4.0, "tracker_ms": 4.0, "encode_ratio": 0.9, "decode_ratio": 0.85}
@@ -86,7 +87,7 @@ def motion_pass(grid: RegionGrid, images: Sequence[RgbImage], repeats: int) -> t
     analyzer = MotionAnalyzer(grid)
     there_and_back = itertools.cycle([*images, *images[-2:0:-1]])
     analyzer.analyse(next(there_and_back))
-    passes = [timed(analyzer.analyse, image) for image in itertools.islice(there_and_back, repeats)]
+    passes = [processor_timed(analyzer.analyse, image) for image in itertools.islice(there_and_back, repeats)]
     return 1e3 * statistics.median(elapsed_s for _, elapsed_s in passes), [motion for motion, _ in passes]
 
 
@@ -95,8 +96,8 @@ def tracker_pass(images: Sequence[RgbImage], boxes: Sequence[Detections], repeat
     tracker, durations_s = LucasKanadeTracker(), []
     for index in itertools.islice(itertools.cycle(range(len(images) - 1)), repeats + 1):
         tracker.restart(tracker.prepare(images[index]), boxes[index])
-        prepared, reduction_s = timed(tracker.prepare, images[index + 1])
-        _, step_s = timed(tracker.step, prepared)
+        prepared, reduction_s = processor_timed(tracker.prepare, images[index + 1])
+        _, step_s = processor_timed(tracker.step, prepared)
         durations_s.append(reduction_s + step_s)
     return 1e3 * statistics.median(durations_s[1:])
 
@@ -169,7 +170,7 @@ def _both(
 ) -> tuple[tuple[T, T], tuple[float, float]]:
     """Results and durations, ms, of two calls; the full frame comes first in even turns."""
     order = (full, half) if turn % 2 == 0 else (half, full)
-    pairs = [timed(function, *arguments) for arguments in order]
+    pairs = [processor_timed(function, *arguments) for arguments in order]
     (of_full, full_s), (of_half, half_s) = pairs if turn % 2 == 0 else reversed(pairs)
     return (of_full, of_half), (1e3 * full_s, 1e3 * half_s)
 

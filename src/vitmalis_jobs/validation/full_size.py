@@ -104,13 +104,14 @@ def session_of(clip: VideoSpec, tables: LatencyTables, policy: str, address: str
 def play(session: ClientSession, folder: Path, terminal: Terminal) -> tuple[RunRecords, float]:
     """Play a session in a process of its own; returns its records, and the cores that the client used meanwhile."""
     used_s: list[tuple[float, float]] = []
+    clients: list[psutil.Process] = []
 
     def progress(done: int, total: int, offloads: int, lost: int) -> None:
         terminal.step(done, total, "frames", f"{offloads} offloads, {lost} lost")
-        for child in psutil.Process().children():
-            if "vitmalis.client" in child.cmdline():
-                times = child.cpu_times()
-                used_s.append((time.monotonic(), times.user + times.system))
+        if not clients:
+            clients.extend(child for child in psutil.Process().children() if "vitmalis.client" in child.cmdline())
+        times = clients[0].cpu_times()
+        used_s.append((time.monotonic(), times.user + times.system))
 
     records = processes.play(session, 1, folder, progress)
     (start_s, before_s), (end_s, after_s) = used_s[0], used_s[-1]
