@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 from tests.client.scripted import session, write_video
 from tests.client.test_machine import captured, machine_with, of_type, result
 from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S
+from tests.server.conftest import PATIENCE_S, served
 from tests.virtual.test_virtual_client import TABLES
 from vitmalis.client.events import EndOffload, LinkChanged, StartOffload
 from vitmalis.client.realtime import RealtimeClient
@@ -25,8 +22,6 @@ from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.dds import DDS
 from vitmalis.records import OFFLOADS_FILE, RecordsInfo, read_offloads, write_offloads
-from vitmalis.server.endpoint import ServerEndpoint
-from vitmalis.server.service import Service
 from vitmalis.types import BoolMask, Configuration, Detections, OffloadStatus
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.client import VirtualClient
@@ -85,22 +80,6 @@ def play_virtual(
     )
     client.play()
     return client.recorder
-
-
-@contextmanager
-def served(detector: BlobDetector) -> Iterator[str]:
-    """A server with this detector in a thread; its address."""
-    with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
-        service = Service(endpoint, detector)
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        try:
-            yield endpoint.address
-        finally:
-            service.stop()
-            thread.join(PATIENCE_S)
-            service.close(PATIENCE_S)
 
 
 def play_realtime(video: VideoSpec) -> Recorder:

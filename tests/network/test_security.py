@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload
+from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload, running
 from vitmalis import keys as command
 from vitmalis.errors import UserError
 from vitmalis.network.wire import coding
@@ -38,17 +38,8 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def serving(folder: Path | None) -> Iterator[ServerEndpoint]:
     keys = None if folder is None else read_server_keys(folder / "server")
-    with ServerEndpoint("tcp://127.0.0.1:0", 2**20, keys) as endpoint:
-        service = Service(endpoint, BlobDetector())
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        try:
-            yield endpoint
-        finally:
-            service.stop()
-            thread.join(PATIENCE_S)
-            assert service.close(PATIENCE_S)
+    with ServerEndpoint("tcp://127.0.0.1:0", 2**20, keys) as endpoint, running(Service(endpoint, BlobDetector())):
+        yield endpoint
 
 
 def offload_through(address: str, keys_folder: Path | None) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, Event
 from vitmalis.process import Child
 from vitmalis.regions import ModelGeometry
+from vitmalis.server.decoding import DetectorLike
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Limits
@@ -85,21 +87,35 @@ def blob_server(folder: Path, address: str = "tcp://127.0.0.1:0", shell: Sequenc
 
 
 @contextmanager
+def running(service: Service) -> Iterator[None]:
+    """Run a service in a thread of this process."""
+    service.warm_up()
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        service.stop()
+        thread.join(PATIENCE_S)
+        assert service.close(PATIENCE_S)
+
+
+@contextmanager
+def served(detector: DetectorLike, **options: Any) -> Iterator[str]:
+    """Serve a detector in a thread of this process, with options of `Service`; its address."""
+    with ServerEndpoint("tcp://127.0.0.1:0") as endpoint, running(Service(endpoint, detector, **options)):
+        yield endpoint.address
+
+
+@contextmanager
 def serving(
     max_connections: int = 1024, max_growth_bytes: int | None = None
 ) -> Iterator[tuple[Service, ServerEndpoint]]:
     """A service in a thread of this process, and its endpoint."""
     with ServerEndpoint("tcp://127.0.0.1:0", 2**20, max_connections=max_connections) as endpoint:
         service = Service(endpoint, BlobDetector(), Limits(max_growth_bytes=max_growth_bytes))
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        try:
+        with running(service):
             yield service, endpoint
-        finally:
-            service.stop()
-            thread.join(PATIENCE_S)
-            assert service.close(PATIENCE_S)
 
 
 def free_address() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.server.conftest import PATIENCE_S, next_event
+from tests.server.conftest import next_event, served
 from vitmalis.client.header import offload_header
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
@@ -24,8 +23,6 @@ from vitmalis.network.wire.events import Connected, FailureReceived, ResultRecei
 from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.regions import RegionGrid, Treatment
 from vitmalis.server.decoding import DecodedFrame
-from vitmalis.server.endpoint import ServerEndpoint
-from vitmalis.server.service import Service
 from vitmalis.server.token_cache import TokenCache, TokensLost
 from vitmalis.server.worker import Limits
 from vitmalis.types import Configuration, Detections, Frame, RgbImage
@@ -47,19 +44,6 @@ def small_config() -> DetectorConfig:
 def detector() -> Detector:
     torch.manual_seed(0)
     return Detector(build_model(small_config()), weights_sha256="0")
-
-
-@contextmanager
-def served(detector: Detector, limits: Limits = Limits()) -> Iterator[str]:  # noqa: B008
-    with ServerEndpoint("tcp://127.0.0.1:0") as endpoint:
-        service = Service(endpoint, detector, limits)
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        yield endpoint.address
-        service.stop()
-        thread.join(PATIENCE_S)
-        assert service.close(PATIENCE_S)
 
 
 @contextmanager
@@ -148,7 +132,7 @@ def test_lost_tokens_are_reported_and_a_whole_frame_caches_again(
 def test_a_server_without_room_says_that_nothing_is_cached(
     detector: Detector, images: tuple[RgbImage, RgbImage]
 ) -> None:
-    with served(detector, Limits(max_cached_bytes=1000)) as address, connected(address) as client:
+    with served(detector, limits=Limits(max_cached_bytes=1000)) as address, connected(address) as client:
         answer = send(client, detector, 0, images[0], decided(TokenCaching()))
         assert isinstance(answer, ResultReceived)
         assert answer.result.cached is False

@@ -5,7 +5,6 @@ On a CPU the backbone is that of `tests.detector.fused.reference_backbone`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 
 from tests.detector.fused.fused_models import small_model
 from tests.detector.fused.reference_backbone import ReferenceBackbone, ReferenceWeights
-from tests.server.conftest import PATIENCE_S, next_event, offload
+from tests.server.conftest import next_event, offload, served
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
@@ -25,8 +24,6 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.offload import OffloadDecision
 from vitmalis.server.device_decoding import DeviceDecoder
-from vitmalis.server.endpoint import ServerEndpoint
-from vitmalis.server.service import Service
 from vitmalis.types import BoolMask, Configuration
 
 SIZE = (190, 150)
@@ -42,15 +39,8 @@ def server_address() -> Iterator[str]:
             patched.setattr(engine, "FusedBackbone", ReferenceBackbone)
             patched.setattr(engine, "FusedWeights", ReferenceWeights)
         detector = FusedDetector(small_model("rcnn"), weights_sha256="0", device=DEVICE)
-        with ServerEndpoint("tcp://127.0.0.1:0") as endpoint:
-            service = Service(endpoint, detector, decoder=DeviceDecoder(detector.device))
-            service.warm_up()
-            thread = threading.Thread(target=service.run)
-            thread.start()
-            yield endpoint.address
-            service.stop()
-            thread.join(PATIENCE_S)
-            assert service.close(PATIENCE_S)
+        with served(detector, decoder=DeviceDecoder(detector.device)) as address:
+            yield address
 
 
 @pytest.mark.parametrize(("mask", "point"), [(None, 0), (MASK, 0), (MASK, 3)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.server.conftest import PATIENCE_S, next_event, offload
+from tests.server.conftest import next_event, offload, served
 from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import pack, unpack
@@ -23,8 +22,6 @@ from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, ResultReceived
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions import RegionGrid
-from vitmalis.server.endpoint import ServerEndpoint
-from vitmalis.server.service import Service
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 
 SIZE = (250, 150)  # regions of 64 px, 3 x 4 of them, the last ones partial
@@ -46,15 +43,8 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def server_address(detector: Detector) -> Iterator[str]:
-    with ServerEndpoint("tcp://127.0.0.1:0") as endpoint:
-        service = Service(endpoint, detector)
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        yield endpoint.address
-        service.stop()
-        thread.join(PATIENCE_S)
-        assert service.close(PATIENCE_S)
+    with served(detector) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

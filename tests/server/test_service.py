@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +9,18 @@ import numpy as np
 import pytest
 
 from tests.server.blob_server import GEOMETRY, BlobDetector
-from tests.server.conftest import PATIENCE_S, RED_BOX, SIZE, RawClient, jpeg, next_event, next_events, offload, scene
+from tests.server.conftest import (
+    PATIENCE_S,
+    RED_BOX,
+    SIZE,
+    RawClient,
+    jpeg,
+    next_event,
+    next_events,
+    offload,
+    running,
+    scene,
+)
 from vitmalis.codec.jpeg import encode_jpeg
 from vitmalis.codec.packing import pack
 from vitmalis.network.wire import coding
@@ -27,13 +37,8 @@ from vitmalis.types import Configuration
 def service() -> Iterator[Service]:
     with ServerEndpoint("tcp://127.0.0.1:0", max_payload_bytes=2**20) as endpoint:
         service = Service(endpoint, BlobDetector(), Limits(max_pixels=1000 * 1000, max_batch=3))
-        service.warm_up()
-        thread = threading.Thread(target=service.run)
-        thread.start()
-        yield service
-        service.stop()
-        thread.join(PATIENCE_S)
-        assert service.close(PATIENCE_S)
+        with running(service):
+            yield service
 
 
 @pytest.fixture
