@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.evaluation.study.means import means_table
+from vitmalis_jobs.common.plotting import colour
+from vitmalis_jobs.evaluation.study.means import means_figure, means_table
 from vitmalis_jobs.evaluation.study.page import Section
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ _WORDS = (
 def section(runs: pd.DataFrame, folder: Path) -> list[Section]:
     """The section with its table and, in `folder`, its figure; none for a study with one number of devices."""
     table = devices_table(runs)
-    return [] if table.empty else [Section("Several devices", [_WORDS], table, _figure(folder, table))]
+    if table.empty:
+        return []
+    figure = means_figure(folder / "devices", table, (_FIRST_F1, _FIRST_E2E), _lines)
+    return [Section("Several devices", [_WORDS], table, figure)]
 
 
 def devices_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -61,19 +64,8 @@ def _completed(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(**values, jain_rendering_f1=runs["jain_rendering_f1"].where(~alone, 1.0))
 
 
-def _figure(folder: Path, table: pd.DataFrame) -> Path:
-    """Draw F1 and E2E latency of the first device over N, a line for each policy."""
-    panels = [title for title in (_FIRST_F1, _FIRST_E2E) if title in table]
-    figure, axes = canvas(columns=len(panels), size_in=(4.2 * len(panels), 3.8))
-    for ax, title in zip(axes, panels, strict=True):
-        _lines(ax, table, title)
-    axes[0].legend(frameon=False, fontsize=8)
-    for suffix in (".svg", ".png"):
-        save_figure(figure, (folder / "devices").with_suffix(suffix), dpi=110)
-    return folder / "devices.png"
-
-
 def _lines(ax: Axes, table: pd.DataFrame, title: str) -> None:
+    """Draw a column over N, a line for each policy."""
     for place, (policy, own) in enumerate(table.groupby("policy", sort=False)):
         ax.plot(own["devices"], own[title], "o-", color=colour(place), label=policy)
     ax.set_xticks(sorted(table["devices"].unique()))

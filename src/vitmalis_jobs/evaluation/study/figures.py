@@ -31,7 +31,7 @@ def overall(folder: Path, pairs: pd.DataFrame, inference: pd.DataFrame, policies
     bars.bar(places, means, yerr=deviations, color=colours, hatch=hatches, capsize=3)
     bars.set(ylabel="inference F1, mean and deviation", ylim=(0, 1.05))
     _label(bars, policies)
-    return _save(figure, folder / "fig8")
+    return save(figure, folder / "fig8")
 
 
 def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path:
@@ -45,7 +45,7 @@ def delays(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Pat
         _cdf(axes[3], values, policies[place], place)
     axes[3].set(xlabel="offloading interval, frames", ylabel="share of offloads", ylim=(0, 1.02))
     axes[3].legend(frameon=False, fontsize=8)
-    return _save(figure, folder / "fig9")
+    return save(figure, folder / "fig9")
 
 
 def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path | None:
@@ -59,7 +59,7 @@ def codec(folder: Path, offloads: pd.DataFrame, policies: Sequence[str]) -> Path
     for ax, (title, columns) in zip(axes, durations.items(), strict=True):
         _boxes(ax, columns, policies, title)
         ax.set_ylim(bottom=0)
-    return _save(figure, folder / "fig10")
+    return save(figure, folder / "fig10")
 
 
 def overhead(folder: Path, offloads: pd.DataFrame) -> Path | None:
@@ -70,7 +70,7 @@ def overhead(folder: Path, offloads: pd.DataFrame) -> Path | None:
         return None
     figure, (ax,) = _panels(1)
     _boxes(ax, [estimating[column].dropna() for column in names], list(names.values()), "ms per offload")
-    return _save(figure, folder / "fig11")
+    return save(figure, folder / "fig11")
 
 
 def breakdown(folder: Path, pairs: pd.DataFrame, policies: Sequence[str]) -> Path:
@@ -83,7 +83,7 @@ def breakdown(folder: Path, pairs: pd.DataFrame, policies: Sequence[str]) -> Pat
         ax.set_yticks(range(len(means)), means.index)
         ax.set(xlabel="mean rendering F1", title=f"by {level}")
     axes[0].legend(frameon=False, fontsize=8)
-    return _save(figure, folder / "breakdown")
+    return save(figure, folder / "breakdown")
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -116,7 +116,8 @@ def _label(ax: Axes, names: Sequence[str], first: int = 0) -> None:
     ax.set_xticks(range(first, first + len(names)), names, rotation=40, ha="right")
 
 
-def _save(figure: Figure, stem: Path) -> Path:
+def save(figure: Figure, stem: Path) -> Path:
+    """Write a figure as PNG and SVG; returns the PNG."""
     for suffix in (".svg", ".png"):
         save_figure(figure, stem.with_suffix(suffix), dpi=110)
     return stem.with_suffix(".png")

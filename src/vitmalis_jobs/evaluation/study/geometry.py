@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from vitmalis_jobs.common.plotting import canvas, colour, save_figure
-from vitmalis_jobs.evaluation.study.means import means_table
+from vitmalis_jobs.common.plotting import colour
+from vitmalis_jobs.evaluation.study.means import means_figure, means_table
 from vitmalis_jobs.evaluation.study.page import Section
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def section(runs: pd.DataFrame, folder: Path) -> list[Section]:
     table = regions_table(runs)
     if table.empty:
         return []
-    return [Section("Window and downsampling factor", [_WORDS], table, _figure(folder, table))]
+    figure = means_figure(folder / "geometry", table, _PANELS, _lines)
+    return [Section("Window and downsampling factor", [_WORDS], table, figure)]
 
 
 def regions_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -64,19 +65,8 @@ def _regions(variant: Mapping[Any, Any]) -> dict[str, int]:
     return {"w": window, "d": factor, "region, px": 16 * window * factor}
 
 
-def _figure(folder: Path, table: pd.DataFrame) -> Path:
-    """Draw time, bytes and F1 over d, a line for each policy and window."""
-    panels = [title for title in _PANELS if title in table]
-    figure, axes = canvas(columns=len(panels), size_in=(4.2 * len(panels), 3.8))
-    for ax, title in zip(axes, panels, strict=True):
-        _lines(ax, table, title)
-    axes[0].legend(frameon=False, fontsize=8)
-    for suffix in (".svg", ".png"):
-        save_figure(figure, (folder / "geometry").with_suffix(suffix), dpi=110)
-    return folder / "geometry.png"
-
-
 def _lines(ax: Axes, table: pd.DataFrame, title: str) -> None:
+    """Draw a column over d, a line for each policy and window."""
     several = table["policy"].nunique() > 1
     for place, ((policy, window), own) in enumerate(table.groupby(["policy", "w"], sort=False)):
         label = f"{policy}, w = {window}" if several else f"w = {window}"
