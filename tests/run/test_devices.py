@@ -84,15 +84,20 @@ def test_several_devices_need_the_virtual_clock(clip: Path) -> None:
         resolve_run(composed(["video=file", f"video.path={clip}", "devices.count=2"]))
 
 
-def test_a_run_of_two_devices_leaves_the_records_of_both(clip: Path, tmp_path: Path) -> None:
+def small_run(clip: Path, folder: Path, *further: str) -> dict[str, float]:
+    """Play a second of the clip on several devices, with the results in a folder; returns the metrics."""
     overrides = [
-        *("video=file", f"video.path={clip}", "eval.seconds=1", "policy=trackb2b", "devices.count=2"),
+        *("video=file", f"video.path={clip}", "eval.seconds=1", "policy=trackb2b"),
         *("model.max_width=320", "model.max_height=192", "output.figures=false", "output.video_seconds=0"),
-        *(f"mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db", f"mlflow.artifact_dir={tmp_path}/artifacts"),
-        f"sweep.index={tmp_path}/index",
+        *(f"mlflow.tracking_uri=sqlite:///{folder}/mlflow.db", f"mlflow.artifact_dir={folder}/artifacts"),
+        f"sweep.index={folder}/index",
     ]
+    return run_evaluation(composed([*overrides, *TRACE, *further]), RunDirectory(folder / "run"))
+
+
+def test_a_run_of_two_devices_leaves_the_records_of_both(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    metrics = run_evaluation(composed([*overrides, *TRACE]), RunDirectory(folder))
+    metrics = small_run(clip, tmp_path, "devices.count=2")
     devices = json.loads((folder / "devices.json").read_text())["devices"]
     assert [device["records"] for device in devices] == [".", "devices/1"]
     assert metrics["devices"] == 2
@@ -100,6 +105,13 @@ def test_a_run_of_two_devices_leaves_the_records_of_both(clip: Path, tmp_path: P
     assert [len(records.frames) for records in both] == [10, 10]
     assert metrics["offloads"] == sum(len(records.offloads) for records in both) / 2
     assert max(offload.queue_s or 0 for records in both for offload in records.offloads) > 0.05, "one waits for another"
-    run_evaluation(composed([*overrides, *TRACE, "devices.count=1"]), RunDirectory(folder))
+    small_run(clip, tmp_path, "devices.count=1")
     assert not (folder / "devices.json").exists()
     assert not (folder / "devices").exists()
+
+
+def test_what_leaves_all_devices_without_references_is_said_once(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_run(clip, tmp_path, "devices.count=3", "model.weights=random")
+    assert capsys.readouterr().out.count("random weights find nothing that means anything") == 1

@@ -35,10 +35,7 @@ from vitmalis_jobs.run.tracker_times import tracker_times
 def play_virtual(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> RunResult:
     """Play the run on the virtual clock; see `Executor`. The metrics say what it cost and what the cache saved."""
     started_s = time.process_time()
-    devices = [
-        Device(own, number, device_folder(directory, number), find_references(own, resources, terminal, tag))
-        for number, own in enumerate(device_runs(run, terminal))
-    ]
+    devices = _devices(run, directory, resources, terminal, tag)
     options = run.config.inference_cache
     cache = resources.inference_cache(run.config.model, options.max_gb) if options.enabled else None
     hits, misses = (cache.hits, cache.misses) if cache else (0, 0)
@@ -47,6 +44,17 @@ def play_virtual(run: PreparedRun, directory: Path, resources: Resources, termin
     if cache:
         metrics |= {"cache_hits": cache.hits - hits, "cache_misses": cache.misses - misses}
     return RunResult(first.records, first.device.references, metrics, busy=run.busy, others=others)
+
+
+def _devices(run: PreparedRun, directory: Path, resources: Resources, terminal: Terminal, tag: Tag) -> list[Device]:
+    """The devices of a run, all with references or none: what leaves the first one without holds for the others."""
+    first, *others = device_runs(run, terminal)
+    references = find_references(first, resources, terminal, tag)
+    devices = [Device(first, 0, device_folder(directory, 0), references)]
+    for number, own in enumerate(others, start=1):
+        found = None if references is None else find_references(own, resources, terminal, tag)
+        devices.append(Device(own, number, device_folder(directory, number), found))
+    return devices
 
 
 def _play(
