@@ -90,6 +90,14 @@ class OffloadDecision:
         return None if self.caching is None else self.caching.mask
 
 
+SHORTEST_TRANSFER_S = 1e-3
+"""Shortest transfer that says how fast the uplink is, seconds.
+
+Bytes never overtake earlier ones. If the propagation delay falls during an upload, the payload catches up with its
+announcement and arrives together with it, after no time that a receiver could measure.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class OffloadOutcome:
     """Cost of a finished offload, as the device sees it; durations in seconds.
@@ -99,7 +107,8 @@ class OffloadOutcome:
         decision: what was decided for it.
         payload_bytes: size of the compressed frame on the wire.
         encode_s, queue_s, decode_s, inference_s: stage durations; `queue_s` is waiting at the server.
-        transfer_s: time the payload took to pass the uplink, without propagation.
+        transfer_s: time the payload took to pass the uplink, without propagation, as the receiver sees it: less than it
+            was if the propagation delay fell meanwhile.
         rtt_s: both propagation delays together (the paper's L^net).
         e2e_latency_s: start of encoding to reception of the result.
         tokens_cached: the server has cached the frame's tokens, as the decision asked.
@@ -131,5 +140,5 @@ class OffloadOutcome:
 
     @property
     def uplink_mbps(self) -> float:
-        """Throughput of this upload, Mbps."""
-        return self.payload_bytes * 8e-6 / max(self.transfer_s, 1e-6)
+        """Throughput of this upload, Mbps, with a transfer of at least `SHORTEST_TRANSFER_S`."""
+        return self.payload_bytes * 8e-6 / max(self.transfer_s, SHORTEST_TRANSFER_S)

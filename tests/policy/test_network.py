@@ -28,10 +28,15 @@ def test_mean_of_the_last_two_by_bytes() -> None:
     assert estimate.rtt_s == pytest.approx(0.03)
 
 
-def test_an_instant_upload_is_no_division_by_zero() -> None:
+def test_a_payload_that_arrives_with_its_announcement_says_nothing_where_another_has_been_timed() -> None:
+    instant = outcome(100_000, 0.0, 0.0)
+    assert instant.uplink_mbps == pytest.approx(800.0), "100 kB in a millisecond"
     estimate = NetworkEstimate(8.0, 30.0)
-    estimate.observe(outcome(1000, 0.0, 0.0))
-    assert 0 < estimate.uplink_mbps < 1e6
+    estimate.observe(outcome(100_000, 0.1, 0.04))
+    estimate.observe(instant)
+    assert estimate.uplink_mbps == pytest.approx(8.0)
+    estimate.observe(instant)
+    assert estimate.uplink_mbps == pytest.approx(800.0), "no link that slow does so twice"
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 30.0), (8.0, -1.0), (8.0, 30.0, 0)])

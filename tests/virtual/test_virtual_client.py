@@ -286,6 +286,16 @@ def test_an_upload_is_announced_first() -> None:
     assert sent.transfer_s == pytest.approx(50_000 * 8 / 12e6, rel=0.06)
 
 
+def test_a_payload_catches_up_with_its_announcement_where_the_delay_falls_in_between() -> None:
+    """The round-trip time falls from 100 to 65 ms, so that each way takes 17.5 ms less."""
+    trace = Trace("falls", np.array([0.0, 1.0]), np.array([12.0, 12.0]), np.array([100.0, 65.0]))
+    header = messages.Offload.of(7, 3, (96, 64), Configuration(), window_size=5, downsampling_factor=2)
+    short, long = (upload(connect("emulated", trace), 0.995, header, size) for size in (15_000, 30_000))
+    assert short.announced_s == long.announced_s == pytest.approx(0.996 + 0.05)
+    assert short.transfer_s == 0.0, "it left at 1.007 s, and would have been there 6.5 ms before the announcement"
+    assert long.transfer_s == pytest.approx(0.020 - 0.0175), "it left 20 ms after the announcement"
+
+
 def test_events_run_in_the_order_of_time_and_then_of_calls() -> None:
     queue, seen = EventQueue(), []
     queue.at(0.2, lambda: seen.append("c"))

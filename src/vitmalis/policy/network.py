@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadOutcome
+from vitmalis.offload import SHORTEST_TRANSFER_S, OffloadOutcome
 
 
 class NetworkEstimate:
@@ -14,7 +14,8 @@ class NetworkEstimate:
     Priors stand for them until the first result.
 
     Throughput is averaged over bytes: all bytes over all the time they took to pass. The plain mean of two rates would
-    count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one.
+    count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one. A payload that
+    arrived together with its announcement (`SHORTEST_TRANSFER_S`) says nothing about the rate where another one does.
 
     Args:
         prior_uplink_mbps, prior_rtt_ms: assumed until the first result.
@@ -44,8 +45,9 @@ class NetworkEstimate:
         """Estimated throughput of the next upload, Mbps."""
         if not self._recent:
             return self._prior_uplink_mbps
-        transfer_s = max(sum(outcome.transfer_s for outcome in self._recent), 1e-6)
-        return max(sum(outcome.payload_bytes for outcome in self._recent) * 8e-6 / transfer_s, 1e-6)
+        timed = [outcome for outcome in self._recent if outcome.transfer_s >= SHORTEST_TRANSFER_S] or self._recent
+        transfer_s = sum(max(outcome.transfer_s, SHORTEST_TRANSFER_S) for outcome in timed)
+        return max(sum(outcome.payload_bytes for outcome in timed) * 8e-6 / transfer_s, 1e-6)
 
     @property
     def rtt_s(self) -> float:
