@@ -23,7 +23,7 @@ def test_the_first_round_has_low_resolution_everywhere_and_requests_feedback() -
     assert decision.configuration == Configuration(2, 60, 2)
     assert decision.downsample_mask.shape == (4, 6)
     assert decision.downsample_mask.all()
-    assert (decision.feedback.low_score, decision.feedback.high_score) == (0.4, 0.5)
+    assert (decision.feedback.low_score, decision.feedback.high_score) == (0.45, 0.5)
 
 
 def test_the_second_round_has_full_resolution_where_the_server_asks() -> None:
@@ -54,7 +54,7 @@ def test_an_option_out_of_range_is_named(option: str, value: float) -> None:
     ("changes", "named"),
     [
         ({"low_score": 0.6}, "scores=(0.6, 0.5)"),
-        ({"high_score": float("nan")}, "scores=(0.4, nan)"),
+        ({"high_score": float("nan")}, "scores=(0.45, nan)"),
         ({"configuration": Configuration(0, 95, 0)}, "tau_d=0"),
         ({"configuration": Configuration(2, 101, 0)}, "quality=101"),
         ({"configuration": Configuration(2, 95, -1)}, "restoration_point=-1"),

@@ -34,7 +34,7 @@ class DDS(Policy):
         low_quality: int = 75,
         quality: int = 95,
         restoration_point: int = 4,
-        low_score: float = 0.4,
+        low_score: float = 0.45,
         high_score: float = 0.5,
     ) -> None:
         for name, value in (("low_quality", low_quality), ("quality", quality)):
