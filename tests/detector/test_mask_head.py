@@ -247,6 +247,10 @@ def test_tasks_that_a_model_cannot_do_are_one_line() -> None:
         model_config("vitdet_tiny", task="keypoints")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"model\.task=instances: vit_tiny_patch16_224 of timm has no mask head"):
         model_config("vit_tiny_patch16_224", source="timm", task="instances")
+    with pytest.raises(
+        UserError, match=r"model\.task=instances: whether 'mine' finds masks is for its class \(m\.Mine\)"
+    ):
+        model_config("mine", source="custom", target="m.Mine", task="instances")
 
 
 def test_operations_of_the_mask_head_are_counted() -> None:

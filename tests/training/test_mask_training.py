@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from vitmalis.detector import build_model, load_checkpoint, preset
+from vitmalis.detector import build_model, load_checkpoint, load_detector, preset
 from vitmalis.detector.config import PyramidConfig
-from vitmalis.detector.detector import weights_path
+from vitmalis.detector.detector import weights_files, weights_path
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.mask_head import MaskHead
 from vitmalis.errors import UserError
 from vitmalis.types import Detections
-from vitmalis.video.standin import SceneFrame
+from vitmalis.video.standin import SceneFrame, StreetScene
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training.detection.augment import cut, cut_objects
 from vitmalis_jobs.training.detection.config import Stage, StartOptions, WholeFrameOptions
@@ -213,3 +213,18 @@ def test_masks_are_scored_by_the_visible_pixels(frame: MaskFrame) -> None:
     assert (scores.objects, scores.detected) == (2, 0)
     assert scores.true_boxes == scores.filled_true_boxes == pytest.approx(0.75)
     assert scores.detected_boxes == 0
+
+
+def test_the_shipped_mask_head_finds_what_is_visible_and_leaves_the_boxes_as_they_are() -> None:
+    scene = StreetScene("walkS", 1).render_full(30)
+    boxes, instances = (load_detector("vitdet_tiny", device="cpu", task=task) for task in ("boxes", "instances"))
+    found, expected = (detector.detect(scene.image) for detector in (instances, boxes))
+    np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert isinstance(instances.model, FcosDetector)
+    scores = score_masks(instances.model, [MaskFrame.of(scene)])
+    assert scores.objects > 10
+    assert scores.true_boxes > scores.filled_true_boxes + 0.04
+    assert scores.detected_boxes > scores.filled_detected_boxes + 0.04
+    (_, file) = weights_files(instances.config, None)
+    assert file.stat().st_size < 300_000

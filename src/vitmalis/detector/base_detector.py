@@ -46,7 +46,8 @@ class BaseDetector(ABC):
         """Detect objects in an image, RGB uint8 (H, W, 3) of any size.
 
         Returns:
-            Boxes in pixels of this image and inside it, best first; labels are indices of `types.COCO_CLASSES`.
+            Boxes in pixels of this image and inside it, best first, perhaps with masks; labels are indices of
+            `types.COCO_CLASSES`.
         """
 
     def detect_each(self, images: Sequence[Any]) -> list[Detections]:

@@ -55,6 +55,11 @@ def model_config(
             "models of source=detectron2, and no others"
         )
     if source == "custom":
+        if task != "boxes":
+            raise UserError(
+                f"model.task={task}: whether '{name}' finds masks is for its class ({target}) to say, by what it "
+                "returns; leave model.task out"
+            )
         return custom_detector(name, target, options or {})[1]
     if source == "builtin":
         return preset(name).with_geometry(window, downsampling_factor).with_task(task)
