@@ -70,6 +70,8 @@ class OffloadDecision:
             takes those of cached regions from an earlier frame.
         explanation: why, from a policy that weighs alternatives.
         estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
+        estimates_age_frames: frames since the one that size and F1 of the candidates were estimated from, ahead of this
+            decision; None where they were estimated in it, or not at all.
     """
 
     configuration: Configuration
@@ -83,6 +85,7 @@ class OffloadDecision:
     explanation: DecisionExplanation | None = None
     estimation_s: float | None = None
     optimization_s: float | None = None
+    estimates_age_frames: int | None = None
 
     @property
     def cached_mask(self) -> BoolMask | None:

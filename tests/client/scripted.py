@@ -20,6 +20,7 @@ import queue
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from tests.virtual.test_virtual_client import TABLES
 from vitmalis.client.clock import Inbox
 from vitmalis.client.events import (
     BoxesLocated,
+    EstimatedAhead,
     FrameCaptured,
     LinkChanged,
     MotionAnalysed,
@@ -40,7 +42,7 @@ from vitmalis.client.events import (
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
-from vitmalis.client.workers import Encoded, MotionTime, Report, TrackingTime, WorkerFailed
+from vitmalis.client.workers import Encoded, EstimationTime, MotionTime, Report, TrackingTime, WorkerFailed
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy import ClientState
 from vitmalis.policy.trackb2b import TrackB2B
@@ -63,24 +65,37 @@ DECLINED = 7
 class ScriptedPolicy(TrackB2B):
     """Sends whole frames but frame 7, which it declines; its second decision asks for more than the model has.
 
-    Once there is a result, it fails unless the only object that it knows is the red box, where it is in the frame.
+    Once there is a result, it fails unless the only object that it knows is the red box, where it is in the frame. It
+    estimates ahead, and fails unless what it then knows is of the offload before.
     """
 
     uses_objects = True
     uses_motion = True
+    estimates_ahead = True
 
     def __init__(self) -> None:
         super().__init__()
         self._decisions = 0
+        self._offloaded: int | None = None
 
     def decide(self, state: ClientState) -> OffloadDecision | None:
         self._decisions += 1
         if state.results:
             x = 40 + 2 * state.frame_index
             np.testing.assert_allclose(state.tracked.boxes_xyxy, [[x, 64, x + 64, 128]], atol=4)
+        assert state.ahead == self._offloaded
         if state.frame_index == DECLINED:
             return None
-        return OffloadDecision(Configuration(restoration_point=9)) if self._decisions == 2 else super().decide(state)
+        self._offloaded = state.frame_index
+        decision = super().decide(state)
+        if self._decisions == 2:
+            decision = OffloadDecision(Configuration(restoration_point=9))
+        if not isinstance(state.ahead, int):
+            return decision
+        return replace(decision, estimates_age_frames=state.frame_index - state.ahead)
+
+    def estimate_ahead(self, state: ClientState) -> int:
+        return state.frame_index
 
 
 def write_video(path: Path) -> VideoSpec:
@@ -193,6 +208,7 @@ class StepClock:
 _FRAME = (FrameCaptured, MotionTime, MotionAnalysed)
 _TRACKED = (TrackingTime, TrackingDone)
 _LOCATED = (TrackingTime, BoxesLocated)
+_SENT = (Encoded, EstimationTime, EstimatedAhead)
 
 
 def realtime_script(detector: BlobDetector) -> list[list[Step]]:
@@ -200,17 +216,17 @@ def realtime_script(detector: BlobDetector) -> list[list[Step]]:
     answer, wait = detector.gate.set, detector.gate.clear
     tracked: list[Step] = [[*_FRAME, *_TRACKED]]
     return [
-        [wait, [LinkChanged], [*_FRAME, Encoded]],
+        [wait, [LinkChanged], [*_FRAME, *_SENT]],
         [_FRAME],
-        [_FRAME, answer, [ResultArrived], wait, [*_LOCATED, Encoded, OffloadRefused, *_TRACKED]],
-        [[*_FRAME, *_LOCATED, Encoded, *_TRACKED]],
+        [_FRAME, answer, [ResultArrived], wait, [*_LOCATED, *_SENT, OffloadRefused, *_TRACKED]],
+        [[*_FRAME, *_LOCATED, *_SENT, *_TRACKED]],
         tracked,
         tracked,
         tracked,
         [*tracked, [LinkChanged]],
-        [[*_FRAME, *_LOCATED, Encoded, *_TRACKED]],
+        [[*_FRAME, *_LOCATED, *_SENT, *_TRACKED]],
         tracked,
-        [*tracked, answer, [ResultArrived], wait, [*_LOCATED, Encoded, *_TRACKED]],
+        [*tracked, answer, [ResultArrived], wait, [*_LOCATED, *_SENT, *_TRACKED]],
         tracked,
         [],
     ]

@@ -16,7 +16,7 @@ from vitmalis.types import Detections
 
 MEASURED = {
     "start_time_s", "decision_s", "motion_s", "encode_s", "transfer_s", "uplink_s", "downlink_s", "network_s",
-    "queue_s", "decode_s", "inference_s", "e2e_latency_s", "rtt_s", "uplink_mbps", "tracking_s",
+    "queue_s", "decode_s", "inference_s", "e2e_latency_s", "rtt_s", "uplink_mbps", "tracking_s", "ahead_s",
 }  # fmt: skip
 """Columns of real durations: each has a value under all drivers, or under none."""
 
@@ -72,6 +72,8 @@ def test_durations_are_known_of_what_was_done(records: Recorder) -> None:
     assert [o.encode_s is not None for o in offloads] == [True] * 5
     assert [o.e2e_latency_s is not None for o in offloads] == [True, False, False, True, False]
     assert [o.motion_s is not None for o in offloads] == [False, True, True, True, True]
+    assert [o.ahead_s is not None for o in offloads] == [False, True, True, True, True]
+    assert [o.estimates_age_frames for o in offloads] == [None, 2, 1, 5, 2]
     assert [f.tracking_s is not None for f in records.frames()] == [False] * 2 + [True] * (FRAMES - 2)
 
 

@@ -14,6 +14,8 @@ from vitmalis.client.events import (
     CatchUp,
     DeclineOffload,
     EndOffload,
+    EstimateAhead,
+    EstimatedAhead,
     FrameCaptured,
     LinkChanged,
     Locate,
@@ -98,6 +100,38 @@ def test_first_frame_is_offloaded_and_the_next_waits_for_the_result(plain: Clien
     assert (start.offload_id, start.frame.index) == (0, 0)
     assert plain.handle(captured(1, tracking=False), 0.1) == []
     assert plain.outstanding == [0]
+
+
+class EstimatesAhead(Back2Back):
+    """A policy whose states are kept."""
+
+    estimates_ahead = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[ClientState] = []
+
+    def decide(self, state: ClientState) -> OffloadDecision:
+        self.states.append(state)
+        return super().decide(state)
+
+
+def test_a_policy_estimates_ahead_from_the_state_it_decided_on_and_later_decisions_know_it() -> None:
+    policy = EstimatesAhead()
+    machine = machine_with(policy)
+    machine.handle(LinkChanged(up=True), 0.0)
+    _, ahead = machine.handle(captured(0, tracking=False), 0.0)
+    assert ahead == EstimateAhead(policy.states[0])
+    assert machine.handle(captured(1, tracking=False), 0.1) == [], "once for each offload"
+    assert machine.handle(EstimatedAhead("first"), 0.11) == []
+    machine.handle(result(0, 0), 0.15)
+    machine.handle(captured(2, tracking=False), 0.2)
+    machine.handle(result(1, 1), 0.25)
+    assert [(s.frame_index, s.ahead) for s in policy.states] == [(0, None), (1, "first"), (2, "first")]
+    machine.handle(EstimatedAhead("second"), 0.26)
+    machine.handle(captured(3, tracking=False), 0.3)
+    machine.handle(result(2, 2), 0.35)
+    assert policy.states[-1].ahead == "second"
 
 
 def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> None:

@@ -63,6 +63,7 @@ def test_an_explained_decision_is_two_rows_that_survive_their_files(
 ) -> None:
     recorder = Recorder(0.1, GEOMETRY)
     recorder.analysed(0.003)
+    recorder.estimated_ahead(0.005)
     mask = np.array([[False, True]])
     decision = OffloadDecision(
         Configuration(1, 70, 3),
@@ -70,6 +71,7 @@ def test_an_explained_decision_is_two_rows_that_survive_their_files(
         explanation=explanation,
         estimation_s=0.0004,
         optimization_s=0.0001,
+        estimates_age_frames=3,
     )
     recorder.offload_started(StartOffload(4, FRAME, decision), 0.71, 0.0006)
     recorder.offload_ended(EndOffload(4, OffloadStatus.OK))
@@ -79,6 +81,7 @@ def test_an_explained_decision_is_two_rows_that_survive_their_files(
     (offload,), (row,) = read_offloads(tmp_path / OFFLOADS_FILE), read_decisions(tmp_path / DECISIONS_FILE)
     assert (offload.tau_d, offload.downsampled_regions, offload.regions, offload.blank_regions) == (1, 1, 2, 0)
     assert (offload.motion_s, offload.estimation_s, offload.optimization_s) == (0.003, 0.0004, 0.0001)
+    assert (offload.ahead_s, offload.estimates_age_frames) == (0.005, 3)
     assert (offload.estimated_payload_bytes, offload.estimated_e2e_latency_s, offload.estimated_f1) == (2e4, 0.4, 0.8)
     assert offload.decision_reason == "knee"
     assert (row.offload_id, row.frame_index) == (4, 7)
@@ -107,6 +110,7 @@ def test_a_decision_is_stored_as_flat_lists(explanation: DecisionExplanation, tm
 
 def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:
     recorder = Recorder(0.1, GEOMETRY)
+    recorder.estimated_ahead(0.005)
     blank = np.array([[True, False]])
     start = StartOffload(0, FRAME, OffloadDecision(Configuration(), blank_mask=blank, frame_downsampling=2))
     recorder.offload_started(start, 0.0, 0.0)
@@ -114,6 +118,7 @@ def test_a_plain_decision_has_no_estimates_and_no_row_of_its_own() -> None:
     assert recorder.decisions() == []
     assert (offload.blank_regions, offload.frame_downsampling, offload.region_map) == (1, 2, "BF")
     assert (offload.decision_reason, offload.estimated_f1, offload.motion_s) == (None, None, None)
+    assert (offload.ahead_s, offload.estimates_age_frames) == (None, None), "it decided without what was estimated"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,12 @@ class TestShippedPolicies(PolicyContract):
         return lambda: build_policy(config.policy_kind, **(config.policy_options | files))
 
 
+class TestPoliciesThatEstimateAhead(PolicyContract):
+    @pytest.fixture(params=["freshness", "vitmalis"])
+    def build(self, request: pytest.FixtureRequest, vitmalis_options: dict[str, str]) -> Callable[[], Policy]:
+        return lambda: build_policy(request.param, estimate_ahead=True, **vitmalis_options)
+
+
 def test_every_known_policy_has_a_configuration() -> None:
     kinds = set()
     for path in (CONF / "policy").glob("*.yaml"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.policy import ClientState
 from vitmalis.regions import Motion
 from vitmalis.tracker import TrackingImage
 from vitmalis.types import BoolMask, BoxSource, Detections, Frame, OffloadStatus
@@ -85,12 +86,20 @@ class LinkChanged:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EstimatedAhead:
+    """The policy has estimated ahead of its next decision; `estimates` is what `Policy.estimate_ahead` returned."""
+
+    estimates: object
+
+
 Event = (
     FrameCaptured
     | RenderDue
     | TrackingDone
     | BoxesLocated
     | MotionAnalysed
+    | EstimatedAhead
     | ResultArrived
     | OffloadRefused
     | LinkChanged
@@ -171,6 +180,13 @@ class AnalyseMotion:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateAhead:
+    """Let the policy estimate ahead of its next decision, from the state of the one that has just been made."""
+
+    state: ClientState
+
+
+@dataclass(frozen=True, slots=True)
 class Render:
     """Show these boxes on this frame.
 
@@ -185,4 +201,4 @@ class Render:
     shown_frame_index: int = -1
 
 
-Action = StartOffload | DeclineOffload | EndOffload | Reconnect | TrackerJob | AnalyseMotion | Render
+Action = StartOffload | DeclineOffload | EndOffload | Reconnect | TrackerJob | AnalyseMotion | EstimateAhead | Render

@@ -11,6 +11,8 @@ from vitmalis.client.events import (
     BoxesLocated,
     DeclineOffload,
     EndOffload,
+    EstimateAhead,
+    EstimatedAhead,
     Event,
     FrameCaptured,
     LinkChanged,
@@ -87,6 +89,7 @@ class ClientMachine:
         self._locating: Frame | None = None  # offloaded as soon as the known boxes are located in it
         self._offload_waits = False  # for the tracker to end its job
         self._motion = MotionJobs(policy.uses_motion)
+        self._ahead: object = None  # what the policy has last estimated ahead
 
     @classmethod
     def for_session(cls, policy: Policy, session: ClientSession) -> ClientMachine:
@@ -116,6 +119,9 @@ class ClientMachine:
                 return self._on_located(event, now_s)
             case MotionAnalysed():
                 return self._motion.on_analysed(event, self._newest)
+            case EstimatedAhead():
+                self._ahead = event.estimates
+                return []
             case ResultArrived():
                 return self._on_result(event, now_s)
             case OffloadRefused():
@@ -194,6 +200,7 @@ class ClientMachine:
             offloads_in_flight=self._in_flight.limit,
             image=frame.image,
             cached_frame=self._cached_frame,
+            ahead=self._ahead,
         )
         self._last_decided_index = frame.index
         decision = self._policy.decide(state)
@@ -202,7 +209,8 @@ class ClientMachine:
         check_decision(decision, state.grid)
         self._last_offloaded_index = frame.index
         start = StartOffload(self._offloads, frame, decision)
-        return [self._send(SentOffload(start, now_s, objects, result_frame_index))]
+        sent = self._send(SentOffload(start, now_s, objects, result_frame_index))
+        return [sent, EstimateAhead(state)] if self._policy.estimates_ahead else [sent]
 
     def _send(self, offload: SentOffload) -> StartOffload:
         self._in_flight.start(offload)

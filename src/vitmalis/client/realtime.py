@@ -16,6 +16,7 @@ from vitmalis.client.events import (
     CatchUp,
     DeclineOffload,
     EndOffload,
+    EstimateAhead,
     Event,
     FrameCaptured,
     LinkChanged,
@@ -33,6 +34,8 @@ from vitmalis.client.recorder import Progress, Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.client.workers import (
     Encoded,
+    EstimationTime,
+    EstimatorWorker,
     MotionTime,
     MotionWorker,
     Post,
@@ -94,7 +97,8 @@ class TimedPolicy(Policy):
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.uses_tracker, self.uses_objects = policy.uses_tracker, policy.uses_objects
-        self.uses_motion, self.stand_in = policy.uses_motion, policy.stand_in
+        self.uses_motion, self.estimates_ahead = policy.uses_motion, policy.estimates_ahead
+        self.stand_in = policy.stand_in
         self.decision_s = 0.0
 
     def decide(self, state: ClientState) -> OffloadDecision | None:
@@ -103,6 +107,10 @@ class TimedPolicy(Policy):
         decision = self._policy.decide(state)
         self.decision_s = time.perf_counter() - start_s
         return decision
+
+    def estimate_ahead(self, state: ClientState) -> object:
+        """Let the policy estimate ahead."""
+        return self._policy.estimate_ahead(state)
 
     def observe(self, outcome: OffloadOutcome) -> None:
         """Report the outcome to the policy."""
@@ -148,6 +156,7 @@ class RealtimeClient:
         self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post, keys)
         self._tracker_worker = TrackerWorker(build_tracker(session.tracker), post)
         self._motion_worker = MotionWorker(session.geometry, session.motion, post)
+        self._estimator_worker = EstimatorWorker(self._policy, post)
         video = session.video
         self._camera = Camera(
             open_video(video),
@@ -164,7 +173,7 @@ class RealtimeClient:
 
     def play(self) -> None:
         """Play to the end of the clip, then wait for the offloads in flight; the records are in `recorder`."""
-        with self._offload_worker, self._tracker_worker, self._motion_worker:
+        with self._offload_worker, self._tracker_worker, self._motion_worker, self._estimator_worker:
             self._wait_for_server()
             self._on_connected()
             self._start_s = self._camera.start()
@@ -207,6 +216,8 @@ class RealtimeClient:
                 self.recorder.tracked(report.frame_index, report.tracking_s)
             case MotionTime():
                 self.recorder.analysed(report.motion_s)
+            case EstimationTime():
+                self.recorder.estimated_ahead(report.estimation_s)
             case Encoded():
                 start_time_s = report.start_s - self._start_s
                 self.recorder.encoded(report.offload_id, start_time_s, report.encode_s, report.payload_bytes)
@@ -243,6 +254,8 @@ class RealtimeClient:
                 self._tracker_worker.submit(action)
             case AnalyseMotion():
                 self._motion_worker.submit(action)
+            case EstimateAhead():
+                self._estimator_worker.submit(action)
             case Render():
                 self.recorder.rendered(action, self._now_s())
 

@@ -35,6 +35,7 @@ class Recorder:
         self._offloads = RecentRows[OffloadRecord]()
         self._decisions = RecentRows[DecisionRecord]()
         self._motion_s: float | None = None
+        self._ahead_s: float | None = None
         self._lost = 0
 
     def captured(self, frame_index: int, capture_time_s: float) -> None:
@@ -55,6 +56,10 @@ class Recorder:
     def analysed(self, motion_s: float) -> None:
         """Note how long a motion analysis took; decisions from now on know its result."""
         self._motion_s = motion_s
+
+    def estimated_ahead(self, estimation_s: float) -> None:
+        """Note how long the policy estimated ahead; decisions from now on know what it found."""
+        self._ahead_s = estimation_s
 
     def rendered(self, render: Render, now_s: float) -> None:
         """Note the boxes that were rendered on a frame, and when; a frame lost by the camera was never captured."""
@@ -105,6 +110,8 @@ class Recorder:
             motion_s=self._motion_s,
             estimation_s=decision.estimation_s,
             optimization_s=decision.optimization_s,
+            ahead_s=None if decision.estimates_age_frames is None else self._ahead_s,
+            estimates_age_frames=decision.estimates_age_frames,
             **({} if explanation is None else _expected(explanation)),
         )
         self._offloads.add(start.offload_id, offload)

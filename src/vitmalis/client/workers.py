@@ -1,4 +1,4 @@
-"""Worker threads of the realtime client: their base class, the tracker's and the motion analyzer's."""
+"""Worker threads of the realtime client: their base classes, the tracker's, the motion analyzer's, the estimator's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from vitmalis.client.events import (
     AnalyseMotion,
     BoxesLocated,
     CatchUp,
+    EstimateAhead,
+    EstimatedAhead,
     FrameCaptured,
     LinkChanged,
     Locate,
@@ -23,6 +25,7 @@ from vitmalis.client.events import (
     TrackerJob,
     TrackingDone,
 )
+from vitmalis.policy import Policy
 from vitmalis.regions import ModelGeometry, MotionAnalyzer, MotionOptions
 from vitmalis.tracker import Tracker
 
@@ -54,6 +57,13 @@ class MotionTime:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimationTime:
+    """Report: how long the policy estimated ahead of a decision."""
+
+    estimation_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """Report: a thread ended with an error, which ends the run."""
 
@@ -70,10 +80,13 @@ Report = (
     | TrackingTime
     | MotionAnalysed
     | MotionTime
+    | EstimatedAhead
+    | EstimationTime
     | Encoded
     | WorkerFailed
 )
 Post = Callable[[Report], None]
+Job = TypeVar("Job")
 
 
 class Worker(threading.Thread, abc.ABC):
@@ -108,30 +121,45 @@ class Worker(threading.Thread, abc.ABC):
         self.stop()
 
 
-class TrackerWorker(Worker):
-    """Thread that runs the tracker's jobs, one at a time."""
+class JobWorker(Worker, Generic[Job]):
+    """Base of the threads that carry out jobs, one at a time, in their order."""
 
-    def __init__(self, tracker: Tracker, post: Post) -> None:
-        super().__init__("tracker", post)
-        self._tracker = tracker
-        self._jobs: queue.SimpleQueue[TrackerJob | None] = queue.SimpleQueue()
+    def __init__(self, name: str, post: Post) -> None:
+        super().__init__(name, post)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
-    def submit(self, job: TrackerJob) -> None:
-        """Queue a job; its end is reported as `TrackingDone` or `BoxesLocated`."""
+    def submit(self, job: Job) -> None:
+        """Queue a job for this thread."""
         self._jobs.put(job)
 
     def work(self) -> None:
-        """Run the jobs in order, and report each."""
+        """Carry out the jobs until there are no more."""
         while (job := self._jobs.get()) is not None:
-            start_s = time.perf_counter()
-            done = run_tracking(self._tracker, job)
-            self._post(TrackingTime(done.frame_index, time.perf_counter() - start_s))
-            self._post(done)
+            self.carry_out(job)
+
+    @abc.abstractmethod
+    def carry_out(self, job: Job) -> None:
+        """Carry out a job, and report how long it took and what came of it."""
 
     def stop(self) -> None:
         """End after the running job."""
         self._jobs.put(None)
         super().stop()
+
+
+class TrackerWorker(JobWorker[TrackerJob]):
+    """Thread that runs the tracker's jobs; their ends are reported as `TrackingDone` or `BoxesLocated`."""
+
+    def __init__(self, tracker: Tracker, post: Post) -> None:
+        super().__init__("tracker", post)
+        self._tracker = tracker
+
+    def carry_out(self, job: TrackerJob) -> None:
+        """Run a job of the tracker."""
+        start_s = time.perf_counter()
+        done = run_tracking(self._tracker, job)
+        self._post(TrackingTime(done.frame_index, time.perf_counter() - start_s))
+        self._post(done)
 
 
 def run_tracking(tracker: Tracker, job: TrackerJob) -> TrackingDone | BoxesLocated:
@@ -145,8 +173,8 @@ def run_tracking(tracker: Tracker, job: TrackerJob) -> TrackingDone | BoxesLocat
     return TrackingDone(last, tracker.advance(images), tracker.retention)
 
 
-class MotionWorker(Worker):
-    """Thread that analyses the motion of frames, one at a time.
+class MotionWorker(JobWorker[AnalyseMotion]):
+    """Thread that analyses the motion of frames, which is reported as `MotionAnalysed`.
 
     Args:
         geometry: regions of the server's model, which motion is counted in.
@@ -158,24 +186,28 @@ class MotionWorker(Worker):
         super().__init__("motion", post)
         self._geometry = geometry
         self._options = options
-        self._jobs: queue.SimpleQueue[AnalyseMotion | None] = queue.SimpleQueue()
+        self._analyzer: MotionAnalyzer | None = None
 
-    def submit(self, job: AnalyseMotion) -> None:
-        """Queue a job; its end is reported as `MotionAnalysed`."""
-        self._jobs.put(job)
+    def carry_out(self, job: AnalyseMotion) -> None:
+        """Analyse the motion of a frame."""
+        height, width = job.frame.image.shape[:2]
+        self._analyzer = self._analyzer or MotionAnalyzer(self._geometry.grid(width, height), self._options)
+        start_s = time.perf_counter()
+        motion = self._analyzer.analyse(job.frame.image)
+        self._post(MotionTime(job.frame.index, time.perf_counter() - start_s))
+        self._post(MotionAnalysed(job.frame.index, motion))
 
-    def work(self) -> None:
-        """Analyse the frames in order, and report each."""
-        analyzer: MotionAnalyzer | None = None
-        while (job := self._jobs.get()) is not None:
-            height, width = job.frame.image.shape[:2]
-            analyzer = analyzer or MotionAnalyzer(self._geometry.grid(width, height), self._options)
-            start_s = time.perf_counter()
-            motion = analyzer.analyse(job.frame.image)
-            self._post(MotionTime(job.frame.index, time.perf_counter() - start_s))
-            self._post(MotionAnalysed(job.frame.index, motion))
 
-    def stop(self) -> None:
-        """End after the running job."""
-        self._jobs.put(None)
-        super().stop()
+class EstimatorWorker(JobWorker[EstimateAhead]):
+    """Thread that lets the policy estimate ahead of its decisions, which is reported as `EstimatedAhead`."""
+
+    def __init__(self, policy: Policy, post: Post) -> None:
+        super().__init__("estimator", post)
+        self._policy = policy
+
+    def carry_out(self, job: EstimateAhead) -> None:
+        """Estimate ahead of the next decision."""
+        start_s = time.perf_counter()
+        estimates = self._policy.estimate_ahead(job.state)
+        self._post(EstimationTime(time.perf_counter() - start_s))
+        self._post(EstimatedAhead(estimates))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vitmalis.errors import UserError
 from vitmalis.regions.classify import DOWNSAMPLED_TYPES, downsample_mask
 from vitmalis.regions.motion import Motion
-from vitmalis.types import Configuration
+from vitmalis.types import BoolMask, Configuration
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -48,6 +48,10 @@ class Candidates:
     def configuration(self, index: int) -> Configuration:
         """The configuration of the candidate at `index`."""
         return Configuration(int(self.tau_d[index]), int(self.quality[index]), int(self.restoration_point[index]))
+
+    def where(self, chosen: BoolMask) -> Candidates:
+        """Some of the candidates, bool (n,)."""
+        return Candidates(self.tau_d[chosen], self.quality[chosen], self.restoration_point[chosen])
 
     @classmethod
     def of(cls, configurations: Sequence[Configuration]) -> Candidates:
@@ -112,6 +116,16 @@ class CandidateFeatures:
         return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, self.downsampled_regions)
 
 
+def downsampled_regions(candidates: Candidates, region_types: NDArray[np.int8]) -> FloatArray:
+    """N_d of every candidate (n,) in a frame with regions of these types (rows, cols)."""
+    return _masks(region_types).sum(axis=(1, 2), dtype=np.float64)[candidates.tau_d]
+
+
+def _masks(region_types: NDArray[np.int8]) -> BoolMask:
+    """The regions that each tau_d downsamples, (tau_d, rows, cols)."""
+    return np.stack([downsample_mask(region_types, tau_d) for tau_d in DOWNSAMPLING_TYPES])
+
+
 def candidate_features(
     candidates: Candidates, motion: Motion, relevance: FloatArray, region_types: NDArray[np.int8]
 ) -> CandidateFeatures:
@@ -129,7 +143,7 @@ def candidate_features(
     if not region_types.shape == motion.region_motion.shape == relevance.shape:
         shapes = region_types.shape, motion.region_motion.shape, relevance.shape
         raise ValueError(f"region types, motion and relevance are of different shapes: {shapes}")
-    masks = np.stack([downsample_mask(region_types, tau_d) for tau_d in DOWNSAMPLING_TYPES])
+    masks = _masks(region_types)
     downsampled = masks.sum(axis=(1, 2), dtype=np.float64)
     downsampled_motion = (masks * motion.region_motion.astype(np.float64)).sum(axis=(1, 2))
     columns = {

@@ -16,7 +16,7 @@ from vitmalis.types import BoxSource, Detections, OffloadStatus
 STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlink_s")
 """Parts of an offload's end-to-end latency, in their order."""
 
-_OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s")
+_OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s", "ahead_s")
 _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
 
 
@@ -57,6 +57,7 @@ def summarise(
     return (
         summary
         | _spread("offload_interval_frames", intervals)
+        | _spread("estimates_age_frames", (o.estimates_age_frames for o in returned))
         | _sizes(returned)
         | _estimates(returned)
         | _reasons(offloads)

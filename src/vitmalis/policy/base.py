@@ -52,6 +52,7 @@ class ClientState:
         results: number of results received; before the first, nothing is known about objects.
         cached_frame: what cached regions can take their tokens from; None where the server has nothing, or has perhaps
             lost it.
+        ahead: what `Policy.estimate_ahead` returned last, for the frame of an earlier offload; None before that.
     """
 
     frame_index: int
@@ -67,6 +68,7 @@ class ClientState:
     offloads_in_flight: int = 1
     image: RgbImage | None = None
     cached_frame: CachedFrame | None = None
+    ahead: object = None
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -197,6 +199,7 @@ class Policy(abc.ABC):
         uses_tracker: whether the client carries boxes forward between results.
         uses_objects: whether decisions depend on the known objects; the client then locates them in a frame first.
         uses_motion: whether the client analyses the motion of frames.
+        estimates_ahead: whether the client calls `estimate_ahead`.
         stand_in: what in the policy stands for something else, such as estimators of another model; empty for nothing.
             A run shows and tags it.
     """
@@ -204,6 +207,7 @@ class Policy(abc.ABC):
     uses_tracker: bool = False
     uses_objects: bool = True
     uses_motion: bool = False
+    estimates_ahead: bool = False
     stand_in: str = ""
 
     @abc.abstractmethod
@@ -212,6 +216,14 @@ class Policy(abc.ABC):
 
         The client asks once for a frame: the newest one, when an offload may start. After None it asks again with the
         next captured frame, and tracks what is known meanwhile.
+        """
+
+    def estimate_ahead(self, state: ClientState) -> object:  # noqa: B027  # a policy need not estimate
+        """Estimate for later decisions what can be known from the state of this one, while its offload is in flight.
+
+        The client calls it when an offload has started, with the state that was decided on. Later states have what it
+        returns as `ahead`, until there is something newer. In real time it runs in a thread of its own, so it must not
+        change the policy, nor read what other methods change.
         """
 
     def observe(self, outcome: OffloadOutcome) -> None:  # noqa: B027  # a policy need not learn

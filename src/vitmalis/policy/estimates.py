@@ -13,8 +13,46 @@ from vitmalis.policy.base import ClientState
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
 from vitmalis.policy.regions import FrameContent
+from vitmalis.regions import RegionGrid
+from vitmalis.types import BoolMask
 
 Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContentEstimates:
+    """What the content of a frame lets expect of each candidate, whatever the network does: float64 (n,) each.
+
+    Attributes:
+        candidates: the configurations that make a difference in this frame.
+        payload_bytes: size on the wire, before `SizeCorrection`.
+        f1, f1_error: as in `Estimates`.
+    """
+
+    candidates: Candidates
+    payload_bytes: Float64Array
+    f1: Float64Array
+    f1_error: Float64Array
+
+    def where(self, chosen: BoolMask) -> ContentEstimates:
+        """The estimates of some candidates, bool (n,)."""
+        columns = (column[chosen] for column in (self.payload_bytes, self.f1, self.f1_error))
+        return ContentEstimates(self.candidates.where(chosen), *columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EstimatesAhead:
+    """Estimates that were made from an earlier frame's content, ahead of a decision.
+
+    Attributes:
+        frame_index: that frame.
+        grid: its decision regions.
+        estimates: of its candidates.
+    """
+
+    frame_index: int
+    grid: RegionGrid
+    estimates: ContentEstimates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +65,8 @@ class Estimates:
         e2e_latency_s: from the start of encoding to the result.
         f1: accuracy, 0..1.
         f1_error: expected error of differences between these F1; 0 where it is not known.
+        age_frames: frames since the one that size and F1 were estimated from, ahead of the decision; None where that is
+            the frame at hand.
     """
 
     candidates: Candidates
@@ -34,6 +74,7 @@ class Estimates:
     e2e_latency_s: Float64Array
     f1: Float64Array
     f1_error: Float64Array
+    age_frames: int | None = None
 
 
 def explain(

@@ -72,7 +72,10 @@ class Injection:
         if not self._truths - {"decay"}:
             return estimates
         lookahead, candidates = self._known_lookahead(), estimates.candidates
-        decisions = [decision_of(candidates.configuration(n), region_types) for n in range(len(candidates))]
+        decisions = [
+            replace(decision_of(candidates.configuration(n), region_types), estimates_age_frames=estimates.age_frames)
+            for n in range(len(candidates))
+        ]
         payload_bytes, f1, f1_error = estimates.payload_bytes, estimates.f1, estimates.f1_error
         if "size" in self._truths:
             payload_bytes = lookahead.payload_bytes(state, decisions)

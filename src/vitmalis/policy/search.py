@@ -25,18 +25,26 @@ from vitmalis.estimation import (
     load_pair,
 )
 from vitmalis.estimation.decay import AGES_S, F1
-from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
+from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS, downsampled_regions
 from vitmalis.offload import OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Lookahead, Policy
-from vitmalis.policy.estimates import Estimates, explain
+from vitmalis.policy.estimates import ContentEstimates, Estimates, EstimatesAhead, explain
 from vitmalis.policy.injection import Injection, Truth
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
 from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
 from vitmalis.regions import Motion, RegionType
 from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
+from vitmalis.types import BoolMask
 
 Float64Array = NDArray[np.float64]
+
+OLDEST_AHEAD_S = 1.0
+"""Age beyond which estimates that were made ahead are not used.
+
+They hardly change within it (docs/policies.md). After longer without an offload, the scene may be another one: the
+paper's reason for its limit of 30 frame intervals on eta.
+"""
 
 
 class ConfigurationSearch(Policy):
@@ -58,6 +66,8 @@ class ConfigurationSearch(Policy):
         decay_ages_s, decay_f1: offline curve of the F1 of tracked boxes by age, see `vitmalis.estimation.F1ByAge`.
         size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
+        estimate_ahead: whether size and accuracy are estimated while the offload before is in flight, from its frame,
+            which spares the decision that time; not in the paper. See `OLDEST_AHEAD_S`.
         inject: estimates that true values replace, see `vitmalis.policy.injection`; on the virtual clock only.
 
     Raises:
@@ -88,6 +98,7 @@ class ConfigurationSearch(Policy):
         decay_ages_s: Sequence[float] = AGES_S,
         decay_f1: Sequence[float] = F1,
         size_correction: float = 0.0,
+        estimate_ahead: bool = False,
         inject: Sequence[Truth] = (),
     ) -> None:
         if 0 not in tau_ds:
@@ -100,6 +111,7 @@ class ConfigurationSearch(Policy):
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
+        self.estimates_ahead = estimate_ahead
         self._injection = Injection(inject)
         # Estimators before the tables, which a run measures where they are missing.
         self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
@@ -134,7 +146,7 @@ class ConfigurationSearch(Policy):
         """Estimate all configurations from the frame's known content, and choose one."""
         content = self._classifier.classify(state)
         start_s = time.perf_counter()
-        estimates = self._estimate(content, self._learned_relevance(state))
+        estimates = self._estimate(state, content)
         estimates = self._injection.injected(state, content.region_types, estimates, self._network.uplink_mbps)
         self._decay = self._injection.decay(state, self._decay, 2 * float(estimates.e2e_latency_s.max()))
         estimated_s = time.perf_counter()
@@ -145,7 +157,14 @@ class ConfigurationSearch(Policy):
             explanation=explain(state, content, self._network, estimates, choice, self._retention(state)),
             estimation_s=estimated_s - start_s,
             optimization_s=chosen_s - estimated_s,
+            estimates_age_frames=estimates.age_frames,
         )
+
+    def estimate_ahead(self, state: ClientState) -> EstimatesAhead:
+        """Estimate size and accuracy of all configurations for later frames from the content of this one."""
+        content = self._classifier.classify(state)
+        estimates = self._content_estimates(content, self._learned_relevance(state))
+        return EstimatesAhead(state.frame_index, state.grid, estimates)
 
     def _retention(self, state: ClientState) -> float:
         """kappa: the share of objects still tracked, at most the F1 that boxes of their age are expected to have."""
@@ -156,35 +175,67 @@ class ConfigurationSearch(Policy):
         grid = self._pair.grid(state.grid)
         return None if grid == state.grid else task_relevance(grid, state.tracked)
 
-    def _estimate(self, content: FrameContent, learned_relevance: Float64Array | None = None) -> Estimates:
-        """Estimate all configurations in one pass (equations 1 to 3).
+    def _estimate(self, state: ClientState, content: FrameContent) -> Estimates:
+        """Estimate all candidates of this frame; their size and accuracy not again if that was done ahead."""
+        ahead = self._usable_ahead(state, content)
+        if ahead is None:
+            return self._with_latency(self._content_estimates(content, self._learned_relevance(state)), content)
+        estimates = self._with_latency(ahead.estimates.where(_differ(ahead.estimates.candidates, content)), content)
+        return replace(estimates, age_frames=state.frame_index - ahead.frame_index)
+
+    def _usable_ahead(self, state: ClientState, content: FrameContent) -> EstimatesAhead | None:
+        """What was estimated ahead, if it is not too old, of the same decision regions, and of all candidates."""
+        ahead = state.ahead
+        if not isinstance(ahead, EstimatesAhead) or ahead.grid != state.grid:
+            return None
+        if (state.frame_index - ahead.frame_index) * state.frame_interval_s > OLDEST_AHEAD_S:
+            return None
+        needed = self._space.tau_d[_differ(self._space, content)]
+        return ahead if np.isin(needed, ahead.estimates.candidates.tau_d).all() else None
+
+    def _content_estimates(
+        self, content: FrameContent, learned_relevance: Float64Array | None = None
+    ) -> ContentEstimates:
+        """Estimate size and accuracy of all candidates in one pass (equations 1 and 3).
 
         A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
         """
         features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
         if learned_relevance is not None:
             features = features.over_regions(learned_relevance, content.region_types.size)
-        distinct = (self._space.tau_d == 0) | (features.downsampled_regions > 0)
-        space = self._space
-        candidates = Candidates(space.tau_d[distinct], space.quality[distinct], space.restoration_point[distinct])
-        payload_bytes = self._pair.size.predict(features.size[distinct]) * self._correction.factor
+        differ = _differ(self._space, content)
+        accuracy = features.accuracy[differ]
+        return ContentEstimates(
+            self._space.where(differ),
+            payload_bytes=self._pair.size.predict(features.size[differ]),
+            f1=self._pair.accuracy.predict(accuracy),
+            f1_error=self._pair.accuracy.error(accuracy),
+        )
+
+    def _with_latency(self, known: ContentEstimates, content: FrameContent) -> Estimates:
+        """Add the latency, with the network's present estimate and this frame's regions (equation 2)."""
+        payload_bytes = known.payload_bytes * self._correction.factor
         latency_s = e2e_latency_s(
             self._tables,
-            candidates,
-            features.downsampled_regions[distinct],
+            known.candidates,
+            downsampled_regions(known.candidates, content.region_types),
             payload_bytes,
             self._network.uplink_mbps,
             self._network.rtt_s,
             self._network.queue_s,
         )
-        accuracy = features.accuracy[distinct]
-        f1, f1_error = self._pair.accuracy.predict(accuracy), self._pair.accuracy.error(accuracy)
-        return Estimates(candidates, payload_bytes, latency_s, f1, f1_error)
+        return Estimates(known.candidates, payload_bytes, latency_s, known.f1, known.f1_error)
 
     def _check_tables(self) -> None:
         """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
-        self._estimate(FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types))
+        content = FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types)
+        self._with_latency(self._content_estimates(content), content)
+
+
+def _differ(candidates: Candidates, content: FrameContent) -> BoolMask:
+    """Which candidates differ from tau_d = 0 in this frame, or are that, bool (n,)."""
+    return (candidates.tau_d == 0) | (downsampled_regions(candidates, content.region_types) > 0)
 
 
 def _tables(path: str | None, model: str) -> LatencyTables:

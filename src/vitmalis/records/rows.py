@@ -67,6 +67,10 @@ class OffloadRecord:
     motion_s: float | None = column("s", "motion analysis of the frame that the decision knew", None)
     estimation_s: float | None = column("s", "share of decision_s that estimated candidates", None)
     optimization_s: float | None = column("s", "share of decision_s that chose among them", None)
+    ahead_s: float | None = column("s", "estimation ahead of the decision, before decision_s", None)
+    estimates_age_frames: int | None = column(
+        "frame", "frames since the one that size and F1 were estimated from, ahead of the decision", None
+    )
     decision_reason: str | None = column("name", "why this configuration: see decisions", None)
     estimated_payload_bytes: float | None = column("byte", "what payload_bytes was expected to be", None)
     estimated_e2e_latency_s: float | None = column("s", "what e2e_latency_s was expected to be", None)
@@ -117,7 +121,7 @@ ADDED_COLUMNS: dict[type[Record], set[str]] = {
     FrameRecord: {"declined", "masks"},
     OffloadRecord: {
         *("coarse_blocks", "coarse_quality", "coarse_map", "region_map"),
-        *("cached_regions", "asked_regions", "second_round_of", "masks"),
+        *("cached_regions", "asked_regions", "second_round_of", "masks", "ahead_s", "estimates_age_frames"),
     },
     DecisionRecord: {"masks"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ GRID = RegionGrid(960, 540, window=5)
 DEVICE_KNOWS = frozenset({
     "frame_index", "frame_size", "grid", "frame_interval_s", "time_s", "frames_since_offload", "tracked", "retention",
     "motion", "results", "result_age_frames", "result_age_s", "offloads_in_flight", "image", "cached_frame",
+    "ahead",
 })  # fmt: skip
 """The device's past, its tracker and its motion analyzer; no reference, no later frame, no trace."""
 FRAMES = range(0, 60, 12)
@@ -130,7 +132,7 @@ class PolicyContract:
 
     def test_it_says_what_it_needs(self, policy: Policy) -> None:
         """The client asks which of its parts to run."""
-        for attribute in ("uses_tracker", "uses_objects", "uses_motion"):
+        for attribute in ("uses_tracker", "uses_objects", "uses_motion", "estimates_ahead"):
             assert getattr(policy, attribute) in (True, False), attribute
         assert isinstance(policy.stand_in, str)
 
@@ -147,6 +149,25 @@ class PolicyContract:
             return
         for index in FRAMES:
             policy.decide(CheckedState(state(index), DEVICE_KNOWS - {"tracked", "retention"}))  # type: ignore[arg-type]
+
+    def test_it_estimates_ahead_without_being_changed_by_it(self, build: Callable[[], Policy]) -> None:
+        """In real time it estimates in another thread than it decides in, at any time until the next decision."""
+        policy, twin = self._with_lookahead(build), self._with_lookahead(build)
+        if not policy.estimates_ahead:
+            return
+        ahead: object = None
+        for index in FRAMES:
+            known = CheckedState(replace(state(index), ahead=ahead))
+            decision, other = policy.decide(known), twin.decide(known)  # type: ignore[arg-type]
+            assert (decision is None) == (other is None)
+            if decision is None or other is None:
+                continue
+            ahead = policy.estimate_ahead(known)  # type: ignore[arg-type]
+            check_decision(decision, GRID)
+            assert decision.configuration == other.configuration
+            assert decision.estimates_age_frames in (None, 12)
+            policy.observe(outcome(index, decision))
+            twin.observe(outcome(index, other))
 
     @staticmethod
     def _with_lookahead(build: Callable[[], Policy]) -> Policy:

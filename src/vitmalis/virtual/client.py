@@ -23,6 +23,8 @@ from vitmalis.client.events import (
     CatchUp,
     DeclineOffload,
     EndOffload,
+    EstimateAhead,
+    EstimatedAhead,
     Event,
     FrameCaptured,
     LinkChanged,
@@ -44,7 +46,7 @@ from vitmalis.client.workers import run_tracking
 from vitmalis.errors import UserError
 from vitmalis.metrics import DEFAULT_RULE, MatchRule
 from vitmalis.offload import OffloadDecision
-from vitmalis.policy import Policy
+from vitmalis.policy import ClientState, Policy
 from vitmalis.regions import MotionAnalyzer
 from vitmalis.tracker import build_tracker
 from vitmalis.types import Detections, Frame
@@ -108,6 +110,7 @@ class VirtualClient:
         self._open_video = images
         self._images = images(session.video)
         self._offloading = VirtualOffloading(server, worker, connection, durations, self._receive)
+        self._decided_s = 0.0  # end of the last decision
         self._end_s = math.inf
 
     def attach_lookahead(self, references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE) -> None:
@@ -199,6 +202,8 @@ class VirtualClient:
                 self._track(action)
             case AnalyseMotion():
                 self._analyse(action.frame)
+            case EstimateAhead():
+                self._estimate_ahead(action.state)
             case Render():
                 self.recorder.rendered(action, self.clock.now_s)
 
@@ -223,10 +228,22 @@ class VirtualClient:
 
         self._at(self.clock.now_s + motion_s, analysed)
 
+    def _estimate_ahead(self, state: ClientState) -> None:
+        """Estimate ahead of the next decision, from the end of the last one on."""
+        estimates = self._policy.estimate_ahead(state)
+        estimation_s = self._durations.estimation_s
+
+        def estimated() -> None:
+            self.recorder.estimated_ahead(estimation_s)
+            self._handle(EstimatedAhead(estimates))
+
+        self._at(self._decided_s + estimation_s, estimated)
+
     def _offload(self, start: StartOffload) -> None:
         """Send an offload and note what it cost so far."""
         start = replace(start, decision=_timed(start.decision, self._durations.decision_s(start.decision)))
         sent = self._offloading.start(start)
+        self._decided_s = sent.encode_start_s
         self.recorder.offload_started(start, sent.encode_start_s, sent.decision_s)
         self.recorder.encoded(start.offload_id, sent.encode_start_s, sent.encode_s, sent.answer.payload_bytes)
 

@@ -65,12 +65,17 @@ class Durations:
 
     def decision_s(self, decision: OffloadDecision) -> tuple[float, float]:
         """Times of estimation and optimization; zero for a policy that does neither."""
-        return self.search_s if decision.explanation else (0.0, 0.0)
+        return self.search_s(decision) if decision.explanation else (0.0, 0.0)
+
+    def search_s(self, decision: OffloadDecision) -> tuple[float, float]:
+        """Times of estimation, zero if it was made ahead, and optimization of a policy that weighs alternatives."""
+        estimation_s = self.estimation_s if decision.estimates_age_frames is None else 0.0
+        return estimation_s, self._stages.optimization_s
 
     @property
-    def search_s(self) -> tuple[float, float]:
-        """Times of estimation and optimization of a policy that weighs alternatives."""
-        return self._stages.estimation_s, self._stages.optimization_s
+    def estimation_s(self) -> float:
+        """Time to estimate all candidates."""
+        return self._stages.estimation_s
 
     def encode_s(self, offload_id: int, decision: OffloadDecision) -> float:
         """Time to pack and compress the offload's frame."""

@@ -112,9 +112,10 @@ class VirtualLookahead:
         self, state: ClientState, decisions: Sequence[OffloadDecision], payload_bytes: FloatArray
     ) -> FloatArray:
         """Time that payloads of these sizes (n,) take to pass the uplink once the decision is made, seconds (n,)."""
-        decided_s, transfers_s = state.time_s + sum(self._durations.search_s), []
+        transfers_s = []
         for start, size in zip(self._starts(state, decisions), payload_bytes.tolist(), strict=True):
             header = offload_header(start.offload_id, start.frame, start.decision, self._server.geometry)
+            decided_s = state.time_s + sum(self._durations.search_s(start.decision))
             sent_s = decided_s + self._durations.encode_s(start.offload_id, start.decision)
             transfers_s.append(upload(copy.deepcopy(self._connection), sent_s, header, max(round(size), 1)).transfer_s)
         return np.array(transfers_s, np.float64)

@@ -19,7 +19,7 @@ PAYLOAD_MEDIAN, LOST_OFFLOADS = "traffic/payload_median_kib", "traffic/lost_offl
 
 _STATISTICS = ("median", "p90", "mean")
 _STAGES = ("encode", "uplink", "transfer", "queue", "decode", "downlink", "rtt")
-_OVERHEADS = ("motion", "estimation", "optimization", "decision", "tracking")
+_OVERHEADS = ("motion", "estimation", "optimization", "decision", "ahead", "tracking")
 _LATENCIES = ("e2e_latency", "network", "inference", *_STAGES, *_OVERHEADS)
 
 
@@ -66,6 +66,7 @@ def _names() -> dict[str, str]:
         "jain_rendering_f1": "devices/jain_rendering_f1",
         "jain_offloads": "devices/jain_offloads",
     }
+    names |= _spread("estimates_age_frames_{}", "policy/estimates_age_{}_frames")
     names |= _spread("payload_error_percent_{}", "policy/payload_error_{}_percent")
     names |= _spread("e2e_latency_error_percent_{}", "policy/e2e_error_{}_percent")
     costs = ("cpu_s", "cache_hits", "cache_misses", "server_exits", "relay_exits")

@@ -169,4 +169,4 @@ def candidates_to_try(space: Candidates, qualities_per_point: int, seed: int) ->
             dealt = np.roll(qualities, -turn * qualities_per_point)[:qualities_per_point]
             rows = (space.tau_d == tau_d) & (space.restoration_point == point)
             chosen |= rows & np.isin(space.quality, dealt)
-    return Candidates(space.tau_d[chosen], space.quality[chosen], space.restoration_point[chosen])
+    return space.where(chosen)

@@ -162,7 +162,7 @@ def _offload(offload: OffloadRecord, decision: DecisionRecord | None, run: Playe
         payload_bytes=_expectation(offload.estimated_payload_bytes, offload.payload_bytes),
         f1=_expectation(offload.estimated_f1, _inference_f1(offload, run)),
         uplink_mbps=_expectation(why.uplink_mbps if why else None, offload.uplink_mbps),
-        decision=_decision(why) if why else None,
+        decision=_decision(why, offload.estimates_age_frames) if why else None,
         marked_regions=marked_regions(offload.region_map),
         coarse_quality=offload.coarse_quality,
         coarse_areas=coarse_areas(offload, grid.width_px, grid.height_px),
@@ -187,7 +187,7 @@ def _inference_f1(offload: OffloadRecord, run: PlayedRun) -> float | None:
     return match(offload.detections, run.references[offload.frame_index], run.rule).f1
 
 
-def _decision(why: DecisionExplanation) -> Decision:
+def _decision(why: DecisionExplanation, estimates_age_frames: int | None) -> Decision:
     columns = (why.tau_d, why.quality, why.restoration_point, why.payload_bytes, why.e2e_latency_s, why.f1)
     rows = zip(*(np.round(column, _DECIMALS).tolist() for column in columns), strict=True)
     return Decision(
@@ -202,6 +202,7 @@ def _decision(why: DecisionExplanation) -> Decision:
         frontier=why.frontier.tolist(),
         knee=why.knee,
         chosen=why.chosen,
+        estimates_age_frames=estimates_age_frames,
     )
 
 

@@ -63,6 +63,8 @@ class Decision(msgspec.Struct, frozen=True):
         candidates: all configurations that were weighed.
         frontier: indices of the candidates on the Pareto frontier, from the fastest.
         knee, chosen: indices of candidates.
+        estimates_age_frames: frames since the one that their sizes and F1 were estimated from, ahead of the decision;
+            None where they were estimated in it.
     """
 
     reason: str
@@ -76,6 +78,7 @@ class Decision(msgspec.Struct, frozen=True):
     frontier: list[int]
     knee: int
     chosen: int
+    estimates_age_frames: int | None = None
 
 
 class Offload(msgspec.Struct, frozen=True):

@@ -74,6 +74,8 @@ class OffloadPanel {
       `${percent(why.retention)} of the objects kept`,
       `RTT ${milliseconds(why.rtt_s)}`,
     ];
+    const age = why.estimates_age_frames;
+    if (age !== null) known.push(`sizes and F1 estimated ahead, from ${count(age, "frame")} before`);
     const reason = element("strong", {}, this.run.legend.reasons[why.reason] ?? why.reason);
     const number = `${why.candidates.length} candidates, ${why.frontier.length} on the frontier; chosen: `;
     return [number, reason, `. ${known.join(", ")}.`];
