@@ -76,8 +76,9 @@ class Detections:
         boxes_xyxy: float32 (N, 4), pixels of the original frame.
         scores: float32 (N,), 0..1.
         labels: int64 (N,), indices into `COCO_CLASSES`.
-        masks: uint8 (N, `MASK_SIDE`, `MASK_SIDE`), 255 times the probability that a pixel of the box belongs to the
-            object, which it does from `MASK_THRESHOLD` on; None from a model that finds boxes only.
+        masks: uint8 (N, `MASK_SIDE`, `MASK_SIDE`), how probable it is that a pixel of the box is the object's, from
+            `MASK_THRESHOLD` on that it is. A detector gives 16 levels, as `vitmalis.instance_masks.quantized` makes
+            them, which is what is sent and stored. None from a model that finds boxes only.
     """
 
     boxes_xyxy: NDArray[np.float32]

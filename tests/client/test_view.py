@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vitmalis.client.outputs import Outputs
 from vitmalis.client.view import NEXT, View, ViewFeed, decode_view
 from vitmalis.errors import UserError
 from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
-from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
+from vitmalis.types import MASK_SIDE, BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 BOX = Detections.of([[1, 2, 30, 40]], [0.75], [2])
 MASK = np.array([[True, False]])
@@ -75,6 +76,13 @@ def test_a_view_is_the_newest_frame_with_its_boxes(feed: ViewFeed, viewer: Conne
     assert (seen.latency_s, seen.offload) == (None, None)
     play(feed, 3, 4)
     assert next_view(viewer).frame_index == 4, "those in between were not asked for"
+
+
+def test_masks_are_viewed_with_their_boxes(feed: ViewFeed, viewer: Connection) -> None:
+    masks = np.arange(MASK_SIDE**2, dtype=np.uint8).reshape(1, MASK_SIDE, MASK_SIDE)
+    feed.observe(FrameCaptured(frame(0)))
+    feed.observe(replace(render(0), detections=replace(render(0).detections, masks=masks)))
+    np.testing.assert_array_equal(next_view(viewer).detections.masks, masks)
 
 
 def test_who_watches_gets_the_last_view_after_the_end(

@@ -80,5 +80,6 @@ def test_a_run_has_mask_metrics_where_its_references_have_masks() -> None:
     metrics = summarise(frames, offloads, [one(LEFT), one(LEFT)])
     assert metrics["rendering_f1"] == metrics["rendering_mask_f1"] == pytest.approx(2 / 3)
     assert (metrics["rendering_mask_iou"], metrics["inference_mask_iou"]) == (1, 0.5)
-    boxes = summarise(frames, offloads, [Detections.of([BOX], [0.9], [0])] * 2)
+    assert metrics["masks_kib_median"] == 392 / 1024
+    boxes = summarise(frames, [], [Detections.of([BOX], [0.9], [0])] * 2)
     assert not [name for name in boxes if "mask" in name]

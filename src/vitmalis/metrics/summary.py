@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.instance_masks import MASK_BYTES
 from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.metrics.mask_quality import mask_metrics
 from vitmalis.records import FrameRecord, OffloadRecord
@@ -59,6 +60,7 @@ def summarise(
         | _spread("offload_interval_frames", intervals)
         | _spread("estimates_age_frames", (o.estimates_age_frames for o in returned))
         | _sizes(returned)
+        | _mask_sizes(returned)
         | _estimates(returned)
         | _reasons(offloads)
         | _freshness(frames)
@@ -138,6 +140,14 @@ def _median(name: str, values: Iterable[float | None]) -> dict[str, float]:
 def _sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
     kib = (None if o.payload_bytes is None else o.payload_bytes / 1024 for o in returned)
     return _median("payload_kib", kib) | _median("uplink_mbps", (o.uplink_mbps for o in returned))
+
+
+def _mask_sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
+    """Compute what masks add to the results, which take the downlink; nothing for results without masks."""
+    found = [offload.detections for offload in returned]
+    if all(detections.masks is None for detections in found):
+        return {}
+    return _median("masks_kib", (len(detections) * MASK_BYTES / 1024 for detections in found))
 
 
 def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:

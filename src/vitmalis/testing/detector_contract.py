@@ -10,6 +10,7 @@ import pytest
 
 from vitmalis.codec.packing import pack, unpack
 from vitmalis.detector.base_detector import BaseDetector
+from vitmalis.instance_masks import quantized
 from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 from vitmalis.video.standin.scene import StreetScene
 
@@ -24,7 +25,7 @@ def _frames() -> list[RgbImage]:
 
 
 def assert_valid(found: Detections, image: RgbImage) -> None:
-    """Assert that boxes are inside an image and best first, scores probabilities, and labels classes of COCO."""
+    """Assert that boxes are inside an image, best first, scores probabilities, labels COCO's, and masks quantised."""
     height, width = image.shape[:2]
     boxes = found.boxes_xyxy
     assert np.isfinite(boxes).all()
@@ -34,6 +35,9 @@ def assert_valid(found: Detections, image: RgbImage) -> None:
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
     assert (np.diff(found.scores) <= 0).all(), "the best box comes first"
     assert ((found.labels >= 0) & (found.labels < len(COCO_CLASSES))).all(), "a label is an index into COCO_CLASSES"
+    if found.masks is not None:
+        levels = quantized(found.masks.astype(np.float32) / 255)
+        np.testing.assert_array_equal(found.masks, levels, "make masks with vitmalis.instance_masks.quantized")
 
 
 def assert_equal(found: Detections, expected: Detections, tolerance_px: float = 0.1) -> None:

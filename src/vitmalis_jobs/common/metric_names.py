@@ -56,6 +56,7 @@ def _names() -> dict[str, str]:
     names |= {"offloads": "traffic/offloads", "lost_offloads": LOST_OFFLOADS}
     names |= _spread("offload_interval_frames_{}", "traffic/interval_{}_frames")
     names |= _spread("payload_kib_{}", "traffic/payload_{}_kib")
+    names |= _spread("masks_kib_{}", "traffic/masks_{}_kib")
     names |= _spread("uplink_mbps_{}", "traffic/uplink_{}_mbps")
     names |= {
         "devices": "devices/count",
