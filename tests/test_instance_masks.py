@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitmalis.instance_masks import MASK_BYTES, packed, pasted, quantized, unpacked
+from vitmalis.instance_masks import MASK_BYTES, masks_to_send, packed, pasted, quantized, unpacked
 from vitmalis.types import MASK_SIDE, MASK_THRESHOLD
 
 FULL = np.full((MASK_SIDE, MASK_SIDE), 255, np.uint8)
@@ -40,6 +40,14 @@ def test_what_was_quantised_is_packed_without_loss() -> None:
     """So that results on the wire are those of the virtual server."""
     masks = quantized(np.random.default_rng(0).random((5, MASK_SIDE, MASK_SIDE)))
     np.testing.assert_array_equal(unpacked(packed(masks)), masks)
+
+
+def test_masks_are_to_be_sent_up_to_the_last_that_does_not_fill_its_box() -> None:
+    """Behind it nothing needs to be sent."""
+    nearly = FULL.copy()
+    nearly[5, 5] = 238
+    assert masks_to_send(np.stack([FULL, nearly, FULL, FULL])) == 2
+    assert masks_to_send(np.stack([FULL, FULL])) == masks_to_send(FULL[None][:0]) == 0
 
 
 @pytest.mark.parametrize("box", [[2, 3, 9, 11], [2.6, 3.2, 8.4, 10.9], [-4, -3, 5, 20]])

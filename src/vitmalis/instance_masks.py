@@ -38,6 +38,15 @@ def unpacked(data: bytes) -> Masks:
     return (np.concatenate([pairs >> 4, pairs & 15], axis=-1) * _LEVEL).reshape(-1, MASK_SIDE, MASK_SIDE)
 
 
+def masks_to_send(masks: Masks) -> int:
+    """How many masks there are up to the last one that does not fill its box: the others need not be sent.
+
+    Detectors give the best object first and may leave out masks of those that nobody sees, which then fill their boxes.
+    """
+    partial = np.flatnonzero((masks < 15 * _LEVEL).any(axis=(1, 2)))
+    return int(partial[-1]) + 1 if len(partial) else 0
+
+
 def pasted(mask: NDArray[np.uint8], box_xyxy: NDArray[np.floating], window: tuple[int, int, int, int]) -> BoolMask:
     """Paste a mask into a window of its frame, as detectron2 does: interpolated, with nothing around the box.
 

@@ -76,10 +76,11 @@ def test_a_run_has_mask_metrics_where_its_references_have_masks() -> None:
         FrameRecord(frame_index=i, capture_time_s=0.0, render_time_s=0.0, detections=shown)
         for i, shown in enumerate((Detections.empty(), one(LEFT)))
     ]
-    offloads = [OffloadRecord(offload_id=0, frame_index=1, start_time_s=0.0, detections=one(ALL))]
+    three_quarters = one(mask(cols=slice(21))).with_more(one(ALL, score=0.1))
+    offloads = [OffloadRecord(offload_id=0, frame_index=1, start_time_s=0.0, detections=three_quarters)]
     metrics = summarise(frames, offloads, [one(LEFT), one(LEFT)])
     assert metrics["rendering_f1"] == metrics["rendering_mask_f1"] == pytest.approx(2 / 3)
-    assert (metrics["rendering_mask_iou"], metrics["inference_mask_iou"]) == (1, 0.5)
-    assert metrics["masks_kib_median"] == 392 / 1024
+    assert (metrics["rendering_mask_iou"], metrics["inference_mask_iou"]) == (1, pytest.approx(2 / 3))
+    assert metrics["masks_kib_median"] == 392 / 1024, "a mask that fills its box behind the others is not sent"
     boxes = summarise(frames, [], [Detections.of([BOX], [0.9], [0])] * 2)
     assert not [name for name in boxes if "mask" in name]

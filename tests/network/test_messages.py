@@ -28,7 +28,7 @@ WELCOME = m.Welcome("vitdet_tiny", "ab12", GEOMETRY)
 RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, transfer_s=0.3, server_s=0.21)
 ASKING = msgspec.structs.replace(OFFLOAD, feedback=UncertainScores(0.2, 0.5))
 ASKED = msgspec.structs.replace(RESULT, asked=AskedRegions(2, 4, b"\x81"))
-MASKED = msgspec.structs.replace(RESULT, masks=True)
+MASKED = msgspec.structs.replace(RESULT, masks=0)
 FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, ASKING, m.Ping(5)]
 FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, ASKED, MASKED, m.Failure.of(7, "no"), m.Pong(5)]
 
@@ -313,7 +313,7 @@ def test_detections_arrive_exactly(count: int) -> None:
     sent = detections(count)
     payload = pack_detections(sent)
     assert len(payload) == count * m.DETECTION_BYTES
-    arrived = unpack_detections(count, payload)
+    arrived = unpack_detections(RESULT.with_detections(sent), payload)
     np.testing.assert_array_equal(arrived.boxes_xyxy, sent.boxes_xyxy)
     np.testing.assert_array_equal(arrived.scores, sent.scores)
     np.testing.assert_array_equal(arrived.labels, sent.labels)
@@ -344,7 +344,7 @@ def test_impossible_detections_are_neither_sent_nor_accepted(
         pack_detections(Detections.of([box], [score], [label]))
     raw = np.array([*box, score], "<f4").tobytes() + np.array([label], "<u2").tobytes()
     with pytest.raises(m.ProtocolError, match=words):
-        unpack_detections(1, raw)
+        unpack_detections(msgspec.structs.replace(RESULT, count=1), raw)
 
 
 def masked(count: int) -> Detections:
@@ -352,39 +352,55 @@ def masked(count: int) -> Detections:
     return dataclasses.replace(detections(count), masks=masks)
 
 
+def sent_and_received(sent: Detections) -> tuple[m.Result, Detections]:
+    frames = coding.encode(RESULT.with_detections(sent), pack_detections(sent))
+    result, payload = coding.decode_from_server(frames)
+    assert isinstance(result, m.Result)
+    return result, unpack_detections(result, payload)
+
+
 @pytest.mark.parametrize("count", [0, 1, m.MAX_MASKS])
 def test_masks_arrive_exactly(count: int) -> None:
     sent = masked(count)
-    result, payload = coding.decode_from_server(coding.encode(RESULT.with_detections(sent), pack_detections(sent)))
-    assert isinstance(result, m.Result)
-    assert (result.count, result.masks) == (count, True)
-    assert len(payload) == result.payload_bytes == count * (m.DETECTION_BYTES + MASK_BYTES) <= m.MAX_RESULT_BYTES
-    arrived = unpack_detections(count, payload, result.masked)
+    result, arrived = sent_and_received(sent)
+    assert (result.count, result.masks) == (count, count)
+    assert result.payload_bytes == count * (m.DETECTION_BYTES + MASK_BYTES) <= m.MAX_RESULT_BYTES
     np.testing.assert_array_equal(arrived.masks, sent.masks)
     np.testing.assert_array_equal(arrived.boxes_xyxy, sent.boxes_xyxy)
 
 
-def test_masks_and_their_count_must_agree() -> None:
+def test_masks_that_fill_their_boxes_are_not_sent_behind_the_last_that_does_not() -> None:
+    sent = masked(3).with_more(detections(m.MAX_DETECTIONS - 3))
+    sent.masks[1] = 255  # type: ignore[index]
+    result, arrived = sent_and_received(sent)
+    assert (result.count, result.masks) == (m.MAX_DETECTIONS, 3)
+    np.testing.assert_array_equal(arrived.masks, sent.masks)
+
+
+def test_masks_and_their_number_must_agree() -> None:
     payload = pack_detections(masked(2))
-    for result, words in (
-        (RESULT.with_detections(detections(2)), "828 bytes for 2 detections"),
-        (RESULT.with_detections(masked(1)), "828 bytes for 1 detections"),
-    ):
-        with pytest.raises(m.ProtocolError, match=words):
+    for wrong in (detections(2), masked(1), masked(1).with_more(detections(1))):
+        result = RESULT.with_detections(wrong)
+        with pytest.raises(m.ProtocolError, match=f"828 bytes for {result.count} detections"):
             coding.decode_from_server(coding.encode(result, payload))
-        with pytest.raises(m.ProtocolError, match=words):
-            unpack_detections(result.count, payload, result.masked)
-    with pytest.raises(m.ProtocolError, match="1001 detections, at most 1000"):
-        pack_detections(masked(m.MAX_MASKS + 1))
+        with pytest.raises(m.ProtocolError, match=f"828 bytes for {result.count} detections"):
+            unpack_detections(result, payload)
     with pytest.raises(m.ProtocolError, match="1001 masks, at most 1000"):
-        coding.decode_from_server([header(fields_of(RESULT) | {"count": 1001, "masks": True}), b""])
-    with pytest.raises(m.ProtocolError, match="malformed"):
-        coding.decode_from_server([header(fields_of(RESULT) | {"masks": 1}), b""])
+        pack_detections(masked(m.MAX_MASKS + 1))
+
+
+@pytest.mark.parametrize(
+    ("count", "masks", "reason"),
+    [(2000, 1001, "<= 1000"), (2, 3, "3 masks of 2 detections"), (2, -1, ">= 0"), (2, True, "got `bool`")],
+)
+def test_impossible_numbers_of_masks_are_refused(count: int, masks: int, reason: str) -> None:
+    with pytest.raises(m.ProtocolError, match=f"malformed header: .*{reason}"):
+        coding.decode_from_server([header(fields_of(RESULT) | {"count": count, "masks": masks}), b""])
 
 
 def test_detections_and_their_count_must_agree() -> None:
     with pytest.raises(m.ProtocolError, match="22 bytes for 2 detections"):
-        unpack_detections(2, pack_detections(detections(1)))
+        unpack_detections(RESULT.with_detections(detections(2)), pack_detections(detections(1)))
     with pytest.raises(m.ProtocolError, match="22 bytes for 0 detections"):
         coding.decode_from_server(coding.encode(RESULT, pack_detections(detections(1))))
     with pytest.raises(m.ProtocolError, match="at most 10000"):

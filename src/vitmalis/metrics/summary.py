@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.instance_masks import MASK_BYTES
+from vitmalis.instance_masks import MASK_BYTES, masks_to_send
 from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.metrics.mask_quality import mask_metrics
 from vitmalis.records import FrameRecord, OffloadRecord
@@ -144,10 +144,8 @@ def _sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
 
 def _mask_sizes(returned: Sequence[OffloadRecord]) -> dict[str, float]:
     """Compute what masks add to the results, which take the downlink; nothing for results without masks."""
-    found = [offload.detections for offload in returned]
-    if all(detections.masks is None for detections in found):
-        return {}
-    return _median("masks_kib", (len(detections) * MASK_BYTES / 1024 for detections in found))
+    found = (offload.detections.masks for offload in returned)
+    return _median("masks_kib", (masks_to_send(masks) * MASK_BYTES / 1024 for masks in found if masks is not None))
 
 
 def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:

@@ -31,7 +31,7 @@ from vitmalis.network.wire.security import ClientKeys
 from vitmalis.network.wire.sockets import HANDSHAKE_TIMEOUT_S, Waker, configure_socket, receive_message, received_bytes
 
 _BACK_OFF_S = (0.1, 2.0)
-_MAX_UNFINISHED_BYTES = 4 * 2**20  # of a message; the largest valid one has 0.5 MB
+_MAX_UNFINISHED_BYTES = 4 * 2**20  # of a message; the largest valid one has 0.7 MB
 _MESSAGES = 64  # in one poll, so that a server that sends without end cannot keep its caller
 _CONNECT_TIMEOUT_S = 5.0
 _HANDSHAKE_FAILURES = {
@@ -280,7 +280,7 @@ class ClientEndpoint:
                 return None
             message, payload = coding.decode_from_server(frames)
             if isinstance(message, m.Result):
-                return [ResultReceived(message, unpack_detections(message.count, payload, message.masked), now_s)]
+                return [ResultReceived(message, unpack_detections(message, payload), now_s)]
         except m.ProtocolVersionError as error:
             self._address = None
             return [*self._drop(str(error)), VersionMismatch(m.PROTOCOL, error.theirs)]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from vitmalis.instance_masks import MASK_BYTES
+from vitmalis.instance_masks import MASK_BYTES, masks_to_send
 from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.masks import Regions, check_mask_bits, unpack_mask
@@ -38,7 +38,9 @@ NO_SESSION = "no session: the first message of a connection must be Hello"
 DETECTION_BYTES = 4 * 4 + 4 + 2
 """Size of a packed detection without its mask: box, score and label."""
 MAX_MASKS = 1000
-"""Most detections of a result that has masks."""
+"""Most masks of a result."""
+MAX_RESULT_BYTES = MAX_DETECTIONS * DETECTION_BYTES + MAX_MASKS * MASK_BYTES
+"""Size of the largest payload of a `Result`."""
 _MAX_DURATION_S = 86_400.0
 
 
@@ -59,14 +61,6 @@ class ProtocolVersionError(ProtocolError):
         )
         self.theirs = theirs
 
-
-def detection_bytes(masked: bool) -> int:
-    """Size of a packed detection with or without a mask."""
-    return DETECTION_BYTES + MASK_BYTES * masked
-
-
-MAX_RESULT_BYTES = max(MAX_DETECTIONS * detection_bytes(False), MAX_MASKS * detection_bytes(True))
-"""Size of the largest payload of a `Result`."""
 
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=0, le=MAX_DETECTIONS)]
@@ -220,7 +214,8 @@ class Result(_Message, frozen=True):
         server_s: from receipt of the payload to sending this message.
         asked: regions that the server asks back; absent unless the offload requests feedback.
         cached: with an offload that has `caching`, whether its tokens are cached now; absent otherwise.
-        masks: whether the detections have masks; absent from a server whose model finds boxes only.
+        masks: number of masks in the payload: those of the first detections, while the others' fill their boxes; absent
+            from a server whose model finds boxes only.
     """
 
     seq: Seq
@@ -232,11 +227,11 @@ class Result(_Message, frozen=True):
     server_s: float
     asked: AskedRegions | UnsetType = UNSET
     cached: bool | UnsetType = UNSET
-    masks: bool | UnsetType = UNSET
+    masks: Annotated[int, Meta(ge=0, le=MAX_MASKS)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.masked and self.count > MAX_MASKS:
-            raise ValueError(f"{self.count} masks, at most {MAX_MASKS} are taken")
+        if self.masks is not UNSET and self.masks > self.count:
+            raise ValueError(f"{self.masks} masks of {self.count} detections")
         for name in ("decode_s", "inference_s", "queue_s", "transfer_s", "server_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= _MAX_DURATION_S):
@@ -244,18 +239,13 @@ class Result(_Message, frozen=True):
 
     def with_detections(self, detections: Detections) -> Result:
         """This message with a payload of these detections."""
-        masks = UNSET if detections.masks is None else True
+        masks = UNSET if detections.masks is None else masks_to_send(detections.masks)
         return msgspec.structs.replace(self, count=len(detections), masks=masks)
-
-    @property
-    def masked(self) -> bool:
-        """Whether the payload has masks."""
-        return self.masks is True
 
     @property
     def payload_bytes(self) -> int:
         """Size of the payload."""
-        return self.count * detection_bytes(self.masked)
+        return self.count * DETECTION_BYTES + (0 if self.masks is UNSET else self.masks * MASK_BYTES)
 
 
 class Failure(_Message, frozen=True):

@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from vitmalis.instance_masks import packed, unpacked
-from vitmalis.network.wire.messages import DETECTION_BYTES, MAX_DETECTIONS, MAX_MASKS, ProtocolError, detection_bytes
+import numpy as np
+from msgspec import UNSET
+
+from vitmalis.instance_masks import MASK_BYTES, masks_to_send, packed, unpacked
+from vitmalis.network.wire.messages import DETECTION_BYTES, MAX_DETECTIONS, MAX_MASKS, ProtocolError, Result
 from vitmalis.types import COCO_CLASSES, Detections
 
 
 def pack_detections(detections: Detections) -> bytes:
     """Pack detections as little-endian arrays: boxes_xyxy float32 (N, 4), scores float32 (N,), labels uint16 (N,).
 
-    Masks follow, if there are any, as `vitmalis.instance_masks.packed` gives them.
+    Masks follow, where there are some, up to the last one that does not fill its box, as `instance_masks.packed` does.
 
     Raises:
-        ProtocolError: more than `MAX_DETECTIONS`, or `MAX_MASKS`, or values that the receiver would refuse.
+        ProtocolError: more than `MAX_DETECTIONS` or `MAX_MASKS`, or values that the receiver would refuse.
     """
-    most = MAX_DETECTIONS if detections.masks is None else MAX_MASKS
-    if len(detections) > most:
-        raise ProtocolError(f"{len(detections)} detections, at most {most} can be sent")
+    masks = b"" if detections.masks is None else packed(detections.masks[: masks_to_send(detections.masks)])
+    for number, most, what in (
+        (len(detections), MAX_DETECTIONS, "detections"),
+        (len(masks) // MASK_BYTES, MAX_MASKS, "masks"),
+    ):
+        if number > most:
+            raise ProtocolError(f"{number} {what}, at most {most} can be sent")
     _check_detections(detections)
     return (
         detections.boxes_xyxy.astype("<f4").tobytes()
         + detections.scores.astype("<f4").tobytes()
         + detections.labels.astype("<u2").tobytes()
-        + (b"" if detections.masks is None else packed(detections.masks))
+        + masks
     )
 
 
-def unpack_detections(count: int, payload: bytes, masked: bool = False) -> Detections:
-    """Unpack `count` detections, with or without masks, from the bytes of `pack_detections`.
+def unpack_detections(result: Result, payload: bytes) -> Detections:
+    """Unpack the detections of a result from the bytes of `pack_detections`.
 
     Raises:
         ProtocolError: wrong length, non-finite boxes, scores outside 0..1 or unknown labels.
     """
-    if len(payload) != count * detection_bytes(masked):
+    count = result.count
+    if len(payload) != result.payload_bytes:
         raise ProtocolError(f"{len(payload)} bytes for {count} detections")
     detections = Detections.of(
         np.frombuffer(payload, "<f4", 4 * count),
         np.frombuffer(payload, "<f4", count, offset=16 * count),
         np.frombuffer(payload, "<u2", count, offset=20 * count),
-        unpacked(payload[count * DETECTION_BYTES :]) if masked else None,
     )
     _check_detections(detections)
-    return detections
+    if result.masks is UNSET:
+        return detections
+    masks = detections.masks_or_boxes
+    masks[: result.masks] = unpacked(payload[count * DETECTION_BYTES :])
+    return replace(detections, masks=masks)
 
 
 def _check_detections(detections: Detections) -> None:
