@@ -18,10 +18,11 @@ def sent(number: int, started_s: float) -> SentOffload:
     return SentOffload(start, started_s, Detections.empty(), -1)
 
 
-def outcome(encode_s: float, transfer_s: float, decode_s: float, inference_s: float) -> OffloadOutcome:
-    return OffloadOutcome(
-        0, OffloadDecision(Configuration()), 1000, encode_s, decode_s, inference_s, transfer_s, 0.04, 0.5
-    )
+def outcome(
+    encode_s: float, transfer_s: float, decode_s: float, inference_s: float, queue_s: float = 0.0
+) -> OffloadOutcome:
+    decision = OffloadDecision(Configuration())
+    return OffloadOutcome(0, decision, 1000, encode_s, decode_s, inference_s, transfer_s, 0.04, 0.5, queue_s)
 
 
 def test_one_in_flight_waits_for_its_answer() -> None:
@@ -36,11 +37,11 @@ def test_one_in_flight_waits_for_its_answer() -> None:
 
 @pytest.mark.parametrize(
     ("stages", "pace_s"),
-    [((0.02, 0.1, 0.01, 0.25), 0.26), ((0.02, 0.4, 0.01, 0.25), 0.42)],
-    ids=["server is slower", "link is slower"],
+    [((0.02, 0.1, 0.01, 0.25), 0.26), ((0.02, 0.4, 0.01, 0.25), 0.42), ((0.02, 0.1, 0.01, 0.25, 0.2), 0.46)],
+    ids=["server is slower", "link is slower", "server has other clients"],
 )
 def test_a_second_one_follows_at_the_pace_of_the_slower_of_link_and_server(
-    stages: tuple[float, float, float, float], pace_s: float
+    stages: tuple[float, ...], pace_s: float
 ) -> None:
     offloads = OffloadsInFlight(2)
     offloads.start(sent(0, 1.0))

@@ -10,6 +10,7 @@ import pytest
 from tests.server.blob_server import GEOMETRY, BlobDetector
 from tests.virtual.test_virtual_client import TABLES, video  # noqa: F401
 from vitmalis.client.session import ClientSession
+from vitmalis.network.traces import constant_trace
 from vitmalis.policy import build_policy
 from vitmalis.records import OffloadRecord
 from vitmalis.server.worker import Limits
@@ -18,7 +19,7 @@ from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.client import VirtualClient, play
 from vitmalis.virtual.durations import Durations
 from vitmalis.virtual.events import EventQueue
-from vitmalis.virtual.network import Connection, DirectConnection
+from vitmalis.virtual.network import Connection, DirectConnection, connect
 from vitmalis.virtual.server import VirtualServer
 from vitmalis.virtual.worker import VirtualWorker
 
@@ -62,6 +63,14 @@ def test_two_clients_take_turns(video: VideoSpec) -> None:  # noqa: F811
     assert [offload.e2e_latency_s for offload in second[:3]] == pytest.approx([0.48, 0.46, 0.46])
     assert [offload.frame_index for offload in first[:3]] == [0, 2, 7]
     assert {offload.status for offload in first + second} == {OffloadStatus.OK}
+
+
+def test_two_in_flight_of_each_client_wait_no_longer_than_the_server_has_work(video: VideoSpec) -> None:  # noqa: F811
+    """Each client sends a frame when both of theirs are done, not when its own is, after 230 ms."""
+    connections = [connect("emulated", constant_trace(12.0, 40.0)) for _ in range(2)]
+    for own in played([session(video, in_flight=2)] * 2, connections):
+        waits_s = [offload.queue_s for offload in own if offload.queue_s is not None]
+        assert max(waits_s[-2:]) < 0.24, "one frame of the other client; 0.63 without looking at the queue"
 
 
 def test_a_client_whose_clip_ends_leaves_the_server_to_the_other(video: VideoSpec) -> None:  # noqa: F811

@@ -74,8 +74,9 @@ class OffloadsInFlight:
     """At most `limit` offloads without an answer, in the order in which they were sent.
 
     The first may start at any time. Another one follows when its frame would reach the server as the one before is
-    done: after the time that the slower of both takes, sending a frame or serving it, as the latest result says. Until
-    there is a result, no second one starts.
+    done: after the time that the slower of both takes, sending a frame or serving it, as the latest result says. The
+    wait for frames of other devices is part of serving: what is sent faster only waits longer. Until there is a
+    result, no second one starts.
     """
 
     def __init__(self, limit: int) -> None:
@@ -105,7 +106,8 @@ class OffloadsInFlight:
 
     def learn(self, outcome: OffloadOutcome) -> None:
         """Take the pace from a finished offload."""
-        self._pace_s = max(outcome.encode_s + outcome.transfer_s, outcome.decode_s + outcome.inference_s)
+        served_s = outcome.queue_s + outcome.decode_s + outcome.inference_s
+        self._pace_s = max(outcome.encode_s + outcome.transfer_s, served_s)
 
     def overdue(self, now_s: float, timeout_s: float) -> bool:
         """Whether the oldest offload has been without an answer for longer than `timeout_s`."""
