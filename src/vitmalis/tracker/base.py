@@ -6,10 +6,12 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
 import cv2
+import msgspec
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from vitmalis.reduction import reduction
@@ -109,11 +111,35 @@ class GreyFrame:
     scale: float
 
 
-def grey_frame(image: RgbImage, scale: float, max_pixels: int) -> GreyFrame:
-    """Grey copy of an image at `scale` times its side, or at as much of it as fits `max_pixels`."""
+class GreyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of trackers that follow points in grey copies of frames.
+
+    Attributes:
+        scale: side of the grey copy over the frame's; half the side costs a quarter.
+        max_pixels: most pixels of the grey copy; that of a larger frame is reduced further to have as many.
+        window_px: side of the Lucas-Kanade window, pixels of a grey copy at `scale`.
+        max_return_error_px: forward-backward error above which a point does not count, in the same pixels.
+    """
+
+    scale: float = 0.5
+    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 230_400
+    window_px: int = 11
+    max_return_error_px: float = 1.0
+
+    def at(self, scale: float) -> Self:
+        """These options for a grey copy that is reduced further, so that a window takes in as much of an object."""
+        if scale == self.scale:
+            return self
+        factor = scale / self.scale
+        window_px = max(3, round(self.window_px * factor) | 1)  # odd: it has a pixel in its centre
+        return structs.replace(self, window_px=window_px, max_return_error_px=self.max_return_error_px * factor)
+
+
+def grey_frame(image: RgbImage, options: GreyOptions) -> GreyFrame:
+    """Grey copy of a frame."""
     height, width = image.shape[:2]
-    fitting = min(scale, math.sqrt(max_pixels / (width * height)))
-    steps = reduction(width, height, fitting, by_halves=fitting < scale)
+    scale = min(options.scale, math.sqrt(options.max_pixels / (width * height)))
+    steps = reduction(width, height, scale, by_halves=scale < options.scale)
     # What is averaged already costs less to convert, and what is grey less to interpolate.
     grey = np.asarray(cv2.cvtColor(steps.average(image), cv2.COLOR_RGB2GRAY), np.uint8)
-    return GreyFrame(steps.interpolate(grey), fitting)
+    return GreyFrame(steps.interpolate(grey), scale)

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, GreyFrame, Tracker, grey_frame
+from vitmalis.tracker.base import GrayImage, GreyFrame, GreyOptions, Tracker, grey_frame
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.types import Detections, RgbImage
 
@@ -32,37 +32,29 @@ _ENOUGH = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 """When Lucas-Kanade ends: after so many steps, or one of fewer pixels than this."""
 
 
-class FlowCacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="flow_cache"):
-    """Options of the flow cache.
+class FlowCacheOptions(GreyOptions, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="flow_cache"):
+    """Options of the flow cache; by default, the grey copy of a 1920x1080 frame still has half of its side.
 
     Attributes:
-        scale: side of the grey image, in which boxes are refined, over the frame's.
-        max_pixels: most pixels of the grey image; that of a larger frame is reduced further to have as many. The
-            default leaves that of 1920x1080 frames at half of their side.
-        flow_scale: side of the flow over the grey image's.
+        flow_scale: side of the flow over the grey copy's.
         finest_level: pyramid level at which the dense flow ends; 0 is the flow's own size, each further one half of it.
         patch_px: side of the patches that the dense flow matches, which do not overlap; larger ones, as OpenCV's preset
             has them, take in the background of small objects and leave these behind.
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
-        window_px: side of the Lucas-Kanade window.
         levels: pyramid levels above the base, by which the refinement reaches beyond the window.
-        max_return_error_px: forward-backward error above which a point does not count, pixels of the grey image.
         min_points: a box with fewer points that return is not refined.
         min_confidence: a box is lost once less than this share of its points return.
         min_visible: a box is lost once less than this share of it lies inside the frame.
     """
 
-    scale: float = 0.5
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 518_400
     flow_scale: float = 0.5
     finest_level: int = 1
     patch_px: int = 4
     grid: int = 5
     coverage: float = 0.7
-    window_px: int = 11
     levels: int = 2
-    max_return_error_px: float = 1.0
     min_points: int = 4
     min_confidence: float = 0.0
     min_visible: float = 0.3
@@ -100,7 +92,7 @@ class FlowCacheTracker(Tracker):
 
     def prepare(self, image: RgbImage) -> FlowImage:
         """Grey copy of the image, and the dense flow from the image prepared before."""
-        frame, before = grey_frame(image, self.options.scale, self.options.max_pixels), self._prepared
+        frame, before = grey_frame(image, self.options), self._prepared
         flow, key_before = (self._flow(before.grey, frame.grey), before.key) if before else (None, None)
         self._prepared = FlowImage(frame.grey, frame.scale, flow, key_before=key_before)
         return self._prepared
@@ -147,7 +139,7 @@ class FlowCacheTracker(Tracker):
         """Move boxes from the first image to the last, and refine them there against the anchor; see `refine`."""
         flows = [self._between(*pair) for pair in pairwise(images)]
         boxes = compose(flows, boxes_xyxy, self.options)
-        return refine(anchor.grey, images[-1].grey, anchor_boxes, boxes, self.options)
+        return refine(anchor.grey, images[-1].grey, anchor_boxes, boxes, self.options.at(anchor.scale))
 
     def _between(self, image: FlowImage, later: FlowImage) -> Flow:
         """Flow from one image to a later one; computed now if frames between them are no longer kept."""

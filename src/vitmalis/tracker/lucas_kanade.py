@@ -10,42 +10,30 @@ all boxes go through one flow call and one vectorised estimate.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, GreyFrame, grey_frame
+from vitmalis.tracker.base import GrayImage, GreyFrame, GreyOptions, grey_frame
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.tracker.frame_to_frame import FrameToFrameTracker
 from vitmalis.types import RgbImage
 
 
-class LucasKanadeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="lucas_kanade"):
-    """Options of the Lucas-Kanade tracker.
+class LucasKanadeOptions(GreyOptions, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="lucas_kanade"):
+    """Options of the Lucas-Kanade tracker; by default, the grey copy has a third of the side of a 1920x1080 frame.
 
     Attributes:
-        scale: the tracker's image side over the frame's; half the side costs a quarter.
-        max_pixels: most pixels of the tracker's image; that of a larger frame is reduced further to have as many. The
-            default makes it a third of the side of a 1920x1080 frame.
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
-        max_return_error_px: forward-backward error above which a point is dropped, pixels of the tracker's image.
         min_points: a box with fewer surviving points is lost.
-        window_px: side of the Lucas-Kanade window.
         levels: pyramid levels above the base.
         min_visible: a box is lost once less than this share of it lies inside the frame.
     """
 
-    scale: float = 0.5
-    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 230_400
     grid: int = 4
     coverage: float = 0.7
-    max_return_error_px: float = 1.0
     min_points: int = 4
-    window_px: int = 11
     levels: int = 3
     min_visible: float = 0.3
 
@@ -58,14 +46,15 @@ class LucasKanadeTracker(FrameToFrameTracker):
 
     def prepare(self, image: RgbImage) -> GreyFrame:
         """Grey copy of the image at the tracker's scale."""
-        return grey_frame(image, self.options.scale, self.options.max_pixels)
+        return grey_frame(image, self.options)
 
     def follow(
         self, previous: GreyFrame, current: GreyFrame, boxes_xyxy: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
         """Find boxes of one prepared image in the next, by the points in them."""
         scale = current.scale
-        moved, found, confidence = track_boxes(previous.grey, current.grey, boxes_xyxy * scale, self.options)
+        options = self.options.at(scale)
+        moved, found, confidence = track_boxes(previous.grey, current.grey, boxes_xyxy * scale, options)
         return moved / np.float32(scale), found, confidence
 
 
