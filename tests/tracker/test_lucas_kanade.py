@@ -112,9 +112,11 @@ def test_large_frames_are_reduced_until_they_fit_and_boxes_stay_in_captured_pixe
     np.testing.assert_allclose(tracked.boxes_xyxy, BOXES.boxes_xyxy + np.asarray([8, 4, 8, 4]), atol=1.5)
 
 
-def test_a_window_in_an_image_that_is_reduced_further_takes_in_as_much_of_the_frame() -> None:
-    options = LucasKanadeOptions(scale=0.5, window_px=11, max_return_error_px=1.0)
+def test_windows_and_pyramids_in_an_image_that_is_reduced_further_are_as_large_in_the_frame() -> None:
+    options = LucasKanadeOptions(scale=0.5, window_px=11, max_return_error_px=1.0, levels=3)
     assert options.at(0.5) is options
     third = options.at(1 / 3)
-    assert (third.window_px, third.max_return_error_px) == (7, pytest.approx(2 / 3))  # 7.3, to an odd number
-    assert options.at(0.05).window_px == 3
+    assert (third.window_px, third.levels) == (7, 2)  # 7.3, to an odd number, and log2(2 / 3) = -0.6 levels
+    assert third.max_return_error_px == pytest.approx(2 / 3)
+    tiny = options.at(0.02)
+    assert (tiny.window_px, tiny.levels) == (3, 0)

@@ -119,20 +119,26 @@ class GreyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_pixels: most pixels of the grey copy; that of a larger frame is reduced further to have as many.
         window_px: side of the Lucas-Kanade window, pixels of a grey copy at `scale`.
         max_return_error_px: forward-backward error above which a point does not count, in the same pixels.
+        levels: pyramid levels above the grey copy at `scale`, by which Lucas-Kanade reaches beyond the window.
     """
 
     scale: float = 0.5
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 230_400
     window_px: int = 11
     max_return_error_px: float = 1.0
+    levels: int = 3
 
     def at(self, scale: float) -> Self:
-        """These options for a grey copy that is reduced further, so that a window takes in as much of an object."""
+        """These options for a grey copy that is reduced further: in the frame, windows and pyramids stay as large."""
         if scale == self.scale:
             return self
         factor = scale / self.scale
-        window_px = max(3, round(self.window_px * factor) | 1)  # odd: it has a pixel in its centre
-        return structs.replace(self, window_px=window_px, max_return_error_px=self.max_return_error_px * factor)
+        return structs.replace(
+            self,
+            window_px=max(3, round(self.window_px * factor) | 1),  # odd: it has a pixel in its centre
+            max_return_error_px=self.max_return_error_px * factor,
+            levels=max(0, self.levels + round(math.log2(factor))),
+        )
 
 
 def grey_frame(image: RgbImage, options: GreyOptions) -> GreyFrame:

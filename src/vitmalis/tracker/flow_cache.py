@@ -42,19 +42,18 @@ class FlowCacheOptions(GreyOptions, frozen=True, forbid_unknown_fields=True, tag
             has them, take in the background of small objects and leave these behind.
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
-        levels: pyramid levels above the base, by which the refinement reaches beyond the window.
         min_points: a box with fewer points that return is not refined.
         min_confidence: a box is lost once less than this share of its points return.
         min_visible: a box is lost once less than this share of it lies inside the frame.
     """
 
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 518_400
+    levels: int = 2
     flow_scale: float = 0.5
     finest_level: int = 1
     patch_px: int = 4
     grid: int = 5
     coverage: float = 0.7
-    levels: int = 2
     min_points: int = 4
     min_confidence: float = 0.0
     min_visible: float = 0.3

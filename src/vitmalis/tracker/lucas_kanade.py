@@ -27,14 +27,12 @@ class LucasKanadeOptions(GreyOptions, frozen=True, forbid_unknown_fields=True, t
         grid: points per box side.
         coverage: share of the box side that the grid spans; its border is mostly background.
         min_points: a box with fewer surviving points is lost.
-        levels: pyramid levels above the base.
         min_visible: a box is lost once less than this share of it lies inside the frame.
     """
 
     grid: int = 4
     coverage: float = 0.7
     min_points: int = 4
-    levels: int = 3
     min_visible: float = 0.3
 
 
