@@ -97,6 +97,7 @@ def test_help_begins_with_what_the_command_does_and_ends_with_commands_to_try(
     assert re.match(r"[A-Z]\w+ .*[.:]", about, re.S)
     assert len(about.split()) >= 4
     assert usage.startswith("usage: ")
+    assert not re.search(r"Choose .*:\n\nOptions", printed.out), "no choices"
     examples = printed.out.partition("\nExamples:\n")[2]
     assert re.search(r"^  (python|vitmalis) .*\S {3,}\S", examples, re.M), printed.out
 

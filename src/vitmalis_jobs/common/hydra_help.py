@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from vitmalis.command_line import example_lines
 from vitmalis_jobs.common.config import conf_dir
@@ -27,7 +27,7 @@ def hydra_help(program: str, about: str, config_name: str, examples: Mapping[str
         re.sub(r": `.*", ".", first),
         f"usage: {program} [OPTION=VALUE ...] [-m]",
         more.strip(),
-        "\n".join(["Choose one of each (the first is the default):", *_choices(text)]),
+        _choices(text),
         f"Options, as in conf/{config_name}.yaml, with their defaults:",
         _options(text),
         "--cfg job prints the whole configuration; -m with values separated by commas makes a run of each.",
@@ -36,12 +36,14 @@ def hydra_help(program: str, about: str, config_name: str, examples: Mapping[str
     return "\n\n".join(part for part in parts if part)
 
 
-def _choices(text: str) -> Iterator[str]:
-    """A line for each group of the defaults list that has more than one choice."""
+def _choices(text: str) -> str:
+    """A line for each group of the defaults list that has more than one choice; nothing where there is none."""
+    lines = []
     for group, default in _CHOICE.findall(text):
         names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         if len(names) > 1:
-            yield f"  {group}: {', '.join([default, *(name for name in names if name != default)])}"
+            lines.append(f"  {group}: {', '.join([default, *(name for name in names if name != default)])}")
+    return "\n".join(["Choose one of each (the first is the default):", *lines]) if lines else ""
 
 
 def _options(text: str) -> str:
