@@ -192,12 +192,14 @@ def test_the_folder_of_a_run_chooses_no_store(run: Path, monkeypatch: pytest.Mon
         {"source": "detectron2", "config": "evil.py", "weights": "w.pkl"},
         {"source": "detectron2", "config": "evil.yaml", "weights": "w.pkl"},
         {"weights": "https://example.org/w.pkl"},
+        {"source": "custom", "custom": {"target": "evil.Detector", "options": {}}},
     ],
 )
 def test_the_folder_of_a_run_runs_no_program_and_chooses_no_address(
     run: Path, model: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run)
+    monkeypatch.syspath_prepend(str(run))
     for name, text in (("evil.py", "open('proof', 'w')"), ("evil.yaml", "model: {_target_: os.mkdir, path: proof}")):
         Path(name).write_text(text)
     change_config(run, **model)

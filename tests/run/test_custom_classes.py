@@ -23,6 +23,7 @@ from vitmalis.types import Configuration
 from vitmalis.video.clips import resolve_clip
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.custom_classes import custom_classes_folded
+from vitmalis_jobs.evaluation.finished_run import CACHED_OR_COMPUTED, run_references
 from vitmalis_jobs.run.config import composed
 from vitmalis_jobs.run.processes import importing_environment
 from vitmalis_jobs.run.stored_config import read_config
@@ -76,10 +77,13 @@ def test_shipped_choices_stay_as_they_are() -> None:
 def test_reading_a_run_imports_nothing_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hostile.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = composed(["+policy._target_=hostile.Policy", "+client.tracker._target_=hostile.Tracker"])
+    kinds = {"policy": "Policy", "client.tracker": "Tracker", "model": "Detector"}
+    config = composed([f"+{section}._target_=hostile.{kind}" for section, kind in kinds.items()])
     (tmp_path / "config.yaml").write_bytes(msgspec.yaml.encode(config))
     read = read_config(tmp_path / "config.yaml")
     assert read.policy_kind == "hostile.Policy"
+    with pytest.raises(UserError, match=r"names 'hostile\.Detector' as its model, a program .* --trust-model uses it"):
+        run_references(VideoSpec("clip", "clip.mp4", 30.0, 0, 3, 960, 540), read, CACHED_OR_COMPUTED, range(1))
     assert isinstance(read.client.tracker, CustomTracker)
     session = ClientSession(
         VideoSpec("clip", "clip.mp4", 30.0, 0, 3, 960, 540),
