@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -78,6 +79,19 @@ def test_masks_come_back_as_written_and_take_a_column_in_runs_that_have_some(tmp
     write_frames(path, frames[:1], INFO)
     assert "masks" not in pq.read_schema(path).names
     assert len(read_frames(path)) == 1
+
+
+@pytest.mark.parametrize("words", [[1] * 49, [1] * 97, [None] * 98])
+def test_masks_that_are_not_those_of_the_boxes_are_damage(words: list[int | None], tmp_path: Path) -> None:
+    path = tmp_path / "frames.parquet"
+    masked = dataclasses.replace(TWO, masks=TWO.masks_or_boxes)
+    write_frames(path, [FrameRecord(frame_index=0, capture_time_s=0.0, render_time_s=0.0, detections=masked)], INFO)
+    table = pq.read_table(path)
+    place = table.column_names.index("masks")
+    column = pa.array([words], pa.list_(pa.int64()))
+    pq.write_table(table.set_column(place, table.schema.field(place), column), path)
+    with pytest.raises(UserError, match=r"frames\.parquet: the file is damaged"):
+        read_frames(path)
 
 
 def test_offloads_come_back_with_their_gaps(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vitmalis.records import FrameRecord, OffloadRecord
-from vitmalis.types import COCO_CLASSES, Detections, RgbImage
+from vitmalis.types import COCO_CLASSES, MASK_SIDE, Detections, RgbImage
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo
-from vitmalis_jobs.run.figures.panels import colour_of, save_png
+from vitmalis_jobs.run.figures.panels import colour_of, save_png, with_boxes
 
 FPS = 15.0
 
@@ -91,6 +91,18 @@ def test_boxes_are_drawn_on_both_sides(frames: list[FrameRecord], references: li
         assert (side == colour_of(2)).all(axis=-1).any()
     first = ComparisonVideo(frames, [], references, FPS).draw(0, image(0))
     assert not (first[40:, :301] == colour_of(0)).all(axis=-1).any()  # nothing was shown yet
+
+
+def test_masks_are_tinted_in_the_colour_of_their_class() -> None:
+    """The left half of a box that reaches beyond the image, of which the rest stays as it was."""
+    image = np.full((60, 80, 3), 100, np.uint8)
+    mask = np.zeros((1, MASK_SIDE, MASK_SIDE), np.uint8)
+    mask[:, :, : MASK_SIDE // 2] = 255
+    drawn = with_boxes(image, Detections.of([[-20, 10, 60, 100]], [0.9], [0], mask))
+    tinted = (0.55 * 100 + 0.45 * np.array(colour_of(0))).astype(np.uint8)
+    assert drawn[50, 10].tolist() == tinted.tolist()
+    assert drawn[50, 30].tolist() == drawn[50, 70].tolist() == [100] * 3
+    assert (image == 100).all()
 
 
 def test_the_still_is_a_rich_and_typical_frame(frames: list[FrameRecord], references: list[Detections]) -> None:

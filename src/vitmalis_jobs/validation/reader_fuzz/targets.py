@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,8 @@ def _read_records(data: bytes, folder: Path) -> None:
 def _records(folder: Path) -> list[bytes]:
     found = Detections.of([[0, 0, 8, 8]], [0.9], [0])
     frames = [FrameRecord(frame_index=i, capture_time_s=i / 30, render_time_s=i / 30, detections=found) for i in (0, 1)]
-    offloads = [OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, detections=found)]
+    masked = replace(found, masks=found.masks_or_boxes)
+    offloads = [OffloadRecord(offload_id=0, frame_index=0, start_time_s=0.0, detections=masked)]
     write_run(folder, RecordsInfo("policy", "clip"), frames, offloads)
     return [path.read_bytes() for path in sorted(folder.glob("*.parquet"))]
 
