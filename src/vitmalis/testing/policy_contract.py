@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vitmalis.offload import OffloadDecision, OffloadOutcome
-from vitmalis.policy.base import ClientState, FloatArray, LookaheadResult, Policy, check_decision
+from vitmalis.policy.base import CachedFrame, ClientState, FloatArray, LookaheadResult, Policy, check_decision
 from vitmalis.regions import Motion, RegionGrid
-from vitmalis.types import Detections
+from vitmalis.types import Detections, RgbImage
 
 GRID = RegionGrid(960, 540, window=5)
 """Decision regions of the frames that the states are of."""
@@ -26,7 +26,10 @@ FRAMES = range(0, 60, 12)
 
 
 def state(frame_index: int) -> ClientState:
-    """What a device knows at a frame, with one object that is tracked and random motion in all but the first row."""
+    """What a device knows at a frame: one object that is tracked, random motion in all but the first row of regions.
+
+    In its lower half each frame shows the same, and the server has cached the tokens of the one that is 12 before it.
+    """
     return ClientState(
         frame_index=frame_index,
         grid=GRID,
@@ -37,8 +40,13 @@ def state(frame_index: int) -> ClientState:
         retention=0.9,
         motion=_motion(frame_index) if frame_index else None,
         results=frame_index // 12,
-        image=np.random.default_rng(frame_index).integers(0, 256, (540, 960, 3), np.uint8),
+        image=np.vstack([_noise(frame_index), _noise(0)]),
+        cached_frame=CachedFrame(frame_index // 12 - 1, frame_index - 12, 4) if frame_index >= 12 else None,
     )
+
+
+def _noise(seed: int) -> RgbImage:
+    return np.random.default_rng(seed).integers(0, 256, (270, 960, 3), np.uint8)
 
 
 def _motion(frame_index: int) -> Motion:
