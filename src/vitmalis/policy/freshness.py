@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +33,12 @@ class Freshness(ConfigurationSearch):
     best (the one-standard-error rule of Breiman et al. 1984).
 
     Args:
-        search: options of `ConfigurationSearch`.
+        estimate_ahead: as of `ConfigurationSearch`, but on: what a decision takes is lost to the boxes on the screen.
+        search: other options of `ConfigurationSearch`.
     """
+
+    def __init__(self, *, estimate_ahead: bool = True, **search: Any) -> None:
+        super().__init__(estimate_ahead=estimate_ahead, **search)
 
     def _choose(self, state: ClientState, estimates: Estimates) -> Choice:
         """Take the fastest of the candidates that are as good as the best, as far as the estimator knows."""
