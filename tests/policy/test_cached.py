@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision, TokenCaching
+from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.base import CachedFrame, check_decision
 from vitmalis.policy.region_change import least_changes, reduced
@@ -79,6 +79,19 @@ def test_lost_tokens_are_followed_by_a_whole_frame() -> None:
         assert lost.caching is not None
         assert lost.caching.mask is None
         assert lost.downsample_mask is None
+
+
+def test_a_server_that_caches_nothing_gets_what_fixed_sends_and_is_asked_again_later() -> None:
+    policy, fixed = build_policy("cached", refresh_s=1.0), build_policy("fixed", tau_d=1, quality=75)
+    whole = decide(policy, 0, frame(), None)
+    policy.observe(OffloadOutcome(0, whole, 1000, *[0.01] * 5, e2e_latency_s=0.2, tokens_cached=False))
+    plain = decide(policy, 3, frame(), None)
+    assert plain.caching is None
+    assert plain.configuration == decide(fixed, 3, frame(), None).configuration
+    again = decide(policy, 10, frame(), None)
+    assert again.caching is not None
+    policy.observe(OffloadOutcome(10, again, 1000, *[0.01] * 5, e2e_latency_s=0.2, tokens_cached=True))
+    assert decide(policy, 11, frame(), CachedFrame(1, 10, 4)).cached_mask is not None
 
 
 @pytest.mark.parametrize(

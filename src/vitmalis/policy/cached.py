@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision, TokenCaching
+from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.fixed import Fixed
 from vitmalis.policy.region_change import Reduced, by_region, least_changes, moved, reduced
@@ -55,7 +55,8 @@ class Cached(Fixed):
     A region is cached if no token of it differs by more than a threshold from the pixels that the cached tokens were
     made from, where they are or a few whole tokens away, and if it was sent less than `refresh_s` ago. A frame is sent
     whole, at full resolution, while the server has no tokens: first, and after an offload that failed. What else is
-    sent is treated as by `Fixed`.
+    sent is treated as by `Fixed`, as is everything for `refresh_s` after a server has not cached what it was asked to:
+    it has no room, or a model whose tokens cannot be cached.
 
     Args:
         tau_d, quality, restoration_point, motion_threshold, relevance_threshold: as of `Fixed`; cached regions
@@ -92,12 +93,15 @@ class Cached(Fixed):
                 raise UserError(f"policy.{name}={value}: give {allowed}")
         self._change_threshold, self._reach, self._refresh_s = change_threshold, reach, refresh_s
         self._contents: OrderedDict[int, CachedContent] = OrderedDict()  # after recent offloads, by frame
+        self._asked_s = 0.0  # when a frame was last sent to be cached
+        self._paused_until_s = 0.0
 
     def decide(self, state: ClientState) -> OffloadDecision:
         """Cache the regions that did not change, and treat the others as configured."""
         plain = super().decide(state)
-        if state.image is None:
+        if state.image is None or state.time_s < self._paused_until_s:
             return plain
+        self._asked_s = state.time_s
         image = reduced(state.image, state.grid)
         base = state.cached_frame
         earlier = None if base is None else self._contents.get(base.frame_index)
@@ -110,6 +114,12 @@ class Cached(Fixed):
             cached.flat[int(changes.argmax())] = False
         self._remember(state, earlier.followed_by(image, state.grid, state.time_s, cached, displacements))
         return self._decision(plain, TokenCaching(base.offload_id, cached, displacements))
+
+    def observe(self, outcome: OffloadOutcome) -> None:
+        """Ask for nothing to be cached for a while where the server did not do so."""
+        super().observe(outcome)
+        if outcome.decision.caching and not outcome.tokens_cached:
+            self._paused_until_s = self._asked_s + self._refresh_s
 
     def _decision(self, plain: OffloadDecision, caching: TokenCaching) -> OffloadDecision:
         """The plain decision with cached regions, or with all regions full where it has its tokens cached only."""
