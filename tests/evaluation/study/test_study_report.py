@@ -179,6 +179,16 @@ def test_offloads_that_were_lost_have_no_durations(sweep: Path) -> None:
     assert table.loc[table["policy"] == "back2back", "estimation_ms"].isna().all()
 
 
+def test_estimation_counts_whenever_it_was_made(tmp_path: Path) -> None:
+    offloads = [
+        OffloadRecord(offload_id=i, frame_index=i, start_time_s=float(i), estimation_s=estimation_s, ahead_s=ahead_s)
+        for i, (estimation_s, ahead_s) in enumerate([(0.009, None), (0.001, 0.008), (None, None)])
+    ]
+    write_offloads(tmp_path / OFFLOADS_FILE, offloads, RecordsInfo(policy="freshness", clip="clip"))
+    run = {"policy": "freshness", "clip": "clip", "trace": "4g_00", "run_dir": str(tmp_path)}
+    assert offload_table(pd.DataFrame([run]))["estimation_ms"].tolist()[:2] == pytest.approx([9.0, 9.0])
+
+
 def test_a_study_of_one_pair_says_that_it_has_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path, 0, "vitmalis", "clip", 0.6)
     write_run(tmp_path, 1, "trackb2b", "clip", 0.5)

@@ -233,6 +233,8 @@ def _named(policy: str, options: Sequence[str]) -> str:
 def offload_table(runs: pd.DataFrame) -> pd.DataFrame:
     """The answered offloads of all runs: policy, clip, trace, interval in frames, and durations such as `encode_ms`.
 
+    Estimation counts with what of it was made ahead of the decision: how much work it is does not depend on when.
+
     Progress is shown on standard error: a large study has a file for each of thousands of runs.
     """
     rows: list[dict[str, Any]] = []
@@ -248,6 +250,8 @@ def _answered_offloads(path: Path) -> list[dict[str, float | None]]:
     rows = []
     for before, offload in zip([None, *offloads], offloads, strict=False):
         durations = {name: getattr(offload, f"{name}_s") for name in STAGES}
+        if offload.ahead_s is not None:
+            durations["estimation"] = (offload.estimation_s or 0.0) + offload.ahead_s
         row = {f"{name}_ms": None if value is None else 1e3 * value for name, value in durations.items()}
         first_round = offload.second_round_of < 0
         interval = offload.frame_index - before.frame_index if before and first_round else None
