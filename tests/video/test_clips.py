@@ -233,11 +233,11 @@ def test_repeated_frames_and_bars_are_removed(tmp_path: Path) -> None:
     assert abs(float(kept[1][2].mean()) - 40) < 2
 
 
-def test_a_range_of_the_film_is_a_clip_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = tmp_path / "video" / "market1906" / "sample.mp4"
-    film.parent.mkdir(parents=True)
-    small_market(film)
-    changes = {"sha256": file_sha256(film), "first_frame": 1, "frames": 2}
+def test_a_range_of_the_video_is_a_clip_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = tmp_path / "video" / "market1906" / "sample.mp4"
+    original.parent.mkdir(parents=True)
+    small_market(original)
+    changes = {"sha256": file_sha256(original), "first_frame": 1, "frames": 2}
     monkeypatch.setitem(
         manifest(), "market1906_demo", msgspec.structs.replace(clip_entry("market1906_demo"), **changes)
     )
@@ -245,7 +245,7 @@ def test_a_range_of_the_film_is_a_clip_of_its_own(tmp_path: Path, monkeypatch: p
     assert (clip.start_frame, clip.frames) == (0, 2)
     assert [round(float(image.mean()), -1) for image in open_video(clip)] == [40, 80]
     assert Path(clip.path).with_name(market1906.LISTING).read_text() == "2\n5"
-    assert not film.with_name("market1906.mp4").exists(), "the whole film is still to be prepared"
+    assert not original.with_name("market1906.mp4").exists(), "the whole video is still to be prepared"
     with pytest.raises(UserError, match="'market1906_demo' has no profile part: choose another clip"):
         resolve_clip("market1906_demo", part="profile", cache_dir=tmp_path)
 

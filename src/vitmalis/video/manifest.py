@@ -25,7 +25,7 @@ class ClipEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         repository, commit, path: of a "repository" clip, where its file is published.
         file, sha256: name and checksum of its file; empty if the user supplies the file. Of a "paper" clip, sha256 is
             that of the downloaded video, or empty if it is not known.
-        first_frame: of a "package" clip, where it begins in the film, counted without repeated frames.
+        first_frame: of a "package" clip, where it begins in the video, counted without repeated frames.
         frames: number of frames to play, no more than decode (0: all of the user's file, or as many of a stand-in as
             requested).
         profile_frames: frames of the profile part; the eval part is the rest (0: there is no profile part, or of a

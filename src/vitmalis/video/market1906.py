@@ -43,7 +43,7 @@ def prepare(entry: ClipEntry, clip: Path, original: Path, progress: Progress) ->
     The text file lists, one per line, the index of each of its frames in the package's video.
 
     Args:
-        entry: the whole film, or a range of its distinct frames.
+        entry: the whole video, or a range of its distinct frames.
         clip: file to write.
         original: the package's video; downloaded if it is not there.
         progress: called while the clip is made.

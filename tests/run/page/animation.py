@@ -1,4 +1,7 @@
-"""The animation of a run page in README: `python -m tests.run.page.animation RUN.html docs/images/run_page.webp`."""
+"""Pictures of run pages in the documentation: an animation (WebP), or one frame as it is on the screen (PNG).
+
+The commands are in docs/videos.md.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ FRAME_MS = 125
 
 
 def picture(tab: Tab, frame: int, path: Path) -> Image.Image:
-    """What the page shows at a frame, in the size of the animation."""
+    """Write what the page shows at a frame as PNG; returns it in the size of the animation."""
     tab.run(
         f"{{ const slider = document.querySelector('input[type=range]'); slider.value = {frame};"
         " slider.dispatchEvent(new Event('input')) }"
@@ -28,14 +31,17 @@ def picture(tab: Tab, frame: int, path: Path) -> Image.Image:
 
 
 def main() -> None:
-    """Write the animation that the command line asks for."""
-    parser = argparse.ArgumentParser(description="Make an animation of a run page.")
-    parser.add_argument("page", type=Path, help="run.html")
-    parser.add_argument("output", type=Path, help="file of the animation, WebP")
+    """Write the picture that the command line asks for."""
+    parser = argparse.ArgumentParser(description="Make an animation of the page of a run, or a picture of one frame.")
+    parser.add_argument("page", type=Path, help="run.html, or the page of a comparison")
+    parser.add_argument("output", type=Path, help="file: WebP for an animation, PNG for the first frame alone")
     parser.add_argument("--frames", type=int, nargs=3, default=(40, 135, 2), help="first frame, end, step")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chromium(Path(folder) / "profile") as tab:
         tab.open(options.page, *VIEW_PX)
+        if options.output.suffix == ".png":
+            picture(tab, options.frames[0], options.output)
+            return
         shot = Path(folder) / "shot.png"
         first, *others = [picture(tab, frame, shot) for frame in range(*options.frames)]
     first.save(options.output, save_all=True, append_images=others, duration=FRAME_MS, loop=0, quality=60, method=6)
