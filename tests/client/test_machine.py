@@ -134,6 +134,20 @@ def test_a_policy_estimates_ahead_from_the_state_it_decided_on_and_later_decisio
     assert policy.states[-1].ahead == "second"
 
 
+def test_an_estimator_slower_than_the_offloads_skips_all_but_the_latest_decision() -> None:
+    policy = EstimatesAhead()
+    machine = machine_with(policy)
+    machine.handle(LinkChanged(up=True), 0.0)
+    _, first = machine.handle(captured(0, tracking=False), 0.0)
+    assert first == EstimateAhead(policy.states[0])
+    for index in (1, 2):
+        machine.handle(captured(index, tracking=False), index * INTERVAL_S)
+        *_, start = machine.handle(result(index - 1, index - 1), index * INTERVAL_S)
+        assert isinstance(start, StartOffload), "no job is added to those that wait"
+    assert machine.handle(EstimatedAhead("of frame 0"), 0.25) == [EstimateAhead(policy.states[2])]
+    assert machine.handle(EstimatedAhead("of frame 2"), 0.5) == []
+
+
 def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> None:
     for index in range(4):
         plain.handle(captured(index, tracking=False), index * INTERVAL_S)

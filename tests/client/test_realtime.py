@@ -20,6 +20,8 @@ from tests.server.conftest import blob_server, free_address
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, write_session
 from vitmalis.errors import UserError
+from vitmalis.policy import ClientState
+from vitmalis.policy.back2back import Back2Back
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
 from vitmalis.video.spec import VideoSpec
 
@@ -54,6 +56,15 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoSpec:
 def session(video: VideoSpec, address: str, folder: Path, **changes: object) -> ClientSession:
     values = {"video": video, "server_address": address, "output_dir": str(folder), "geometry": GEOMETRY} | changes
     return ClientSession(**values)  # type: ignore[arg-type]
+
+
+class FailsAhead(Back2Back):
+    """A policy whose estimator fails."""
+
+    estimates_ahead = True
+
+    def estimate_ahead(self, state: ClientState) -> object:
+        raise ZeroDivisionError(f"of frame {state.frame_index}")
 
 
 def test_every_frame_is_rendered_and_every_duration_adds_up(video: VideoSpec, tmp_path: Path) -> None:
@@ -129,6 +140,14 @@ def test_server_of_other_regions_is_refused(video: VideoSpec, tmp_path: Path) ->
             client = RealtimeClient(session(video, address, tmp_path, geometry=other, model_id="vitdet-7"))
             with pytest.raises(UserError, match=f"serves blob with window 5, .* this client expects {expected}"):
                 client.play()
+
+
+def test_an_error_of_an_estimator_in_its_thread_ends_the_run(video: VideoSpec, tmp_path: Path) -> None:
+    with blob_server(tmp_path) as server:
+        options = {"policy_kind": "tests.client.test_realtime:FailsAhead"}
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path, **options))
+        with pytest.raises(ZeroDivisionError, match="of frame 0"):
+            client.play()
 
 
 def test_boxes_of_a_halved_frame_are_those_of_the_captured_one(video: VideoSpec, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ class AnalyseMotion:
 
 @dataclass(frozen=True, slots=True)
 class EstimateAhead:
-    """Let the policy estimate ahead of its next decision, from the state of the one that has just been made."""
+    """Let the policy estimate ahead of its next decision, from the state of the latest one."""
 
     state: ClientState
 

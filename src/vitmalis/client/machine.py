@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vitmalis.client.boxes import KnownBoxes
+from vitmalis.client.estimation_jobs import EstimationJobs
 from vitmalis.client.events import (
     Action,
     BoxesLocated,
     DeclineOffload,
     EndOffload,
-    EstimateAhead,
     EstimatedAhead,
     Event,
     FrameCaptured,
@@ -89,7 +89,7 @@ class ClientMachine:
         self._locating: Frame | None = None  # offloaded as soon as the known boxes are located in it
         self._offload_waits = False  # for the tracker to end its job
         self._motion = MotionJobs(policy.uses_motion)
-        self._ahead: object = None  # what the policy has last estimated ahead
+        self._estimation = EstimationJobs(policy.estimates_ahead)
 
     @classmethod
     def for_session(cls, policy: Policy, session: ClientSession) -> ClientMachine:
@@ -120,8 +120,7 @@ class ClientMachine:
             case MotionAnalysed():
                 return self._motion.on_analysed(event, self._newest)
             case EstimatedAhead():
-                self._ahead = event.estimates
-                return []
+                return self._estimation.on_estimated(event)
             case ResultArrived():
                 return self._on_result(event, now_s)
             case OffloadRefused():
@@ -200,7 +199,7 @@ class ClientMachine:
             offloads_in_flight=self._in_flight.limit,
             image=frame.image,
             cached_frame=self._cached_frame,
-            ahead=self._ahead,
+            ahead=self._estimation.latest,
         )
         self._last_decided_index = frame.index
         decision = self._policy.decide(state)
@@ -210,7 +209,7 @@ class ClientMachine:
         self._last_offloaded_index = frame.index
         start = StartOffload(self._offloads, frame, decision)
         sent = self._send(SentOffload(start, now_s, objects, result_frame_index))
-        return [sent, EstimateAhead(state)] if self._policy.estimates_ahead else [sent]
+        return [sent, *self._estimation.next_job(state)]
 
     def _send(self, offload: SentOffload) -> StartOffload:
         self._in_flight.start(offload)

@@ -221,9 +221,10 @@ class Policy(abc.ABC):
     def estimate_ahead(self, state: ClientState) -> object:  # noqa: B027  # a policy need not estimate
         """Estimate for later decisions what can be known from the state of this one, while its offload is in flight.
 
-        The client calls it when an offload has started, with the state that was decided on. Later states have what it
-        returns as `ahead`, until there is something newer. In real time it runs in a thread of its own, so it must not
-        change the policy, nor read what other methods change.
+        The client calls it when an offload has started, with the state that was decided on; offloads that start while
+        it runs are skipped but for the latest. Later states have what it returns as `ahead`, until there is something
+        newer. In real time it runs in a thread of its own, so it must not change the policy, nor read what other
+        methods change. An error that it raises ends the run.
         """
 
     def observe(self, outcome: OffloadOutcome) -> None:  # noqa: B027  # a policy need not learn

@@ -229,7 +229,7 @@ class VirtualClient:
         self._at(self.clock.now_s + motion_s, analysed)
 
     def _estimate_ahead(self, state: ClientState) -> None:
-        """Estimate ahead of the next decision, from the end of the last one on."""
+        """Estimate ahead of the next decision, from the end of the last one on, or of the estimation before."""
         estimates = self._policy.estimate_ahead(state)
         estimation_s = self._durations.estimation_s
 
@@ -237,7 +237,7 @@ class VirtualClient:
             self.recorder.estimated_ahead(estimation_s)
             self._handle(EstimatedAhead(estimates))
 
-        self._at(self._decided_s + estimation_s, estimated)
+        self._at(max(self._decided_s, self.clock.now_s) + estimation_s, estimated)
 
     def _offload(self, start: StartOffload) -> None:
         """Send an offload and note what it cost so far."""
