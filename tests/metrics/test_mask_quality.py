@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 from vitmalis.matching import Counts, MatchRule
 from vitmalis.metrics import summarise
 from vitmalis.metrics.mask_quality import mask_iou_matrix, mask_metrics, match_masks
-from vitmalis.records import FrameRecord, OffloadRecord
+from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_offloads, write_offloads
 from vitmalis.types import MASK_SIDE, Detections
 
 HALF = MASK_SIDE // 2
@@ -70,8 +73,8 @@ def test_a_box_without_a_mask_counts_as_filled() -> None:
     assert match_masks(Detections.empty(), one(ALL)).mean_iou is None
 
 
-def test_a_run_has_mask_metrics_where_its_references_have_masks() -> None:
-    """Box F1 is as without them."""
+def test_a_run_has_mask_metrics_where_its_references_have_masks(tmp_path: Path) -> None:
+    """Box F1 is as without them; metrics of the records on disk are those of the records in memory."""
     frames = [
         FrameRecord(frame_index=i, capture_time_s=0.0, render_time_s=0.0, detections=shown)
         for i, shown in enumerate((Detections.empty(), one(LEFT)))
@@ -82,5 +85,9 @@ def test_a_run_has_mask_metrics_where_its_references_have_masks() -> None:
     assert metrics["rendering_f1"] == metrics["rendering_mask_f1"] == pytest.approx(2 / 3)
     assert (metrics["rendering_mask_iou"], metrics["inference_mask_iou"]) == (1, pytest.approx(2 / 3))
     assert metrics["masks_kib_median"] == 392 / 1024, "a mask that fills its box behind the others is not sent"
+    nothing = dataclasses.replace(offloads[0], offload_id=1, detections=three_quarters.above(1.0))
+    write_offloads(tmp_path / "offloads.parquet", [*offloads, nothing], RecordsInfo(policy="", clip=""))
+    for known in ([*offloads, nothing], read_offloads(tmp_path / "offloads.parquet")):
+        assert summarise(frames, known, None)["masks_kib_median"] == 196 / 1024, "a result without objects adds nothing"
     boxes = summarise(frames, [], [Detections.of([BOX], [0.9], [0])] * 2)
     assert not [name for name in boxes if "mask" in name]

@@ -119,8 +119,7 @@ def _values(row: Record | DecisionExplanation) -> dict[str, Any]:
         elif isinstance(value, Detections):
             arrays = (value.boxes_xyxy.reshape(-1), value.scores, value.labels)
             values |= {name: array for (name, *_), array in zip(_DETECTION_COLUMNS, arrays, strict=True)}
-            masks = value.masks if len(value) else None
-            values[_MASKS] = None if masks is None else np.frombuffer(packed(masks), _MASK_WORD)
+            values[_MASKS] = None if value.masks is None else np.frombuffer(packed(value.masks), _MASK_WORD)
         else:
             values[f.name] = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     return values
