@@ -284,6 +284,7 @@ def config_hash(config: EvaluationConfig) -> str:
     for section in ("mlflow", "output", "inference_cache", "sweep"):
         del sections[section]
     del sections["references"]["workers"]
-    if config.model.task == "boxes":
-        del sections["model"]["task"]  # so that it is the hash from before there were masks
+    for section, name, default in (("model", "task", "boxes"), ("client", "relevance", "masks")):
+        if sections[section][name] == default:  # so that it is the hash from before there were masks
+            del sections[section][name]
     return hashlib.sha256(msgspec.json.encode(sections, order="deterministic")).hexdigest()[:12]
