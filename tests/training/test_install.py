@@ -12,6 +12,7 @@ from torch import nn
 import vitmalis
 from vitmalis.detector import build_model, preset, save_checkpoint
 from vitmalis.errors import UserError
+from vitmalis.paths import file_sha256
 from vitmalis_jobs.common.config import compose
 from vitmalis_jobs.training import install as job
 from vitmalis_jobs.training.install import install, installations
@@ -65,6 +66,35 @@ def test_a_mask_head_goes_next_to_the_weights_of_its_model(tmp_path: Path) -> No
         UserError, match=r"best\.pt' has a detector and its mask head: install the file of the mask head"
     ):
         install(tmp_path / "best.pt")
+
+
+def test_a_mask_head_of_another_detector_is_refused(tmp_path: Path) -> None:
+    head = build_model(preset("vitdet_tiny").with_task("instances")).mask_branch
+    assert head is not None
+    detector = PACKAGE / "detector" / "weights" / "vitdet_tiny.pt"
+    for sha256 in (file_sha256(detector), "0" * 64):
+        facts = {"config": {"model": {"name": "vitdet_tiny"}}, "detector_sha256": sha256}
+        save_checkpoint(nn.ModuleDict({"mask_head": head}), tmp_path / f"{sha256[:4]}.pt", facts)
+    assert len(list(installations(tmp_path / f"{file_sha256(detector)[:4]}.pt"))) == 1
+    with pytest.raises(UserError, match=r"0000\.pt' was trained on another detector than the package's"):
+        install(tmp_path / "0000.pt", replace=True)
+
+
+@pytest.mark.parametrize("metadata", [{"config": None}, {"config": [1]}, {"config": {"model": "vitdet_tiny"}}, {}])
+def test_weights_without_the_name_of_their_model_are_refused(metadata: dict[str, object], tmp_path: Path) -> None:
+    save_checkpoint(nn.Linear(2, 2), tmp_path / "other.pt", metadata)
+    with pytest.raises(UserError, match=r"other\.pt' has weights of an unknown model"):
+        install(tmp_path / "other.pt", replace=True)
+
+
+def test_new_weights_leave_the_mask_head_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = tmp_path / "best.pt"
+    trained.write_text("1")
+    monkeypatch.setattr(job, "installations", lambda path: iter([(path, tmp_path / "package" / "vitdet_tiny.pt")]))
+    install(trained)
+    assert "mask head was trained on the former weights: train another" in capsys.readouterr().out
 
 
 def test_trace_parameters(tmp_path: Path) -> None:

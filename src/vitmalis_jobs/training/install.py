@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from torch import nn
@@ -23,9 +24,10 @@ from vitmalis.estimation.estimator_files import decode_estimator
 from vitmalis.estimation.estimators import KINDS
 from vitmalis.estimation.shipped import package_folder, pair_files
 from vitmalis.network.traces.generate import TraceModel
-from vitmalis.paths import atomic_path
+from vitmalis.paths import atomic_path, file_sha256
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.training.estimation.card import CARD_FILE
+from vitmalis_jobs.training.segmentation.config import DETECTOR_SHA256
 
 TRACE_MODEL_FILE = "trace_model.json"
 
@@ -60,6 +62,8 @@ def install(path: Path, *, replace: bool = False) -> None:
         with atomic_path(target) as temporary:
             temporary.write_bytes(source.read_bytes())
         print(f"{source} -> {target}")
+        if target.name in EMBEDDED_WEIGHTS.values():
+            print("the package's mask head was trained on the former weights: train another (python -m training.masks)")
     if not copies:
         print(f"the package has '{path}' already")
 
@@ -80,7 +84,7 @@ def installations(path: Path) -> Iterator[tuple[Path, Path]]:
     else:
         raise UserError(
             f"'{path}' is no result of a training: give a folder of python -m training.estimators, a .pt file of "
-            f"training.detector or the {TRACE_MODEL_FILE} of training.traces"
+            f"training.detector or training.masks, or the {TRACE_MODEL_FILE} of training.traces"
         )
 
 
@@ -98,7 +102,7 @@ def _estimators(folder: Path) -> Iterator[tuple[Path, Path]]:
 def _place_of_weights(path: Path) -> Path:
     """Where the package keeps the weights of the model that a file says it is of; the file must be loadable."""
     state, metadata = load_checkpoint(path)
-    name = metadata.get("config", {}).get("model", {}).get("name", "")
+    name = _model_name(metadata)
     if name not in EMBEDDED_WEIGHTS:
         raise UserError(
             f"'{path}' has weights of {f'model {name}' if name else 'an unknown model'}, which do not come with the "
@@ -109,11 +113,29 @@ def _place_of_weights(path: Path) -> Path:
         head = build_model(preset(name).with_task("instances")).mask_branch
         assert head is not None
         load_into(nn.ModuleDict({"mask_head": head}), state, str(path))
+        _check_detector(path, metadata, WEIGHTS / EMBEDDED_WEIGHTS[name])
         return WEIGHTS / EMBEDDED_MASK_HEADS[name]
     if any(of_mask_head):
         raise UserError(f"'{path}' has a detector and its mask head: install the file of the mask head alone")
     load_detector(name, weights=path)
     return WEIGHTS / EMBEDDED_WEIGHTS[name]
+
+
+def _model_name(metadata: dict[str, Any]) -> str:
+    """The name of the model in the configuration that a training wrote; empty where there is none."""
+    found: Any = metadata
+    for key in ("config", "model", "name"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _check_detector(path: Path, metadata: dict[str, Any], detector: Path) -> None:
+    """Raise `UserError` if a mask head was trained on other weights than those of the package's detector."""
+    if metadata.get(DETECTOR_SHA256, file_sha256(detector)) != file_sha256(detector):
+        raise UserError(
+            f"'{path}' was trained on another detector than the package's: install that one before, or train a mask "
+            "head for the package's (python -m training.masks)"
+        )
 
 
 def _decoded_trace_model(path: Path) -> TraceModel:

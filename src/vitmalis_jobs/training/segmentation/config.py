@@ -16,6 +16,9 @@ from vitmalis_jobs.training.detection.config import (
     check_start,
 )
 
+DETECTOR_SHA256 = "detector_sha256"
+"""Name in a mask head's metadata: the checksum of the weights file of the detector that it was trained on."""
+
 
 class MaskTrainOptions(LoopOptions, frozen=True):
     """`train` of a mask head.

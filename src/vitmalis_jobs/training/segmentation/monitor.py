@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 from torch import nn
 
-from vitmalis.detector import save_checkpoint
+from vitmalis.detector import preset, save_checkpoint
+from vitmalis.detector.detector import weights_digest, weights_files
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.detection.loop_monitor import LoopMonitor
 from vitmalis_jobs.training.detection.state import TrainingState
-from vitmalis_jobs.training.segmentation.config import MaskTrainingConfig
+from vitmalis_jobs.training.segmentation.config import DETECTOR_SHA256, MaskTrainingConfig
 from vitmalis_jobs.training.segmentation.mask_scores import MaskFrame, MaskScores, score_masks
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class MaskMonitor(LoopMonitor):
     ) -> None:
         super().__init__(config.train, state, run, folder)
         self._config, self._detector, self._frames = config, detector, frames
+        self._detector_sha256 = weights_digest(weights_files(preset(config.model.name), config.start.weights))
 
     def evaluate(self) -> MaskScores:
         """Score the moving average on the held-out scenes; export it if it is the best so far."""
@@ -66,6 +68,7 @@ class MaskMonitor(LoopMonitor):
             "step": self.state.step,
             "train_hours": round(self.state.seconds / 3600, 3),
             "held_out_mask_iou": dataclasses.asdict(scores),
+            DETECTOR_SHA256: self._detector_sha256,
             "config": msgspec.to_builtins(self._config),
         }
         alone = nn.ModuleDict({"mask_head": self.state.ema})
