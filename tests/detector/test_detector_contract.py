@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,10 @@ from vitmalis.detector import BaseDetector, load_any_detector, model_config
 from vitmalis.errors import UserError
 from vitmalis.regions import ModelGeometry
 from vitmalis.testing import DetectorContract
+from vitmalis.testing.detector_contract import assert_equal
 from vitmalis.types import Detections
 
-TINY: dict[str, Any] = {"vitdet_tiny": {}, "vitdet_tiny, window 3": {"window": 3}}
+TINY: dict[str, Any] = {"boxes": {}, "window 3": {"window": 3}, "masks": {"task": "instances"}}
 
 
 class Bright(BaseDetector):
@@ -40,12 +42,23 @@ class Bright(BaseDetector):
 class TestBuiltIn(DetectorContract):
     @pytest.fixture(params=TINY)
     def build(self, request: pytest.FixtureRequest) -> Callable[[], BaseDetector]:
-        """The embedded model, and the same with other regions."""
+        """The embedded model, the same with other regions, and with masks."""
         return partial(load_any_detector, "vitdet_tiny", **TINY[request.param])
 
 
 class TestBright(DetectorContract):
     make = Bright
+
+
+def test_results_are_equal_with_the_masks_of_their_boxes_only() -> None:
+    """Two boxes of one score, in either order: the left half of the one is an object, and all of the other."""
+    masks = np.full((2, 28, 28), 255, np.uint8)
+    masks[0, :, 14:] = 0
+    found = Detections.of([[0, 0, 9, 9], [20, 0, 29, 9]], [0.5, 0.5], [0, 0], masks)
+    assert_equal(found.select(np.array([1, 0])), found)
+    for other in (replace(found, masks=masks[::-1]), replace(found, masks=None)):
+        with pytest.raises(AssertionError, match="masks"):
+            assert_equal(found, other)
 
 
 def test_regions_of_low_resolution_are_enlarged_for_a_class_that_sees_whole_images() -> None:
@@ -88,3 +101,18 @@ def test_a_class_that_cannot_be_used_is_one_line(target: str, options: dict[str,
     with pytest.raises(UserError, match=message) as caught:
         load_any_detector("mine", source="custom", target=target, options=options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"task": "instances"}, "model.task=instances: whether 'mine' finds masks is for its class"),
+        ({"weights": "best.pt"}, "model 'mine' is a class .*, which has no option weights=best.pt but its own"),
+        ({"window": 9}, "no option window=9"),
+        ({"compiled": True}, "no option compiled=True"),
+        ({"config": "vitdet.py"}, "source=custom and model.config=vitdet.py do not go together"),
+    ],
+)
+def test_options_of_other_models_are_refused_for_a_class(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_any_detector("mine", source="custom", target=f"{__name__}.Bright", **option)

@@ -13,6 +13,7 @@ from vitmalis.detector.detector import Detector, model_id, weights_digest, weigh
 from vitmalis.detector.devices import AUTO
 from vitmalis.detector.engines import FUSED, chosen_engine
 from vitmalis.detector.sources import model_config, model_with_weights
+from vitmalis.errors import UserError
 
 
 def load_any_detector(
@@ -32,11 +33,16 @@ def load_any_detector(
         model_options: of `load_detector`.
 
     Raises:
-        UserError: as `load_detector`, or the class cannot be found or built.
+        UserError: as `load_detector`, or the class cannot be found or built, or an option is not one of a class.
     """
     if source != "custom":
         return load_detector(name, source=source, **model_options)
-    detector, description = custom_detector(name, target, options or {})
+    for option in ("weights", "window", "compiled"):
+        if value := model_options.get(option):
+            raise UserError(f"model '{name}' is a class ({target}), which has no option {option}={value} but its own")
+    asked = {option: model_options[option] for option in ("config", "task") if option in model_options}
+    description = model_config(name, source=source, target=target, options=options, **asked)
+    detector, _ = custom_detector(name, target, options or {})
     detector.model_id = model_id(description, weights_digest(()), model_options.get("precision", "fp32"))
     return detector
 

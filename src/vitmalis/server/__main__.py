@@ -26,7 +26,10 @@ def _positive_decimal(text: str) -> float:
 
 
 def _options(text: str) -> dict[str, Any]:
-    options = json.loads(text)
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError:
+        options = None
     if not isinstance(options, dict):
         raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"threshold": 3}}')
     return options
