@@ -50,7 +50,8 @@ def masks_to_send(masks: Masks) -> int:
 def pasted(mask: NDArray[np.uint8], box_xyxy: NDArray[np.floating], window: tuple[int, int, int, int]) -> BoolMask:
     """Paste a mask into a window of its frame, as detectron2 does: interpolated, with nothing around the box.
 
-    A mask that is full everywhere gives the pixels whose centres lie in the box.
+    A mask that is full everywhere gives the pixels whose centres lie in the box, apart from up to half a pixel of the
+    mask at each corner, which interpolation rounds.
 
     Args:
         mask: (MASK_SIDE, MASK_SIDE).

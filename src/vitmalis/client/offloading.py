@@ -163,7 +163,7 @@ def check_server(address: str, welcome: messages.Welcome, geometry: ModelGeometr
     if model_id and welcome.model_id != model_id:
         raise UserError(
             f"the server at {address} serves {welcome.model} {welcome.model_id}, this run is scored against "
-            f"{model_id}: start it with the same model, weights and precision"
+            f"{model_id}: start it with the same model, task, weights and precision"
         )
 
 
