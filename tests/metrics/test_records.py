@@ -75,7 +75,7 @@ def test_masks_come_back_as_written_and_take_a_column_in_runs_that_have_some(tmp
     back = [frame.detections.masks for frame in read_frames(path)]
     assert back[0] is None
     np.testing.assert_array_equal(back[1], masks)
-    assert back[2] is not None and back[2].shape == (0, MASK_SIDE, MASK_SIDE), "the model looked for masks"
+    assert np.shape(back[2]) == (0, MASK_SIDE, MASK_SIDE), "a result without objects, of a model that finds masks"
     assert len(pq.read_table(path).column("masks")[1].as_py()) == 2 * 49
     write_frames(path, frames[:1], INFO)
     assert "masks" not in pq.read_schema(path).names
