@@ -29,6 +29,7 @@ JOBS = {
     "profile fused": ("profiling.fused.job", "measure the fused engine on a GPU next to the eager one"),
     "profile restoration-points": ("profiling.restoration_points", "measure time and F1 of every restoration point"),
     "profile token-merging": ("profiling.token_merging", "measure time and F1 of token merging and mixed resolution"),
+    "profile precision": ("profiling.precision", "measure what a precision costs in boxes, next to fp32"),
     "profile split-inference": ("profiling.split_inference", "compute the latency of split inference next to JPEGs"),
     "profile tracking": ("profiling.tracking", "measure F1 by age and time of every tracker"),
     "profile filtering": ("profiling.filtering", "learn the threshold of policy=reducto from profile parts"),

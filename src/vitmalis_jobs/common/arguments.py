@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from vitmalis.command_line import unknown_choice
 from vitmalis.errors import UserError
 
 
@@ -20,6 +21,19 @@ def listed(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str
         if outside := [value for value in values if not low <= value <= high]:
             raise argparse.ArgumentTypeError(f"{outside[0]} is outside {low:g} to {high:g}")
         return values
+
+    return parse
+
+
+def chosen(choices: Iterable[str]) -> Callable[[str], list[str]]:
+    """Make an argparse type for names separated by commas, each one of the choices."""
+    known = list(choices)
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(unknown_choice(f"'{unknown[0]}'", unknown[0], known))
+        return list(dict.fromkeys(names))
 
     return parse
 

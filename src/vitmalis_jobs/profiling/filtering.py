@@ -20,7 +20,6 @@ import torch
 
 from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, load_detector
-from vitmalis.detector.config import RANDOM
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.policy.frame_change import ChangeFilter, edge_pixels
@@ -29,6 +28,7 @@ from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.checks import check_trained
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
@@ -111,6 +111,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     model = model_options(options, weights=options.weights)
+    check_trained(model, "F1 is compared")
     detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
     specs, left_out = find_clips(options, terminal)
     clips = {}
@@ -180,8 +181,6 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--target {options.target}: give an F1 from 0 to 1")
     if wrong := [threshold for threshold in options.thresholds if not 0 <= threshold <= 1]:
         raise UserError(f"--thresholds {wrong[0]}: give shares of pixels from 0 to 1")
-    if options.weights == RANDOM:
-        raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
 
 
 def profile(options: argparse.Namespace) -> None:

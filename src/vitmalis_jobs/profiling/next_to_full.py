@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 
@@ -161,6 +162,14 @@ class Subject:
             "left_out": self.left_out,
         }
 
+    def variant(self, **changes: Any) -> Detector:
+        """Load the detector with other options of the model, such as `precision`.
+
+        Raises:
+            UserError: the device or the engine does not have what they ask for.
+        """
+        return load_model(msgspec.structs.replace(self.model, **changes))
+
     def chosen_points(self, points: Sequence[int]) -> list[int]:
         """The restoration points of `--points`, rising.
 
@@ -173,6 +182,11 @@ class Subject:
         return sorted(points)
 
 
+def load_model(model: ModelOptions) -> Detector:
+    """Load the detector that the options of a built-in model describe."""
+    return load_detector(model.name, **model.detector_options, compiled=model.compile)
+
+
 def load_subject(options: argparse.Namespace, terminal: Terminal) -> Subject:
     """Load the detector and find the clips that the options of `add_subject_options` name.
 
@@ -183,7 +197,7 @@ def load_subject(options: argparse.Namespace, terminal: Terminal) -> Subject:
     torch.set_num_threads(options.threads)
     flags = {"weights": options.weights, "window": options.window, "downsampling_factor": options.downsampling_factor}
     model = model_options(options, **flags)
-    detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
+    detector = load_model(model)
     clips, left_out = find_clips(options, terminal, max_width=options.max_width, max_height=options.max_height)
     return Subject(model, detector, clips, left_out)
 

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector.config import RANDOM
-from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE
 from vitmalis.regions.classify import task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.arguments import listed
+from vitmalis_jobs.common.checks import check_trained
 from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.plotting import BLACK, canvas, colour, save_figure
@@ -70,11 +69,10 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
     """Run the detector on all clips.
 
     Raises:
-        UserError: no such model, clip or restoration point, or a count that is not positive.
+        UserError: no such model, clip or restoration point, random weights, or a count that is not positive.
     """
-    if options.weights == RANDOM:
-        raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
     subject = load_subject(options, terminal)
+    check_trained(subject.model, "F1 is compared")
     detector = subject.detector
     points = subject.chosen_points(options.points or range(detector.geometry.restoration_points + 1))
 

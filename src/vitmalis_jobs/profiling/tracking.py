@@ -20,14 +20,13 @@ import torch
 
 from vitmalis.command_line import CommandLine
 from vitmalis.detector import PRESETS, load_detector
-from vitmalis.detector.config import RANDOM
-from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.tracker import TRACKERS, Tracker
 from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec, open_video
 from vitmalis_jobs.common.arguments import check_positive
+from vitmalis_jobs.common.checks import check_trained
 from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.common.console import Terminal
@@ -113,11 +112,10 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         UserError: no such model or clip, or a number that is not positive.
     """
     check_positive(options, "starts", "seconds")
-    if options.weights == RANDOM:
-        raise UserError(f"--weights {RANDOM}: F1 is compared, and boxes of random weights mean nothing; give a file")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     model = model_options(options, weights=options.weights)
+    check_trained(model, "F1 is compared")
     detector = load_detector(model.name, **model.detector_options, compiled=model.compile)
     clips, left_out = find_clips(options, terminal)
     return {
