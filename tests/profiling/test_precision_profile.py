@@ -47,6 +47,7 @@ def test_numbers_of_frames_together() -> None:
         "margin_max": 0.25,
         "box_px_p95": 2.6,  # of 0, 0, 0, 1 and 3: four fifths of the way from 1 to 3
         "box_px_max": 3.0,
+        "boxes_beyond_bar": 2,
         "score_p95": 0.018,
         "score_max": 0.02,
     }

@@ -47,7 +47,7 @@ class Agreement:
         )
 
     def numbers(self) -> dict[str, Any]:
-        """The columns of a result; those of no box are None."""
+        """Columns of a result; quantiles of no box are None."""
         f1 = self.counts.f1
         return {
             "f1": None if f1 is None else round(f1, 4),
@@ -58,6 +58,7 @@ class Agreement:
             "margin_max": _quantile(self.margins, 1.0),
             "box_px_p95": _quantile(self.box_px, 0.95),
             "box_px_max": _quantile(self.box_px, 1.0),
+            "boxes_beyond_bar": int((self.box_px > BARS["box_px_max"]).sum()),
             "score_p95": _quantile(self.scores, 0.95),
             "score_max": _quantile(self.scores, 1.0),
         }
