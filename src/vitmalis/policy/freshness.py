@@ -18,19 +18,19 @@ Float64Array = NDArray[np.float64]
 class Freshness(ConfigurationSearch):
     """Maximises the F1 of the boxes on the screen, while waiting for the result and while it is shown.
 
-    A result of configuration c arrives with the age T(c), its E2E latency. Kept for good, c would be shown over the
-    ages [T(c), T(c) + T(c) / k] with k offloads in flight, so A(c) times the mean F1-by-age there is its F1 in the long
-    run. The best of these, g, is what a second is worth. The next offload, however, starts from the boxes that are
-    shown now: they age until its result arrives, which costs more where they are worse than g, and most before the
-    first result, when there are none. So the worth of c is
+    A result of configuration c arrives with the age T(c), its E2E latency. If every offload had configuration c, its
+    boxes would be shown over the ages [T(c), T(c) + T(c) / k] with k offloads in flight, so A(c) times the mean
+    F1-by-age there is the F1 of c in the long run. The best of these, g, is what a second is worth. The next offload,
+    however, starts from the boxes that are shown now: they age until its result arrives, which costs more where they
+    are worse than g, and most before the first result, when there are none. So the worth of c is
 
         F1 of the present boxes over T(c) / k  +  A(c) F1-by-age over one interval from T(c)  -  g T(c) / k
 
     where the interval is that of g: a step of policy iteration for the average reward (Howard 1960). From the boxes
     that g itself would show, g's configuration has the highest worth. There is no knee, eta or kappa.
 
-    Latency is known better than A(c): the fastest c is taken of those that the estimator's error does not tell from the
-    best (the one-standard-error rule of Breiman et al. 1984).
+    Latency is known better than A(c): of all c whose worth is within the estimator's error of the best, the fastest is
+    taken (the one-standard-error rule of Breiman et al. 1984).
 
     Args:
         estimate_ahead: as of `ConfigurationSearch`, but on: what a decision takes is lost to the boxes on the screen.
@@ -59,7 +59,6 @@ class Freshness(ConfigurationSearch):
         if not state.results:
             return np.zeros_like(interval_s)
         age_s, aged_f1 = np.full_like(interval_s, state.result_age_s), float(self._decay.at(state.result_age_s))
-        left = (
-            state.retention / aged_f1 if state.retention < aged_f1 else 1.0
-        )  # more was lost than boxes of this age lose
+        # Below 1 where more objects were lost than boxes of this age lose.
+        left = state.retention / aged_f1 if state.retention < aged_f1 else 1.0
         return self._last_f1 * left * interval_s * self._decay.mean(age_s, age_s + interval_s)
