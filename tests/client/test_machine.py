@@ -148,6 +148,30 @@ def test_an_estimator_slower_than_the_offloads_skips_all_but_the_latest_decision
     assert machine.handle(EstimatedAhead("of frame 2"), 0.5) == []
 
 
+class UsesObjects(EstimatesAhead):
+    """A policy that decides from objects, and whose states are kept."""
+
+    uses_objects = uses_tracker = True
+
+
+def test_a_second_offload_during_a_catch_up_waits_for_the_objects_to_be_located() -> None:
+    policy = UsesObjects()
+    machine = machine_with(policy, in_flight=2)
+    machine.handle(LinkChanged(up=True), 0.0)
+    for index in range(3):
+        machine.handle(captured(index), index * INTERVAL_S)
+    machine.handle(result(0, 0, x=0.0), 0.25)
+    assert of_type(machine.handle(BoxesLocated(2, boxes(2.0)), 0.26), CatchUp), "the offload of frame 2 is in flight"
+    for index in range(3, 7):  # the second one might follow 0.24 s after it
+        assert machine.handle(captured(index), index * INTERVAL_S) == []
+    (locate,) = machine.handle(TrackingDone(2, boxes(2.0), 1.0), 0.65)
+    assert isinstance(locate, Locate)
+    assert indices(locate) == [2, 3, 4, 5, 6]
+    machine.handle(BoxesLocated(6, boxes(6.0)), 0.66)
+    known = [(s.frame_index, s.result_age_frames, s.tracked.boxes_xyxy[:, 0].tolist()) for s in policy.states]
+    assert known == [(0, 0, []), (2, 2, [2.0]), (6, 6, [6.0])]
+
+
 def test_result_starts_the_offload_of_the_newest_frame(plain: ClientMachine) -> None:
     for index in range(4):
         plain.handle(captured(index, tracking=False), index * INTERVAL_S)

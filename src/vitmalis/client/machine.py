@@ -161,11 +161,13 @@ class ClientMachine:
             and len(known.detections) > 0
             and known.frame_index != frame.index
         )
-        if not needed or known.frame_index not in self._tracker.history:
+        if not needed:
             return self._start_offload(frame, known.detections, now_s)
         self._offload_waits = self._tracker.tracking
         if self._offload_waits:
             return []
+        if known.frame_index not in self._tracker.history:  # the policy uses no tracker
+            return self._start_offload(frame, known.detections, now_s)
         self._locating = frame
         return [self._tracker.locate()]
 
