@@ -18,8 +18,8 @@ class TrackerJobs:
         history: frames that the tracker can be given.
 
     Attributes:
-        history: these frames.
-        retention: kappa after the last job.
+        history: as given.
+        retention: kappa after the last job, 0..1; 1 before the first.
     """
 
     def __init__(self, history: FrameHistory) -> None:
@@ -52,8 +52,9 @@ class TrackerJobs:
         """Add the newest frame to the history, which keeps the frames that a catch-up may start at.
 
         Args:
-            frame_index, image: of the frame.
-            needed: frames whose results are to come.
+            frame_index: number of the frame.
+            image: what the tracker needs of it.
+            needed: frames whose results are still to come.
         """
         awaited = [self._result.frame_index] if self._result and self._awaiting_catch_up else []
         self.history.append(frame_index, image, [*needed, *awaited])

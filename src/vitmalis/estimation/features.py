@@ -50,7 +50,7 @@ class Candidates:
         return Configuration(int(self.tau_d[index]), int(self.quality[index]), int(self.restoration_point[index]))
 
     def where(self, chosen: BoolMask) -> Candidates:
-        """Some of the candidates, bool (n,)."""
+        """Select the candidates that are true in a mask, bool (n,)."""
         return Candidates(self.tau_d[chosen], self.quality[chosen], self.restoration_point[chosen])
 
     @classmethod

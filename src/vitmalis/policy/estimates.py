@@ -21,7 +21,7 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContentEstimates:
-    """What the content of a frame lets expect of each candidate, whatever the network does: float64 (n,) each.
+    """Size and F1 expected of each candidate from the content of a frame, without the network: float64 (n,) each.
 
     Attributes:
         candidates: the configurations that make a difference in this frame.
@@ -35,7 +35,7 @@ class ContentEstimates:
     f1_error: Float64Array
 
     def where(self, chosen: BoolMask) -> ContentEstimates:
-        """The estimates of some candidates, bool (n,)."""
+        """Select the candidates that are true in a mask, bool (n,)."""
         columns = (column[chosen] for column in (self.payload_bytes, self.f1, self.f1_error))
         return ContentEstimates(self.candidates.where(chosen), *columns)
 
@@ -45,9 +45,9 @@ class EstimatesAhead:
     """Estimates that were made from an earlier frame's content, ahead of a decision.
 
     Attributes:
-        frame_index: that frame.
-        grid: its decision regions.
-        estimates: of its candidates.
+        frame_index: the earlier frame.
+        grid: decision regions of that frame.
+        estimates: of the candidates of that frame.
     """
 
     frame_index: int

@@ -15,7 +15,7 @@ class NetworkEstimate:
 
     Throughput is averaged over bytes: all bytes over all the time they took to pass. The plain mean of two rates would
     count a small payload, whose rate is mostly noise of its few milliseconds, as much as a large one. A payload that
-    arrived together with its announcement (`SHORTEST_TRANSFER_S`) says nothing about the rate where another one does.
+    arrived together with its announcement (`SHORTEST_TRANSFER_S`) is left out where another one has a longer transfer.
 
     Args:
         prior_uplink_mbps, prior_rtt_ms: assumed until the first result.

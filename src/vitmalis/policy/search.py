@@ -234,7 +234,7 @@ class ConfigurationSearch(Policy):
 
 
 def _differ(candidates: Candidates, content: FrameContent) -> BoolMask:
-    """Which candidates differ from tau_d = 0 in this frame, or are that, bool (n,)."""
+    """Mask of the candidates that downsample a region of this frame, or have tau_d = 0, bool (n,)."""
     return (candidates.tau_d == 0) | (downsampled_regions(candidates, content.region_types) > 0)
 
 
