@@ -142,7 +142,7 @@ class Detections:
     @property
     def masks_or_boxes(self) -> Masks:
         """The masks; without any, masks that fill their boxes."""
-        return np.full((len(self), MASK_SIDE, MASK_SIDE), 255, np.uint8) if self.masks is None else self.masks
+        return filled_masks(len(self)) if self.masks is None else self.masks
 
     def above(self, score: float) -> Detections:
         """Return the rows with at least this score."""
@@ -164,6 +164,11 @@ class Detections:
         return supervision.Detections(
             xyxy=self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data={"class_name": names}
         )
+
+
+def filled_masks(count: int) -> Masks:
+    """Make masks that fill their boxes, for so many objects."""
+    return np.full((count, MASK_SIDE, MASK_SIDE), 255, np.uint8)
 
 
 class BoxSource(StrEnum):

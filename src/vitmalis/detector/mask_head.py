@@ -19,7 +19,7 @@ from vitmalis.detector.config import DetectorConfig, MaskConfig
 from vitmalis.detector.pooling import pool_boxes
 from vitmalis.detector.pyramid import NormedConv2d
 from vitmalis.instance_masks import quantized
-from vitmalis.types import MASK_SIDE, Detections, Masks
+from vitmalis.types import MASK_SIDE, Detections, Masks, filled_masks
 
 POOL_SIDE = MASK_SIDE // 2
 """Cells that a box is pooled to, along each axis; the transposed convolution doubles them."""
@@ -84,7 +84,7 @@ class MaskHead(nn.Module):
 
     def _masks(self, levels: Sequence[Tensor], found: Detections) -> Masks:
         """Masks of the detections of one image; they fill the boxes of scores below `min_score`."""
-        masks, sure = found.masks_or_boxes, found.scores >= self._min_score
+        masks, sure = filled_masks(len(found)), found.scores >= self._min_score
         masks[sure] = self._predicted(levels, found.select(sure))
         return masks
 

@@ -67,8 +67,8 @@ def decode_from_server(frames: Sequence[bytes]) -> tuple[ServerMessage, bytes]:
         ProtocolError: the frames are not one valid message (`ProtocolVersionError`: another version).
     """
     message, payload = _decode(_server_decoder, frames)
-    if isinstance(message, Result) and len(payload) != message.payload_bytes:
-        raise ProtocolError(f"{len(payload)} bytes for {message.count} detections", message.seq)
+    if isinstance(message, Result):
+        message.check_payload(payload)
     return message, payload
 
 

@@ -244,8 +244,14 @@ class Result(_Message, frozen=True):
 
     @property
     def payload_bytes(self) -> int:
-        """Size of the payload."""
+        """Compute the size of the payload in bytes."""
         return self.count * DETECTION_BYTES + (0 if self.masks is UNSET else self.masks * MASK_BYTES)
+
+    def check_payload(self, payload: bytes) -> None:
+        """Raise `ProtocolError` unless a payload has the size of these detections and masks."""
+        if len(payload) != self.payload_bytes:
+            masks = f" with {self.masks} masks" if self.masks else ""
+            raise ProtocolError(f"{len(payload)} bytes for {self.count} detections{masks}", self.seq)
 
 
 class Failure(_Message, frozen=True):

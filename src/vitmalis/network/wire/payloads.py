@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from vitmalis.instance_masks import MASK_BYTES, masks_to_send, packed, unpacked
 from vitmalis.network.wire.messages import DETECTION_BYTES, MAX_DETECTIONS, MAX_MASKS, ProtocolError, Result
-from vitmalis.types import COCO_CLASSES, Detections
+from vitmalis.types import COCO_CLASSES, Detections, filled_masks
 
 
 def pack_detections(detections: Detections) -> bytes:
@@ -43,8 +43,7 @@ def unpack_detections(result: Result, payload: bytes) -> Detections:
         ProtocolError: wrong length, non-finite boxes, scores outside 0..1 or unknown labels.
     """
     count = result.count
-    if len(payload) != result.payload_bytes:
-        raise ProtocolError(f"{len(payload)} bytes for {count} detections")
+    result.check_payload(payload)
     detections = Detections.of(
         np.frombuffer(payload, "<f4", 4 * count),
         np.frombuffer(payload, "<f4", count, offset=16 * count),
@@ -53,7 +52,7 @@ def unpack_detections(result: Result, payload: bytes) -> Detections:
     _check_detections(detections)
     if result.masks is UNSET:
         return detections
-    masks = detections.masks_or_boxes
+    masks = filled_masks(count)
     masks[: result.masks] = unpacked(payload[count * DETECTION_BYTES :])
     return replace(detections, masks=masks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.instance_masks import pasted
 from vitmalis.matching import iou_matrix
-from vitmalis.types import MASK_SIDE, SCORE_THRESHOLD, Detections
+from vitmalis.types import SCORE_THRESHOLD, Detections, filled_masks
 from vitmalis.video.standin import SceneFrame
 from vitmalis_jobs.training.detection.labels import IGNORE, VALIDATED_SIDE_PX, rendered_targets, trained_rows
 from vitmalis_jobs.training.detection.rendered_scenes import Scene
@@ -131,5 +131,4 @@ def _mean(ious: list[float]) -> float:
 
 
 def _filled(detections: Detections) -> Detections:
-    full = np.full((len(detections), MASK_SIDE, MASK_SIDE), 255, np.uint8)
-    return Detections(detections.boxes_xyxy, detections.scores, detections.labels, full)
+    return replace(detections, masks=filled_masks(len(detections)))
