@@ -21,12 +21,13 @@ from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.caching import Caching
 from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
+from vitmalis.network.wire.payloads import pack_detections, unpack_detections
 from vitmalis.offload import TokenCaching
 from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_frames, read_offloads, write_run
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
 from vitmalis.server.cost import estimated_cost
-from vitmalis.types import Configuration, Detections
+from vitmalis.types import MASK_SIDE, Configuration, Detections
 
 MAX_PIXELS = 256 * 256
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
@@ -48,10 +49,12 @@ class Target:
 
 
 def _read_message(data: bytes, folder: Path) -> None:
-    """Decode a message of either direction; an offload goes through admission, what follows `--` being its JPEG."""
+    """Decode a message of either direction with its payload, which follows `--`; an offload goes through admission."""
     header, _, payload = data.partition(b"\n--\n")
     with suppress(m.ProtocolError):
-        coding.decode_from_server([header, payload] if payload else [header])
+        answer, packed = coding.decode_from_server([header, payload] if payload else [header])
+        if isinstance(answer, m.Result):
+            unpack_detections(answer, packed)
         return
     message, jpeg = coding.decode_from_client([header, payload] if payload else [header])
     if isinstance(message, m.Offload) and refusal_reason(message, jpeg, GEOMETRY, MAX_PIXELS) is None:
@@ -72,9 +75,11 @@ def _messages(folder: Path) -> list[bytes]:
     result = m.Result(1, 0, 0.1, 0.1, 0.1, 0.1, 0.1)
     asked = msgspec.structs.replace(result, asked=AskedRegions.of(mask))
     answers = (m.Welcome("m", "1", GEOMETRY), result, asked, m.Failure(1, "busy"), m.Pong(1))
+    found = Detections.of([[0, 0, 9, 9], [5, 5, 9, 9]], [0.9, 0.5], [0, 2], np.zeros((2, MASK_SIDE, MASK_SIDE)))
     single = [coding.encode(each)[0] for each in (m.Hello("c"), m.Announce(1), m.Ping(1), *answers)]
     return [
         *single,
+        coding.encode(result.with_detections(found))[0] + b"\n--\n" + pack_detections(found),
         *(coding.encode(each)[0] + b"\n--\n" + _jpegs(folder)[0] for each in (plain, mixed, asking, cached)),
     ]
 
