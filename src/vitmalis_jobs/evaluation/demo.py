@@ -50,7 +50,7 @@ def command_line() -> CommandLine:
             "--seconds 2 --no-open": "two seconds, and only the path of the page",
         },
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the clip")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the clip, which lasts 10")
     parser.add_argument("--no-open", action="store_true", help="print the page's path, without opening it")
     return parser
 

@@ -233,7 +233,7 @@ def _named(policy: str, options: Sequence[str]) -> str:
 def offload_table(runs: pd.DataFrame) -> pd.DataFrame:
     """The answered offloads of all runs: policy, clip, trace, interval in frames, and durations such as `encode_ms`.
 
-    Estimation counts with what of it was made ahead of the decision: how much work it is does not depend on when.
+    The estimation time of an offload includes that of estimates which were made ahead of its decision (`ahead_s`).
 
     Progress is shown on standard error: a large study has a file for each of thousands of runs.
     """
