@@ -15,6 +15,7 @@ from vitmalis.detector.detector import weights_files, weights_path
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.mask_head import MaskHead
 from vitmalis.errors import UserError
+from vitmalis.paths import file_sha256
 from vitmalis.types import Detections
 from vitmalis.video.standin import SceneFrame, StreetScene
 from vitmalis_jobs.common.config import checked, compose
@@ -26,7 +27,8 @@ from vitmalis_jobs.training.detection.state import TrainingState
 from vitmalis_jobs.training.detection.stream import Source, TrainingStream
 from vitmalis_jobs.training.detection.trainer import StepReport, train_with
 from vitmalis_jobs.training.detection.views import View
-from vitmalis_jobs.training.masks import frozen_detector
+from vitmalis_jobs.training.install import installations
+from vitmalis_jobs.training.masks import frozen_detector, train_masks
 from vitmalis_jobs.training.segmentation.config import MaskTrainingConfig
 from vitmalis_jobs.training.segmentation.learner import MaskLearner, mean_iou
 from vitmalis_jobs.training.segmentation.mask_scores import MaskFrame, matched, score_masks
@@ -171,6 +173,25 @@ def test_the_frozen_detector_is_the_shipped_one() -> None:
         frozen_detector("vitdet_b", StartOptions(weights=None, window=None))
     with pytest.raises(UserError, match=r"start\.weights=random: a mask head learns from a trained detector"):
         frozen_detector("vitdet_tiny", StartOptions(weights="random", window=None))
+
+
+@pytest.mark.slow
+def test_the_job_continues_and_exports_what_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMALIS_CACHE", str(tmp_path / "cache"))
+    options = [
+        *("rendered.profiles=[walkS]", "rendered.scenes=1", "rendered.frames_per_scene=1"),
+        *("held_out.frames_per_profile=1", "train.hours=null", "train.workers=0", "train.device=cpu"),
+        *(f"train.folder={tmp_path}", f"mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db"),
+        f"mlflow.artifact_dir={tmp_path}/artifacts",
+    ]
+    for steps in (1, 2):
+        train_masks(checked(compose("train_masks", [*options, f"train.steps={steps}"]), MaskTrainingConfig))
+    assert {path.name for path in tmp_path.glob("config_from_*")} == {f"config_from_000000{i}.yaml" for i in (0, 1)}
+    metadata = load_checkpoint(tmp_path / "mask_head.pt")[1]
+    detector, _ = weights_files(preset("vitdet_tiny").with_task("instances"), None)
+    assert metadata["detector_sha256"] == file_sha256(detector)
+    assert [target.name for _, target in installations(tmp_path / "mask_head.pt")] == ["vitdet_tiny_masks.pt"]
+    assert load_detector("vitdet_tiny", weights=tmp_path / "best.pt", task="instances").model.mask_branch is not None
 
 
 def test_iou_of_masks_in_their_boxes() -> None:

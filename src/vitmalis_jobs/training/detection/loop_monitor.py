@@ -59,12 +59,11 @@ class LoopMonitor(ABC):
         means = self._steps.means()
         if not means:
             return
-        left_s = self.state.seconds / max(self._progress, 1e-6) * (1 - self._progress)
         log.info(
-            "step %6d  %5.1f %%  left %4.0f min  %s",
+            "step %6d  %5.1f %%  left %4s min  %s",
             self.state.step,
             100 * self._progress,
-            left_s / 60,
+            f"{self.state.seconds / 60 * (1 / self._progress - 1):.0f}" if self._progress else "?",
             "  ".join(f"{name} {value:.4g}" for name, value in means.items()),
         )
         for name, value in means.items():
