@@ -15,11 +15,20 @@ from tests.server.blob_server import GEOMETRY
 from vitmalis.client import record_files
 from vitmalis.client.events import Render
 from vitmalis.client.record_files import RecordSaver
-from vitmalis.client.record_journal import recover_records
+from vitmalis.client.record_journal import RecordJournal, recover_records
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
-from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
+from vitmalis.instance_masks import quantized
+from vitmalis.records import (
+    FRAMES_FILE,
+    OFFLOADS_FILE,
+    OffloadRecord,
+    RecordsInfo,
+    read_frames,
+    read_info,
+    read_offloads,
+)
 from vitmalis.types import MASK_SIDE, BoxSource, Detections
 from vitmalis.video.spec import VideoSpec
 
@@ -171,3 +180,20 @@ def test_a_session_ends_while_its_records_still_find_room(tmp_path: Path, monkey
         saved_every(saver, recorder, 5, 10**6)
     saver.finish("failed")
     assert len(read_frames(tmp_path / FRAMES_FILE)) == recorder.frame_count
+
+
+def test_masks_of_a_killed_client_are_read_from_its_journals(tmp_path: Path) -> None:
+    """Also where a result of a model that finds masks has no objects."""
+    masks = quantized(np.random.default_rng(0).random((1, MASK_SIDE, MASK_SIDE)))
+    one = Detections.of([[0, 0, 9, 9]], [0.9], [0], masks)
+    journal = RecordJournal(tmp_path, RecordsInfo(policy="trackb2b", clip="red"))
+    for index, found in enumerate((Detections.empty(), one, one.above(1.0))):
+        row = OffloadRecord(offload_id=index, frame_index=index, start_time_s=0.0, detections=found)
+        journal.append({OffloadRecord: [row]})
+    for then in (journal.close, lambda: recover_records(tmp_path), lambda: None):
+        without, *others = (row.detections.masks for row in read_offloads(tmp_path / OFFLOADS_FILE))
+        assert without is None
+        for stored, expected in zip(others, (masks, masks[:0]), strict=True):
+            np.testing.assert_array_equal(stored, expected)
+        then()
+    assert (tmp_path / OFFLOADS_FILE).is_file()
