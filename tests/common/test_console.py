@@ -28,3 +28,11 @@ def test_only_runs_of_several_devices_have_rows_about_them() -> None:
     several = printed(METRICS | {"devices": 2.0, "worst_device_rendering_f1": 0.25})
     assert "devices (above: means over them)" in several
     assert "0.250" in several
+
+
+def test_only_runs_with_masks_have_rows_about_them() -> None:
+    assert "mask" not in printed(METRICS)
+    masked = printed(METRICS | {"rendering_mask_f1": 0.375, "rendering_mask_iou": 0.625})
+    lines = [line.split() for line in masked.splitlines()]
+    assert ["rendering", "F1", "of", "masks", "0.375"] in lines
+    assert ["mean", "IoU", "of", "matched", "masks", "0.625"] in lines

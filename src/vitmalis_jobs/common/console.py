@@ -21,12 +21,16 @@ from vitmalis_jobs.common.progress import progress_display
 Step = Callable[..., None]
 """Called with the work done so far, all the work, and optionally a note."""
 
-_ROWS = (
+_F1_ROWS = (
     ("rendering F1", "rendering_f1", 1, "{:.3f}"),
     ("  after the first result", "rendering_f1_after_first_result", 1, "{:.3f}"),
     ("inference F1", "inference_f1", 1, "{:.3f}"),
+)
+_MASK_ROWS = (
     ("rendering F1 of masks", "rendering_mask_f1", 1, "{:.3f}"),
     ("  mean IoU of matched masks", "rendering_mask_iou", 1, "{:.3f}"),
+)
+_ROWS = (
     ("streaming AP", "streaming_ap", 1, "{:.3f}"),
     ("IDF1", "idf1", 1, "{:.3f}"),
     ("identity switches", "id_switches", 1, "{:.0f}"),
@@ -114,7 +118,9 @@ class Terminal:
         table = Table(box=None, show_header=False, padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", style="bold", no_wrap=True)
-        for label, key, factor, form in (*_ROWS, *(_DEVICE_ROWS if "devices" in metrics else ())):
+        masks = _MASK_ROWS if "rendering_mask_f1" in metrics else ()
+        devices = _DEVICE_ROWS if "devices" in metrics else ()
+        for label, key, factor, form in (*_F1_ROWS, *masks, *_ROWS, *devices):
             table.add_row(label, metric_text(metrics, key, factor, form))
         self._console.print(table)
         for key, value in places.items():
