@@ -29,6 +29,9 @@ QUALITIES = (70, 75, 80, 85, 90, 95, 100)
 DOWNSAMPLING_TYPES = tuple(DOWNSAMPLED_TYPES)
 RESTORATION_POINTS = (0, 1, 2, 3, 4)
 
+REFERENCE = Configuration(tau_d=0, quality=95, restoration_point=0)
+"""The configuration that the F1 of the others is compared with, on the same frame."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:

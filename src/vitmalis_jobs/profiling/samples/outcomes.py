@@ -11,7 +11,7 @@ from vitmalis.codec.jpeg import decode_jpeg
 from vitmalis.codec.offload import encode_offload
 from vitmalis.codec.packing import unpack
 from vitmalis.detector import BaseDetector
-from vitmalis.estimation.features import ACCURACY_FEATURES, Candidates, candidate_features
+from vitmalis.estimation.features import ACCURACY_FEATURES, REFERENCE, Candidates, candidate_features
 from vitmalis.matching import MatchRule, match
 from vitmalis.offload import OffloadDecision
 from vitmalis.regions.classify import classify, downsample_mask, task_relevance
@@ -152,17 +152,17 @@ def sample_moment(
 def candidates_to_try(space: Candidates, qualities_per_point: int, seed: int) -> Candidates:
     """Choose the configurations to try on one frame: the whole space, or a part of it to have time for more frames.
 
-    Where nothing is downsampled, all qualities are tried. For each other tau_d the qualities are shuffled and dealt to
-    the restoration points in turn, so that few inferences cover every quality and every point.
+    For each tau_d the qualities are shuffled and dealt to its restoration points in turn, so that few inferences cover
+    many qualities and every point. `REFERENCE`, which the others are compared with, is always tried.
 
     Args:
         space: the configuration space.
-        qualities_per_point: for each tau_d above 0; the number of qualities gives the whole space.
+        qualities_per_point: of each tau_d; the number of qualities gives the whole space.
         seed: of the choice.
     """
     draws = np.random.default_rng(seed)
-    chosen = space.tau_d == 0
-    for tau_d in np.unique(space.tau_d[~chosen]):
+    chosen = np.array([space.configuration(row) == REFERENCE for row in range(len(space))])
+    for tau_d in np.unique(space.tau_d):
         qualities = draws.permutation(np.unique(space.quality[space.tau_d == tau_d]))
         points = draws.permutation(np.unique(space.restoration_point[space.tau_d == tau_d]))
         for turn, point in enumerate(points):

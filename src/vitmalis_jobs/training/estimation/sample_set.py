@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation.estimators import FEATURES, Estimator, Target
+from vitmalis.estimation.features import REFERENCE
 from vitmalis.tables.parquet import read_parquet
 from vitmalis.untrusted_files import damage_reported
 
@@ -27,9 +28,8 @@ COLUMNS = (
 FRAME = ["clip", "part", "moments", "frame_index"]
 """Columns that identify a sampled frame: the same image may be sampled at moments of several kinds."""
 
-REFERENCE = {"tau_d": 0, "quality": 95}
-"""The configuration that the F1 of others is compared with."""
-_REFERENCE_FEATURES = REFERENCE | {"restoration_point": 0, "downsampled_regions": 0, "downsampled_motion": 0}
+_REFERENCE = {"tau_d": REFERENCE.tau_d, "quality": REFERENCE.quality}
+_REFERENCE_FEATURES = _REFERENCE | {"restoration_point": 0, "downsampled_regions": 0, "downsampled_motion": 0}
 
 _MAKE_AGAIN = "make it again with `python -m profiling.samples`"
 
@@ -168,12 +168,12 @@ def sample_set(samples: pd.DataFrame, target: Target) -> SampleSet:
 
 def _reference(samples: pd.DataFrame) -> FloatArray:
     """F1 of `REFERENCE` on the frame of each sample, (n,)."""
-    is_reference = (samples[list(REFERENCE)] == list(REFERENCE.values())).all(axis=1)
+    is_reference = (samples[list(_REFERENCE)] == list(_REFERENCE.values())).all(axis=1)
     own = samples[is_reference].drop_duplicates(FRAME)[[*FRAME, "f1"]]
     found = samples[FRAME].merge(own, "left", FRAME)["f1"].to_numpy(np.float64)
     if np.isnan(found).any():
         clip, *_, frame = samples[FRAME].iloc[int(np.isnan(found).argmax())]
-        name = ", ".join(f"{key}={value}" for key, value in REFERENCE.items())
+        name = ", ".join(f"{key}={value}" for key, value in _REFERENCE.items())
         raise UserError(f"frame {frame} of clip '{clip}' has no sample with {name}, which others are compared with")
     return found
 
