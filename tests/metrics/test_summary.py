@@ -35,6 +35,19 @@ def test_reasons_are_shares_of_the_explained_decisions() -> None:
     assert shares == {"share_decided_knee": 0.5, "share_decided_retention": 0.25, "share_decided_stale": 0.25}
 
 
+def test_the_bias_of_estimated_f1_weighs_frames_by_their_boxes() -> None:
+    references = [A, Detections.of([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.9], [0, 0]), NONE]
+    offloads = [
+        offload(0, 0, A, estimated_f1=0.9),  # F1 1, counts 2
+        offload(1, 1, A, estimated_f1=0.8),  # F1 2/3, counts 3
+        offload(2, 2, NONE, estimated_f1=0.1),  # no boxes: counts nothing
+        offload(3, 0, NONE),  # nothing estimated
+        offload(4, 0, NONE, estimated_f1=0.1, status="lost", reason="timeout"),
+    ]
+    assert summarise([], offloads, references)["inference_f1_bias"] == pytest.approx((2 * 0.9 + 3 * 0.8) / 5 - 4 / 5)
+    assert "inference_f1_bias" not in summarise([], offloads[3:], references)
+
+
 def test_a_small_run_by_hand() -> None:
     references = [A, A, B, B]
     frames = [

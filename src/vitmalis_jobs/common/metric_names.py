@@ -70,6 +70,7 @@ def _names() -> dict[str, str]:
     names |= _spread("estimates_age_frames_{}", "policy/estimates_age_{}_frames")
     names |= _spread("payload_error_percent_{}", "policy/payload_error_{}_percent")
     names |= _spread("e2e_latency_error_percent_{}", "policy/e2e_error_{}_percent")
+    names |= {"inference_f1_bias": "policy/inference_f1_bias"}
     costs = ("cpu_s", "cache_hits", "cache_misses", "server_exits", "relay_exits")
     machine = ("other_load", "throttled_periods", "inference_slowdown", "busy_machine")
     names |= {name: f"run/{name}" for name in (*costs, *machine)}

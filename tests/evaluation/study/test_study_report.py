@@ -30,7 +30,7 @@ from vitmalis_jobs.evaluation.study.cli import main, write_report
 from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
 from vitmalis_jobs.evaluation.study.subsets import BY_FOOTAGE, level_table
-from vitmalis_jobs.evaluation.study.tables import option_differences, other_scores, overview, reasons
+from vitmalis_jobs.evaluation.study.tables import estimates, option_differences, other_scores, overview, reasons
 
 
 def write_run(
@@ -150,6 +150,20 @@ def test_the_report_says_how_often_each_reason_decided(tmp_path: Path) -> None:
         write_run(tmp_path, 2 * number + 1, "trackb2b", clip, 0.5)
     table = reasons(read_study([tmp_path]).runs, ["trackb2b", "vitmalis"])
     assert table.to_dict("records") == [{"policy": "vitmalis", "knee, %": 75.0, "stale, %": 25.0}]
+
+
+def test_the_report_says_how_far_off_estimates_are(tmp_path: Path) -> None:
+    for number, (clip, bias, error) in enumerate((("a", 0.02, 10.0), ("b", -0.04, 20.0))):
+        write_run(tmp_path, 2 * number, "freshness", clip, 0.6)
+        path = tmp_path / str(2 * number) / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"] |= {"inference_f1_bias": bias, "payload_error_percent_median": error}
+        path.write_text(json.dumps(summary))
+        write_run(tmp_path, 2 * number + 1, "trackb2b", clip, 0.5)
+    runs = read_study([tmp_path]).runs
+    (row,) = estimates(runs, ["trackb2b", "freshness"]).to_dict("records")
+    assert row == {"policy": "freshness", "error of size, %": 15.0, "bias of F1": pytest.approx(-0.01)}
+    assert estimates(runs[runs["policy"] == "trackb2b"], ["trackb2b"]).empty
 
 
 def test_runs_on_a_busy_machine_are_marked_wherever_they_count(

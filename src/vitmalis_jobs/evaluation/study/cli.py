@@ -63,6 +63,11 @@ _CONSTANT_CODEC = (
 )
 _REASONS = "Share of the decisions with each reason (docs/policies.md says what they mean), mean over runs."
 
+_ESTIMATES = (
+    "How far they are from what came of the offloads, mean over runs: the median error of a run for size and latency, "
+    "for F1 the mean estimate less the actual inference F1, each frame weighted by its boxes."
+)
+
 
 def command_line() -> CommandLine:
     """The options of this job."""
@@ -160,6 +165,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         _codec(folder, offloads, shown),
         Section("Overhead (Fig. 11)", image=figures.overhead(folder, offloads)),
         *_section("Why configurations were chosen", _REASONS, tables.reasons(runs, policies)),
+        *_section("Errors of estimates", _ESTIMATES, tables.estimates(runs, policies)),
         Section("By clip and by trace", image=figures.breakdown(folder, f1, shown)),
         *(
             Section(

@@ -37,6 +37,11 @@ _OTHER_SCORES = {
     "identity switches": "id_switches",
 }
 _MASK_SCORES = {"F1 of masks": "rendering_mask_f1", "IoU of masks": "rendering_mask_iou"}
+_ESTIMATES = {
+    "error of size, %": "payload_error_percent_median",
+    "error of latency, %": "e2e_latency_error_percent_median",
+    "bias of F1": "inference_f1_bias",
+}
 _LOSSES = {"offloads lost": "lost_offloads", "frames lost": "lost_frames"}
 
 
@@ -174,6 +179,14 @@ def reasons(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
     means = shares.groupby("policy")[columns].mean().rename(columns=lambda column: f"{column.removeprefix(prefix)}, %")
     shown = (100 * means).reindex([policy for policy in policies if policy in means.index])
     return shown.rename(index=names).rename_axis("policy").reset_index() if len(shown) and columns else pd.DataFrame()
+
+
+def estimates(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Errors of the policies' estimates on real offloads, mean over runs; policies without estimates are left out."""
+    known, names = runs.reindex(columns=["policy", *_ESTIMATES.values()]), marked(runs, policies)
+    means = known.groupby("policy").mean().dropna(how="all").rename(columns={v: k for k, v in _ESTIMATES.items()})
+    shown = means.reindex([policy for policy in policies if policy in means.index]).dropna(axis="columns", how="all")
+    return shown.rename(index=names).rename_axis("policy").reset_index() if len(shown) else pd.DataFrame()
 
 
 def gap_table(runs: pd.DataFrame, policies: Sequence[str], ceiling: str) -> pd.DataFrame:
