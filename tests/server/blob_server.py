@@ -28,6 +28,7 @@ class BlobDetector:
         batches: sizes of the batches of more than one frame.
         gate: while it is cleared, inference waits (tests of queues).
         forgets_last: whether the last frame of a batch gets no detections.
+        batches_any_masks: whether frames of different numbers of patches make a batch.
     """
 
     name = "blob"
@@ -39,7 +40,7 @@ class BlobDetector:
         self.gate.set()
         self.entered = threading.Event()
         self.batches: list[int] = []
-        self.forgets_last = False
+        self.forgets_last = self.batches_any_masks = False
 
     def detect(self, image: RgbImage) -> Detections:
         self.entered.set()

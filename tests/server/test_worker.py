@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from tests.server.blob_server import BlobDetector
-from tests.server.conftest import PATIENCE_S, jpeg, next_event, offload
+from tests.server.conftest import PATIENCE_S, SIZE, jpeg, next_event, offload
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.client_endpoint import ClientEndpoint
 from vitmalis.network.wire.events import Connected, FailureReceived
+from vitmalis.server.decoding import batch_key
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
 from vitmalis.server.worker import Answer, InferenceWorker, Limits, Request
-from vitmalis.types import Detections, RgbImage
+from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 
 
 class BreakingDetector(BlobDetector):
@@ -34,6 +35,21 @@ class BreakingDetector(BlobDetector):
 
 def request(seq: int, transfer_s: float = 0.1) -> Request:
     return Request(b"peer", offload(seq), jpeg(), transfer_s, 0.0)
+
+
+def test_what_frames_of_a_batch_have_in_common() -> None:
+    """Without `batches_any_masks` also their number of patches, which a mask of as many regions elsewhere leaves."""
+    detector = BlobDetector()
+
+    def key(mask: BoolMask | None, point: int = 2) -> tuple[int, ...] | None:
+        return batch_key(offload(1, configuration=Configuration(1, 95, point), mask=mask), detector)
+
+    left, right, both = (np.zeros(detector.geometry.grid(*SIZE).shape, np.bool_) for _ in range(3))
+    left[0, 0] = right[0, 1] = both[0, :2] = True
+    assert key(left) == key(right) != key(both)
+    detector.batches_any_masks = True
+    assert key(left) == key(right) == key(both)
+    assert len({key(left), key(left, point=3), key(None)}) == 3
 
 
 def answer_to(worker: InferenceWorker, answers: queue.SimpleQueue[Answer], sent: Request) -> m.Result | m.Failure:

@@ -27,6 +27,8 @@ class BaseDetector(ABC):
         device: where it runs, if others have to wait for it; the processor for one whose results are complete when a
             call returns, wherever it computes them.
         engine: a word for the way in which it computes.
+        batches_any_masks: whether `detect_patches_each` takes frames of different numbers of patches, as a batch of a
+            server may then hold.
         caches_tokens: whether it has `detect_cached`, see `vitmalis.detector.Detector`.
     """
 
@@ -35,6 +37,7 @@ class BaseDetector(ABC):
     geometry = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=0)
     device = torch.device("cpu")
     engine = "eager"
+    batches_any_masks = False
 
     @property
     def caches_tokens(self) -> bool:

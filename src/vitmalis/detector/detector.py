@@ -149,10 +149,10 @@ class Detector(BaseDetector):
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
     ) -> list[Detections]:
-        """`detect_patches` for several images of one size as one batch; their masks must leave equally many patches.
+        """`detect_patches` for several images of one size as one batch.
 
         Raises:
-            UserError: as `detect_patches`, or the masks leave different numbers of patches.
+            UserError: as `detect_patches`, or without `batches_any_masks` the numbers of patches differ.
         """
         grid = self.config.region_grid(*image_size)
         for own, mask in zip(patches, downsample_masks, strict=True):

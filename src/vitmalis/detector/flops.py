@@ -89,10 +89,15 @@ class _BlockCost:
         tokens = grid.tokens(regions)
         return cls(
             tokens,
-            24 * tokens * config.embed_dim**2,  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
+            tokens * linear_flops(config),
             _window_attention(config, grid, regions),
             _global_attention(config, grid, regions),
         )
+
+
+def linear_flops(config: VitConfig) -> int:
+    """Count the operations of the linear layers of a block for one token."""
+    return 24 * config.embed_dim**2  # qkv 3, proj 1, MLP 4 + 4 products of embed_dim x embed_dim
 
 
 def merging_flops(config: VitConfig, grid: RegionGrid, token_share: float) -> int:
@@ -110,7 +115,7 @@ def merging_flops(config: VitConfig, grid: RegionGrid, token_share: float) -> in
     keys = left + config.window**2 - held  # empty slots stay keys
     attention = int((left * config.embed_dim * (4 * keys + 4 * config.window * config.relative_positions)).sum())
     plain = grid.treatments(np.zeros(grid.shape, np.bool_))
-    saved_products = 24 * config.embed_dim**2 * int((held - left).sum())
+    saved_products = linear_flops(config) * int((held - left).sum())
     saved_by_later = saved_products + _window_attention(config, grid, plain) - attention
     windowed = config.depth // config.subsets - 1
     if not windowed:

@@ -40,6 +40,10 @@ class DetectorLike(Protocol):
     def geometry(self) -> ModelGeometry:
         """Geometry of the regions that it accepts at low resolution, and its restoration points."""
 
+    @property
+    def batches_any_masks(self) -> bool:
+        """Whether frames of different numbers of patches make a batch."""
+
     def detect(self, image: Pixels) -> Detections:
         """Detect in `image`, RGB uint8 (H, W, 3); boxes are in its pixels."""
 
@@ -62,7 +66,7 @@ class DetectorLike(Protocol):
         downsample_masks: Sequence[BoolMask],
         restoration_point: int,
     ) -> list[Detections]:
-        """Detect in the patches of several frames of one size and number of patches as one batch."""
+        """Detect in the patches of several frames of one `batch_key` as one batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,15 +150,18 @@ def _infer_patches(detector: DetectorLike, frames: Sequence[DecodedFrame], first
     return detector.detect_patches_each([frame.pixels for frame in frames], first.image_size, masks, point)
 
 
-def batch_key(offload: Offload, geometry: ModelGeometry) -> tuple[int, ...] | None:
-    """What frames of one batch have in common: size and, with a mask, number of tokens and restoration point.
+def batch_key(offload: Offload, detector: DetectorLike) -> tuple[int, ...] | None:
+    """What frames of one batch have in common: size and, with a mask, restoration point and number of tokens.
 
-    None for a frame that is inferred alone, as its tokens are cached.
+    The number of tokens does not matter to a detector that batches any masks. None for a frame that is inferred alone,
+    as its tokens are cached.
     """
     if offload.caching is not UNSET:
         return None
     mask = offload.downsample_mask
     if mask is None:
         return offload.width, offload.height
-    tokens = geometry.grid(offload.width, offload.height).tokens(mask)
-    return offload.width, offload.height, tokens, offload.restoration_point
+    alike = (offload.width, offload.height, offload.restoration_point)
+    if detector.batches_any_masks:
+        return alike
+    return *alike, detector.geometry.grid(offload.width, offload.height).tokens(mask)

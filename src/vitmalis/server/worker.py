@@ -160,9 +160,8 @@ class InferenceWorker:
             self._infer_blank()
 
     def _alike(self, first: Request, other: Request) -> bool:
-        geometry = self._detector.geometry
-        key = batch_key(first.offload, geometry)
-        return key is not None and key == batch_key(other.offload, geometry)
+        key = batch_key(first.offload, self._detector)
+        return key is not None and key == batch_key(other.offload, self._detector)
 
     def _serve(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """Decode and infer; yield exactly one answer per request, whatever goes wrong with a frame."""

@@ -26,6 +26,7 @@ class SleepingDetector:
         boxes: what it finds.
         geometry: of the model that it stands for.
         name, model_id: that clients are given.
+        batches_any_masks: whether frames of different numbers of patches make a batch.
     """
 
     tables: LatencyTables
@@ -33,6 +34,7 @@ class SleepingDetector:
     geometry: ModelGeometry
     name: str
     model_id: str = "stub"
+    batches_any_masks: bool = False
 
     def detect(self, image: object) -> Detections:
         """Sleep as long as a plain frame takes."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.postprocess import pad_to_multiple
@@ -59,17 +58,17 @@ class ReferenceBackbone:
         slot.loaded = frames, [np.zeros(self._grid.shape, np.bool_) if mask is None else mask for mask in masks]
 
     def run(self, slot: ReferenceSlot, restoration_point: int) -> Tensor:
-        frames, masks = slot.loaded
-        layouts = [mixed_layout(self._grid, mask, torch.device("cpu")) for mask in masks]
-        batch = MixedBatch.of(layouts)
+        point = restoration_point if slot.bucket else 1
+        return torch.cat([self._features(slot, frame, mask, point) for frame, mask in zip(*slot.loaded, strict=True)])
+
+    def _features(self, slot: ReferenceSlot, frame: np.ndarray, mask: BoolMask, point: int) -> Tensor:
+        assert self.bucket(mask) <= slot.bucket
+        layout = mixed_layout(self._grid, mask, torch.device("cpu"))
         if slot.frames == "images":
-            images = torch.cat([image_tensor(frame) for frame in frames])
             mean, std = self._mean.view(3, 1, 1), self._std.view(3, 1, 1)
-            pixels = batch.cut(pad_to_multiple((images - mean) / std, self._grid.factor * self._grid.patch_px))
+            padded = pad_to_multiple((image_tensor(frame) - mean) / std, self._grid.factor * self._grid.patch_px)
+            pixels = layout.cut(padded)
         else:
-            pixels = (
-                (torch.stack([torch.as_tensor(frame) for frame in frames]).float() - self._mean)
-                / self._std
-                * batch.inside()[..., None]
-            )
-        return self._net.forward_patches(pixels, batch, restoration_point if slot.bucket else 1)
+            scaled = (torch.as_tensor(frame)[None].float() - self._mean) / self._std
+            pixels = scaled * layout.inside()[..., None]
+        return self._net.forward_patches(pixels, layout, point)

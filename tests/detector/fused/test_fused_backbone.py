@@ -174,6 +174,24 @@ def test_frames_with_different_masks_in_one_batch(device: torch.device, point: i
     assert_equal(case.run(patches, masks, point), case.eager_patches(patches, masks, point))
 
 
+@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.tuples(st.integers(30, 90), st.integers(20, 50)),
+    window=st.integers(1, 3),
+    point=st.integers(0, 2),
+    seeds=st.lists(st.integers(0, 99), min_size=2, max_size=3),
+)
+def test_frames_padded_to_the_largest_bucket_of_a_batch(
+    device: torch.device, size: tuple[int, int], window: int, point: int, seeds: list[int]
+) -> None:
+    """Buckets of 16 tokens: most masks fall into buckets of their own. The last frame has no low region at all."""
+    case = make_case(device, size, batch=4, tiles=SMALL_TILES, window=window, num_heads=1)
+    masks = [random_mask(case.grid, seed) for seed in seeds] + [np.zeros(case.grid.shape, np.bool_)]
+    patches = [case.patches(mask, seed) for seed, mask in enumerate(masks)]
+    together = case.run(patches, masks, point, mixed=True)
+    assert_equal(together, case.eager_patches(patches, masks, point))
+
+
 def test_frames_that_are_on_the_device_already(device: torch.device) -> None:
     case = make_case(device, depth=2, subsets=1)
     mask = np.array([[True, False], [False, True]])

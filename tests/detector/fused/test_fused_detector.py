@@ -21,6 +21,7 @@ from vitmalis.detector.build import build_model
 from vitmalis.detector.config import MaskConfig
 from vitmalis.detector.detector import Detector
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.fused import batches
 from vitmalis.detector.fused import engine as engine_module
 from vitmalis.detector.fused.engine import MAX_FRAME_SIZES, FusedDetector
 from vitmalis.detector.rcnn import RcnnDetector
@@ -151,16 +152,31 @@ def test_buffers_of_frame_sizes_are_bounded() -> None:
     assert len(fused._graphs) == MAX_FRAME_SIZES
 
 
-def test_frames_of_several_buckets_run_eagerly_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("launch_tokens", [0, 1e6])
+@pytest.mark.parametrize("head", CONFIGS)
+def test_frames_of_any_masks_make_a_batch(head: str, launch_tokens: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few and many low regions, none, and few again: one launch for the mixed frames where padding costs nothing."""
+    eager, fused = detectors(head)
+    monkeypatch.setattr(batches, "LAUNCH_FLOPS", launch_tokens * fused._padding_flops(2))
+    few, many = np.zeros_like(masks(1)[0]), np.ones_like(masks(1)[0])
+    few[0, 0], many[0, 0] = True, False
+    own = [few, many, np.zeros_like(few), np.roll(few, 1, axis=1)]
+    pixels = [patches(mask, index) for index, mask in enumerate(own)]
+    assert fused.batches_any_masks
+    together = fused.detect_patches_each(pixels, SIZE, own, 2)
+    for ours, part, mask in zip(together, pixels, own, strict=True):
+        assert_same(ours, eager.detect_patches(part, SIZE, mask, 2))
+    assert len(fused._graphs) == (2 if launch_tokens else 3)
+
+
+def test_what_runs_eagerly_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     eager, fused = detectors("fcos")
-    own = [masks(1)[0], np.zeros_like(masks(1)[0])]
-    pixels = [patches(mask) for mask in own]
+    (image,) = images(1)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            with pytest.raises(UserError, match="only frames of one size and number of tokens make a batch"):
-                fused.detect_patches_each(pixels, SIZE, own, 2)
-    assert caplog.messages == ["small_fcos: frames of 2 buckets of token counts in one batch run eagerly"]
-    assert_same(fused.detect(images(1)[0]), eager.detect(images(1)[0]))
+            found, _ = fused.detect_cached(image, SIZE, None, 1)
+    assert caplog.messages == ["small_fcos: frames whose tokens are cached run eagerly"]
+    assert_same(found, eager.detect(image))
 
 
 def test_mistakes_are_those_of_the_eager_engine() -> None:

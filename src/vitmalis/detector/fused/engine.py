@@ -15,7 +15,9 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.detector import Detector, Pixels
 from vitmalis.detector.fcos import FcosDetector
+from vitmalis.detector.flops import linear_flops
 from vitmalis.detector.fused.backbone import FusedBackbone
+from vitmalis.detector.fused.batches import launches
 from vitmalis.detector.fused.fcos_head import FusedFcosHead
 from vitmalis.detector.fused.graphs import GraphCache
 from vitmalis.detector.fused.pyramid import FusedPyramid
@@ -61,6 +63,7 @@ class FusedDetector(Detector):
     """
 
     engine = "fused"
+    batches_any_masks = True
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class FusedDetector(Detector):
     ) -> list[Detections]:
         if len({tuple(image.shape) for image in images}) != 1:
             return super()._detect_images(images, downsample_mask, restoration_point)  # which says what is wrong
+        self._model.backbone.vit.check_point(restoration_point)
         height, width = images[0].shape[:2]
         frames = self._frame_size(self.config.region_grid(height, width), len(images))
         slot = frames.backbone.slot(frames.backbone.bucket(downsample_mask), len(images), "images")
@@ -97,14 +101,21 @@ class FusedDetector(Detector):
     def _detect_patches(
         self, patches: Sequence[Pixels], grid: RegionGrid, masks: Sequence[BoolMask], restoration_point: int
     ) -> list[Detections]:
+        self._model.backbone.vit.check_point(restoration_point)
         frames = self._frame_size(grid, len(masks))
-        buckets = {frames.backbone.bucket(mask) for mask in masks}
-        if len(buckets) > 1:
-            self._log_once(f"frames of {len(buckets)} buckets of token counts in one batch run eagerly")
-            return super()._detect_patches(patches, grid, masks, restoration_point)
-        slot = frames.backbone.slot(buckets.pop(), len(masks), "patches")
-        frames.backbone.load(slot, patches, masks)
-        return self._detect_in(frames, slot, restoration_point)
+        buckets = [frames.backbone.bucket(mask) for mask in masks]
+        found: dict[int, Detections] = {}
+        for places in launches(buckets, self._padding_flops(restoration_point)):
+            slot = frames.backbone.slot(buckets[places[0]], len(places), "patches")
+            frames.backbone.load(slot, [patches[place] for place in places], [masks[place] for place in places])
+            found.update(zip(places, self._detect_in(frames, slot, restoration_point), strict=True))
+        return [found[place] for place in range(len(masks))]
+
+    def _padding_flops(self, restoration_point: int) -> int:
+        """Operations that a token of padding costs: those of linear layers before full resolution comes back."""
+        config = self._model.backbone.vit.config
+        blocks = config.global_blocks[restoration_point - 1] if restoration_point else 0
+        return blocks * linear_flops(config)
 
     def detect_cached(
         self,
@@ -120,7 +131,6 @@ class FusedDetector(Detector):
 
     def _detect_in(self, frames: FrameSize, slot: Slot, restoration_point: int) -> list[Detections]:
         """Detect in the frames that a slot holds."""
-        self._model.backbone.vit.check_point(restoration_point)
         point = restoration_point if slot.bucket else 0  # without effect where nothing is downsampled
 
         def launch() -> tuple[Tensor, list[Tensor]]:
