@@ -32,7 +32,10 @@ def test_only_runs_of_several_devices_have_rows_about_them() -> None:
 
 def test_only_runs_with_masks_have_rows_about_them() -> None:
     assert "mask" not in printed(METRICS)
-    masked = printed(METRICS | {"rendering_mask_f1": 0.375, "rendering_mask_iou": 0.625})
+    masked = printed(
+        METRICS | {"rendering_mask_f1": 0.375, "rendering_mask_iou": 0.625, "rendering_mask_boundary_f1": 0.75}
+    )
     lines = [line.split() for line in masked.splitlines()]
     assert ["rendering", "F1", "of", "masks", "0.375"] in lines
     assert ["mean", "IoU", "of", "matched", "masks", "0.625"] in lines
+    assert ["mean", "boundary", "F1", "of", "matched", "masks", "0.750"] in lines

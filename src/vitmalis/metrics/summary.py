@@ -33,14 +33,16 @@ def summarise(
     offloads: Sequence[OffloadRecord],
     references: Sequence[Detections] | None,
     rule: MatchRule = DEFAULT_RULE,
+    frame_size: tuple[int, int] | None = None,
 ) -> dict[str, float]:
     """Compute all metrics of a run, by name; those without a value are left out.
 
     There is no F1 without references, nor where they hold no box. Rendering F1 counts all frames of the clip, also
     those before the first result and those lost by the camera, as a user sees them; `rendering_f1_after_first_result`
     counts those from the first one on that showed a result, since the start is a large part of a short clip. Inference
-    F1 counts the frames whose result was returned. Where references have masks, so do `rendering_mask_f1`,
-    `rendering_mask_iou` and the same of inference, see `mask_quality`.
+    F1 counts the frames whose result was returned. Where references have masks and the (width, height) of the frames is
+    given, `rendering_mask_f1`, `rendering_mask_iou`, `rendering_mask_boundary_f1` and the same of inference are those
+    of `mask_quality`.
     """
     returned = [offload for offload in offloads if offload.status == OffloadStatus.OK]
     summary = {
@@ -52,6 +54,8 @@ def summarise(
     }
     if references is not None:
         summary |= _accuracy(frames, returned, references, rule)
+        if frame_size is not None:
+            summary |= _mask_accuracy(frames, returned, references, rule, frame_size)
     for name in _DURATIONS:
         summary |= _spread(name, (getattr(o, name) for o in returned))
     intervals = np.diff([o.frame_index for o in offloads if o.second_round_of < 0])
@@ -108,7 +112,7 @@ def _accuracy(
         "inference_f1": inference.f1,
     }
     boxes = {name: value for name, value in accuracy.items() if value is not None}
-    return boxes | _f1_bias(returned, references, rule) | _mask_accuracy(frames, returned, references, rule)
+    return boxes | _f1_bias(returned, references, rule)
 
 
 def _f1_bias(returned: Sequence[OffloadRecord], references: Sequence[Detections], rule: MatchRule) -> dict[str, float]:
@@ -127,14 +131,18 @@ def _f1_bias(returned: Sequence[OffloadRecord], references: Sequence[Detections]
 
 
 def _mask_accuracy(
-    frames: Sequence[FrameRecord], returned: Sequence[OffloadRecord], references: Sequence[Detections], rule: MatchRule
+    frames: Sequence[FrameRecord],
+    returned: Sequence[OffloadRecord],
+    references: Sequence[Detections],
+    rule: MatchRule,
+    frame_size: tuple[int, int],
 ) -> dict[str, float]:
-    """Mask F1 and mean mask IoU, where references have masks."""
+    """Quality of masks, where references have masks."""
     if all(reference.masks is None for reference in references):
         return {}
     rendered = ((frame.detections, references[frame.frame_index]) for frame in frames)
     inferred = ((offload.detections, references[offload.frame_index]) for offload in returned)
-    return mask_metrics(rendered, rule, "rendering") | mask_metrics(inferred, rule, "inference")
+    return mask_metrics(rendered, rule, frame_size, "rendering") | mask_metrics(inferred, rule, frame_size, "inference")
 
 
 def _spread(name: str, values: Iterable[float | None]) -> dict[str, float]:

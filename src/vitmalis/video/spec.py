@@ -53,6 +53,11 @@ class VideoSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream: int | None = None
     by_time: bool = False
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
 
 def content_digest(spec: VideoSpec) -> str:
     """Digest of what decides the image of each frame number: the file's bytes and the rate to which it is resampled."""

@@ -29,6 +29,7 @@ _F1_ROWS = (
 _MASK_ROWS = (
     ("rendering F1 of masks", "rendering_mask_f1", 1, "{:.3f}"),
     ("  mean IoU of matched masks", "rendering_mask_iou", 1, "{:.3f}"),
+    ("  mean boundary F1 of matched masks", "rendering_mask_boundary_f1", 1, "{:.3f}"),
 )
 _ROWS = (
     ("streaming AP", "streaming_ap", 1, "{:.3f}"),

@@ -45,9 +45,8 @@ def _names() -> dict[str, str]:
         "lost_frames": "frames/lost",
         "declined_frames": "frames/declined",
     }
-    names |= {
-        f"{of}_mask_{score}": f"masks/{of}_{score}" for of in ("rendering", "inference") for score in ("f1", "iou")
-    }
+    for of in ("rendering", "inference"):
+        names |= {f"{of}_mask_{score}": f"masks/{of}_{score}" for score in ("f1", "iou", "boundary_f1")}
     names |= {f"share_{source}": f"frames/share_{source}" for source in BoxSource}
     names |= _spread("staleness_frames_{}", "frames/staleness_{}")
     names |= _spread("result_age_frames_{}", "frames/result_age_{}")

@@ -42,7 +42,7 @@ def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) ->
         references=references,
         rule=rule,
         trace=read_trace(directory),
-        metrics=summarise(records.frames, records.offloads, references, rule),
+        metrics=summarise(records.frames, records.offloads, references, rule, clip.size),
         stand_ins={str(part): str(what) for part, what in dict(stand_ins).items()},
         facts={"model": config.model.name, "clock": config.clock.name},
     )

@@ -96,7 +96,7 @@ def _other_metrics(
 ) -> dict[str, float]:
     """The metrics that were measured while the run played and are not in its records."""
     before = summary.get("metrics")
-    computed = summarise(records.frames, records.offloads, references, run.spec.rule)
+    computed = summarise(records.frames, records.offloads, references, run.spec.rule, run.clip.size)
     return {key: value for key, value in before.items() if key not in computed} if isinstance(before, dict) else {}
 
 

@@ -71,7 +71,7 @@ def publish(
 
 def _metrics(run: PreparedRun, records: RunRecords, references: Sequence[Detections] | None) -> dict[str, float]:
     """The metrics of one device, by name."""
-    metrics = summarise(records.frames, records.offloads, references, run.spec.rule)
+    metrics = summarise(records.frames, records.offloads, references, run.spec.rule, run.clip.size)
     if references is None:
         return metrics
     return metrics | displayed_metrics(records.frames, references, run.spec.rule)

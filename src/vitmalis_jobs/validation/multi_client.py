@@ -112,7 +112,7 @@ def play_all(
         if server.exits:
             raise UserError(f"the server ended during the run ({server.exits[-1]}); see {folder / 'logs'}")
     return [
-        summarise(each.frames, each.offloads, references, prepared.spec.rule)
+        summarise(each.frames, each.offloads, references, prepared.spec.rule, prepared.clip.size)
         for prepared, each in zip(prepared_runs, played, strict=True)
     ]
 

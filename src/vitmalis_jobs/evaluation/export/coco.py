@@ -84,6 +84,8 @@ def _masks(run: PlayedRun, detections: Detections) -> list[dict[str, Any]]:
     """The mask and its area for each object; nothing for those without masks."""
     if detections.masks is None:
         return [{}] * len(detections)
-    size = (run.session.video.width, run.session.video.height)
     pairs = zip(detections.masks, detections.boxes_xyxy, strict=True)
-    return [dict(zip(("segmentation", "area"), encoded(mask, box, size), strict=True)) for mask, box in pairs]
+    return [
+        dict(zip(("segmentation", "area"), encoded(mask, box, run.session.video.size), strict=True))
+        for mask, box in pairs
+    ]

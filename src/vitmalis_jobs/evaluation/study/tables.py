@@ -36,7 +36,11 @@ _OTHER_SCORES = {
     "MOTA": "mota",
     "identity switches": "id_switches",
 }
-_MASK_SCORES = {"F1 of masks": "rendering_mask_f1", "IoU of masks": "rendering_mask_iou"}
+_MASK_SCORES = {
+    "F1 of masks": "rendering_mask_f1",
+    "IoU of masks": "rendering_mask_iou",
+    "boundary F1 of masks": "rendering_mask_boundary_f1",
+}
 _ESTIMATES = {
     "error of size, %": "payload_error_percent_median",
     "error of latency, %": "e2e_latency_error_percent_median",

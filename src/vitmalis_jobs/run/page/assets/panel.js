@@ -134,6 +134,8 @@ const METRICS = [
   ["rendering F1", "rendering_f1", (value) => quantity(value, "", 3)],
   ["inference F1", "inference_f1", (value) => quantity(value, "", 3)],
   ["rendering F1 of masks", "rendering_mask_f1", (value) => quantity(value, "", 3)],
+  ["IoU of masks", "rendering_mask_iou", (value) => quantity(value, "", 3)],
+  ["boundary F1 of masks", "rendering_mask_boundary_f1", (value) => quantity(value, "", 3)],
   ["E2E latency, median", "e2e_latency_s_median", milliseconds],
   ["payload, median", "payload_kib_median", (value) => quantity(value, "KiB")],
   ["offloads", "offloads", (value) => quantity(value)],
