@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vitmalis.client.kept_missed import with_missed
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.instance_masks import MASK_SIDE
+from vitmalis.types import Detections
 
 MASKS = np.stack([np.full((MASK_SIDE, MASK_SIDE), value, np.uint8) for value in (10, 20, 30)])
 MASKED = Detections.of([[0, 0, 10, 10], [20, 0, 30, 20], [40, 0, 50, 10]], [0.9, 0.4, 0.7], [0, 1, 2], MASKS)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitmalis.instance_masks import MASK_BYTES, masks_to_send, packed, pasted, quantized, unpacked
-from vitmalis.types import MASK_SIDE, MASK_THRESHOLD
+from vitmalis.instance_masks import (
+    MASK_BYTES,
+    MASK_SIDE,
+    MASK_THRESHOLD,
+    masks_to_send,
+    packed,
+    pasted,
+    quantized,
+    unpacked,
+)
 
 FULL = np.full((MASK_SIDE, MASK_SIDE), 255, np.uint8)
 

@@ -1,4 +1,4 @@
-"""Masks of detected objects, each in its box: their quantisation, their packed form, and their place in a frame.
+"""Masks of objects, each in its box: what they are, their quantisation, their packed form, and their place in a frame.
 
 A mask is stored and sent with 16 levels, half a byte a pixel: pasted at the size of objects, these agree with the
 truth to 0.001 IoU as well as probabilities do, while single bits lose 0.01 (docs/protocol.md). All masks have the same
@@ -10,12 +10,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vitmalis.types import MASK_SIDE, BoolMask, Masks
+Masks = NDArray[np.uint8]
+"""uint8 (N, MASK_SIDE, MASK_SIDE): the masks of objects, each in its box."""
 
+MASK_SIDE = 28
+"""Rows and columns of a mask in its box: the size at which mask heads predict."""
+MASK_THRESHOLD = 128
+"""Value from which on a pixel of a mask belongs to the object: the first above one half of 255."""
 MASK_BYTES = MASK_SIDE**2 // 2
 """Size of a packed mask."""
 _LEVEL = 17
 """Value between two levels: the highest of 16 stands for 255."""
+
+
+def filled_masks(count: int) -> Masks:
+    """Make masks that fill their boxes, for so many objects."""
+    return np.full((count, MASK_SIDE, MASK_SIDE), 255, np.uint8)
 
 
 def quantized(probabilities: NDArray[np.floating]) -> Masks:
@@ -47,7 +57,9 @@ def masks_to_send(masks: Masks) -> int:
     return int(partial[-1]) + 1 if len(partial) else 0
 
 
-def pasted(mask: NDArray[np.uint8], box_xyxy: NDArray[np.floating], window: tuple[int, int, int, int]) -> BoolMask:
+def pasted(
+    mask: NDArray[np.uint8], box_xyxy: NDArray[np.floating], window: tuple[int, int, int, int]
+) -> NDArray[np.bool_]:
     """Paste a mask into a window of its frame, as detectron2 does: interpolated, with nothing around the box.
 
     A mask that is full everywhere gives the pixels whose centres lie in the box, apart from up to half a pixel of the

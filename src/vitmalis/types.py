@@ -10,13 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.instance_masks import MASK_SIDE, Masks, filled_masks, pasted
+
 RgbImage = NDArray[np.uint8]
 """RGB uint8 (H, W, 3): the only image layout inside the library."""
 
 BoolMask = NDArray[np.bool_]
-
-Masks = NDArray[np.uint8]
-"""uint8 (N, MASK_SIDE, MASK_SIDE): the masks of objects, each in its box."""
 
 Displacements = NDArray[np.int8]
 """int8 (rows, cols, 2): by how many tokens, down and to the right, the content of each decision region has moved."""
@@ -40,12 +39,6 @@ COCO_CLASSES = (
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 """COCO's contiguous classes: a label is an index into this tuple, whatever the model."""
-
-
-MASK_SIDE = 28
-"""Rows and columns of a mask in its box: the size at which mask heads predict."""
-MASK_THRESHOLD = 128
-"""Value from which on a pixel of a mask belongs to the object: the first above one half of 255."""
 
 SCORE_THRESHOLD = 0.5
 """Boxes with a lower score are neither shown nor counted, unless a run says otherwise."""
@@ -144,12 +137,23 @@ class Detections:
         """The masks; without any, masks that fill their boxes."""
         return filled_masks(len(self)) if self.masks is None else self.masks
 
+    def masks_in_frame(self, width: int, height: int) -> NDArray[np.bool_] | None:
+        """Draw each mask in the whole frame, (N, height, width); None without masks."""
+        if self.masks is None:
+            return None
+        rows = zip(self.masks, self.boxes_xyxy, strict=True)
+        drawn = [pasted(mask, box, (0, 0, width, height)) for mask, box in rows]
+        return np.array(drawn, bool).reshape(-1, height, width)
+
     def above(self, score: float) -> Detections:
         """Return the rows with at least this score."""
         return self.select(self.scores >= score)
 
-    def to_supervision(self) -> Any:
-        """Return the boxes as `supervision.Detections`, with the names of their classes.
+    def to_supervision(self, frame_size: tuple[int, int] | None = None) -> Any:
+        """Return these objects as `supervision.Detections`, with the names of their classes.
+
+        Args:
+            frame_size: (width, height) of the frame, which masks are drawn in; without it there are boxes only.
 
         Raises:
             ModuleNotFoundError: the package supervision is not installed.
@@ -162,13 +166,12 @@ class Detections:
             ) from error
         names = np.array([COCO_CLASSES[label] for label in self.labels], dtype=str)
         return supervision.Detections(
-            xyxy=self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data={"class_name": names}
+            xyxy=self.boxes_xyxy,
+            mask=None if frame_size is None else self.masks_in_frame(*frame_size),
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": names},
         )
-
-
-def filled_masks(count: int) -> Masks:
-    """Make masks that fill their boxes, for so many objects."""
-    return np.full((count, MASK_SIDE, MASK_SIDE), 255, np.uint8)
 
 
 class BoxSource(StrEnum):

@@ -30,13 +30,14 @@ from vitmalis.client.events import (
     TrackingDone,
 )
 from vitmalis.client.machine import ClientMachine
+from vitmalis.instance_masks import MASK_SIDE, Masks
 from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
 from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.policy.base import CachedFrame
 from vitmalis.policy.trackb2b import TrackB2B
 from vitmalis.regions import ModelGeometry, Motion
-from vitmalis.types import MASK_SIDE, BoxSource, Configuration, Detections, Frame, Masks, OffloadStatus
+from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 INTERVAL_S = 0.1
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)

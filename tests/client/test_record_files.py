@@ -19,7 +19,7 @@ from vitmalis.client.record_journal import RecordJournal, recover_records
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
 from vitmalis.errors import UserError
-from vitmalis.instance_masks import quantized
+from vitmalis.instance_masks import MASK_SIDE, quantized
 from vitmalis.records import (
     FRAMES_FILE,
     OFFLOADS_FILE,
@@ -29,7 +29,7 @@ from vitmalis.records import (
     read_info,
     read_offloads,
 )
-from vitmalis.types import MASK_SIDE, BoxSource, Detections
+from vitmalis.types import BoxSource, Detections
 from vitmalis.video.spec import VideoSpec
 
 VIDEO = VideoSpec("clip", "clip.mp4", 10.0, 0, 5, 320, 192)

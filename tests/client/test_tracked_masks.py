@@ -18,10 +18,10 @@ from tests.virtual.test_virtual_client import TABLES
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.recorder import Recorder
 from vitmalis.client.session import ClientSession
-from vitmalis.instance_masks import quantized
+from vitmalis.instance_masks import MASK_SIDE, quantized
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, read_frames, write_frames
-from vitmalis.types import MASK_SIDE, BoxSource, Detections, RgbImage
+from vitmalis.types import BoxSource, Detections, RgbImage
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import InferenceCache
 from vitmalis.virtual.client import VirtualClient

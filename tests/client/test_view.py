@@ -18,8 +18,9 @@ from vitmalis.client.events import EndOffload, FrameCaptured, Render, ResultArri
 from vitmalis.client.outputs import Outputs
 from vitmalis.client.view import NEXT, View, ViewFeed, decode_view
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.offload import OffloadDecision, OffloadOutcome, TokenCaching
-from vitmalis.types import MASK_SIDE, BoxSource, Configuration, Detections, Frame, OffloadStatus
+from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 BOX = Detections.of([[1, 2, 30, 40]], [0.75], [2])
 MASK = np.array([[True, False]])

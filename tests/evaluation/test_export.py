@@ -16,9 +16,9 @@ import pytest
 from tests.evaluation.finished_folder import finished_folder
 from tests.run.page.small_run import FRAMES, HEIGHT, PERSON, REFERENCES, WIDTH, images, small_run
 from vitmalis.errors import UserError
-from vitmalis.instance_masks import pasted, quantized
+from vitmalis.instance_masks import MASK_SIDE, pasted, quantized
 from vitmalis.matching import iou_matrix
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.types import Detections
 from vitmalis_jobs.evaluation.export.coco import write_coco
 from vitmalis_jobs.evaluation.export.coco_rle import encoded
 from vitmalis_jobs.evaluation.export.job import export, main
@@ -202,6 +202,20 @@ def test_detections_become_those_of_supervision() -> None:
     assert found.confidence.tolist() == pytest.approx(PERSON[1])
     assert (found.class_id.tolist(), found.data["class_name"].tolist()) == ([0], ["person"])
     assert len(Detections.empty().to_supervision()) == 0
+
+
+def test_masks_become_those_of_supervision() -> None:
+    """Drawn in a frame whose size is given; its annotators colour the object's pixels and no others."""
+    supervision = pytest.importorskip("supervision")
+    person = with_masks(Detections.of(*PERSON))
+    assert person.to_supervision().mask is None, "without the size of the frame"
+    assert Detections.of(*PERSON).to_supervision((WIDTH, HEIGHT)).mask is None, "without masks"
+    assert with_masks(Detections.empty()).to_supervision((WIDTH, HEIGHT)).mask.shape == (0, HEIGHT, WIDTH)
+    found = person.to_supervision((WIDTH, HEIGHT))
+    expected = pasted(person.masks_or_boxes[0], person.boxes_xyxy[0], (0, 0, WIDTH, HEIGHT))
+    assert found.area.tolist() == [expected.sum()]
+    annotated = supervision.MaskAnnotator(opacity=1).annotate(np.zeros((HEIGHT, WIDTH, 3), np.uint8), found)
+    np.testing.assert_array_equal(annotated.any(axis=-1), expected)
 
 
 def test_supervision_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.matching import Counts, MatchRule
 from vitmalis.metrics import summarise
 from vitmalis.metrics.mask_quality import boundary_f1_of_pairs, mask_iou_matrix, mask_metrics, match_masks
 from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_offloads, write_offloads
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.types import Detections
 
 HALF = MASK_SIDE // 2
 BOX = [10.0, 20.0, 66.0, 76.0]  # two pixels of the frame a pixel of the mask

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.instance_masks import quantized
+from vitmalis.instance_masks import MASK_SIDE, quantized
 from vitmalis.records import (
     FrameRecord,
     OffloadRecord,
@@ -21,7 +21,7 @@ from vitmalis.records import (
     write_frames,
     write_offloads,
 )
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.types import Detections
 
 INFO = RecordsInfo(policy="trackb2b", clip="market1906", trace="4g_00")
 TWO = Detections.of([[1, 2, 3, 4], [5.5, 6, 7, 8]], [0.9, 0.25], [0, 2])

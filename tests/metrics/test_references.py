@@ -11,8 +11,9 @@ import pytest
 
 from vitmalis import references
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.references import compute_references
-from vitmalis.types import MASK_SIDE, Detections, RgbImage
+from vitmalis.types import Detections, RgbImage
 from vitmalis.video.spec import VideoSpec
 
 FRAMES = 40

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitmalis.instance_masks import MASK_BYTES, quantized
+from vitmalis.instance_masks import MASK_BYTES, MASK_SIDE, quantized
 from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.caching import Caching
@@ -20,7 +20,7 @@ from vitmalis.network.wire.feedback import AskedRegions, UncertainScores
 from vitmalis.network.wire.payloads import pack_detections, unpack_detections
 from vitmalis.offload import TokenCaching
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import COCO_CLASSES, MASK_SIDE, Configuration, Detections
+from vitmalis.types import COCO_CLASSES, Configuration, Detections
 
 GEOMETRY = ModelGeometry(window=9, factor=2, patch_px=16, restoration_points=4)
 OFFLOAD = m.Offload.of(7, 30, (960, 540), Configuration(2, 75, 3), window_size=9, downsampling_factor=2)

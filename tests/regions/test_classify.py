@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import MASK_SIDE, MASK_THRESHOLD
 from vitmalis.regions import ModelGeometry, RegionGrid, RegionType, classify, downsample_mask, task_relevance
-from vitmalis.types import MASK_SIDE, MASK_THRESHOLD, Detections
+from vitmalis.types import Detections
 
 SBR, CMR, DOR = RegionType
 GRID = RegionGrid(width_px=180, height_px=120, window=2)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.records import FrameRecord, OffloadRecord
-from vitmalis.types import COCO_CLASSES, MASK_SIDE, Detections, RgbImage
+from vitmalis.types import COCO_CLASSES, Detections, RgbImage
 from vitmalis_jobs.run.figures import plots
 from vitmalis_jobs.run.figures.comparison_video import ComparisonVideo
 from vitmalis_jobs.run.figures.panels import colour_of, save_png, with_boxes

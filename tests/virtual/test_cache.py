@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.instance_masks import quantized
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.instance_masks import MASK_SIDE, quantized
+from vitmalis.types import Detections
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
 KEY = AnswerKey(

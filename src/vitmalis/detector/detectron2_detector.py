@@ -23,7 +23,8 @@ from vitmalis.detector.mask_head import as_masks
 from vitmalis.detector.pyramid import Backbone
 from vitmalis.errors import UserError
 from vitmalis.fingerprint import digest
-from vitmalis.types import COCO_CLASSES, MASK_SIDE, Detections
+from vitmalis.instance_masks import MASK_SIDE
+from vitmalis.types import COCO_CLASSES, Detections
 
 NAME = "detectron2"
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from vitmalis.detector.config import DetectorConfig, MaskConfig
 from vitmalis.detector.pooling import pool_boxes
 from vitmalis.detector.pyramid import NormedConv2d
-from vitmalis.instance_masks import quantized
-from vitmalis.types import MASK_SIDE, Detections, Masks, filled_masks
+from vitmalis.instance_masks import MASK_SIDE, Masks, filled_masks, quantized
+from vitmalis.types import Detections
 
 POOL_SIDE = MASK_SIDE // 2
 """Cells that a box is pooled to, along each axis; the transposed convolution doubles them."""

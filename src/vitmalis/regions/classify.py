@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import MASK_SIDE, MASK_THRESHOLD, Masks
 from vitmalis.regions.grid import RegionGrid
-from vitmalis.types import MASK_SIDE, MASK_THRESHOLD, BoolMask, Detections, Masks
+from vitmalis.types import BoolMask, Detections
 
 MOTION_THRESHOLD = 0.001
 """delta^m of the paper: a region with less of the frame's foreground is static."""

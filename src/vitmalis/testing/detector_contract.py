@@ -10,8 +10,8 @@ import pytest
 
 from vitmalis.codec.packing import pack, unpack
 from vitmalis.detector.base_detector import BaseDetector
-from vitmalis.instance_masks import quantized
-from vitmalis.types import COCO_CLASSES, MASK_THRESHOLD, BoolMask, Detections, RgbImage
+from vitmalis.instance_masks import MASK_THRESHOLD, quantized
+from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 from vitmalis.video.standin.scene import StreetScene
 
 SIZE = (480, 288)

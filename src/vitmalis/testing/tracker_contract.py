@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.tracker.base import Tracker
-from vitmalis.types import MASK_SIDE, Detections, RgbImage
+from vitmalis.types import Detections, RgbImage
 
 BOXES = Detections.of([[300, 200, 380, 300], [500, 100, 540, 160], [20, 300, 90, 350]], [0.9, 0.8, 0.7], [0, 2, 5])
 STEP = np.array([4, 2])

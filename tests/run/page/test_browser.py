@@ -12,7 +12,7 @@ import pytest
 
 from tests.run.page.browser import Tab, chromium
 from tests.run.page.small_run import images, small_run, varied, write_clip
-from vitmalis.types import MASK_SIDE
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
 from vitmalis_jobs.run.page.build import run_document

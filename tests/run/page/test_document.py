@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run, varied, write_clip
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.metrics.summary import STAGES
-from vitmalis.types import MASK_SIDE, Detections
+from vitmalis.types import Detections
 from vitmalis_jobs.run.page.build import PlayedRun, run_document
 from vitmalis_jobs.run.page.document import Box, Candidate, Expectation, RunDocument
 

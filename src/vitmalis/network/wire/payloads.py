@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from msgspec import UNSET
 
-from vitmalis.instance_masks import MASK_BYTES, masks_to_send, packed, unpacked
+from vitmalis.instance_masks import MASK_BYTES, filled_masks, masks_to_send, packed, unpacked
 from vitmalis.network.wire.messages import DETECTION_BYTES, MAX_DETECTIONS, MAX_MASKS, ProtocolError, Result
-from vitmalis.types import COCO_CLASSES, Detections, filled_masks
+from vitmalis.types import COCO_CLASSES, Detections
 
 
 def pack_detections(detections: Detections) -> bytes:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.fcos import FcosDetector
-from vitmalis.instance_masks import pasted
+from vitmalis.instance_masks import filled_masks, pasted
 from vitmalis.matching import iou_matrix
-from vitmalis.types import SCORE_THRESHOLD, Detections, filled_masks
+from vitmalis.types import SCORE_THRESHOLD, Detections
 from vitmalis.video.standin import SceneFrame
 from vitmalis_jobs.training.detection.labels import IGNORE, VALIDATED_SIDE_PX, rendered_targets, trained_rows
 from vitmalis_jobs.training.detection.rendered_scenes import Scene

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from vitmalis.types import MASK_SIDE
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis_jobs.training.detection.augment import cut, cut_objects, distort
 from vitmalis_jobs.training.detection.batches import BatchKeys, Progress
 from vitmalis_jobs.training.detection.labels import MIN_SIDE_PX

@@ -16,6 +16,7 @@ from vitmalis.codec.jpeg import decode_jpeg, encode_jpeg
 from vitmalis.codec.jpeg_structure import jpeg_size
 from vitmalis.detector.array_pickle import read_array_pickle
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.network.traces import constant_trace, load_trace, save_mahimahi, save_trace
 from vitmalis.network.wire import coding
 from vitmalis.network.wire import messages as m
@@ -27,7 +28,7 @@ from vitmalis.records import FrameRecord, OffloadRecord, RecordsInfo, read_frame
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.admission import refusal_reason
 from vitmalis.server.cost import estimated_cost
-from vitmalis.types import MASK_SIDE, Configuration, Detections
+from vitmalis.types import Configuration, Detections
 
 MAX_PIXELS = 256 * 256
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
