@@ -53,6 +53,47 @@ def test_frames_are_delivered_at_their_strict_times() -> None:
     assert camera.buffer.lost == []
 
 
+def test_images_that_are_decoded_too_late_are_lost_and_later_ones_are_on_time() -> None:
+    clock, recorded = FakeClock(), []
+    taken = threading.Event()
+
+    def stalling() -> Iterator[RgbImage]:
+        for i, image in enumerate(images(20)):
+            if i == 12:
+                taken.wait(5.0)
+                clock.sleep(4.5 / 16)  # from the time of image 11 to between those of 15 and 16
+            yield image
+
+    camera = Camera(stalling(), fps=16, capacity=20, record=recorded.append, clock=clock, sleep=clock.sleep)
+    camera.start()
+    before = [camera.get(5.0) for _ in range(12)]
+    taken.set()
+    frames = [frame for frame in before if frame] + take_all(camera)
+    camera.stop()
+    assert camera.buffer.lost == [12, 13, 14]
+    assert [f.index for f in frames] == [*range(12), *range(15, 20)]
+    assert [f.capture_time_s * 16 for f in frames] == [*range(12), 15.5, *range(16, 20)]
+    assert [int(f.image[0, 0, 0]) for f in frames] == [f.index for f in frames]
+    assert [f.index for f in recorded] == list(range(20)), "image i of a recording is frame i"
+
+
+@given(decoding=st.lists(st.floats(0, 4), max_size=30))
+def test_no_frame_is_late_however_slow_its_decoder(decoding: list[float]) -> None:
+    clock = FakeClock()
+
+    def slow() -> Iterator[RgbImage]:
+        for intervals, image in zip(decoding, images(len(decoding)), strict=True):
+            clock.sleep(intervals / 16)
+            yield image
+
+    camera = Camera(slow(), fps=16, capacity=30, clock=clock, sleep=clock.sleep)
+    camera.start()
+    frames = take_all(camera)
+    camera.stop()
+    assert all(f.index <= f.capture_time_s * 16 < f.index + 1 for f in frames)
+    assert sorted([*(f.index for f in frames), *camera.buffer.lost]) == list(range(len(decoding)))
+
+
 @given(capacity=st.integers(1, 10), count=st.integers(0, 30))
 def test_full_buffer_loses_the_oldest_and_counts_every_one(capacity: int, count: int) -> None:
     buffer = CameraBuffer(capacity)

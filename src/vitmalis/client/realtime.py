@@ -126,7 +126,7 @@ class RealtimeClient:
         on_connected: called once the server has answered, before the camera starts.
         clock: for reading the time and for waiting.
         observe: called with every event and action of the state machine, in this thread; it must not wait.
-        record: called with every frame that the camera delivers, in its thread; it must not wait.
+        record: called with every frame of the camera, also those that are lost, in its thread; it must not wait.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.

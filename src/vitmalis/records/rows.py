@@ -26,7 +26,7 @@ class FrameRecord:
     frame_index: int = column("frame", "position in the played part of the clip, from 0")
     capture_time_s: float = column("s", "capture of this frame on the run's clock")
     render_time_s: float = column("s", "when these boxes were shown, on the run's clock")
-    captured: bool = column("1", "false: the camera buffer was full and the frame was lost", True)
+    captured: bool = column("1", "false: the frame was lost, as the camera buffer was full or the image too late", True)
     source: str = column("name", f"where the shown boxes come from: {', '.join(BoxSource)}", BoxSource.NONE)
     result_frame_index: int = column("frame", "offloaded frame the shown boxes stem from, -1 for none", -1)
     shown_frame_index: int = column("frame", "frame the shown boxes were computed for, -1 for none", -1)

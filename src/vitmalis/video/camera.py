@@ -1,4 +1,4 @@
-"""The camera: delivers frames at a strict rate into a bounded buffer, which drops the oldest and counts the losses."""
+"""The camera: delivers frames at a strict rate into a bounded buffer, and drops and counts those that come too late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CameraBuffer:
     """A buffer of at most `capacity` frames; a new frame replaces the oldest one in a full buffer.
 
     Attributes:
-        lost: indices of the frames that were dropped before they were taken.
+        lost: indices of the frames that were never taken: replaced in a full buffer, or too late for it.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -37,6 +37,11 @@ class CameraBuffer:
                 self.lost.append(self._frames.popleft().index)
             self._frames.append(frame)
             self._changed.notify()
+
+    def lose(self, frame: Frame) -> None:
+        """Count a frame that is not added."""
+        with self._changed:
+            self.lost.append(frame.index)
 
     def get(self, timeout_s: float) -> Frame | None:
         """Take the oldest frame; None if there is none within `timeout_s` or the buffer is closed and empty."""
@@ -58,18 +63,19 @@ class CameraBuffer:
 
 
 class Camera:
-    """Replays images as a camera would: image i is delivered at start + i / fps, never earlier.
+    """Replays images as a camera would: image i is delivered at start + i / fps or later, before start + (i + 1) / fps.
 
-    Decoding runs ahead in its own thread, so that an image that is slow to decode does not delay the next. A live
-    source is not paced: each image gets the index of the time slot in which it arrives; a second one in a slot is
-    dropped.
+    Decoding runs ahead in its own thread, so that an image that is slow to decode does not delay the next. An image
+    that is not decoded in time is lost: a camera does not wait, and if late images were delivered, every one after them
+    would be late, too. A live source is not paced: each image gets the index of the time slot in which it arrives; a
+    second one in a slot is dropped.
 
     Args:
         images: the captured images, RGB uint8 (H, W, 3), in order.
         fps: frames per second.
         capacity: size of the buffer, frames.
         live: whether the images come from a device at its own rate.
-        record: called with every delivered frame, also those that the buffer loses; it must not wait.
+        record: called with every frame, also those that are lost; it must not wait.
         clock, sleep: a monotonic clock in seconds, and the function that waits on it.
     """
 
@@ -174,7 +180,10 @@ class Camera:
                 self._wait_until(self._start_s + index * self._interval_s)
             frame = Frame(index, self._clock() - self._start_s, image)
             self._record(frame)
-            self.buffer.put(frame)
+            if frame.capture_time_s < (index + 1) * self._interval_s:
+                self.buffer.put(frame)
+            else:
+                self.buffer.lose(frame)
             next_index = index + 1
 
     def _next_image(self) -> RgbImage | None:
