@@ -54,6 +54,19 @@ class FeedbackRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What a policy had learned by the time of a decision; before the outcome, it may learn from another offload.
+
+    Attributes:
+        size_factor: the correction of its estimates of payload sizes, see `vitmalis.estimation.SizeCorrection`.
+        known_f1: accuracy expected of the result that the known boxes stem from, 0..1.
+    """
+
+    size_factor: float = 1.0
+    known_f1: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class OffloadDecision:
     """How to offload one frame.
 
@@ -72,6 +85,7 @@ class OffloadDecision:
         estimation_s, optimization_s: time such a policy spent on estimating all candidates and on choosing among them.
         estimates_age_frames: frames since the one that size and F1 of the candidates were estimated from, ahead of this
             decision; None where they were estimated in it, or not at all.
+        assumed: what the explanation's estimates rest on.
     """
 
     configuration: Configuration
@@ -86,6 +100,7 @@ class OffloadDecision:
     estimation_s: float | None = None
     optimization_s: float | None = None
     estimates_age_frames: int | None = None
+    assumed: Assumptions = Assumptions()
 
     @property
     def cached_mask(self) -> BoolMask | None:

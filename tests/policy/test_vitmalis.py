@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import LatencyTablesMissing, load_latency_tables, save_latency_tables
+from vitmalis.estimation.decay import AGES_S, F1, F1ByAge
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.offload import OffloadOutcome
 from vitmalis.policy import ClientState, build_policy
@@ -150,6 +152,36 @@ def test_size_correction_learns_from_payloads_when_asked_to(
     second = policy.decide(state()).explanation
     assert second is not None
     assert second.payload_bytes == pytest.approx(first.explanation.payload_bytes * factor, rel=1e-4)
+
+
+@pytest.mark.parametrize(("weight", "factor"), [(1.0, 1.5), (0.5, 1.5**0.75)])
+def test_size_correction_of_two_offloads_in_flight_counts_what_each_was_estimated_with(
+    vitmalis_options: dict, weight: float, factor: float
+) -> None:
+    policy = build_policy("vitmalis", size_correction=weight, **vitmalis_options)
+    decisions = [policy.decide(state()), policy.decide(state())]
+    for decision in decisions:
+        assert decision.explanation is not None
+        estimated_bytes = decision.explanation.payload_bytes[decision.explanation.chosen]
+        policy.observe(OffloadOutcome(0, decision, round(1.5 * estimated_bytes), 0.01, 0.005, 0.4, 0.2, 0.04, 0.6))
+    first, third = decisions[0].explanation, policy.decide(state()).explanation
+    assert first is not None
+    assert third is not None
+    assert third.payload_bytes == pytest.approx(first.payload_bytes * factor, rel=1e-4)
+
+
+def test_decay_of_an_offload_is_learned_from_the_result_that_was_known_at_its_decision(vitmalis_options: dict) -> None:
+    policy = build_policy("vitmalis", **vitmalis_options)
+    decisions = [policy.decide(state()), policy.decide(state())]
+    seen = OffloadOutcome(0, decisions[0], 50_000, 0.01, 0.005, 0.4, 0.2, 0.04, 0.6)
+    policy.observe(seen)
+    policy.observe(replace(seen, decision=decisions[1], agreement=0.5, agreement_age_s=0.3, agreement_frame_index=0))
+    second, third = decisions[1].explanation, policy.decide(state(result_age_frames=30)).explanation
+    assert second is not None
+    assert third is not None
+    decay = F1ByAge(AGES_S, F1)
+    decay.observe(0.5, 0.3, expected=second.f1[second.chosen] ** 0.5)
+    assert third.retention == pytest.approx(float(decay.at(1.0)))
 
 
 def ablated(name: str, options: dict) -> DecisionExplanation:

@@ -26,7 +26,7 @@ from vitmalis.estimation import (
 )
 from vitmalis.estimation.decay import AGES_S, F1
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS, downsampled_regions
-from vitmalis.offload import OffloadDecision, OffloadOutcome
+from vitmalis.offload import Assumptions, OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Lookahead, Policy
 from vitmalis.policy.estimates import ContentEstimates, Estimates, EstimatesAhead, explain
 from vitmalis.policy.injection import Injection, Truth
@@ -134,12 +134,12 @@ class ConfigurationSearch(Policy):
         explanation = outcome.decision.explanation
         if explanation is None:
             return
-        # The factor is still that of the decision: it only changes here.
-        uncorrected_bytes = explanation.payload_bytes[explanation.chosen] / self._correction.factor
+        assumed = outcome.decision.assumed
+        uncorrected_bytes = explanation.payload_bytes[explanation.chosen] / assumed.size_factor
         self._correction.observe(float(uncorrected_bytes), outcome.payload_bytes)
-        f1, last_f1 = float(explanation.f1[explanation.chosen]), self._last_f1
+        f1 = float(explanation.f1[explanation.chosen])
         if outcome.agreement is not None:
-            self._decay.observe(outcome.agreement, outcome.agreement_age_s, expected=(f1 * last_f1) ** 0.5)
+            self._decay.observe(outcome.agreement, outcome.agreement_age_s, expected=(f1 * assumed.known_f1) ** 0.5)
         self._last_f1 = f1
 
     def decide(self, state: ClientState) -> OffloadDecision:
@@ -158,6 +158,7 @@ class ConfigurationSearch(Policy):
             estimation_s=estimated_s - start_s,
             optimization_s=chosen_s - estimated_s,
             estimates_age_frames=estimates.age_frames,
+            assumed=Assumptions(self._correction.factor, self._last_f1),
         )
 
     def estimate_ahead(self, state: ClientState) -> EstimatesAhead:
