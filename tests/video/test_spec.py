@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
-from vitmalis.video.spec import VideoSpec, fit_size, open_video
+from vitmalis.video.spec import VideoSpec, fit_size, open_in_time, open_video
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,17 @@ def test_same_bits_at_every_call_and_resized(video: Path) -> None:
     first, second = (list(open_video(spec(video, size=(96, 72)))) for _ in range(2))
     assert first[0].shape == (72, 96, 3)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("late", [range(0), range(12), range(2, 5), range(9, 12)])
+def test_overdue_images_are_left_out_and_the_others_are_the_same(video: Path, late: range) -> None:
+    whole = list(open_video(spec(video)))
+    in_time = list(open_in_time(spec(video), lambda index: index in late))
+    assert len(in_time) == len(whole) == 12
+    left_out = {index for index, image in enumerate(in_time) if image is None}
+    # B-frames are decoded before their turn: the next few may be left out, too.
+    assert {*late} <= left_out <= {*range(late.start, late.stop + 3)}
+    assert all(image is None or np.array_equal(image, same) for image, same in zip(in_time, whole, strict=True))
 
 
 def test_short_file_says_how_much_there_is(video: Path) -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vitmalis.client.clock import Clock, Inbox, WallClock
@@ -52,7 +53,7 @@ from vitmalis.policy import ClientState, Policy, build_policy
 from vitmalis.tracker import Tracker, build_tracker
 from vitmalis.types import Frame
 from vitmalis.video.camera import Camera
-from vitmalis.video.spec import open_video
+from vitmalis.video.spec import open_in_time
 
 
 class FramePump(Worker):
@@ -126,7 +127,7 @@ class RealtimeClient:
         on_connected: called once the server has answered, before the camera starts.
         clock: for reading the time and for waiting.
         observe: called with every event and action of the state machine, in this thread; it must not wait.
-        record: called with every frame of the camera, also those that are lost, in its thread; it must not wait.
+        record: called with every frame that the camera delivers, in its thread; it must not wait.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.
@@ -159,7 +160,7 @@ class RealtimeClient:
         self._estimator_worker = EstimatorWorker(self._policy, post)
         video = session.video
         self._camera = Camera(
-            open_video(video),
+            partial(open_in_time, video),
             video.fps,
             session.buffer_frames,
             live=video.live,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import queue
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from vitmalis.types import Frame, RgbImage
+from vitmalis.video.spec import Overdue
 
 _DECODE_AHEAD = 8
 
@@ -38,10 +40,10 @@ class CameraBuffer:
             self._frames.append(frame)
             self._changed.notify()
 
-    def lose(self, frame: Frame) -> None:
-        """Count a frame that is not added."""
+    def lose(self, index: int) -> None:
+        """Count a frame that came too late to be added."""
         with self._changed:
-            self.lost.append(frame.index)
+            self.lost.append(index)
 
     def get(self, timeout_s: float) -> Frame | None:
         """Take the oldest frame; None if there is none within `timeout_s` or the buffer is closed and empty."""
@@ -71,17 +73,18 @@ class Camera:
     second one in a slot is dropped.
 
     Args:
-        images: the captured images, RGB uint8 (H, W, 3), in order.
+        open_images: opens the captured images, RGB uint8 (H, W, 3), in order. It is given a function that says whether
+            the image with a number is overdue, and may yield None in its place, see `open_in_time`.
         fps: frames per second.
         capacity: size of the buffer, frames.
         live: whether the images come from a device at its own rate.
-        record: called with every frame, also those that are lost; it must not wait.
+        record: called with every delivered frame, also those that the buffer loses; it must not wait.
         clock, sleep: a monotonic clock in seconds, and the function that waits on it.
     """
 
     def __init__(
         self,
-        images: Iterator[RgbImage],
+        open_images: Callable[[Overdue], Iterator[RgbImage | None]],
         fps: float,
         capacity: int = 8,
         *,
@@ -90,21 +93,21 @@ class Camera:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        self._images = images
+        self._images = open_images(self._overdue)
         self._interval_s = 1.0 / fps
         self._live = live
         self._record = record
         self._clock = clock
         self._stopping = threading.Event()
         self._sleep = sleep or self._stopping.wait
-        self._decoded: queue.Queue[RgbImage | None] = queue.Queue(_DECODE_AHEAD)
+        self._decoded: queue.Queue[tuple[int, RgbImage] | None] = queue.Queue(_DECODE_AHEAD)
         self._primed = threading.Event()
         self._error: Exception | None = None
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
             for name, work in (("camera-decoder", self._decode), ("camera", self._deliver))
         ]
-        self._start_s = 0.0
+        self._start_s = math.inf
         self.buffer = CameraBuffer(capacity)
 
     def start(self) -> float:
@@ -155,38 +158,54 @@ class Camera:
             self.buffer.close()
 
     def _decode(self) -> None:
-        for image in self._images:
-            self._put(image)
+        for index, image in enumerate(self._images):
+            if image is None:
+                self.buffer.lose(index)
+            else:
+                self._put((index, image))
             if self._live or self._decoded.full():
                 self._primed.set()
             if self._stopping.is_set():
                 return
 
-    def _put(self, image: RgbImage | None) -> None:
+    def _overdue(self, index: int) -> bool:
+        """Whether it is too late to deliver an image now."""
+        return self._late(index, self._time_s())
+
+    def _late(self, index: int, time_s: float) -> bool:
+        """Whether the time of an image is over, as the next one is due."""
+        return time_s >= (index + 1) * self._interval_s
+
+    def _time_s(self) -> float:
+        """Seconds since image 0 was due; negative before `start`."""
+        return self._clock() - self._start_s
+
+    def _put(self, decoded: tuple[int, RgbImage] | None) -> None:
         while not self._stopping.is_set():
             with suppress(queue.Full):
-                self._decoded.put(image, timeout=0.2)
+                self._decoded.put(decoded, timeout=0.2)
                 return
 
     def _deliver(self) -> None:
-        next_index = 0
-        while not self._stopping.is_set() and (image := self._next_image()) is not None:
-            if self._live:
-                index = round((self._clock() - self._start_s) / self._interval_s)
-                if index < next_index:
-                    continue
-            else:
-                index = next_index
+        last = -1
+        while not self._stopping.is_set() and (decoded := self._next_image()) is not None:
+            index, image = decoded
+            if not self._live:
                 self._wait_until(self._start_s + index * self._interval_s)
-            frame = Frame(index, self._clock() - self._start_s, image)
+            time_s = self._time_s()
+            if self._live:
+                index = round(time_s / self._interval_s)
+                if index <= last:
+                    continue
+            if self._late(index, time_s):
+                self.buffer.lose(index)
+                continue
+            frame = Frame(index, time_s, image)
             self._record(frame)
-            if frame.capture_time_s < (index + 1) * self._interval_s:
-                self.buffer.put(frame)
-            else:
-                self.buffer.lose(frame)
-            next_index = index + 1
+            self.buffer.put(frame)
+            last = index
 
-    def _next_image(self) -> RgbImage | None:
+    def _next_image(self) -> tuple[int, RgbImage] | None:
         while not self._stopping.is_set():
             with suppress(queue.Empty):
                 return self._decoded.get(timeout=0.2)

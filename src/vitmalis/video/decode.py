@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import heapq
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -50,14 +51,46 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
 def decode(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
     """Yield the frames of a stream in display order.
 
-    Frame threads are not used: they would add latency, and change how many frames precede an error in a damaged file.
+    Raises:
+        UserError: they are larger than `MAX_PIXELS`.
+    """
+    _prepare(container, stream)
+    return container.decode(stream)
+
+
+def decode_or_skip(
+    container: InputContainer, stream: VideoStream, skip: Callable[[], bool]
+) -> Iterator[av.VideoFrame | None]:
+    """Yield the frames of a stream in display order, None in place of each that was skipped.
+
+    While `skip` returns true, frames that no other is predicted from are not decoded, such as most B-frames of H.264.
+    All others are the same as without skipping.
 
     Raises:
         UserError: they are larger than `MAX_PIXELS`.
     """
+    _prepare(container, stream)
+    undecided: list[int] = []  # heap of the times of frames that the decoder may skip
+    for packet in container.demux(stream):
+        stream.codec_context.skip_frame = "DEFAULT"
+        if packet.pts is not None and skip():
+            stream.codec_context.skip_frame = "NONREF"
+            heapq.heappush(undecided, packet.pts)
+        for frame in packet.decode():
+            while undecided and frame.pts is not None and undecided[0] <= frame.pts:
+                if heapq.heappop(undecided) < frame.pts:
+                    yield None
+            yield frame
+    yield from (None for _ in undecided)
+
+
+def _prepare(container: InputContainer, stream: VideoStream) -> None:
+    """Bound the size of frames, and use no frame threads.
+
+    These would add latency, and change how many frames precede an error in a damaged file.
+    """
     bound_size(container, stream)
     stream.thread_type = "SLICE"
-    return container.decode(stream)
 
 
 def bound_size(container: InputContainer, stream: VideoStream) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from vitmalis.errors import UserError
 from vitmalis.paths import file_sha256
 from vitmalis.types import RgbImage
-from vitmalis.video.decode import decode, open_container, upright_image, video_stream
+from vitmalis.video.decode import decode, decode_or_skip, open_container, upright_image, video_stream
 from vitmalis.video.live import live_images
 from vitmalis.video.timing import resample
 
@@ -75,7 +75,23 @@ def open_video(spec: VideoSpec) -> Iterator[RgbImage]:
     Raises:
         UserError: the source cannot be opened, or ends before `spec.frames` images.
     """
-    return _open_live(spec) if spec.live else _open_file(spec)
+    return (image for image in open_in_time(spec, lambda _: False) if image is not None)
+
+
+Overdue = Callable[[int], bool]
+"""Says whether it is too late for the image with this number."""
+
+
+def open_in_time(spec: VideoSpec, overdue: Overdue) -> Iterator[RgbImage | None]:
+    """Yield the images of a video as `open_video` does, but None in place of those of a file that are overdue.
+
+    These take less time: they are not converted, and while one is overdue, those after it are decoded only as far as
+    others are predicted from them.
+
+    Raises:
+        UserError: as of `open_video`.
+    """
+    return _open_live(spec) if spec.live else _open_file(spec, overdue)
 
 
 def fit_size(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
@@ -92,19 +108,25 @@ def resize(image: RgbImage, width: int, height: int) -> RgbImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
-def _open_file(spec: VideoSpec) -> Iterator[RgbImage]:
+def _open_file(spec: VideoSpec, overdue: Overdue) -> Iterator[RgbImage | None]:
     if not Path(spec.path).is_file():
         raise UserError(f"video '{spec.name}': there is no file '{spec.path}'")
     delivered = 0
     try:
         with open_container(spec.path) as container:
-            frames = decode(container, video_stream(container, spec.stream))
+            stream = video_stream(container, spec.stream)
+            frames: Iterator[av.VideoFrame | None]
             if spec.by_time:
-                frames = resample(frames, spec.fps)
+                frames = resample(decode(container, stream), spec.fps)
+            else:
+                frames = decode_or_skip(container, stream, lambda: overdue(delivered))
             # Counting from the first frame is exact even if the rate varies; seeking is not.
             # What follows the last frame is not decoded: it may be damaged.
             for frame in itertools.islice(frames, spec.start_frame, spec.start_frame + spec.frames):
-                yield resize(upright_image(frame), spec.width, spec.height)
+                if frame is None or overdue(delivered):
+                    yield None
+                else:
+                    yield resize(upright_image(frame), spec.width, spec.height)
                 delivered += 1
     except av.FFmpegError as error:
         raise UserError(f"video '{spec.name}': '{spec.path}' cannot be decoded ({error.strerror})") from error
