@@ -6,6 +6,7 @@ import argparse
 import difflib
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _EXPECTED: dict[object, str] = {
 }
 _REQUIRED = "the following arguments are required: "
 _NAMED_TWICE = re.compile(r"argument (\S+): (?=\1 )")
+_OVERRIDE = re.compile(r"[+~\w][\w.@/]*=")
+"""Beginning of an argument KEY=VALUE."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -51,6 +54,8 @@ class CommandLine(argparse.ArgumentParser):
             notes: what else a user should know, in one paragraph; printed after the options.
         """
         self._names: list[str] = []
+        self._listing: list[str] = []  # names of options with any number of values
+        self._takes_overrides = False
         formatter = functools.partial(argparse.HelpFormatter, max_help_position=32)
         super().__init__(prog=prog, description=about, epilog=notes or None, formatter_class=formatter)
         self.examples = {f"{prog} {arguments}".strip(): effect for arguments, effect in examples.items()}
@@ -62,6 +67,8 @@ class CommandLine(argparse.ArgumentParser):
         """
         action = super().add_argument(*names, **options)
         self._names += action.option_strings
+        self._listing += action.option_strings if action.nargs in ("*", "+") else []
+        self._takes_overrides |= not action.option_strings and str(action.metavar).endswith("=VALUE")
         if (text := options.get("help")) not in (None, argparse.SUPPRESS):
             action.help = f"{text}{_default(text, action)}".replace("%", "%%")
         if action.option_strings and action.metavar is None and action.choices is None:
@@ -79,7 +86,8 @@ class CommandLine(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse the arguments, those of the process for None, and exit with status 2 after a mistake."""
-        options, unknown = self.parse_known_intermixed_args(args, namespace)
+        given = self._overrides_first(sys.argv[1:] if args is None else args)
+        options, unknown = self.parse_known_intermixed_args(given, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return options
@@ -90,6 +98,17 @@ class CommandLine(argparse.ArgumentParser):
             message = f"missing: {message.removeprefix(_REQUIRED)}"
         message = _NAMED_TWICE.sub("", message, count=1).removeprefix("argument ")
         self.exit(2, f"error: {message} (--help explains the options)\n")
+
+    def _overrides_first(self, arguments: Sequence[str]) -> list[str]:
+        """Move to the front arguments KEY=VALUE that would be taken for one more value of the option before them."""
+        first: list[str] = []
+        others: list[str] = []
+        listing = False
+        for argument in arguments:
+            if argument.startswith("--"):
+                listing = self._takes_overrides and any(name.startswith(argument) for name in self._listing)
+            (first if listing and _OVERRIDE.match(argument) else others).append(argument)
+        return [*first, *others]
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
