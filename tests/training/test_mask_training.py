@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitmalis.detector import build_model, load_checkpoint, load_detector, preset
+from vitmalis.detector import build_model, load_checkpoint, load_detector, preset, save_checkpoint
 from vitmalis.detector.config import PyramidConfig
 from vitmalis.detector.detector import weights_files, weights_path
 from vitmalis.detector.fcos import FcosDetector
@@ -186,6 +186,11 @@ def test_the_job_continues_and_exports_what_can_be_installed(tmp_path: Path, mon
     ]
     for steps in (1, 2):
         train_masks(checked(compose("train_masks", [*options, f"train.steps={steps}"]), MaskTrainingConfig))
+    other = tmp_path / "other.pt"
+    save_checkpoint(build_model(preset("vitdet_tiny")), other, {})
+    changed = checked(compose("train_masks", [*options, "train.steps=3", f"start.weights={other}"]), MaskTrainingConfig)
+    with pytest.raises(UserError, match=r"start\.weights=.*other\.pt \(sha256 .*began with start\.weights=null \(sha"):
+        train_masks(changed)
     assert {path.name for path in tmp_path.glob("config_from_*")} == {f"config_from_000000{i}.yaml" for i in (0, 1)}
     metadata = load_checkpoint(tmp_path / "mask_head.pt")[1]
     detector, _ = weights_files(preset("vitdet_tiny").with_task("instances"), None)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vitmalis.errors import UserError
 from vitmalis_jobs.common.config import checked, compose
 from vitmalis_jobs.training import detector, estimators, evaluate_detector, traces
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig
@@ -70,6 +71,9 @@ def test_a_detector_is_trained_resumed_and_evaluated(tmp_path: Path, monkeypatch
     for steps in (2, 3):
         config = checked(compose("train_detector", [*small, f"train.steps={steps}"]), DetectorTrainingConfig)
         detector.train_detector(config)
+    other = checked(compose("train_detector", [*small, "train.steps=4", "train.seed=7"]), DetectorTrainingConfig)
+    with pytest.raises(UserError, match=r"train\.seed=7: the run in train\.folder=run began with train\.seed=1906;"):
+        detector.train_detector(other)
     assert torch.load("run/last.pt", weights_only=True)["step"] == 3
     names = {str(path.relative_to("run")) for path in Path("run").rglob("*") if path.is_file()}
     assert {"best.pt", "config_from_0000000.yaml", "config_from_0000002.yaml"} <= names

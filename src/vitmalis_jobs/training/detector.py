@@ -2,8 +2,8 @@
 
 It starts from the weights in the package, from those of `start.weights=<file>`, or with `start.weights=random` from
 scratch. The files of a run lie in `train.folder`. Started again, the job continues from the last checkpoint there, with
-the same images in the same order. The moving average of the weights is evaluated on the validation sets every
-`train.evaluate_every_s`, and the best one is exported.
+the same images in the same order, and refuses settings that would change what is learned. The moving average of the
+weights is evaluated on the validation sets every `train.evaluate_every_s`, and the best one is exported.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vitmalis_jobs.training.detection.batches import Batches, CpuBatches, Device
 from vitmalis_jobs.training.detection.config import DetectorTrainingConfig, StartOptions, TrainOptions
 from vitmalis_jobs.training.detection.device_frames import DeviceFrames
 from vitmalis_jobs.training.detection.monitor import TrainingMonitor
+from vitmalis_jobs.training.detection.run_settings import run_settings
 from vitmalis_jobs.training.detection.state import TrainingState
 from vitmalis_jobs.training.detection.stream import TrainingStream
 from vitmalis_jobs.training.detection.street_frames import read_street
@@ -65,6 +66,7 @@ def initial_state(config: DetectorTrainingConfig, device: torch.device) -> Train
     torch.manual_seed(options.seed)
     model = initial_model(config.model.name, config.start).to(device)
     state = TrainingState.fresh(model, options.learning_rate, options.weight_decay, options.muon)
+    state.settings = run_settings(config)
     state.restore_from(Path(options.folder))
     return state
 

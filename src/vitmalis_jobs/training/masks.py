@@ -2,8 +2,8 @@
 
 Boxes stay as they are: the rest of the detector is frozen, and comes from the weights in the package or from those of
 `start.weights=<file>`. The files of a run lie in `train.folder`. Started again, the job continues from the last
-checkpoint there. The moving average of the weights is evaluated on held-out scenes every `train.evaluate_every_s`, and
-the best one is exported.
+checkpoint there, and refuses settings that would change what is learned. The moving average of the weights is evaluated
+on held-out scenes every `train.evaluate_every_s`, and the best one is exported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vitmalis.detector import build_model, load_checkpoint, load_into, preset
 from vitmalis.detector.config import FcosConfig
-from vitmalis.detector.detector import weights_path
+from vitmalis.detector.detector import weights_digest, weights_files, weights_path
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.mask_head import MaskHead
 from vitmalis.errors import UserError
@@ -28,6 +28,7 @@ from vitmalis_jobs.common.cli import hydra_job
 from vitmalis_jobs.common.config import checked, flatten
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.training.detection.config import StartOptions
+from vitmalis_jobs.training.detection.run_settings import run_settings, with_content
 from vitmalis_jobs.training.detection.state import TrainingState
 from vitmalis_jobs.training.detection.stream import Source, TrainingStream
 from vitmalis_jobs.training.detection.trainer import train_with
@@ -76,7 +77,10 @@ def train_masks(config: MaskTrainingConfig) -> None:
     detector = frozen_detector(config.model.name, config.start).to(device)
     head = detector.mask_head
     assert isinstance(head, MaskHead)
+    detector_sha256 = weights_digest(weights_files(preset(config.model.name), config.start.weights))
     state = TrainingState.fresh(head, options.learning_rate, options.weight_decay)
+    # Unlike a whole detector, the state does not hold the weights that it started from.
+    state.settings = with_content(run_settings(config), "start.weights", detector_sha256)
     state.restore_from(folder)
     frames = validation_frames(
         scene_maker(config.rendered), config.rendered.profiles, config.held_out.frames_per_profile
@@ -86,7 +90,7 @@ def train_masks(config: MaskTrainingConfig) -> None:
     OmegaConf.save(OmegaConf.create(values), folder / f"config_from_{state.step:07d}.yaml")
     with store.run(f"{config.model.name} masks from step {state.step}", {"job": "train_masks"}) as run:
         run.log_params(flatten(values))
-        monitor = MaskMonitor(config, detector, state, frames, run, folder)
+        monitor = MaskMonitor(config, detector, detector_sha256, state, frames, run, folder)
         step = MaskLearner(detector, state, options).step
         train_with(step, state, MaskBatches(training_stream(config)), options, monitor.after_step)
         monitor.evaluate()

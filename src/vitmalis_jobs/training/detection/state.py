@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vitmalis.detector.checkpoint import read_torch_file
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import damage_reported
+from vitmalis_jobs.training.detection.run_settings import Settings, check_settings
 
 LAST = "last.pt"
 """Name of the last checkpoint in the folder of a run."""
@@ -32,6 +33,7 @@ class TrainingState:
         step: batches trained on.
         seconds: training time over all starts of the job, without evaluations.
         best: best validation score so far.
+        settings: what the run learns with, which no later start may change.
     """
 
     model: nn.Module
@@ -40,6 +42,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     best: float = -1.0
+    settings: Settings = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, model: nn.Module, learning_rate: float, weight_decay: float, muon: bool = False) -> TrainingState:
@@ -61,6 +64,7 @@ class TrainingState:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "settings": self.settings,
         }
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
@@ -76,10 +80,11 @@ class TrainingState:
         """Take the state from a file written by `save`.
 
         Raises:
-            UserError: the file is damaged, or of another architecture.
+            UserError: the file is damaged, or of another architecture, or of a run with other settings.
         """
         content = read_torch_file(path)
         with damage_reported(f"checkpoint '{path}'", "it is not of this model: give another train.folder"):
+            check_settings(content.get("settings", {}), self.settings, path.parent)
             self.model.load_state_dict(content["model"])
             self.ema.load_state_dict(content["ema"])
             for optimiser, saved in zip(self.optimisers, content["optimisers"], strict=True):

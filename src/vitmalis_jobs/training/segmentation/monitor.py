@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 from torch import nn
 
-from vitmalis.detector import preset, save_checkpoint
-from vitmalis.detector.detector import weights_digest, weights_files
+from vitmalis.detector import save_checkpoint
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.training.detection.loop_monitor import LoopMonitor
@@ -29,6 +28,7 @@ class MaskMonitor(LoopMonitor):
     Args:
         config: of the job.
         detector: with the mask head that is trained.
+        detector_sha256: checksum of its weights file.
         state: of the run; its counters are read, its best score is updated.
         frames: what the moving average is evaluated on.
         run: MLflow run that curves go to.
@@ -39,6 +39,7 @@ class MaskMonitor(LoopMonitor):
         self,
         config: MaskTrainingConfig,
         detector: FcosDetector,
+        detector_sha256: str,
         state: TrainingState,
         frames: Sequence[MaskFrame],
         run: Run,
@@ -46,7 +47,7 @@ class MaskMonitor(LoopMonitor):
     ) -> None:
         super().__init__(config.train, state, run, folder)
         self._config, self._detector, self._frames = config, detector, frames
-        self._detector_sha256 = weights_digest(weights_files(preset(config.model.name), config.start.weights))
+        self._detector_sha256 = detector_sha256
 
     def evaluate(self) -> MaskScores:
         """Score the moving average on the held-out scenes; export it if it is the best so far."""
