@@ -51,7 +51,7 @@ def unpacked(data: bytes) -> Masks:
 def masks_to_send(masks: Masks) -> int:
     """How many masks there are up to the last one that does not fill its box: the others need not be sent.
 
-    Detectors give the best object first and may leave out masks of those that nobody sees, which then fill their boxes.
+    Detectors give the best object first and may leave out masks of those that no one sees, which then fill their boxes.
     """
     partial = np.flatnonzero((masks < 15 * _LEVEL).any(axis=(1, 2)))
     return int(partial[-1]) + 1 if len(partial) else 0

@@ -17,7 +17,7 @@ JOBS = {
     "page": ("evaluation.page", "make the page of a run that has none"),
     "compare": ("evaluation.compare", "compare two runs of one clip and trace on a page"),
     "score": ("evaluation.score", "score a run of a camera that was recorded, with references made afterwards"),
-    "export": ("evaluation.export.job", "write the boxes of a run as COCO, MOT or Rerun files"),
+    "export": ("evaluation.export.job", "write what a run showed as COCO, MOT, MOTS or Rerun files"),
     "explain": ("evaluation.explain", "draw the decisions of a run"),
     "prune": ("evaluation.prune", "show or delete old runs and caches"),
     "choose configuration": ("evaluation.fixed_configuration", "choose the default of policy=fixed from a sweep"),

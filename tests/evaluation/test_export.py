@@ -16,15 +16,12 @@ import pytest
 from tests.evaluation.finished_folder import finished_folder
 from tests.run.page.small_run import FRAMES, HEIGHT, PERSON, REFERENCES, WIDTH, images, small_run
 from vitmalis.errors import UserError
-from vitmalis.instance_masks import MASK_SIDE, pasted, quantized
 from vitmalis.matching import iou_matrix
 from vitmalis.types import Detections
 from vitmalis_jobs.evaluation.export.coco import write_coco
-from vitmalis_jobs.evaluation.export.coco_rle import encoded
 from vitmalis_jobs.evaluation.export.job import export, main
 from vitmalis_jobs.evaluation.export.mot import write_mot
 from vitmalis_jobs.evaluation.export.rerun_log import write_rerun
-from vitmalis_jobs.run.page.build import PlayedRun
 
 RUN = small_run(Path("clip.mp4"))
 
@@ -66,60 +63,6 @@ def test_pycocotools_computes_the_ap_of_what_was_shown(tmp_path: Path) -> None:
     """
     write_coco(RUN, tmp_path)
     assert coco_ap50(tmp_path) == pytest.approx(34 / 101 / 2)
-
-
-def with_masks(detections: Detections) -> Detections:
-    """A triangle, a ring, both, or what is left of them in each box."""
-    rows, cols = np.mgrid[:MASK_SIDE, :MASK_SIDE]
-    ring = np.abs(np.hypot(rows - 13.5, cols - 13.5) - 9) < 4
-    masks = np.resize(np.stack([rows > cols, ring, ring | (rows < 3)]), (len(detections), MASK_SIDE, MASK_SIDE))
-    return dataclasses.replace(detections, masks=np.where(masks, 255, 0).astype(np.uint8))
-
-
-def masked_run() -> PlayedRun:
-    frames = [dataclasses.replace(frame, detections=with_masks(frame.detections)) for frame in FRAMES]
-    references = [with_masks(reference) for reference in REFERENCES]
-    return dataclasses.replace(RUN, references=references, records=dataclasses.replace(RUN.records, frames=frames))
-
-
-def test_pycocotools_reads_the_masks_of_a_run(tmp_path: Path) -> None:
-    """Each is what pasting gives, and average precision of masks is computed from them."""
-    pytest.importorskip("pycocotools")
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    run = masked_run()
-    write_coco(run, tmp_path)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(tmp_path / "annotations.json"))
-        found = truth.loadRes(str(tmp_path / "results.json"))
-        scores = COCOeval(truth, truth.loadRes(truth.loadAnns(truth.getAnnIds())), "segm")
-        scores.evaluate()
-        scores.accumulate()
-        scores.summarize()
-    assert scores.stats[0] == pytest.approx(1), "of the references themselves"
-    shown = FRAMES[2].detections.above(run.rule.score_threshold)
-    annotations = found.loadAnns(found.getAnnIds(imgIds=[2]))
-    assert len(annotations) == len(shown) == 2
-    for annotation, mask, box in zip(annotations, with_masks(shown).masks_or_boxes, shown.boxes_xyxy, strict=True):
-        expected = pasted(mask, box, (0, 0, WIDTH, HEIGHT))
-        np.testing.assert_array_equal(found.annToMask(annotation), expected)
-    person, *_ = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
-    assert person["area"] == truth.annToMask(person).sum()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_any_mask_anywhere_is_encoded_as_pycocotools_does(seed: int) -> None:
-    """Also over the whole height of the frame, where runs go on in the next column, and beyond the frame."""
-    masks = pytest.importorskip("pycocotools.mask")
-    draws = np.random.default_rng(seed)
-    corners = draws.uniform(-40, 120, (2, 2))
-    for box in (np.concatenate([corners.min(axis=0), corners.max(axis=0)]), np.array([10, -5, 90, 70])):
-        for mask in (np.full((MASK_SIDE, MASK_SIDE), 255, np.uint8), quantized(draws.random((1, 28, 28)))[0]):
-            segmentation, area = encoded(mask, box.astype(np.float32), (100, 64))
-            drawn = np.asfortranarray(pasted(mask, box.astype(np.float32), (0, 0, 100, 64)), np.uint8)
-            assert segmentation["counts"] == masks.encode(drawn)["counts"].decode()
-            assert area == drawn.sum()
 
 
 def test_pycocotools_finds_the_references_perfect(tmp_path: Path) -> None:
@@ -186,6 +129,7 @@ def test_rerun_holds_frames_boxes_and_series(tmp_path: Path) -> None:
     assert first != second, "the viewer would show runs of one id as one"
     for entity in (b"/camera/shown", b"/camera/reference", b"/f1", b"/latency/e2e_latency_s"):
         assert entity in content, entity
+    assert b"/camera/shown/masks" not in content, "of a run without masks"
 
 
 def test_rerun_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,20 +146,6 @@ def test_detections_become_those_of_supervision() -> None:
     assert found.confidence.tolist() == pytest.approx(PERSON[1])
     assert (found.class_id.tolist(), found.data["class_name"].tolist()) == ([0], ["person"])
     assert len(Detections.empty().to_supervision()) == 0
-
-
-def test_masks_become_those_of_supervision() -> None:
-    """Drawn in a frame whose size is given; its annotators colour the object's pixels and no others."""
-    supervision = pytest.importorskip("supervision")
-    person = with_masks(Detections.of(*PERSON))
-    assert person.to_supervision().mask is None, "without the size of the frame"
-    assert Detections.of(*PERSON).to_supervision((WIDTH, HEIGHT)).mask is None, "without masks"
-    assert with_masks(Detections.empty()).to_supervision((WIDTH, HEIGHT)).mask.shape == (0, HEIGHT, WIDTH)
-    found = person.to_supervision((WIDTH, HEIGHT))
-    expected = pasted(person.masks_or_boxes[0], person.boxes_xyxy[0], (0, 0, WIDTH, HEIGHT))
-    assert found.area.tolist() == [expected.sum()]
-    annotated = supervision.MaskAnnotator(opacity=1).annotate(np.zeros((HEIGHT, WIDTH, 3), np.uint8), found)
-    np.testing.assert_array_equal(annotated.any(axis=-1), expected)
 
 
 def test_supervision_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

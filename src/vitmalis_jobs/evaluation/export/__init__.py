@@ -1,1 +1,1 @@
-"""Boxes of a finished run in the formats of other tools."""
+"""Boxes and masks of a finished run in the formats of other tools."""

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
+from vitmalis.instance_masks import pasted, window_in_frame
 from vitmalis.paths import atomic_path
 from vitmalis.types import COCO_CLASSES, Detections
 from vitmalis_jobs.evaluation.export.coco_rle import encoded
@@ -85,7 +88,10 @@ def _masks(run: PlayedRun, detections: Detections) -> list[dict[str, Any]]:
     if detections.masks is None:
         return [{}] * len(detections)
     pairs = zip(detections.masks, detections.boxes_xyxy, strict=True)
-    return [
-        dict(zip(("segmentation", "area"), encoded(mask, box, run.session.video.size), strict=True))
-        for mask, box in pairs
-    ]
+    return [_mask(mask, box, run.session.video.size) for mask, box in pairs]
+
+
+def _mask(mask: NDArray[np.uint8], box_xyxy: NDArray[np.float32], frame_size: tuple[int, int]) -> dict[str, Any]:
+    left, top, *_ = window = window_in_frame(box_xyxy, frame_size)
+    drawn = pasted(mask, box_xyxy, window)
+    return {"segmentation": encoded(drawn, (left, top), frame_size), "area": int(drawn.sum())}

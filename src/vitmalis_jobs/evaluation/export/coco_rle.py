@@ -9,30 +9,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vitmalis.instance_masks import pasted, window_in_frame
 from vitmalis.types import BoolMask
 
 
-def encoded(
-    mask: NDArray[np.uint8], box_xyxy: NDArray[np.float32], size: tuple[int, int]
-) -> tuple[dict[str, Any], int]:
-    """Encode a mask in a frame.
+def encoded(drawn: BoolMask, corner: tuple[int, int], frame_size: tuple[int, int]) -> dict[str, Any]:
+    """Encode the pixels of an object in a frame, as COCO's `segmentation`.
 
     Args:
-        mask: (MASK_SIDE, MASK_SIDE).
-        box_xyxy: where it lies in the frame; what is outside of it is cut off.
-        size: (width, height) of the frame.
-
-    Returns:
-        COCO's `segmentation`, and the number of pixels.
+        drawn: a window of the frame, True for the object's pixels.
+        corner: left and top of the window.
+        frame_size: (width, height).
     """
-    width, height = size
-    window = left, top, *_ = window_in_frame(box_xyxy, size)
-    drawn = pasted(mask, box_xyxy, window)
+    (left, top), (width, height) = corner, frame_size
     runs = _runs(drawn, left * height + top, height, width * height)
-    return {"size": [height, width], "counts": "".join(_characters(runs))}, int(drawn.sum())
+    return {"size": [height, width], "counts": "".join(_characters(runs))}
 
 
 def _runs(drawn: BoolMask, first: int, height: int, pixels: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Export the boxes of a run to the formats of other tools: `python -m evaluation.export RUN --format coco`."""
+"""Export a run to the formats of other tools: `python -m evaluation.export RUN --format coco`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from vitmalis.video.spec import open_video
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.evaluation.export.coco import write_coco
 from vitmalis_jobs.evaluation.export.mot import write_mot
+from vitmalis_jobs.evaluation.export.mots import write_mots
 from vitmalis_jobs.evaluation.export.rerun_log import write_rerun
 from vitmalis_jobs.evaluation.finished_run import RUN_HELP, ReferenceChoice, add_lookup_options, find_run, part_of
 from vitmalis_jobs.evaluation.played_run import played_run
 from vitmalis_jobs.run.page.build import PlayedRun
 
-FORMATS = ("coco", "mot", "rerun")
+FORMATS = ("coco", "mot", "mots", "rerun")
 
 
 def export(run: PlayedRun, form: str, folder: Path) -> list[Path]:
@@ -30,6 +31,8 @@ def export(run: PlayedRun, form: str, folder: Path) -> list[Path]:
         return write_coco(run, folder)
     if form == "mot":
         return write_mot(run, folder)
+    if form == "mots":
+        return write_mots(run, folder)
     clip = run.session.video
     if clip.live:
         raise UserError(
@@ -47,9 +50,11 @@ def command_line() -> CommandLine:
         {
             "RUN --format coco": "annotations.json and results.json",
             "RUN --format mot": "results.txt, gt/gt.txt, seqinfo.ini",
+            "RUN --format mots": "the same of masks, of a run with model.task=instances",
             "RUN --format rerun --no-reference": "run.rrd, without the model's references",
         },
-        "mot: ids come from linking boxes from frame to frame. rerun: frames, boxes, F1 and latencies over time.",
+        "mot, mots: ids come from linking boxes from frame to frame. rerun: frames, boxes, masks, F1 and latencies "
+        "over time.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--format", required=True, choices=FORMATS, help="format of the files (docs/exports.md)")

@@ -60,6 +60,12 @@ class PlayedRun:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether any object that was shown, or any of the references, has a mask."""
+        shown = (frame.detections for frame in self.records.frames)
+        return any(detections.masks is not None for detections in (*shown, *(self.references or ())))
+
 
 def run_document(run: PlayedRun) -> RunDocument:
     """The document of a run's page."""
