@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+import pytest
 
 from tests.client.test_second_round import LostAfter
 from tests.server.test_cached_offloads import detector  # noqa: F401
-from tests.virtual.test_virtual_client import TABLES, video  # noqa: F401
+from tests.virtual.test_virtual_client import HEIGHT, TABLES, WIDTH, video  # noqa: F401
 from vitmalis.client.session import ClientSession
 from vitmalis.detector.detector import Detector
+from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.policy import build_policy
 from vitmalis.records import OffloadRecord
+from vitmalis.server.token_cache import TokenCache
+from vitmalis.types import Configuration, Frame
 from vitmalis.video.spec import VideoSpec
-from vitmalis.virtual.client import VirtualClient
+from vitmalis.virtual.client import VirtualClient, play
 from vitmalis.virtual.durations import Durations
+from vitmalis.virtual.events import EventQueue
 from vitmalis.virtual.network import Connection, DirectConnection
 from vitmalis.virtual.server import VirtualServer
+from vitmalis.virtual.worker import VirtualWorker
 
 POINT = 2
 _PLAIN = TABLES.inference[0]
 LINES = tuple(msgspec.structs.replace(_PLAIN, restoration_point=p, slope_s=-0.005 * p) for p in range(POINT + 1))
+FRAME_BYTES = (WIDTH // 16) * (HEIGHT // 16) * 40 * 4
+"""Tokens of a frame: float32, 40 channels."""
 FASTER_WHEN_CACHED = msgspec.structs.replace(TABLES, inference=LINES)
 
 
 def played(detector: Detector, clip: VideoSpec, connection: Connection, in_flight: int) -> list[OffloadRecord]:  # noqa: F811
+    played = client(detector, clip, VirtualServer(detector, clip, "sha"), connection, in_flight)
+    played.play()
+    return played.recorder.offloads()
+
+
+def client(
+    detector: Detector,  # noqa: F811
+    clip: VideoSpec,
+    server: VirtualServer,
+    connection: Connection,
+    in_flight: int = 1,
+    worker: VirtualWorker | None = None,
+) -> VirtualClient:
     clip = msgspec.structs.replace(clip, frames=16)
     session = ClientSession(video=clip, server_address="", output_dir="", geometry=detector.geometry)
     session = msgspec.structs.replace(session, in_flight=in_flight, offload_timeout_s=0.6)
     policy = build_policy("cached", tau_d=0, restoration_point=POINT, refresh_s=60.0)
-    server = VirtualServer(detector, clip, "sha")
-    client = VirtualClient(session, policy, server, connection, Durations(FASTER_WHEN_CACHED))
-    client.play()
-    return client.recorder.offloads()
+    return VirtualClient(session, policy, server, connection, Durations(FASTER_WHEN_CACHED), worker=worker)
 
 
 def test_what_did_not_move_is_cached_after_the_first_result(detector: Detector, video: VideoSpec) -> None:  # noqa: F811
@@ -56,3 +75,45 @@ def test_after_a_lost_offload_the_frame_is_sent_whole(detector: Detector, video:
     after, later = offloads[lost + 1 : lost + 3]
     assert (after.status, after.cached_regions) == ("ok", 0)
     assert (later.status, later.cached_regions > 0) == ("ok", True)
+
+
+@pytest.mark.parametrize(("frames", "status"), [(2, "ok"), (1, "failed")])
+def test_devices_share_the_memory_for_tokens(
+    detector: Detector,  # noqa: F811
+    video: VideoSpec,  # noqa: F811
+    frames: int,
+    status: str,
+) -> None:
+    """With room for the tokens of one frame, each device drops those of the other, as on a real server."""
+    tokens = TokenCache(frames * FRAME_BYTES)
+    worker = VirtualWorker(EventQueue(), detector.geometry)
+    clients = [
+        client(
+            detector, video, VirtualServer(detector, video, "sha", None, tokens, name), DirectConnection(), 1, worker
+        )
+        for name in (b"0", b"1")
+    ]
+    play(clients)
+    first, second, third, *_ = clients[0].recorder.offloads()
+    assert (first.status, first.cached_regions) == ("ok", 0)
+    assert (second.status, second.cached_regions > 0) == (status, True)
+    assert second.reason == ("no cached tokens of offload 0: offload a frame without cached regions", "")[frames - 1]
+    assert (third.status, third.cached_regions > 0) == ("ok", status == "ok")
+
+
+def test_the_end_of_a_connection_drops_the_tokens_of_its_client_only(detector: Detector, video: VideoSpec) -> None:  # noqa: F811
+    tokens = TokenCache()
+    one, other = (VirtualServer(detector, video, "sha", None, tokens, name) for name in (b"0", b"1"))
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame = Frame(0, 0.0, image)
+    some = np.zeros(detector.geometry.grid(WIDTH, HEIGHT).shape, bool)
+    some[0, 0] = True
+    whole, cached = (
+        OffloadDecision(Configuration(0, 90, POINT), caching=caching)
+        for caching in (TokenCaching(), TokenCaching(0, some))
+    )
+    assert [server.answer(0, frame, whole).tokens_cached for server in (one, other)] == [True, True]
+    one.disconnect()
+    assert one.answer(1, frame, cached).refusal.startswith("no cached tokens of offload 0")
+    assert other.answer(1, frame, cached).refusal == ""
+    assert one.answer(2, frame, whole).tokens_cached, "the next connection caches again"

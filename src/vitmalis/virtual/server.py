@@ -22,9 +22,6 @@ from vitmalis.types import BoolMask, Detections, Frame
 from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.cache import AnswerKey, CachedAnswer, InferenceCache
 
-_CLIENT = b"client"
-"""Name of the one client of a `VirtualServer`: of several devices, each has a server object of its own."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnsweredOffload:
@@ -48,26 +45,35 @@ class AnsweredOffload:
 
 
 class VirtualServer:
-    """Answers offloads of one clip; each distinct one is encoded and inferred once, where a cache is given.
+    """Answers the offloads of one client; each distinct one is encoded and inferred once, where a cache is given.
 
-    Answers to offloads with cached tokens are not stored, as they depend on the offloads before.
+    Answers to offloads with cached tokens are not stored, as they depend on the offloads before. Tokens are cached when
+    an offload is sent, a real server caches them when it serves it.
 
     Args:
         detector: the model that serves.
         video: the clip that is played.
         video_sha256: checksum of its file.
         cache: stores answers for other runs.
+        tokens: cached for all clients of the server; None without other clients.
+        client: name of this one, which its tokens are cached under.
     """
 
     def __init__(
-        self, detector: DetectorLike, video: VideoSpec, video_sha256: str, cache: InferenceCache | None = None
+        self,
+        detector: DetectorLike,
+        video: VideoSpec,
+        video_sha256: str,
+        cache: InferenceCache | None = None,
+        tokens: TokenCache | None = None,
+        client: bytes = b"client",
     ) -> None:
         self._detector = detector
         self._video = video
         self._video_sha256 = video_sha256
         self._cache = cache
-        self._tokens = TokenCache()
-        self._tokens.open(_CLIENT)
+        self._tokens, self._client = tokens or TokenCache(), client
+        self._tokens.open(client)
 
     @property
     def geometry(self) -> ModelGeometry:
@@ -97,8 +103,8 @@ class VirtualServer:
 
     def disconnect(self) -> None:
         """Drop what is cached for the client, as a server does at the end of its connection."""
-        self._tokens.forget(_CLIENT)
-        self._tokens.open(_CLIENT)
+        self._tokens.forget(self._client)
+        self._tokens.open(self._client)
 
     def _answer(self, frame: Frame, header: messages.Offload, jpeg: bytes) -> AnsweredOffload:
         """Decode an offload and detect objects in it, unless it is refused."""
@@ -120,7 +126,7 @@ class VirtualServer:
         """Detect in a frame; returns as well whether its tokens are cached."""
         if sent.offload.caching is UNSET:
             return infer(self._detector, [sent])[0], False
-        return self._tokens.infer(self._detector, _CLIENT, sent)
+        return self._tokens.infer(self._detector, self._client, sent)
 
     def payload_bytes(self, frame: Frame, decision: OffloadDecision) -> int:
         """Size of the JPEG of a frame as decided, without asking the model; raises as `answer` does."""

@@ -13,6 +13,7 @@ from vitmalis.client.session import SESSION_FILE, write_session
 from vitmalis.estimation import load_latency_tables
 from vitmalis.policy import build_policy
 from vitmalis.records import RecordsInfo, write_run
+from vitmalis.server.token_cache import TokenCache
 from vitmalis.video.spec import content_digest, open_video
 from vitmalis.virtual.cache import InferenceCache
 from vitmalis.virtual.client import VirtualClient, play
@@ -72,11 +73,14 @@ def _play(
         step(done, run.clip.frames, f"{offloads} offloads, {lost} lost")
         room.check()
 
+    tokens = TokenCache()
+
+    def server(device: Device) -> VirtualServer:
+        clip, client = device.run.clip, str(device.number).encode()
+        return VirtualServer(detector, clip, content_digest(clip), cache, tokens, client)
+
     with terminal.progress("playing in virtual time") as step:
-        clients = [
-            _client(device, VirtualServer(detector, clip, content_digest(clip), cache), worker, progress, resources)
-            for device, clip in ((device, device.run.clip) for device in devices)
-        ]
+        clients = [_client(device, server(device), worker, progress, resources) for device in devices]
         play(clients)
     return [
         DeviceResult(device, _write_records(device, client.recorder))
