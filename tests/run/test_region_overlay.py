@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from vitmalis.codec.packing import FLAT_GREY
 from vitmalis.regions import Motion, RegionGrid, RegionType
 from vitmalis.types import Detections
-from vitmalis_jobs.run.figures.region_overlay import TINTS, draw_region_overlay
+from vitmalis_jobs.run.figures.region_overlay import TINTS, draw_as_sent, draw_region_overlay
 
 GRID = RegionGrid(width_px=400, height_px=200, window=5)
 TYPES = np.array([[RegionType.SBR, RegionType.CMR, RegionType.DOR], [RegionType.SBR, RegionType.CMR, RegionType.DOR]])
@@ -38,3 +39,17 @@ def test_moving_pixels_boxes_and_low_resolution_show() -> None:
     low = full[100:102, 200:202].reshape(4, 3)
     assert (low == low[0]).all()
     assert len(np.unique(plain[100:102, 200:202].reshape(4, 3), axis=0)) == 4
+
+
+def test_what_is_not_sent_is_flat_with_types_and_without() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 400, 3), np.uint8)
+    unsent = TYPES == RegionType.SBR
+    types = TYPES.astype(np.int8)
+    plain = draw_as_sent(image, GRID, unsent_mask=unsent)
+    assert (plain[:, :160] == FLAT_GREY).all()
+    assert (plain[:, 160:] == image[:, 160:]).all()
+    typed = draw_as_sent(image, GRID, region_types=types, unsent_mask=unsent)
+    tinted = [int(0.75 * FLAT_GREY + 0.25 * value) for value in TINTS[RegionType.SBR]]
+    assert (typed[60:150, 10:150] == tinted).all()
+    whole = draw_as_sent(image, GRID, region_types=types)
+    assert (typed[:, 160:] == whole[:, 160:]).all()

@@ -31,6 +31,7 @@ def draw_region_overlay(
     tracked: Detections,
     motion: Motion | None = None,
     downsample_mask: BoolMask | None = None,
+    unsent_mask: BoolMask | None = None,
 ) -> RgbImage:
     """Draw region types over a frame.
 
@@ -41,13 +42,12 @@ def draw_region_overlay(
         tracked: boxes that made the regions relevant.
         motion: its share of moving pixels is written next to each type; the pixels are drawn where it kept them.
         downsample_mask: bool (rows, cols); masked regions are drawn at low resolution and marked with "/d".
+        unsent_mask: bool (rows, cols); masked regions are drawn flat and marked with "not sent".
 
     Returns:
         RGB uint8 (H, W, 3); write it with `vitmalis_jobs.run.figures.panels.save_png`.
     """
-    out = image.copy()
-    if downsample_mask is not None:
-        _coarsen(out, grid, downsample_mask)
+    out = _as_sent(image, grid, downsample_mask, unsent_mask)
     for (row, col), left, top, right, bottom in _regions(grid):
         area = out[top:bottom, left:right]
         tint = TINTS[RegionType(region_types[row, col])]
@@ -58,8 +58,11 @@ def draw_region_overlay(
         out[moving] = _blend(out[moving], _FOREGROUND, _FOREGROUND_SHARE)
     out = with_boxes(out, tracked)
     for (row, col), left, top, right, _ in _regions(grid):
-        low = downsample_mask is not None and downsample_mask[row, col]
-        text = RegionType(region_types[row, col]).name + (f" /{grid.factor}" if low else "")
+        text = RegionType(region_types[row, col]).name
+        if unsent_mask is not None and unsent_mask[row, col]:
+            text += " not sent"
+        elif downsample_mask is not None and downsample_mask[row, col]:
+            text += f" /{grid.factor}"
         if motion is not None:
             text += f" {100 * motion.region_motion[row, col]:.1f}%"
         _write(out, text, left + 6, top + 6, right - left)
@@ -72,7 +75,7 @@ def draw_as_sent(
     *,
     region_types: NDArray[np.int8] | None = None,
     downsample_mask: BoolMask | None = None,
-    blank_mask: BoolMask | None = None,
+    unsent_mask: BoolMask | None = None,
     frame_downsampling: int = 1,
 ) -> RgbImage:
     """Draw a frame at the resolution in which its regions are sent; the JPEG's own loss is not drawn.
@@ -81,13 +84,14 @@ def draw_as_sent(
         image: the frame, RGB uint8 (H, W, 3) of the grid's size.
         grid: its decision regions.
         region_types: drawn over it as in `draw_region_overlay`, from a policy that has them.
-        downsample_mask, blank_mask, frame_downsampling: see `vitmalis.offload.OffloadDecision`.
+        downsample_mask, frame_downsampling: see `vitmalis.offload.OffloadDecision`.
+        unsent_mask: bool (rows, cols), True = painted flat or cached; drawn flat.
     """
     if region_types is not None:
-        return draw_region_overlay(image, grid, region_types, Detections.empty(), downsample_mask=downsample_mask)
-    out = image.copy() if blank_mask is None else blanked(image, grid, blank_mask)
-    if downsample_mask is not None:
-        _coarsen(out, grid, downsample_mask)
+        return draw_region_overlay(
+            image, grid, region_types, Detections.empty(), downsample_mask=downsample_mask, unsent_mask=unsent_mask
+        )
+    out = _as_sent(image, grid, downsample_mask, unsent_mask)
     return _coarse(out, frame_downsampling) if frame_downsampling > 1 else out
 
 
@@ -95,6 +99,16 @@ def _regions(grid: RegionGrid) -> list[tuple[tuple[int, int], int, int, int, int
     """((row, col), left, top, right, bottom) of each region in raster order, pixels."""
     boxes = grid.region_boxes_px
     return [((row, col), *boxes[row, col].tolist()) for row, col in np.ndindex(grid.shape)]
+
+
+def _as_sent(
+    image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask | None, unsent_mask: BoolMask | None
+) -> RgbImage:
+    """A copy of a frame with regions at the resolution they are sent in, and flat where nothing of them is sent."""
+    out = image.copy() if unsent_mask is None else blanked(image, grid, unsent_mask)
+    if downsample_mask is not None:
+        _coarsen(out, grid, downsample_mask)
+    return out
 
 
 def _coarsen(image: RgbImage, grid: RegionGrid, downsample_mask: BoolMask) -> None:

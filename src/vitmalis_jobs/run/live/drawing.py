@@ -63,7 +63,7 @@ class ViewPainter:
                 self._grid,
                 region_types=offload.region_types,
                 downsample_mask=offload.downsample_mask,
-                blank_mask=offload.unsent_mask,
+                unsent_mask=offload.unsent_mask,
                 frame_downsampling=offload.frame_downsampling,
             )
             self._sent = offload.offload_id, drawn
