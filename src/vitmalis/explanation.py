@@ -22,7 +22,7 @@ class DecisionExplanation:
     """The inputs, the candidates and the choice of one decision.
 
     Shapes: `REGION_COLUMNS` are (rows, cols); `frontier` is (k,); the other arrays are (n,), one value for each
-    candidate, in one order. `tracked` are the objects known.
+    candidate, in one order, and `cached_regions` is None where no candidate has any. `tracked` are the objects known.
     """
 
     region_types: NDArray[np.int8] = column("1", "type of each region: 0 SBR, 1 CMR, 2 DOR")
@@ -39,6 +39,11 @@ class DecisionExplanation:
     payload_bytes: Float64Array = column("byte", "of each candidate: estimated size")
     e2e_latency_s: Float64Array = column("s", "of each candidate: estimated latency")
     f1: Float64Array = column("1", "of each candidate: estimated inference accuracy, 0..1")
+    cached_regions: Int64Array | None = column(
+        "region",
+        "of each candidate: regions that take their tokens from an earlier frame; null: no candidate does",
+        None,
+    )
     frontier: Int64Array = column("1", "candidates on the Pareto frontier, from the fastest")
     knee: int = column("1", "candidate at the knee of the frontier")
     chosen: int = column("1", "candidate that was chosen")

@@ -39,7 +39,7 @@ from vitmalis_jobs.evaluation.explain import main
 from vitmalis_jobs.evaluation.study import external_results
 from vitmalis_jobs.run.config import composed, typed
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.figures.decision_plot import chosen_mask, most_varied
+from vitmalis_jobs.run.figures.decision_plot import chosen_mask, draw_regions, low_mask, most_varied
 from vitmalis_jobs.run.pipeline import run_evaluation
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
@@ -250,6 +250,28 @@ def test_what_is_drawn_is_what_was_decided() -> None:
     assert mask.tolist() == [[False, True]]
     assert chosen_mask(dataclasses.replace(DECISION, explanation=explained(chosen=0)), grid) is None
     assert most_varied([DECISION], OFFLOADS[:1]) is None, "a lost offload has nothing to compare with"
+
+
+def test_regions_are_drawn_as_they_were_sent_where_that_is_on_record() -> None:
+    grid, image = GEOMETRY.grid(320, 160), np.full((160, 320, 3), 120, np.uint8)
+    sent = dataclasses.replace(OFFLOADS[1], region_map="LC")
+    mask = low_mask(sent, DECISION, grid)
+    assert mask is not None
+    assert mask.tolist() == [[True, False]]
+    drawn, before = (draw_regions(image, grid, DECISION, offload) for offload in (sent, OFFLOADS[1]))
+    assert (drawn[100:150, 170:310] != before[100:150, 170:310]).any(), "nothing of the second region was sent"
+    assert (drawn[100:150, 100:150] == before[100:150, 100:150]).all()
+
+
+def test_the_plot_of_a_decision_has_its_cached_candidates(run: Path) -> None:
+    info = RecordsInfo(policy="freshness", clip="clip")
+    cached = dataclasses.replace(DECISION, explanation=explained(cached_regions=np.array([0, 1, 0])))
+    write_decisions(run / DECISIONS_FILE, [cached], info)
+    assert main([str(run), "--no-reference"]) == 0
+    write_decisions(
+        run / DECISIONS_FILE, [dataclasses.replace(DECISION, explanation=explained(cached_regions=np.array([1])))], info
+    )
+    assert main([str(run), "--no-reference"]) == 2, "as many as there are candidates"
 
 
 def test_errors_of_estimates_are_shares_of_what_came() -> None:

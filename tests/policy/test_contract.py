@@ -34,6 +34,13 @@ class TestPoliciesThatEstimateAhead(PolicyContract):
         return lambda: build_policy(request.param, estimate_ahead=True, **vitmalis_options)
 
 
+class TestPoliciesThatMayCacheRegions(PolicyContract):
+    @pytest.fixture(params=["freshness", "vitmalis"])
+    def build(self, request: pytest.FixtureRequest, vitmalis_options: dict[str, str]) -> Callable[[], Policy]:
+        options = {"cached_regions": True, "cached_f1_loss": 0.0, "estimate_ahead": True}
+        return lambda: build_policy(request.param, **options, **vitmalis_options)
+
+
 def test_every_known_policy_has_a_configuration() -> None:
     kinds = set()
     for path in (CONF / "policy").glob("*.yaml"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.client.test_second_round import LostAfter
@@ -12,8 +15,8 @@ from tests.virtual.test_virtual_client import HEIGHT, TABLES, WIDTH, video  # no
 from vitmalis.client.session import ClientSession
 from vitmalis.detector.detector import Detector
 from vitmalis.offload import OffloadDecision, TokenCaching
-from vitmalis.policy import build_policy
-from vitmalis.records import OffloadRecord
+from vitmalis.policy import Policy, build_policy
+from vitmalis.records import DECISIONS_FILE, OffloadRecord, RecordsInfo, read_decisions, write_decisions
 from vitmalis.server.token_cache import TokenCache
 from vitmalis.types import Configuration, Frame
 from vitmalis.video.spec import VideoSpec
@@ -45,11 +48,12 @@ def client(
     connection: Connection,
     in_flight: int = 1,
     worker: VirtualWorker | None = None,
+    policy: Policy | None = None,
 ) -> VirtualClient:
     clip = msgspec.structs.replace(clip, frames=16)
     session = ClientSession(video=clip, server_address="", output_dir="", geometry=detector.geometry)
     session = msgspec.structs.replace(session, in_flight=in_flight, offload_timeout_s=0.6)
-    policy = build_policy("cached", tau_d=0, restoration_point=POINT, refresh_s=60.0)
+    policy = policy or build_policy("cached", tau_d=0, restoration_point=POINT, refresh_s=60.0)
     return VirtualClient(session, policy, server, connection, Durations(FASTER_WHEN_CACHED), worker=worker)
 
 
@@ -117,3 +121,28 @@ def test_the_end_of_a_connection_drops_the_tokens_of_its_client_only(detector: D
     assert one.answer(1, frame, cached).refusal.startswith("no cached tokens of offload 0")
     assert other.answer(1, frame, cached).refusal == ""
     assert one.answer(2, frame, whole).tokens_cached, "the next connection caches again"
+
+
+@pytest.mark.parametrize("cached_regions", [False, True])
+def test_freshness_records_what_it_weighed(
+    detector: Detector,  # noqa: F811
+    video: VideoSpec,  # noqa: F811
+    vitmalis_options: dict,
+    tmp_path: Path,
+    cached_regions: bool,
+) -> None:
+    options = {"restoration_points": [POINT], "refresh_s": 60.0, "cached_f1_loss": 0.0, **vitmalis_options}
+    policy = build_policy("freshness", cached_regions=cached_regions, **options)
+    server = VirtualServer(detector, video, "sha")
+    played = client(detector, video, server, DirectConnection(), policy=policy)
+    played.play()
+    path, decisions = tmp_path / DECISIONS_FILE, played.recorder.decisions()
+    write_decisions(path, decisions, RecordsInfo(policy="freshness", clip="clip"))
+    assert ("cached_regions" in pq.read_schema(path).names) == cached_regions
+    _, *later = zip(played.recorder.offloads(), read_decisions(path), strict=True)
+    for offload, decision in later:
+        weighed = decision.explanation.cached_regions
+        assert (weighed is not None) == cached_regions
+        chosen = 0 if weighed is None else weighed[decision.explanation.chosen]
+        assert offload.cached_regions == chosen
+    assert any(offload.cached_regions for offload, _ in later) == cached_regions

@@ -21,7 +21,7 @@ from vitmalis.records import (
     Record,
     RecordsInfo,
     file_schema,
-    has_masks,
+    filled_columns,
     read_info,
     record_schema,
     record_table,
@@ -100,13 +100,13 @@ def finish_records(directory: Path, last: RecordRows, info: RecordsInfo, into: P
     (target / FRAMES_FILE).unlink(missing_ok=True)
     for row_type, name in RECORD_FILES.items():
         path, rows = journal_path(directory / name), last.get(row_type, ())
-        masked = any(map(has_masks, _batches(row_type, path, rows, info)))
+        filled = set().union(*map(filled_columns, _batches(row_type, path, rows, info)))
         batches = _batches(row_type, path, rows, info)
         first = next(batches, None)
         if first is None and row_type is DecisionRecord:  # most policies do not explain themselves
             (target / name).unlink(missing_ok=True)
         else:
-            schema = file_schema(record_schema(row_type, info), masked)
+            schema = file_schema(record_schema(row_type, info), filled)
             _write_file(target / name, schema, chain([first] if first else [], batches))
     if into is None:
         _remove_journals(directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,13 @@ class Candidates:
 
     Attributes:
         tau_d, quality, restoration_point: int64 (n,), as in `vitmalis.types.Configuration`.
+        cached: bool (n,), whether the frame's unchanged regions are cached, which no estimator knows of.
     """
 
     tau_d: IntArray
     quality: IntArray
     restoration_point: IntArray
+    cached: BoolMask
 
     def __len__(self) -> int:
         return len(self.tau_d)
@@ -54,13 +56,23 @@ class Candidates:
 
     def where(self, chosen: BoolMask) -> Candidates:
         """Select the candidates that are true in a mask, bool (n,)."""
-        return Candidates(self.tau_d[chosen], self.quality[chosen], self.restoration_point[chosen])
+        return Candidates(self.tau_d[chosen], self.quality[chosen], self.restoration_point[chosen], self.cached[chosen])
+
+    def with_more(self, other: Candidates) -> Candidates:
+        """These candidates followed by others."""
+        columns = (np.concatenate([getattr(each, f.name) for each in (self, other)]) for f in fields(self))
+        return Candidates(*columns)
+
+    @classmethod
+    def uncached(cls, tau_d: IntArray, quality: IntArray, restoration_point: IntArray) -> Candidates:
+        """Configurations by their columns, int64 (n,), without cached regions."""
+        return cls(tau_d, quality, restoration_point, np.zeros(len(tau_d), bool))
 
     @classmethod
     def of(cls, configurations: Sequence[Configuration]) -> Candidates:
-        """The columns of a list of configurations."""
+        """The columns of a list of configurations, without cached regions."""
         rows = np.array([(c.tau_d, c.quality, c.restoration_point) for c in configurations], np.int64).reshape(-1, 3)
-        return cls(*np.ascontiguousarray(rows.T))
+        return cls.uncached(*np.ascontiguousarray(rows.T))
 
 
 def configuration_space(

@@ -176,8 +176,13 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         """Encoding time T^enc of each configuration, seconds (n,)."""
         return self.encode.at(downsampled_regions, quality)
 
-    def inference_s(self, downsampled_regions: ArrayLike, restoration_point: ArrayLike) -> FloatArray:
+    def inference_s(
+        self, downsampled_regions: ArrayLike, restoration_point: ArrayLike, cached_regions: ArrayLike = 0
+    ) -> FloatArray:
         """Inference time LM^inf of each configuration, seconds (n,), never below 0.
+
+        A region at low resolution saves 1 - 1/d^2 of its tokens before the restoration point, a cached one saves all of
+        them: it counts as d^2 / (d^2 - 1) low ones (docs/field.md says how far that is off).
 
         Raises:
             UserError: a restoration point that was not measured.
@@ -191,7 +196,9 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
                 f"latency tables of {self.model} have restoration points {measured}, not all of "
                 f"{sorted(set(points.ravel().tolist()))}; measure again with `python -m profiling.latency`"
             )
-        return np.maximum(intercept + slope * np.asarray(downsampled_regions, np.float64), 0.0)
+        area = self.downsampling_factor**2
+        regions = np.asarray(downsampled_regions, np.float64) + np.asarray(cached_regions) * area / max(area - 1, 1)
+        return np.maximum(intercept + slope * regions, 0.0)
 
 
 def e2e_latency_s(
@@ -202,6 +209,7 @@ def e2e_latency_s(
     uplink_mbps: float,
     rtt_s: float,
     queue_s: float = 0.0,
+    cached_regions: ArrayLike = 0,
 ) -> FloatArray:
     """Equation 2: encoding, upload, decoding, inference and propagation of every candidate, seconds (n,).
 
@@ -215,6 +223,8 @@ def e2e_latency_s(
         uplink_mbps: throughput expected, positive.
         rtt_s: propagation both ways, L^net.
         queue_s: waiting at the server.
+        cached_regions: how many regions take their tokens from an earlier frame (n,); packing without them takes as
+            long as with low ones in their place.
 
     Raises:
         UserError: a restoration point that was not measured.
@@ -224,11 +234,11 @@ def e2e_latency_s(
         raise ValueError(f"uplink_mbps must be positive, not {uplink_mbps}")
     upload_s = np.asarray(payload_bytes, np.float64) * (8e-6 / uplink_mbps)
     return (
-        tables.encode_s(downsampled_regions, candidates.quality)
+        tables.encode_s(np.add(downsampled_regions, cached_regions), candidates.quality)
         + upload_s
         + queue_s
         + tables.decode_s
-        + tables.inference_s(downsampled_regions, candidates.restoration_point)
+        + tables.inference_s(downsampled_regions, candidates.restoration_point, cached_regions)
         + rtt_s
     )
 

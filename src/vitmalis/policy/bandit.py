@@ -167,6 +167,7 @@ def _estimates(arms: Sequence[Arm], rewards: FloatArray, errors: FloatArray) -> 
         e2e_latency_s=np.array([arm.e2e_latency_s for arm in arms]),
         f1=rewards,
         f1_error=errors,
+        cached_regions=np.zeros(len(arms)),
     )
 
 

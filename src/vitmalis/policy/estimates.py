@@ -39,6 +39,15 @@ class ContentEstimates:
         columns = (column[chosen] for column in (self.payload_bytes, self.f1, self.f1_error))
         return ContentEstimates(self.candidates.where(chosen), *columns)
 
+    def with_more(self, other: ContentEstimates) -> ContentEstimates:
+        """These candidates followed by others."""
+        return ContentEstimates(
+            self.candidates.with_more(other.candidates),
+            np.concatenate([self.payload_bytes, other.payload_bytes]),
+            np.concatenate([self.f1, other.f1]),
+            np.concatenate([self.f1_error, other.f1_error]),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EstimatesAhead:
@@ -65,6 +74,7 @@ class Estimates:
         e2e_latency_s: from the start of encoding to the result.
         f1: accuracy, 0..1.
         f1_error: expected error of differences between these F1; 0 where it is not known.
+        cached_regions: how many regions take their tokens from an earlier frame.
         age_frames: frames since the one that size and F1 were estimated from, ahead of the decision; None where that is
             the frame at hand.
     """
@@ -74,6 +84,7 @@ class Estimates:
     e2e_latency_s: Float64Array
     f1: Float64Array
     f1_error: Float64Array
+    cached_regions: Float64Array
     age_frames: int | None = None
 
 
@@ -86,6 +97,7 @@ def explain(
     retention: float,
 ) -> DecisionExplanation:
     """Collect the inputs, the candidates and the choice of a decision; `retention` is the kappa that it used."""
+    cached = estimates.cached_regions.astype(np.int64) if estimates.cached_regions.any() else None
     return DecisionExplanation(
         tracked=state.tracked,
         region_types=content.region_types,
@@ -102,6 +114,7 @@ def explain(
         payload_bytes=estimates.payload_bytes,
         e2e_latency_s=estimates.e2e_latency_s,
         f1=estimates.f1,
+        cached_regions=cached,
         frontier=choice.frontier,
         knee=choice.knee,
         chosen=choice.chosen,

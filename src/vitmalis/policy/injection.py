@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import F1ByAge
+from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState, Lookahead
 from vitmalis.policy.estimates import Estimates
-from vitmalis.policy.regions import decision_of
 
 FloatArray = NDArray[np.float64]
 
@@ -56,13 +56,17 @@ class Injection:
         self._lookahead = lookahead
 
     def injected(
-        self, state: ClientState, region_types: NDArray[np.int8], estimates: Estimates, uplink_mbps: float
+        self,
+        state: ClientState,
+        decision_for: Callable[[int], OffloadDecision],
+        estimates: Estimates,
+        uplink_mbps: float,
     ) -> Estimates:
         """Return the estimates with true values in place of the chosen ones.
 
         Args:
             state: of the device, before the decision.
-            region_types: types of the frame's regions.
+            decision_for: returns the decision for the candidate with a number.
             estimates: of all candidates.
             uplink_mbps: the throughput that they assume.
 
@@ -73,8 +77,7 @@ class Injection:
             return estimates
         lookahead, candidates = self._known_lookahead(), estimates.candidates
         decisions = [
-            replace(decision_of(candidates.configuration(n), region_types), estimates_age_frames=estimates.age_frames)
-            for n in range(len(candidates))
+            replace(decision_for(n), estimates_age_frames=estimates.age_frames) for n in range(len(candidates))
         ]
         payload_bytes, f1, f1_error = estimates.payload_bytes, estimates.f1, estimates.f1_error
         if "size" in self._truths:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
-from vitmalis.offload import OffloadDecision
+from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.policy.base import ClientState
 from vitmalis.regions import Motion, RegionType, classify, task_relevance
 from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask
@@ -58,9 +58,23 @@ class RegionClassifier:
         return FrameContent(state.motion, relevance, types)
 
 
-def decision_of(configuration: Configuration, region_types: NDArray[np.int8]) -> OffloadDecision:
-    """Return the decision for a configuration in a frame; without regions to downsample, nothing is to be restored."""
+def decision_of(
+    configuration: Configuration, region_types: NDArray[np.int8], caching: TokenCaching | None = None
+) -> OffloadDecision:
+    """Return the decision for a configuration in a frame; without regions to downsample, tau_d is 0.
+
+    Nothing is to be restored then either, unless the frame's tokens are to be cached at the restoration point.
+
+    Args:
+        configuration: what is to be sent of regions that are not cached.
+        region_types: `RegionType` of each region (rows, cols).
+        caching: whether tokens are cached, and which regions take theirs from an earlier frame.
+    """
     mask = downsample_mask(region_types, configuration.tau_d)
+    if caching is not None and caching.mask is not None:
+        mask = mask & ~caching.mask
     if mask.any():
-        return OffloadDecision(configuration, mask)
-    return OffloadDecision(Configuration(quality=configuration.quality, tau_d=0, restoration_point=0))
+        return OffloadDecision(configuration, mask, caching=caching)
+    point = 0 if caching is None else configuration.restoration_point
+    plain = Configuration(quality=configuration.quality, tau_d=0, restoration_point=point)
+    return OffloadDecision(plain, caching=caching)

@@ -6,6 +6,7 @@ import abc
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,13 @@ from vitmalis.estimation.decay import AGES_S, F1
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS, downsampled_regions
 from vitmalis.offload import Assumptions, OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Lookahead, Policy
+from vitmalis.policy.candidate_treatments import CACHED_F1_LOSS, CandidateCaching, CandidateTreatments
 from vitmalis.policy.estimates import ContentEstimates, Estimates, EstimatesAhead, explain
 from vitmalis.policy.injection import Injection, Truth
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
-from vitmalis.policy.regions import FrameContent, RegionClassifier, decision_of
+from vitmalis.policy.region_caching import CHANGE_THRESHOLD, REACH, REFRESH_S
+from vitmalis.policy.regions import FrameContent, RegionClassifier
 from vitmalis.regions import Motion, RegionType
 from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
 from vitmalis.types import BoolMask
@@ -68,6 +71,10 @@ class ConfigurationSearch(Policy):
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
         estimate_ahead: whether size and accuracy are estimated while the offload before is in flight, from its frame,
             which spares the decision that time; not in the paper. See `OLDEST_AHEAD_S`.
+        cached_regions: whether each candidate may also have the unchanged regions cached, see `CandidateTreatments`;
+            not in the paper.
+        change_threshold, reach, refresh_s, cached_f1_loss: which regions count as unchanged, and what caching them
+            costs, see `CandidateCaching`.
         inject: estimates that true values replace, see `vitmalis.policy.injection`; on the virtual clock only.
 
     Raises:
@@ -99,6 +106,11 @@ class ConfigurationSearch(Policy):
         decay_f1: Sequence[float] = F1,
         size_correction: float = 0.0,
         estimate_ahead: bool = False,
+        cached_regions: bool = False,
+        change_threshold: float = CHANGE_THRESHOLD,
+        reach: int = REACH,
+        refresh_s: float = REFRESH_S,
+        cached_f1_loss: float = CACHED_F1_LOSS,
         inject: Sequence[Truth] = (),
     ) -> None:
         if 0 not in tau_ds:
@@ -112,6 +124,8 @@ class ConfigurationSearch(Policy):
         self._correction = SizeCorrection(size_correction)
         self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
         self.estimates_ahead = estimate_ahead
+        caching = change_threshold, reach, refresh_s, restoration_points, cached_f1_loss
+        self._caching = CandidateCaching(*caching) if cached_regions else None
         self._injection = Injection(inject)
         # Estimators before the tables, which a run measures where they are missing.
         self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
@@ -129,8 +143,10 @@ class ConfigurationSearch(Policy):
         self._injection.attach_lookahead(lookahead)
 
     def observe(self, outcome: OffloadOutcome) -> None:
-        """Update the estimates of network, queue and decay, and the size correction."""
+        """Update the estimates of network, queue and decay, the size correction, and what the server caches."""
         self._network.observe(outcome)
+        if self._caching:
+            self._caching.observe(outcome)
         explanation = outcome.decision.explanation
         if explanation is None:
             return
@@ -145,15 +161,21 @@ class ConfigurationSearch(Policy):
     def decide(self, state: ClientState) -> OffloadDecision:
         """Estimate all configurations from the frame's known content, and choose one."""
         content = self._classifier.classify(state)
+        types = content.region_types
+        treatments = self._caching.treatments(state, types) if self._caching else CandidateTreatments(types)
         start_s = time.perf_counter()
-        estimates = self._estimate(state, content)
-        estimates = self._injection.injected(state, content.region_types, estimates, self._network.uplink_mbps)
+        estimates = self._estimate(state, content, treatments)
+        decision_for = partial(treatments.decision, estimates.candidates)
+        estimates = self._injection.injected(state, decision_for, estimates, self._network.uplink_mbps)
         self._decay = self._injection.decay(state, self._decay, 2 * float(estimates.e2e_latency_s.max()))
         estimated_s = time.perf_counter()
         choice = self._choose(state, estimates)
         chosen_s = time.perf_counter()
+        decision = decision_for(choice.chosen)
+        if treatments.frame is not None and self._caching:
+            self._caching.send(treatments.frame, decision)
         return replace(
-            decision_of(estimates.candidates.configuration(choice.chosen), content.region_types),
+            decision,
             explanation=explain(state, content, self._network, estimates, choice, self._retention(state)),
             estimation_s=estimated_s - start_s,
             optimization_s=chosen_s - estimated_s,
@@ -176,13 +198,15 @@ class ConfigurationSearch(Policy):
         grid = self._pair.grid(state.grid)
         return None if grid == state.grid else task_relevance(grid, state.tracked)
 
-    def _estimate(self, state: ClientState, content: FrameContent) -> Estimates:
-        """Estimate all candidates of this frame; their size and accuracy not again if that was done ahead."""
+    def _estimate(self, state: ClientState, content: FrameContent, treatments: CandidateTreatments) -> Estimates:
+        """Estimate all candidates of this frame; size and accuracy not again where that was done ahead."""
         ahead = self._usable_ahead(state, content)
         if ahead is None:
-            return self._with_latency(self._content_estimates(content, self._learned_relevance(state)), content)
-        estimates = self._with_latency(ahead.estimates.where(_differ(ahead.estimates.candidates, content)), content)
-        return replace(estimates, age_frames=state.frame_index - ahead.frame_index)
+            known, age_frames = self._content_estimates(content, self._learned_relevance(state)), None
+        else:
+            known = ahead.estimates.where(_differ(ahead.estimates.candidates, content))
+            age_frames = state.frame_index - ahead.frame_index
+        return replace(self._with_latency(treatments.with_cached(known), treatments), age_frames=age_frames)
 
     def _usable_ahead(self, state: ClientState, content: FrameContent) -> EstimatesAhead | None:
         """What was estimated ahead, if it is not too old, of the same decision regions, and of all candidates."""
@@ -213,25 +237,27 @@ class ConfigurationSearch(Policy):
             f1_error=self._pair.accuracy.error(accuracy),
         )
 
-    def _with_latency(self, known: ContentEstimates, content: FrameContent) -> Estimates:
+    def _with_latency(self, known: ContentEstimates, treatments: CandidateTreatments) -> Estimates:
         """Add the latency, with the network's present estimate and this frame's regions (equation 2)."""
         payload_bytes = known.payload_bytes * self._correction.factor
+        low, cached = treatments.low_and_cached(known.candidates)
         latency_s = e2e_latency_s(
             self._tables,
             known.candidates,
-            downsampled_regions(known.candidates, content.region_types),
+            low,
             payload_bytes,
             self._network.uplink_mbps,
             self._network.rtt_s,
             self._network.queue_s,
+            cached,
         )
-        return Estimates(known.candidates, payload_bytes, latency_s, known.f1, known.f1_error)
+        return Estimates(known.candidates, payload_bytes, latency_s, known.f1, known.f1_error, cached)
 
     def _check_tables(self) -> None:
         """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
         content = FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types)
-        self._with_latency(self._content_estimates(content), content)
+        self._with_latency(self._content_estimates(content), CandidateTreatments(types))
 
 
 def _differ(candidates: Candidates, content: FrameContent) -> BoolMask:

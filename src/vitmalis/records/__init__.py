@@ -3,7 +3,7 @@
 Every metric, plot and table is computed from these rows and from nothing else.
 """
 
-from vitmalis.records.arrow import file_schema, has_masks, record_schema, record_table, schema_of
+from vitmalis.records.arrow import file_schema, filled_columns, record_schema, record_table, schema_of
 from vitmalis.records.files import (
     has_records,
     read_decisions,
@@ -43,7 +43,7 @@ __all__ = [
     "Record",
     "RecordsInfo",
     "file_schema",
-    "has_masks",
+    "filled_columns",
     "has_records",
     "read_decisions",
     "read_frames",

@@ -7,7 +7,7 @@ The schema follows from the declared columns, whose type, unit and meaning it ca
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -26,7 +26,8 @@ _DETECTION_COLUMNS = (
     ("labels", pa.list_(pa.int64()), "class", "index of each box's class in COCO_CLASSES"),
 )
 _MASKS = "masks"
-"""Name of the column with masks, which files of runs without any lack."""
+_OPTIONAL = (_MASKS, "cached_regions")
+"""Nullable columns that a file lacks where no row has a value in them."""
 _MASK_WORD = np.dtype("<i8")
 _MASKS_METADATA = {
     "unit": "16 pixels",
@@ -48,14 +49,15 @@ def record_schema(row_type: type[Record], info: RecordsInfo) -> pa.Schema:
     return schema_of(row_type).with_metadata(metadata)
 
 
-def file_schema(schema: pa.Schema, masked: bool) -> pa.Schema:
-    """The schema of the file for rows with or without masks, in which no row has a value in the column of the masks."""
-    return schema if masked else schema.remove(schema.get_field_index(_MASKS))
+def file_schema(schema: pa.Schema, filled: Set[str]) -> pa.Schema:
+    """The schema of the file for rows with values in these columns: without the optional ones that are empty."""
+    empty = {field.name for field in schema if field.nullable and field.name in _OPTIONAL} - filled
+    return pa.schema([field for field in schema if field.name not in empty], schema.metadata)
 
 
-def has_masks(table: pa.Table | pa.RecordBatch) -> bool:
-    """Whether any row has masks."""
-    return bool(_MASKS in table.schema.names and table.column(_MASKS).null_count < len(table))
+def filled_columns(table: pa.Table | pa.RecordBatch) -> set[str]:
+    """Names of the columns in which any row has a value."""
+    return {name for name in table.schema.names if table.column(name).null_count < len(table)}
 
 
 def record_table(row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> pa.Table:
@@ -97,10 +99,16 @@ def _arrow_fields(row_type: type) -> Iterator[pa.Field]:
 
 def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     """Type of the column behind an annotation, and whether it may be null."""
-    if get_origin(annotation) is np.ndarray:
-        return pa.list_(pa.int64() if issubclass(_number(annotation), np.integer) else pa.float64()), False
+    declared, nullable = _not_none(annotation)
+    if get_origin(declared) is np.ndarray:
+        return pa.list_(pa.int64() if issubclass(_number(declared), np.integer) else pa.float64()), nullable
+    return _ARROW_TYPES[declared], nullable
+
+
+def _not_none(annotation: Any) -> tuple[Any, bool]:
+    """The type that a value has which is not None, and whether it may be None."""
     arguments = get_args(annotation)
-    return (_ARROW_TYPES[arguments[0]], True) if NoneType in arguments else (_ARROW_TYPES[annotation], False)
+    return (arguments[0], True) if NoneType in arguments else (annotation, False)
 
 
 def _number(annotation: Any) -> type[np.number]:
@@ -130,7 +138,8 @@ def _decision_values(values: dict[str, Any]) -> dict[str, Any]:
     own = {name: values.pop(name) for name in ("offload_id", "frame_index")}
     rows, tracked = values.pop("region_rows"), values.pop("detections")
     for name, annotation in get_type_hints(DecisionExplanation).items():
-        if get_origin(annotation) is np.ndarray:
-            array = np.array(values[name], _number(annotation))
+        declared, _ = _not_none(annotation)
+        if get_origin(declared) is np.ndarray and values.get(name) is not None:
+            array = np.array(values[name], _number(declared))
             values[name] = array.reshape(rows, -1) if name in REGION_COLUMNS else array
     return own | {"explanation": DecisionExplanation(**values, tracked=tracked)}

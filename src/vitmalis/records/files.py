@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from vitmalis.errors import UserError
 from vitmalis.paths import atomic_path
-from vitmalis.records.arrow import RecordT, file_schema, has_masks, record_rows, record_table, schema_of
+from vitmalis.records.arrow import RecordT, file_schema, filled_columns, record_rows, record_table, schema_of
 from vitmalis.records.rows import (
     ADDED_COLUMNS,
     DECISIONS_FILE,
@@ -98,7 +98,7 @@ def read_info(path: Path) -> RecordsInfo:
 
 def _write(path: Path, row_type: type[Record], rows: Iterable[Record], info: RecordsInfo) -> None:
     table = record_table(row_type, rows, info)
-    table = table.select(file_schema(table.schema, has_masks(table)).names)
+    table = table.select(file_schema(table.schema, filled_columns(table)).names)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

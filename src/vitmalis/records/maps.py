@@ -21,6 +21,11 @@ def region_map(decision: OffloadDecision) -> str:
     return text if text.strip(FULL) else ""
 
 
+def read_region_map(text: str, letter: str, shape: tuple[int, int]) -> BoolMask:
+    """Where a region map of this shape has a letter, bool; an empty one has `FULL` everywhere."""
+    return np.array(list(text or FULL * shape[0] * shape[1])).reshape(shape) == letter
+
+
 def block_map(mask: BoolMask | None) -> str:
     """The bits of a mask in raster order, as hexadecimal digits; empty for none."""
     return "" if mask is None else np.packbits(mask).tobytes().hex()

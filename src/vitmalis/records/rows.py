@@ -123,9 +123,9 @@ ADDED_COLUMNS: dict[type[Record], set[str]] = {
         *("coarse_blocks", "coarse_quality", "coarse_map", "region_map"),
         *("cached_regions", "asked_regions", "second_round_of", "masks", "ahead_s", "estimates_age_frames"),
     },
-    DecisionRecord: {"masks"},
+    DecisionRecord: {"masks", "cached_regions"},
 }
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then.
 
-`masks` is not only absent from older files, but from those of all runs that have none.
+`masks`, and `cached_regions` of decisions, are not only absent from older files, but from those of runs without.
 """

@@ -89,16 +89,10 @@ class Durations:
         return (whole.decode_s if whole else self._tables.decode_s) * self._factor("decode", offload_id)
 
     def inference_s(self, offload_id: int, decision: OffloadDecision) -> float:
-        """Time of the model's forward pass.
-
-        A region at low resolution saves 1 - 1/d^2 of its tokens before the restoration point, a cached one saves all of
-        them: it counts as d^2 / (d^2 - 1) low ones (docs/field.md says how far that is off).
-        """
+        """Time of the model's forward pass."""
         whole, (low, cached) = self._whole(decision), _low_and_cached(decision)
-        area = self._tables.downsampling_factor**2
-        regions = low + cached * area / max(area - 1, 1)
-        point = decision.configuration.restoration_point if regions else 0
-        median_s = whole.inference_s if whole else float(self._tables.inference_s(regions, point))
+        point = decision.configuration.restoration_point if low or cached else 0
+        median_s = whole.inference_s if whole else float(self._tables.inference_s(low, point, cached))
         return median_s * self._factor("inference", offload_id)
 
     def _whole(self, decision: OffloadDecision) -> WholeFrame | None:

@@ -106,7 +106,7 @@ def _draw(
     image = frame_image(session.video, shown.frame_index)
     draw_decision(decision, image, grid, shown, offload, boxes[0] if boxes else None, rule)
     if regions is not None:
-        save_png(regions, draw_regions(image, grid, shown))
+        save_png(regions, draw_regions(image, grid, shown, offload))
 
 
 def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:

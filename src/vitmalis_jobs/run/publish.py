@@ -145,7 +145,7 @@ def _decision(
     image = next(_images(run.clip, shown.frame_index, 1))
     reference = None if references is None else references[shown.frame_index]
     regions, decision = directory / REGIONS_FILE, directory / DECISION_FILE
-    save_png(regions, draw_regions(image, grid, shown))
+    save_png(regions, draw_regions(image, grid, shown, offload))
     draw_decision(decision, image, grid, shown, offload, reference, run.spec.rule)
     return [regions, decision]
 

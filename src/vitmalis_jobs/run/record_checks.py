@@ -92,6 +92,7 @@ def _explains(why: DecisionExplanation, regions: tuple[int, int]) -> bool:
         all(getattr(why, name).shape == regions for name in REGION_COLUMNS)
         and set(why.region_types.ravel().tolist()) <= set(RegionType)
         and all(getattr(why, name).shape == (len(candidates),) for name in _CANDIDATE_COLUMNS)
+        and (why.cached_regions is None or why.cached_regions.shape == (len(candidates),))
         and set(why.tau_d.tolist()) <= {0, 1, 2}
         and all(index in candidates for index in mentioned)
         and why.reason.isidentifier()

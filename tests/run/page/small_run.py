@@ -116,6 +116,13 @@ VARIANTS = [
 """The offloads with coarse macroblocks, and with a cached region and one of a treatment that is not known here."""
 
 
+def with_cached(run: PlayedRun) -> PlayedRun:
+    """The run with a candidate that has a region cached, the chosen one."""
+    explanation = dataclasses.replace(DECISION.explanation, cached_regions=np.array([0, 1, 0]))
+    decisions = [dataclasses.replace(DECISION, explanation=explanation)]
+    return dataclasses.replace(run, records=dataclasses.replace(run.records, decisions=decisions))
+
+
 def varied(run: PlayedRun) -> PlayedRun:
     """The run with the offloads of `VARIANTS`, none of them explained, and with frame 2 declined."""
     frames = [dataclasses.replace(frame, declined=frame.frame_index == 2) for frame in FRAMES]

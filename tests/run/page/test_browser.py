@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.run.page.browser import Tab, chromium
-from tests.run.page.small_run import images, small_run, varied, write_clip
+from tests.run.page.small_run import images, small_run, varied, with_cached, write_clip
 from vitmalis.instance_masks import MASK_SIDE
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
@@ -171,6 +171,14 @@ def test_what_newer_policies_do_is_drawn(tab: Tab, page: Path) -> None:
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     tab.wait("!document.querySelector('.tip').hidden")
     assert "frame 2 was declined: the policy offloaded nothing" in text(tab, ".tip")
+
+
+def test_a_candidate_with_cached_regions_says_so(tab: Tab, page: Path) -> None:
+    write_run_page(page, run_document(with_cached(small_run(page.with_name("clip.mp4")))), images())
+    tab.open(page)
+    go(tab, 2)
+    label = tab.run("document.querySelector('canvas.candidates').getAttribute('aria-label')")
+    assert "chosen: tau_d 1, quality 70, restoration point 3, 1 region cached, " in str(label)
 
 
 def test_it_plays_to_its_end(tab: Tab, page: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run, varied, write_clip
+from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run, varied, with_cached, write_clip
 from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.metrics.summary import STAGES
 from vitmalis.types import Detections
@@ -95,6 +95,11 @@ def test_a_decision_has_all_candidates(document: RunDocument) -> None:
     assert (decision.frontier, decision.knee, decision.chosen) == ([2, 1, 0], 1, 1)
     assert [document.legend.region_types[kind].name for kind in decision.region_types] == ["DOR", "CMR"]
     assert document.legend.reasons[decision.reason] == "at the knee"
+
+
+def test_candidates_say_how_many_regions_they_have_cached(played: PlayedRun, document: RunDocument) -> None:
+    assert document.offloads[1].decision.cached_regions == []  # type: ignore[union-attr]
+    assert run_document(with_cached(played)).offloads[1].decision.cached_regions == [0, 1, 0]  # type: ignore[union-attr]
 
 
 def test_a_frame_that_was_made_smaller_has_only_low_regions(played: PlayedRun) -> None:

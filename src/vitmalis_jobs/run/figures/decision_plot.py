@@ -10,7 +10,7 @@ import numpy as np
 
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import DEFAULT_RULE, MatchRule, match
-from vitmalis.records import DecisionRecord, OffloadRecord
+from vitmalis.records import DecisionRecord, OffloadRecord, maps
 from vitmalis.regions import Motion, RegionGrid, downsample_mask
 from vitmalis.types import BoolMask, Detections, RgbImage
 from vitmalis_jobs.common.plotting import VERMILION, canvas, colour, save_figure
@@ -55,7 +55,7 @@ def draw_decision(
     """
     title = f"offload {decision.offload_id}, frame {decision.frame_index}"
     figure, (left, right) = canvas(title, columns=2, size_in=(15.0, 5.6), width_ratios=(1.25, 1.0))
-    left.imshow(draw_regions(image, grid, decision))
+    left.imshow(draw_regions(image, grid, decision, offload))
     left.set_axis_off()
     left.set_title(_inputs(decision.explanation), loc="left", fontsize=9)
     f1 = None if reference is None or offload.status != "ok" else match(offload.detections, reference, rule).f1
@@ -64,11 +64,19 @@ def draw_decision(
     save_figure(figure, path, dpi=110)
 
 
-def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord) -> RgbImage:
-    """Region types over the frame as the decision saw them, downsampled where it decided so (the paper's Fig. 7)."""
+def draw_regions(image: RgbImage, grid: RegionGrid, decision: DecisionRecord, offload: OffloadRecord) -> RgbImage:
+    """Region types over the frame as the decision saw them, and the regions as they were sent (the paper's Fig. 7)."""
     why = decision.explanation
     motion = Motion(why.region_motion, why.frame_motion)
-    return draw_region_overlay(image, grid, why.region_types, why.tracked, motion, chosen_mask(decision, grid))
+    low, cached = low_mask(offload, decision, grid), maps.read_region_map(offload.region_map, maps.CACHED, grid.shape)
+    return draw_region_overlay(image, grid, why.region_types, why.tracked, motion, low, cached)
+
+
+def low_mask(offload: OffloadRecord, decision: DecisionRecord | None, grid: RegionGrid) -> BoolMask | None:
+    """Regions that were sent at low resolution, bool (rows, cols), in older records as decided."""
+    if offload.region_map:
+        return maps.read_region_map(offload.region_map, maps.LOW, grid.shape)
+    return None if decision is None else chosen_mask(decision, grid)
 
 
 def chosen_mask(decision: DecisionRecord, grid: RegionGrid) -> BoolMask | None:
@@ -90,11 +98,15 @@ def most_varied(decisions: Sequence[DecisionRecord], offloads: Sequence[OffloadR
 
 def _candidates(axes: Axes, explanation: DecisionExplanation, latency_s: float | None, f1: float | None) -> None:
     latency_ms, accuracy = explanation.e2e_latency_s * 1e3, explanation.f1
-    tau_d = explanation.tau_d
-    for tau in np.unique(tau_d).tolist():
-        of = tau_d == tau
-        label = f"$\\tau_d$ = {tau}: {TAU_NAMES[tau]}"
-        axes.scatter(latency_ms[of], accuracy[of], 14, colour(tau), alpha=0.55, linewidths=0, label=label)
+    tau_d, some_cached = explanation.tau_d, explanation.cached_regions
+    cached = np.zeros(len(tau_d), bool) if some_cached is None else some_cached > 0
+    for tau, of_cached in np.unique(np.stack([tau_d, cached], 1), axis=0).tolist():
+        of = (tau_d == tau) & (cached == of_cached)
+        marker, suffix = ("s", ", unchanged ones cached") if of_cached else ("o", "")
+        label = f"$\\tau_d$ = {tau}: {TAU_NAMES[tau]}{suffix}"
+        axes.scatter(
+            latency_ms[of], accuracy[of], 14, colour(tau), marker=marker, alpha=0.55, linewidths=0, label=label
+        )
     frontier = explanation.frontier
     axes.plot(latency_ms[frontier], accuracy[frontier], "-", color=_DIM, lw=1, label="Pareto frontier")
     for index, marker, size, label in ((explanation.knee, "D", 70, "knee"), (explanation.chosen, "o", 150, "chosen")):
@@ -131,6 +143,8 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
         f"tau_d {explanation.tau_d[chosen]}, quality {explanation.quality[chosen]}, "
         f"restoration point {explanation.restoration_point[chosen]}"
     )
+    if explanation.cached_regions is not None and explanation.cached_regions[chosen]:
+        configuration += f", {explanation.cached_regions[chosen]} regions cached"
     kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
     latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3
     rows = (

@@ -13,10 +13,10 @@ from vitmalis.explanation import DecisionExplanation
 from vitmalis.metrics import Matches, MatchRule, match, match_boxes
 from vitmalis.metrics.summary import STAGES
 from vitmalis.network.traces import Trace
-from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord, maps
+from vitmalis.records import DecisionRecord, FrameRecord, OffloadRecord
 from vitmalis.regions import RegionGrid
 from vitmalis.types import Detections
-from vitmalis_jobs.run.figures.decision_plot import chosen_mask
+from vitmalis_jobs.run.figures.decision_plot import low_mask
 from vitmalis_jobs.run.figures.mask_outlines import Outline, outline_of
 from vitmalis_jobs.run.fingerprint import clip_digest
 from vitmalis_jobs.run.page.document import (
@@ -180,9 +180,7 @@ def _low_regions(offload: OffloadRecord, decision: DecisionRecord | None, grid: 
     """Regions that were sent at low resolution, and how much smaller along each axis."""
     if offload.frame_downsampling > 1:
         return list(range(grid.region_patches.size)), offload.frame_downsampling
-    if offload.region_map:
-        return [index for index, letter in enumerate(offload.region_map) if letter == maps.LOW], grid.factor
-    mask = chosen_mask(decision, grid) if decision else None
+    mask = low_mask(offload, decision, grid)
     return ([] if mask is None else np.flatnonzero(mask).tolist()), grid.factor
 
 
@@ -208,6 +206,7 @@ def _decision(why: DecisionExplanation, estimates_age_frames: int | None) -> Dec
         frontier=why.frontier.tolist(),
         knee=why.knee,
         chosen=why.chosen,
+        cached_regions=[] if why.cached_regions is None else why.cached_regions.tolist(),
         estimates_age_frames=estimates_age_frames,
     )
 

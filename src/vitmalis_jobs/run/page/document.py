@@ -63,6 +63,7 @@ class Decision(msgspec.Struct, frozen=True):
         candidates: all configurations that were weighed.
         frontier: indices of the candidates on the Pareto frontier, from the fastest.
         knee, chosen: indices of candidates.
+        cached_regions: how many regions each candidate has cached; empty where none has any.
         estimates_age_frames: frames since the one that their sizes and F1 were estimated from, ahead of the decision;
             None where they were estimated in it.
     """
@@ -79,6 +80,7 @@ class Decision(msgspec.Struct, frozen=True):
     knee: int
     chosen: int
     estimates_age_frames: int | None = None
+    cached_regions: list[int] = []
 
 
 class Offload(msgspec.Struct, frozen=True):

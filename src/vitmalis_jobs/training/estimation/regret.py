@@ -59,4 +59,5 @@ def _latency_s(rows: SampleSet, tables: LatencyTables, uplink_mbps: float) -> Fl
         rows.features[:, rows.names.index(name)].astype(np.int64) for name in ("tau_d", "quality", "restoration_point")
     )
     downsampled = rows.downsampled_share * tables.regions
-    return e2e_latency_s(tables, Candidates(tau_d, quality, point), downsampled, rows.payload_bytes, uplink_mbps, 0.0)
+    candidates = Candidates.uncached(tau_d, quality, point)
+    return e2e_latency_s(tables, candidates, downsampled, rows.payload_bytes, uplink_mbps, 0.0)

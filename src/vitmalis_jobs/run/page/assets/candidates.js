@@ -22,7 +22,7 @@ class CandidatePlot {
     this.#mark(context, candidates[knee], 5, true);
     this.#mark(context, candidates[chosen], 7, false);
     this.#actual(context);
-    const choice = this.#inWords(candidates[chosen]).join(", ");
+    const choice = this.#inWords(chosen).join(", ");
     this.canvas.setAttribute("aria-label", `${candidates.length} candidates; chosen: ${choice}`);
   }
 
@@ -124,9 +124,12 @@ class CandidatePlot {
     context.stroke();
   }
 
-  #inWords([tau_d, quality, restoration_point, bytes, latency_s, f1]) {
+  #inWords(index) {
+    const { candidates, cached_regions } = this.offload.decision;
+    const [tau_d, quality, restoration_point, bytes, latency_s, f1] = candidates[index];
+    const cached = cached_regions?.[index] ? [`${count(cached_regions[index], "region")} cached`] : [];
     const expected = `${kibibytes(bytes)}, ${milliseconds(latency_s)}, F1 ${score(f1)} expected`;
-    return [inWords({ tau_d, quality, restoration_point }), expected];
+    return [inWords({ tau_d, quality, restoration_point }), ...cached, expected];
   }
 
   #explain({ offsetX, offsetY }) {
@@ -143,6 +146,6 @@ class CandidatePlot {
       ["chosen", nearest === chosen],
     ];
     const named = places.filter(([, applies]) => applies).map(([place]) => place);
-    return [...this.#inWords(candidates[nearest]), ...(named.length ? [named.join(", ")] : [])];
+    return [...this.#inWords(nearest), ...(named.length ? [named.join(", ")] : [])];
   }
 }
