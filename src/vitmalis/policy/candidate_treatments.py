@@ -24,7 +24,7 @@ from vitmalis.types import BoolMask
 
 Float64Array = NDArray[np.float64]
 
-CACHED_F1_LOSS = 0.05
+CACHED_F1_LOSS = 0.1
 """What F1 would be less with all regions cached (docs/field.md)."""
 FLAT_TEXTURE = 4.0
 """Texture that costs as many bytes as a pixel without any, grey levels: sizes were least off so (docs/field.md)."""
