@@ -12,7 +12,7 @@ JOBS = {
     "evaluate": ("evaluation.cli", "play a clip against a real client and server, and score what the user saw"),
     "serve": ("run.serve", "serve a model to clients, again if the server fails"),
     "report": ("evaluation.report", "tables, figures and a page from the runs of one or more sweeps"),
-    "demo": ("evaluation.demo", "play the embedded clip under two policies and open a page that compares them"),
+    "demo": ("evaluation.demo", "play a clip under two policies and open a page that compares them"),
     "ui": ("evaluation.ui", "open the MLflow UI on what has been run"),
     "page": ("evaluation.page", "make the page of a run that has none"),
     "compare": ("evaluation.compare", "compare two runs of one clip and trace on a page"),

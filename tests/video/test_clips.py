@@ -251,13 +251,17 @@ def test_a_range_of_the_video_is_a_clip_of_its_own(tmp_path: Path, monkeypatch: 
 
 
 def test_a_failed_download_of_market1906_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found\n")
-
-    monkeypatch.setattr(subprocess, "run", offline)
-    with pytest.raises(UserError, match=r"could not download \(ERROR: No matching") as caught:
-        resolve_clip("market1906", cache_dir=tmp_path)
-    assert "\n" not in str(caught.value)
+    for printed, shown, remedy in (
+        ("WARNING: retrying\nERROR: No matching distribution found\n", "ERROR: No matching", "check the network"),
+        ("/venv/bin/python: No module named pip\n", "/venv/bin/python: No module", "run python -m ensurepip"),
+    ):
+        failed = subprocess.CompletedProcess[str]([], 1, "", printed)
+        monkeypatch.setattr(subprocess, "run", lambda *_, failed=failed, **__: failed)
+        with pytest.raises(
+            UserError, match=rf"could not download \({shown}.*\): {remedy}, or choose a .* walkS"
+        ) as caught:
+            resolve_clip("market1906", cache_dir=tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_market1906_with_another_checksum_is_refused(tmp_path: Path) -> None:

