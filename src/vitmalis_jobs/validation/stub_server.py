@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from vitmalis.detector.base_detector import BaseDetector
 from vitmalis.estimation import LatencyTables
 from vitmalis.regions import ModelGeometry
 from vitmalis.server.endpoint import ServerEndpoint
@@ -17,24 +17,21 @@ from vitmalis.types import BoolMask, Detections
 _MAX_MESSAGE_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class SleepingDetector:
+class SleepingDetector(BaseDetector):
     """A detector without a model: it takes the time of a latency table, and finds the same boxes in every frame.
 
-    Attributes:
+    Args:
         tables: its inference times.
         boxes: what it finds.
         geometry: of the model that it stands for.
-        name, model_id: that clients are given.
-        batches_any_masks: whether frames of different numbers of patches make a batch.
+        name: that clients are given.
     """
 
-    tables: LatencyTables
-    boxes: Detections
-    geometry: ModelGeometry
-    name: str
-    model_id: str = "stub"
-    batches_any_masks: bool = False
+    model_id = "stub"
+
+    def __init__(self, tables: LatencyTables, boxes: Detections, geometry: ModelGeometry, name: str) -> None:
+        self._tables, self._boxes = tables, boxes
+        self.geometry, self.name = geometry, name
 
     def detect(self, image: object) -> Detections:
         """Sleep as long as a plain frame takes."""
@@ -50,26 +47,9 @@ class SleepingDetector:
         """Sleep as long as a frame with so many regions of low resolution takes."""
         return self._after(int(downsample_mask.sum()), restoration_point)
 
-    def detect_each(self, images: Sequence[object]) -> list[Detections]:
-        """Treat several frames one after the other."""
-        return [self.detect(image) for image in images]
-
-    def detect_patches_each(
-        self,
-        patches: Sequence[object],
-        image_size: tuple[int, int],
-        downsample_masks: Sequence[BoolMask],
-        restoration_point: int,
-    ) -> list[Detections]:
-        """Treat several frames one after the other."""
-        return [
-            self.detect_patches(own, image_size, mask, restoration_point)
-            for own, mask in zip(patches, downsample_masks, strict=True)
-        ]
-
     def _after(self, downsampled_regions: int, restoration_point: int) -> Detections:
-        time.sleep(self.tables.inference_s([downsampled_regions], [restoration_point])[0])
-        return self.boxes
+        time.sleep(self._tables.inference_s([downsampled_regions], [restoration_point])[0])
+        return self._boxes
 
 
 @contextmanager
