@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.sliding_scene import SHIFT_PX, sliding_scene
 from vitmalis.errors import UserError
 from vitmalis.metrics.hysteresis import Hysteresis, with_hysteresis
 from vitmalis.types import Detections, RgbImage
 
-SHIFT_PX = 16
-FRAMES = 5
 HYSTERESIS = Hysteresis(appear=0.6, stay=0.4)
 
 
 @pytest.fixture(scope="module")
 def slide() -> list[RgbImage]:
-    """A scene moving right by `SHIFT_PX` a frame."""
-    coarse = np.random.default_rng(0).integers(0, 256, (30, 60, 3), np.uint8)
-    scene = cv2.resize(coarse, (480, 240), interpolation=cv2.INTER_CUBIC)
-    start = SHIFT_PX * (FRAMES - 1)
-    return [np.ascontiguousarray(scene[:, start - SHIFT_PX * t : start - SHIFT_PX * t + 400]) for t in range(FRAMES)]
+    return sliding_scene()
 
 
 def box(t: int, score: float, label: int = 0, left: float = 60) -> Detections:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.sliding_scene import FRAMES, SHIFT_PX, sliding_scene
 from vitmalis.types import Detections, RgbImage
 from vitmalis_jobs.training.detection.stability import persistence, temporal_stability, tracked_f1
-
-SHIFT_PX = 16
-FRAMES = 5
 
 
 @pytest.fixture(scope="module")
 def slide() -> list[RgbImage]:
-    """A scene moving right by `SHIFT_PX` a frame."""
-    coarse = np.random.default_rng(0).integers(0, 256, (30, 60, 3), np.uint8)
-    scene = cv2.resize(coarse, (480, 240), interpolation=cv2.INTER_CUBIC)
-    start = SHIFT_PX * (FRAMES - 1)
-    return [np.ascontiguousarray(scene[:, start - SHIFT_PX * t : start - SHIFT_PX * t + 400]) for t in range(FRAMES)]
+    return sliding_scene()
 
 
 def person(t: int, left: float = 60, score: float = 0.9) -> Detections:

@@ -20,6 +20,7 @@ from vitmalis.errors import UserError
 from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path, share_with_group
 from vitmalis_jobs.common.artifact_location import place_artifacts
+from vitmalis_jobs.common.background import in_background
 from vitmalis_jobs.common.mlflow_experiment import NOTE, describe_experiment
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.mlflow_tags import standard_tags
@@ -193,9 +194,8 @@ class Store:
     @contextmanager
     def _heartbeat(self, run_id: str, parent_id: str) -> Iterator[None]:
         """Send a heartbeat for a run and its parent, which has no other, from time to time inside the block."""
-        ended = threading.Event()
 
-        def beat() -> None:
+        def beat(ended: threading.Event) -> None:
             beating = [parent_id]  # the run's own first heartbeat is among its tags
             while True:
                 for each in filter(None, beating):
@@ -205,13 +205,8 @@ class Store:
                     return
                 beating = [parent_id, run_id]
 
-        thread = threading.Thread(target=beat, name="mlflow heartbeat", daemon=True)
-        thread.start()
-        try:
+        with in_background(beat, "mlflow heartbeat", daemon=True):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     @contextmanager
     def _reserved_space(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vitmalis.detector import checked_device, preset
+from vitmalis.detector import PRESETS, checked_device, preset
 from vitmalis.errors import UserError
 from vitmalis.types import DOWNSAMPLING_FACTORS
 from vitmalis_jobs.common.config import ModelOptions, Section, checked, compose, plain
@@ -19,6 +19,13 @@ class _WithModel(Section, frozen=True):
     """A configuration of nothing but `model`, so that messages name its keys as elsewhere."""
 
     model: ModelOptions
+
+
+def add_model_choice(parser: argparse.ArgumentParser, default: str = "vitdet_tiny", *, weights: bool = False) -> None:
+    """Add `--model`, and `--weights` where the job measures what a trained model finds."""
+    parser.add_argument("--model", default=default, help=f"one of {', '.join(PRESETS)}")
+    if weights:
+        parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
 
 
 def add_geometry_options(parser: argparse.ArgumentParser) -> None:

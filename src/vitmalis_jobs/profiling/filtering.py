@@ -19,7 +19,7 @@ import cv2
 import torch
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import PRESETS, load_detector
+from vitmalis.detector import load_detector
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.policy.frame_change import ChangeFilter, edge_pixels
@@ -33,7 +33,7 @@ from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import add_model_choice, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.profiling.measured_result import report_result
 from vitmalis_jobs.profiling.real_clips import ALL, add_clip_options, find_clips
@@ -156,8 +156,7 @@ def command_line() -> CommandLine:
             "--clips market1906 --target 0.85": "one clip, with less F1 to keep",
         },
     )
-    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
+    add_model_choice(parser, weights=True)
     add_clip_options(parser, seconds=10.0)
     parser.add_argument("--tracker", choices=tuple(TRACKERS), default="lucas_kanade", help="tracker of the client")
     parser.add_argument(

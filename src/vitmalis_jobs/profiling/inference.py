@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import PRESETS, build_model, load_detector, preset
+from vitmalis.detector import build_model, load_detector, preset
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import image_tensor
@@ -36,7 +36,13 @@ from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine import git_commit
-from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import (
+    add_geometry_options,
+    add_model_choice,
+    add_model_options,
+    model_facts,
+    model_options,
+)
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import Pairs, Run, Stopwatch, default_repeats
 from vitmalis_jobs.profiling.measured_result import measuring_job
@@ -264,7 +270,7 @@ def command_line() -> CommandLine:
             "--model vitdet_b --points 6 --repeats 3 model.device=cuda": "one restoration point, on a GPU",
         },
     )
-    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    add_model_choice(parser)
     add_geometry_options(parser)
     parser.add_argument("--width", type=int, default=960, help="width of the image in pixels")
     parser.add_argument("--height", type=int, default=540, help="height of the image in pixels")

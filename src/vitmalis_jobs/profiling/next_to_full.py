@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
-from vitmalis.detector import PRESETS, Detector, load_detector
+from vitmalis.detector import Detector, load_detector
 from vitmalis.errors import UserError
 from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.types import Detections, RgbImage
@@ -24,7 +24,13 @@ from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.clips import read_frames, spread_frames
 from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.console import Terminal
-from vitmalis_jobs.common.model_arguments import add_geometry_options, add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import (
+    add_geometry_options,
+    add_model_choice,
+    add_model_options,
+    model_facts,
+    model_options,
+)
 from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.real_clips import ALL, add_clip_options, find_clips
 
@@ -204,8 +210,7 @@ def load_subject(options: argparse.Namespace, terminal: Terminal) -> Subject:
 
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a detector, the clips and their frames to a command line."""
-    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
+    add_model_choice(parser, weights=True)
     add_geometry_options(parser)
     add_clip_options(parser, seconds=600.0)
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="part of each clip")

@@ -19,7 +19,7 @@ import cv2
 import torch
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import PRESETS, load_detector
+from vitmalis.detector import load_detector
 from vitmalis.matching import DEFAULT_RULE, Counts, match
 from vitmalis.references import ReferenceDetector, compute_references
 from vitmalis.tracker import TRACKERS, Tracker
@@ -31,7 +31,7 @@ from vitmalis_jobs.common.cli import job_parser
 from vitmalis_jobs.common.clips import spread_frames
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.detectors import boxes_cache
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import add_model_choice, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.plotting import canvas, colour, save_figure
 from vitmalis_jobs.common.timing import timed
 from vitmalis_jobs.profiling.measured_result import measuring_job
@@ -183,8 +183,7 @@ def command_line() -> CommandLine:
             "--part profile --clips market1906": "what training.decay fits, of one clip",
         },
     )
-    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--weights", help="file or URL of weights (default: those of the package)")
+    add_model_choice(parser, weights=True)
     add_clip_options(parser, seconds=10.0)
     parser.add_argument("--part", choices=("eval", "profile"), default="eval", help="part of each clip")
     parser.add_argument("--starts", type=int, default=40, help="frames of each clip whose boxes are tracked")

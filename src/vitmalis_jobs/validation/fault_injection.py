@@ -24,6 +24,7 @@ from typing import Any
 from vitmalis.command_line import CommandLine
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import add_overrides
+from vitmalis_jobs.common.background import in_background
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -105,9 +106,8 @@ def killed_at_random(
 
     Not while it starts: three failed starts in a row end the supervision, as they should.
     """
-    ended = threading.Event()
 
-    def kill() -> None:
+    def kill(ended: threading.Event) -> None:
         while (done := len(process.exits)) < kills:
             while not process.ready:
                 if ended.wait(0.02):
@@ -120,13 +120,8 @@ def killed_at_random(
                 pass
             progress(done + 1)
 
-    thread = threading.Thread(target=kill, name="killer")
-    thread.start()
-    try:
+    with in_background(kill, "killer"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def command_line() -> CommandLine:

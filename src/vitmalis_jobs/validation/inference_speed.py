@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import PRESETS, Detector, build_model, load_detector, preset
+from vitmalis.detector import Detector, build_model, load_detector, preset
 from vitmalis.detector.config import RANDOM
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.devices import AUTO
@@ -29,7 +29,7 @@ from vitmalis_jobs.common.config import ModelOptions
 from vitmalis_jobs.common.detectors import model_engine
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine_load import LoadMeter
-from vitmalis_jobs.common.model_arguments import add_model_options, model_facts, model_options
+from vitmalis_jobs.common.model_arguments import add_model_choice, add_model_options, model_facts, model_options
 from vitmalis_jobs.common.timing import Pairs, Stopwatch
 
 PLAIN = {"precision": "fp32", "compile": False, "engine": EAGER}
@@ -109,7 +109,7 @@ def command_line() -> CommandLine:
             "--model vitdet_b --compare model.device=cuda": "every precision and engine on a GPU",
         },
     )
-    parser.add_argument("--model", default="vitdet_tiny", help=f"one of {', '.join(PRESETS)}")
+    add_model_choice(parser)
     parser.add_argument("--width", type=int, default=960, help="width of the frame in pixels")
     parser.add_argument("--height", type=int, default=540, help="height of the frame in pixels")
     parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")

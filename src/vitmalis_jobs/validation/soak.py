@@ -24,6 +24,7 @@ import psutil
 from vitmalis.command_line import CommandLine
 from vitmalis.metrics import summarise
 from vitmalis_jobs.common.arguments import add_overrides
+from vitmalis_jobs.common.background import in_background
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
@@ -96,9 +97,8 @@ def play(prepared: PreparedRun, folder: Path, terminal: Terminal) -> tuple[RunRe
 def memory_samples(running: Callable[[], dict[str, int]]) -> Iterator[list[MemoryRow]]:
     """Sample the memory of processes, ids by name, inside the block; yields the list that the samples go to."""
     rows: list[MemoryRow] = []
-    ended = threading.Event()
 
-    def sample() -> None:
+    def sample(ended: threading.Event) -> None:
         start_s = time.monotonic()
         while not ended.wait(SAMPLE_S):
             row = {"time_s": round(time.monotonic() - start_s, 1)}
@@ -109,13 +109,8 @@ def memory_samples(running: Callable[[], dict[str, int]]) -> Iterator[list[Memor
                     continue
             rows.append(row)
 
-    thread = threading.Thread(target=sample, name="memory samples")
-    thread.start()
-    try:
+    with in_background(sample, "memory samples"):
         yield rows
-    finally:
-        ended.set()
-        thread.join()
 
 
 def played_result(played: RunRecords, fps: float) -> dict[str, Any]:

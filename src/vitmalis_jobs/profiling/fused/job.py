@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vitmalis.command_line import CommandLine
-from vitmalis.detector import PRESETS, checked_device, preset
+from vitmalis.detector import checked_device, preset
 from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_files
 from vitmalis.detector.engines import FUSED, chosen_engine
@@ -32,6 +32,7 @@ from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.job_output import emit
 from vitmalis_jobs.common.machine import card_name, git_commit
 from vitmalis_jobs.common.machine_load import LoadMeter
+from vitmalis_jobs.common.model_arguments import add_model_choice
 from vitmalis_jobs.common.timing import Stopwatch
 from vitmalis_jobs.profiling.fused.parts import BAR_FACTOR, BAR_OFFSET, BackboneTimes, Bench, agreement, server_steps
 from vitmalis_jobs.profiling.inference import nested_mask
@@ -109,7 +110,7 @@ def command_line() -> CommandLine:
             "--model vitdet_tiny --width 960 --height 540": "the embedded model",
         },
     )
-    parser.add_argument("--model", default="vitdet_l", help=f"one of {', '.join(PRESETS)}")
+    add_model_choice(parser, "vitdet_l")
     parser.add_argument("--window", type=int, help="side of attention windows in tokens (default: the model's own)")
     parser.add_argument("--width", type=int, default=1920, help="width of the frames in pixels")
     parser.add_argument("--height", type=int, default=1088, help="height of the frames in pixels")
