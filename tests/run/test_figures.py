@@ -95,14 +95,15 @@ def test_boxes_are_drawn_on_both_sides(frames: list[FrameRecord], references: li
 
 
 def test_masks_are_tinted_in_the_colour_of_their_class() -> None:
-    """The left half of a box that reaches beyond the image, of which the rest stays as it was."""
+    """The left half of a box that reaches beyond the image, outlined in that colour; the rest stays as it was."""
     image = np.full((60, 80, 3), 100, np.uint8)
     mask = np.zeros((1, MASK_SIDE, MASK_SIDE), np.uint8)
     mask[:, :, : MASK_SIDE // 2] = 255
     drawn = with_boxes(image, Detections.of([[-20, 10, 60, 100]], [0.9], [0], mask))
     tinted = (0.55 * 100 + 0.45 * np.array(colour_of(0))).astype(np.uint8)
     assert drawn[50, 10].tolist() == tinted.tolist()
-    assert drawn[50, 30].tolist() == drawn[50, 70].tolist() == [100] * 3
+    assert drawn[50, 19].tolist() == list(colour_of(0))
+    assert drawn[50, 20].tolist() == drawn[50, 30].tolist() == drawn[50, 70].tolist() == [100] * 3
     assert (image == 100).all()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitmalis.instance_masks import pasted, window_in_frame
-from vitmalis.types import COCO_CLASSES, Detections, RgbImage
+from vitmalis.types import COCO_CLASSES, BoolMask, Detections, RgbImage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +64,7 @@ def colour_of(label: int) -> tuple[int, int, int]:
 
 
 def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
-    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it, and masks tinted."""
+    """A copy of RGB uint8 (H, W, 3) with boxes, class names and scores drawn on it, and masks tinted and outlined."""
     from PIL import Image, ImageDraw
 
     drawn = Image.fromarray(_with_masks(image, detections))
@@ -86,16 +86,24 @@ def with_boxes(image: RgbImage, detections: Detections) -> RgbImage:
 
 
 def _with_masks(image: RgbImage, detections: Detections) -> RgbImage:
-    """The image with masks in the colours of their classes; the image itself without masks."""
+    """The image with masks tinted and outlined in the colours of their classes; the image itself without masks."""
     if detections.masks is None:
         return image
     tinted, size = image.copy(), image.shape[1::-1]
-    for mask, box, label in zip(detections.masks, detections.boxes_xyxy, detections.labels, strict=True):
-        left, top, right, bottom = window_in_frame(box, size)
-        window = tinted[top:bottom, left:right]
-        covered = pasted(mask, box, (left, top, right, bottom))
-        window[covered] = (window[covered] * (1 - _TINT) + np.array(colour_of(int(label))) * _TINT).astype(np.uint8)
+    for i in np.argsort(detections.scores):  # the highest score on top
+        box, colour = detections.boxes_xyxy[i], np.array(colour_of(int(detections.labels[i])))
+        left, top, right, bottom = window = window_in_frame(box, size)
+        covered, pixels = pasted(detections.masks[i], box, window), tinted[top:bottom, left:right]
+        pixels[covered] = (pixels[covered] * (1 - _TINT) + colour * _TINT).astype(np.uint8)
+        pixels[_edge(covered)] = colour
     return tinted
+
+
+def _edge(covered: BoolMask) -> BoolMask:
+    """The pixels of an object next to one that is not, above, below, left or right of them."""
+    around = np.pad(covered, 1)
+    surrounded = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return covered & ~surrounded
 
 
 def save_png(path: Path, image: RgbImage) -> None:
