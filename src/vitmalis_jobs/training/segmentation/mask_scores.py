@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.fcos import FcosDetector
-from vitmalis.instance_masks import filled_masks, pasted
+from vitmalis.instance_masks import filled_masks
 from vitmalis.matching import iou_matrix
 from vitmalis.types import SCORE_THRESHOLD, Detections
 from vitmalis.video.standin import SceneFrame
@@ -115,15 +115,14 @@ def matched(found: Detections, objects: Detections) -> tuple[NDArray[np.int64], 
 
 
 def _ious(frame: MaskFrame, masked: Detections, objects: Sequence[int] | NDArray[np.int64]) -> list[float]:
-    """IoU of each mask, pasted into the frame, with the visible pixels of its object."""
-    assert masked.masks is not None
+    """IoU of each mask, drawn in the frame, with the visible pixels of its object."""
     height, width = frame.scene.owners.shape
-    ious = []
-    for mask, box, index in zip(masked.masks, masked.boxes_xyxy, objects, strict=True):
-        ours = pasted(mask, box, (0, 0, width, height))
-        truth = frame.scene.owners == frame.numbers[index]
-        ious.append(float((ours & truth).sum() / max(1, (ours | truth).sum())))
-    return ious
+    drawn = masked.masks_in_frame(width, height)
+    assert drawn is not None
+    numbers = frame.numbers[np.asarray(objects, int)]
+    visible = frame.scene.owners == numbers[:, None, None]
+    both, either = (np.count_nonzero(pixels, axis=(1, 2)) for pixels in (drawn & visible, drawn | visible))
+    return (both / np.maximum(either, 1)).tolist()
 
 
 def _mean(ious: list[float]) -> float:
