@@ -35,8 +35,8 @@ test-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: the tests of the fast pa
 	$(BIN)/python -m pytest -m "slow or not slow" -k "fused or precision or device_decoding" tests/detector tests/server $(ARGS)
 	$(BIN)/python -m profiling.fused --model vitdet_l --window 9
 	$(BIN)/python -m profiling.fused --model vitdet_tiny --width 960 --height 540 --output runs/profiling/fused_tiny.json
-	$(BIN)/python -m profiling.precision --precisions fp32,bf16,tf32 model.device=cuda model.engine=fused
-	$(BIN)/python -m profiling.precision --precisions fp16,bf16,tf32 --output runs/profiling/precision_eager.json model.device=cuda model.engine=eager
+	$(BIN)/python -m profiling.precision --precisions fp32,bf16,int8,tf32 model.device=cuda model.engine=fused
+	$(BIN)/python -m profiling.precision --precisions fp16,bf16,int8,tf32 --output runs/profiling/precision_eager.json model.device=cuda model.engine=eager
 
 notebooks: $(INSTALLED) ## Execute the notebooks (minutes); the pages with their results are in runs/notebooks
 	cd notebooks && for book in *.ipynb; do ../$(BIN)/python -m jupyter nbconvert --to html --execute --output-dir ../runs/notebooks $$book || exit 1; done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitmalis.detector import load_detector, preset
+from vitmalis.detector import engines, load_detector, preset
 from vitmalis.detector.config import AdaptedConfig, DetectorConfig, ModelConfig
 from vitmalis.detector.engines import chosen_engine
 from vitmalis.errors import UserError
@@ -34,11 +34,20 @@ def test_auto_is_fused_on_a_gpu_that_can() -> None:
     assert engine("auto", TIMM, device="cuda") == "eager"
 
 
+def test_auto_says_once_why_it_is_eager_on_a_gpu(caplog: pytest.LogCaptureFixture) -> None:
+    engines._log_eager.cache_clear()
+    for _ in range(2):
+        engine("auto", device="cuda", precision="fp16")
+        engine("auto")
+        engine("auto", device="cuda")
+    assert caplog.messages == ["vitdet_tiny runs on the eager engine: it has no fp16, but fp32, tf32, bf16 and int8"]
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({}, r"it needs a CUDA GPU, not cpu \(for tests, TRITON_INTERPRET=1"),
-        ({"device": "cuda", "precision": "fp16"}, "it has no fp16, but fp32, tf32 and bf16"),
+        ({"device": "cuda", "precision": "fp16"}, "it has no fp16, but fp32, tf32, bf16 and int8"),
         ({"device": "cuda", "compiled": True}, r"model\.compile=true is for the eager engine"),
         ({"device": "cuda", "config": TIMM}, "its layers are those of timm"),
         ({"device": "cuda", "config": TINY.with_geometry(window=20)}, "its windows of 20 tokens are wider than 16"),

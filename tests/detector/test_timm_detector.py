@@ -73,6 +73,8 @@ def test_a_users_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         load_detector(NAME, source="timm", weights="https://example.org/x.pt")
     with pytest.raises(UserError, match="is another library's and cannot be compiled"):
         load_detector(NAME, source="timm", compiled=True)
+    with pytest.raises(UserError, match="is another library's and cannot multiply in int8; use precision=bf16"):
+        load_detector(NAME, source="timm", precision="int8")
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"needs timm, which cannot.*pip install 'vitmalis\[timm\]'"):
         load_detector("vit_base_patch16_224", source="timm")

@@ -18,9 +18,9 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.base_detector import BaseDetector
 from vitmalis.detector.batched_layout import MixedBatch
 from vitmalis.detector.cached_tokens import CachedTokens
-from vitmalis.detector.compiled import compile_blocks
 from vitmalis.detector.config import RANDOM, AdaptedConfig, ModelConfig
 from vitmalis.detector.devices import checked_device
+from vitmalis.detector.execution import prepare_transformer
 from vitmalis.detector.mixed import mixed_layout
 from vitmalis.detector.model_zoo import PUBLISHED_WEIGHTS, fetched_weights, is_url
 from vitmalis.detector.precision import arithmetic, checked_precision
@@ -86,10 +86,7 @@ class Detector(BaseDetector):
         self.model_id = model_id(model.config, weights_sha256, precision)
         self.device = checked_device(device)
         self._model = model.to(self.device).eval().requires_grad_(False)
-        if compiled:
-            if not isinstance(model.backbone.net, ViT):
-                raise UserError(f"model '{self.name}' is another library's and cannot be compiled; use compile=false")
-            compile_blocks(model.backbone.net)
+        prepare_transformer(self._model, precision, compiled)
 
     @property
     def model(self) -> DetectionModel:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 
 from vitmalis.detector.config import DetectorConfig, ModelConfig
 from vitmalis.detector.devices import AUTO, chosen_device
@@ -13,9 +15,11 @@ EAGER, FUSED = "eager", "fused"
 ENGINES = (AUTO, EAGER, FUSED)
 """`auto` is `fused` on a CUDA GPU where it can run the model, else `eager`."""
 
+_log = logging.getLogger(__name__)
+
 
 def chosen_engine(engine: str, config: ModelConfig, *, device: str, precision: str, compiled: bool = False) -> str:
-    """The engine of a model: "eager" or "fused".
+    """The engine of a model: "eager" or "fused". Why `auto` is eager on a CUDA GPU is logged once.
 
     Args:
         engine: one of `ENGINES`.
@@ -32,11 +36,19 @@ def chosen_engine(engine: str, config: ModelConfig, *, device: str, precision: s
     if engine == EAGER:
         return engine
     reason = _not_fused_reason(config, device, precision, compiled)
-    if engine == AUTO:
-        return FUSED if _is_cuda(device) and reason is None else EAGER
+    if engine == AUTO and not _is_cuda(device):
+        return EAGER
+    if engine == AUTO and reason is not None:
+        _log_eager(config.name, reason)
+        return EAGER
     if reason is not None:
         raise UserError(f"model.engine=fused cannot run {config.name}: {reason}; use model.engine=auto")
-    return engine
+    return FUSED
+
+
+@cache
+def _log_eager(name: str, reason: str) -> None:
+    _log.warning("%s runs on the eager engine: %s", name, reason)
 
 
 def _is_cuda(device: str) -> bool:
@@ -54,7 +66,7 @@ def _not_fused_reason(config: ModelConfig, device: str, precision: str, compiled
     if compiled:
         return "model.compile=true is for the eager engine"
     if precision == "fp16":
-        return "it has no fp16, but fp32, tf32 and bf16"
+        return "it has no fp16, but fp32, tf32, bf16 and int8"
     if not _is_cuda(device) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs a CUDA GPU, not {device} (for tests, TRITON_INTERPRET=1 interprets its kernels on a CPU)"
     return unsupported_reason(config.vit)

@@ -9,8 +9,14 @@ import torch
 
 from vitmalis.errors import UserError
 
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Name -> type that products are computed in."""
+INT8 = "int8"
+"""The precision in which linear layers of blocks multiply int8 numbers (`int8.Int8Linear`); the rest is bf16."""
+
+AUTOCAST = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions that any model can be computed in: name -> type of products."""
+
+PRECISIONS = AUTOCAST | {INT8: torch.bfloat16}
+"""Name -> type of products, for `INT8` those that are not in int8."""
 
 
 def checked_precision(name: str) -> str:
@@ -45,7 +51,8 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
     Args:
         device: where the model runs.
-        precision: one of `PRECISIONS`; "bf16" and "fp16" are autocast, and "tf32" is fp32 on a CPU.
+        precision: one of `PRECISIONS`; "bf16" and "fp16" are autocast, as is what "int8" has besides int8 products, and
+            "tf32" is fp32 on a CPU.
     """
     dtype = PRECISIONS[precision]
     with fp32_products(precision), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):

@@ -71,7 +71,7 @@ def _add_model_options(parser: CommandLine) -> None:
     add("--config", metavar="FILE", help="LazyConfig file of a detectron2 model (default: none)")
     add("--weights", metavar="PATH", help="checkpoint, or random (default: the model's own)")
     add("--device", default="auto", help="torch device, such as cpu or cuda:0; auto: cuda where there is one")
-    add("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the model")
+    add("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16", "int8"), help="arithmetic of the model")
     add("--engine", default="auto", choices=("auto", "eager", "fused"), help="auto: fused where a GPU can, else eager")
     add("--task", default="boxes", choices=("boxes", "instances"), help="instances: masks of objects besides boxes")
     add("--compile", action="store_true", help="torch.compile the model before serving; recompilations are logged")

@@ -57,7 +57,7 @@ class ModelOptions(Section, frozen=True, kw_only=True):
     config: str | None
     weights: str | None
     device: str
-    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"]
     engine: Literal["auto", "eager", "fused"] = "auto"  # absent in older records
     compile: bool
     task: Literal["boxes", "instances"] = "boxes"  # absent in older records

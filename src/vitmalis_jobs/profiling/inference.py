@@ -27,6 +27,7 @@ from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.flops import VitCost, vit_cost
+from vitmalis.detector.int8 import prepare_products
 from vitmalis.detector.precision import arithmetic
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
@@ -95,6 +96,7 @@ class Measurement:
         self.detector = load_detector(options.name, **chosen, compiled=options.compile)
         self.device = self.detector.device
         self.model: DetectionModel = build_model(self.config).to(self.device).eval().requires_grad_(False)
+        prepare_products(self.model.backbone.net, self.precision)
         self.image: RgbImage = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)
         self.padded = self.model.prepare(image_tensor(self.image, self.device))
         self.whole_cost = vit_cost(self.config.vit, self.grid)

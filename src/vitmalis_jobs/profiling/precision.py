@@ -1,7 +1,7 @@
 """What a precision costs in boxes: `python -m profiling.precision --precisions bf16`.
 
-On frames of each clip, the boxes of a detector in bf16, fp16 or tf32 are compared with those of the same detector in
-fp32 on the same device and engine, at full resolution and with half of the regions downsampled. F1, differences of
+On frames of each clip, the boxes of a detector in bf16, int8, fp16 or tf32 are compared with those of the same detector
+in fp32 on the same device and engine, at full resolution and with half of the regions downsampled. F1, differences of
 matched boxes and scores, boxes that only one of the two shows, and the ratio of times are measured. `fp32` itself is
 compared on the fused engine with the eager one, which is what that engine costs. One JSON object goes to standard
 output and, with a plot, to `runs/profiling`.
@@ -222,8 +222,8 @@ def command_line() -> CommandLine:
         "Measure what a precision costs in boxes, next to fp32 on the same device and engine.",
         {
             "": "bf16 of the embedded model, minutes",
-            "--clips market1906 --frames 4 --precisions bf16,fp16": "a quick look",
-            "--precisions bf16,fp16,tf32 model.device=cuda": "every precision on a GPU",
+            "--clips market1906 --frames 4 --precisions bf16,int8": "a quick look",
+            "--precisions bf16,int8,fp16,tf32 model.device=cuda": "every precision on a GPU",
             "--precisions fp32,bf16 model.device=cuda model.engine=fused": "what the fused engine costs, too",
         },
     )

@@ -22,6 +22,7 @@ from vitmalis.detector.config import RANDOM
 from vitmalis.detector.detector import image_tensor
 from vitmalis.detector.devices import AUTO
 from vitmalis.detector.engines import EAGER, FUSED
+from vitmalis.detector.int8 import prepare_products
 from vitmalis.detector.precision import PRECISIONS, arithmetic
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import job_parser, option_job
@@ -46,6 +47,7 @@ def measure_stages(options: ModelOptions, width: int, height: int, repeats: int)
     device, median_ms = detector.device, partial(Stopwatch(detector.device).median_ms, repeats=repeats)
     model = build_model(preset(options.name).with_geometry(**options.geometry_options)).to(device)
     model.eval().requires_grad_(False)
+    prepare_products(model.backbone.net, options.precision)
     with torch.inference_mode(), arithmetic(device, options.precision):
         padded = model.prepare(image_tensor(image, device))
         features = model.backbone.net(padded)
@@ -82,7 +84,7 @@ def compare_engines(options: ModelOptions, width: int, height: int, repeats: int
 
 def compared(options: ModelOptions, device: torch.device) -> dict[str, dict[str, Any]]:
     """What is compared with plain fp32, by name: options of the model; the fused engine where it can run the model."""
-    rounded = ("bf16",) if device.type == "cpu" else ("tf32", "bf16", "fp16")
+    rounded = ("bf16", "int8") if device.type == "cpu" else ("tf32", "bf16", "fp16", "int8")
     precisions = {name: {"precision": name} for name in rounded}
     compiled = {f"{name} compiled": {"precision": name, "compile": True} for name in ("fp32", "bf16")}
     fused = {f"{name} fused": {"precision": name, "engine": FUSED} for name in ("fp32", *rounded)}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from vitmalis.command_line import CommandLine
 from vitmalis.detector import checked_device, preset
 from vitmalis.detector.devices import AUTO
-from vitmalis.detector.precision import PRECISIONS, arithmetic
+from vitmalis.detector.precision import AUTOCAST, arithmetic
 from vitmalis.errors import UserError
 from vitmalis_jobs.common.arguments import check_positive
 from vitmalis_jobs.common.cli import job_parser, option_job
@@ -71,7 +71,7 @@ class Setting(NamedTuple):
     Attributes:
         model: the preset whose transformer is compared.
         device: where the models run.
-        precision: one of `PRECISIONS`, by autocast and PyTorch's flags for fp32 products.
+        precision: one of `AUTOCAST`, by autocast and PyTorch's flags for fp32 products.
     """
 
     model: str
@@ -254,7 +254,7 @@ def command_line() -> CommandLine:
     )  # fmt: skip
     parser.add_argument("--model", choices=("vitdet_b", "vitdet_l", "vitdet_h"), default="vitdet_b", help="whose ViT")
     parser.add_argument("--device", default=AUTO, help="as PyTorch names it (default: a GPU where there is one)")
-    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32", help="arithmetic of the models")
+    parser.add_argument("--precision", choices=list(AUTOCAST), default="fp32", help="arithmetic of the models")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements of each library")
     parser.add_argument("--threads", type=int, default=1, help="PyTorch threads")
     parser.add_argument("--memory-of", choices=list(MODELS), help=argparse.SUPPRESS)  # for our own child processes

@@ -21,6 +21,7 @@ from vitmalis.detector.fused.kernels.settings import (
     INTERPRETER,
     SMALL,
     LaunchSettings,
+    ProductTile,
     Tile,
     launch_settings,
 )
@@ -35,7 +36,7 @@ from vitmalis.types import BoolMask
 
 MEAN, STD = PRESETS["vitdet_l"].pixel_mean, PRESETS["vitdet_l"].pixel_std
 SMALL_TILE = Tile(queries=16, warps=4, stages=1)
-SMALL_TILES = LaunchSettings(16, 16, 16, SMALL_TILE, SMALL_TILE, SMALL_TILE, SMALL_TILE)
+SMALL_TILES = LaunchSettings(16, 16, 16, SMALL_TILE, SMALL_TILE, SMALL_TILE, SMALL_TILE, ProductTile(16, 16, 16, 4, 1))
 """Several tiles, segments and blocks in frames that the interpreter can do."""
 
 
@@ -250,7 +251,7 @@ def test_a_graph_holds_for_other_masks(device: torch.device) -> None:
 
 @pytest.mark.parametrize("settings", [HOPPER, SMALL, FLOAT32, INTERPRETER])
 def test_no_program_has_tokens_of_two_frames(settings: LaunchSettings) -> None:
-    for tokens in (settings.plain.queries, settings.mixed.queries, settings.rows):
+    for tokens in (settings.plain.queries, settings.mixed.queries, settings.product.rows, settings.rows):
         assert settings.bucket_tokens % tokens == 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from vitmalis.detector.fused.kernels import mixed, pixels, plain, rows, window
+from vitmalis.detector.fused.kernels import int8, mixed, pixels, plain, rows, window
 from vitmalis.detector.fused.kernels.settings import HOPPER
 
 TYPES = {
@@ -21,12 +21,14 @@ TYPES = {
 }
 DIVISIBLE = {"channels", "plan_stride", "frame_tokens", "batch_tokens", "mixed_tokens"}
 
-def type_of(name, constants):
-    named = [kind for kind, names in TYPES.items() if name in names]
+WHOLE = {"*i8": {"ROWS", "WEIGHT"}, "*fp32": {"SCALE", "ROW_SCALE"}}
+
+def type_of(name, constants, whole):
+    named = [kind for kind, names in (WHOLE if whole else TYPES).items() if name in names]
     return "constexpr" if name in constants else named[0] if named else "*bf16" if name.isupper() else "i32"
 
-def check(kernel, constants, warps=4, stages=3):
-    types = {name: type_of(name, constants) for name in kernel.arg_names}
+def check(kernel, constants, warps=4, stages=3, whole=False):
+    types = {name: type_of(name, constants, whole) for name in kernel.arg_names}
     attributes = {
         (index,): [["tt.divisibility", 16]]
         for index, name in enumerate(kernel.arg_names) if types[name].startswith("*") or name in DIVISIBLE
@@ -59,6 +61,10 @@ patch = {"SIDE": 16, "BK": 1024, "FACTOR": 2, "BR": HOPPER.rows}
 check(pixels._patch_pixels, patch)
 check(pixels._image_pixels, patch)
 check(pixels._restored_pixels, patch | {"REGION": 18})
+check(int8._quantise_rows, {"C": 4096, "BC": 4096, "BR": HOPPER.rows, "LARGEST": 127, "SMALLEST": 1e-12}, whole=True)
+tile = HOPPER.product
+shape = {"C": 4096, "N": 1024, "BM": tile.rows, "BN": tile.cols, "BK": tile.depth, "GROUP": 8}
+check(int8._scaled_product, shape, tile.warps, tile.stages, whole=True)
 """
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitmalis.detector.fused.geometry import FrameGeometry, block_patterns, frame_geometry
+from vitmalis.detector.fused.kernels.int8 import FusedInt8Linear
 from vitmalis.detector.fused.kernels.mixed import mixed_attention
 from vitmalis.detector.fused.kernels.pixels import Scale, frame_pixels, restored_pixels
 from vitmalis.detector.fused.kernels.plain import plain_attention
@@ -191,11 +192,11 @@ class FusedBackbone:
         else:
             mixed_attention(qkv, tables, self._constants.patterns, plan, self.geometry, heads, settings, terms, out)
 
-    def _hidden(self, layer: Linear, y: Tensor) -> Tensor:
+    def _hidden(self, layer: Linear | FusedInt8Linear, y: Tensor) -> Tensor:
         """The hidden layer of an MLP."""
         if self._gelu == "exact":
             return F.gelu(layer(y))
-        if y.device.type == "cuda":
+        if y.device.type == "cuda" and isinstance(layer, Linear):
             return torch.ops.aten._addmm_activation(layer.bias, y, layer.weight.t(), use_gelu=True)
         return F.gelu(layer(y), approximate="tanh")
 

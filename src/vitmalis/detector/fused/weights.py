@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitmalis.detector.fused.kernels.int8 import FusedInt8Linear
 from vitmalis.detector.fused.kernels.rows import Norm
 from vitmalis.detector.fused.kernels.tables import window_table
+from vitmalis.detector.int8 import Int8Linear
 from vitmalis.detector.positions import relative_table
 from vitmalis.detector.stems import HierarchicalPatchEmbed, PatchEmbed
 from vitmalis.detector.vit import Block, ViT
@@ -41,6 +43,10 @@ class Linear(NamedTuple):
         return F.linear(x, self.weight, self.bias)
 
 
+def _product(layer: nn.Module, dtype: torch.dtype) -> Linear | FusedInt8Linear:
+    return FusedInt8Linear(layer) if isinstance(layer, Int8Linear) else Linear.of(layer, dtype)
+
+
 class BlockWeights:
     """The parameters of a block.
 
@@ -55,8 +61,8 @@ class BlockWeights:
     def __init__(self, block: Block, window: int, dtype: torch.dtype) -> None:
         attention, mlp = block.attn, block.mlp
         self.norm1, self.norm2 = Norm.of(block.norm1), Norm.of(block.norm2)
-        self.qkv, self.proj = Linear.of(attention.qkv, dtype), Linear.of(attention.proj, dtype)
-        self.fc1, self.fc2 = Linear.of(mlp.get_submodule("fc1"), dtype), Linear.of(mlp.get_submodule("fc2"), dtype)
+        self.qkv, self.proj = _product(attention.qkv, dtype), _product(attention.proj, dtype)
+        self.fc1, self.fc2 = _product(mlp.get_submodule("fc1"), dtype), _product(mlp.get_submodule("fc2"), dtype)
         self.windowed = attention.windowed
         self.window_table: Tensor | None = None
         self.relative: tuple[Tensor, Tensor] | None = None
@@ -123,7 +129,8 @@ class FusedWeights:
 
     Args:
         net: the transformer; its own parameters stay as they are.
-        dtype: of products and attention, bfloat16 or float32; norms and residual sums are float32 in both.
+        dtype: of products and attention, bfloat16 or float32; norms and residual sums are float32 in both. Layers that
+            are `Int8Linear` multiply in int8.
 
     Attributes:
         config, dtype: as given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -63,9 +64,9 @@ class Bench(NamedTuple):
         return self.model.config
 
     def detector(self, fused: bool, precision: str | None = None) -> Detector:
-        """The model on an engine."""
-        kind = FusedDetector if fused else Detector
-        return kind(self.model, weights_sha256="", device=str(self.device), precision=precision or self.precision)
+        """The model on an engine; a copy, as a precision may replace layers."""
+        kind, model = FusedDetector if fused else Detector, copy.deepcopy(self.model)
+        return kind(model, weights_sha256="", device=str(self.device), precision=precision or self.precision)
 
     def call_ms(self, run: Run) -> float:
         """Time of a call of several that follow each other; on a CPU the median of single ones."""
@@ -78,7 +79,7 @@ class BackboneTimes:
 
     def __init__(self, bench: Bench) -> None:
         self._bench, config = bench, bench.config
-        self._net = bench.model.backbone.vit
+        self._net = bench.detector(fused=False).model.backbone.vit
         weights = FusedWeights(self._net, PRECISIONS[bench.precision])
         self._fused = FusedBackbone(weights, bench.grid, config.pixel_mean, config.pixel_std)
         self._graphs = GraphCache(bench.device, 2)

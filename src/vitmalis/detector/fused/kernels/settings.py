@@ -1,4 +1,4 @@
-"""Launch settings of the attention kernels: a small table, one entry for each kind of GPU and number type."""
+"""Launch settings of the kernels: a small table, one entry for each kind of GPU and number type."""
 
 from __future__ import annotations
 
@@ -21,16 +21,33 @@ class Tile(NamedTuple):
     stages: int
 
 
+class ProductTile(NamedTuple):
+    """How one program of a matrix product works.
+
+    Attributes:
+        rows, cols: of the result that it computes, powers of two of at least 16.
+        depth: factors of each product that are loaded at a time.
+        warps, stages: as of `Tile`.
+    """
+
+    rows: int
+    cols: int
+    depth: int
+    warps: int
+    stages: int
+
+
 class LaunchSettings(NamedTuple):
-    """Settings of the attention kernels.
+    """Settings of the kernels.
 
     Attributes:
         block_keys: most keys in a block of global attention, a power of two of at least 16.
-        bucket_tokens: token counts are rounded up to a multiple of this, itself one of the queries of a tile.
+        bucket_tokens: token counts are rounded up to a multiple of this, itself one of the rows of each tile.
         rows: tokens that a program of the other kernels takes, a divisor of `bucket_tokens`.
         plain, mixed: global attention over a plain grid, and over tokens of two resolutions.
         window: window attention over at most 128 slots.
         wide_window: window attention over more slots.
+        product: linear layers in int8.
     """
 
     block_keys: int
@@ -40,18 +57,27 @@ class LaunchSettings(NamedTuple):
     mixed: Tile
     window: Tile
     wide_window: Tile
+    product: ProductTile
 
 
-HOPPER = LaunchSettings(128, 256, 1, Tile(128, 8, 3), Tile(64, 4, 3), Tile(64, 4, 1), Tile(128, 8, 1))
-"""Measured with the prototype on an H200; for GPUs with 227 KB of shared memory."""
+HOPPER = LaunchSettings(
+    128, 256, 1, Tile(128, 8, 3), Tile(64, 4, 3), Tile(64, 4, 1), Tile(128, 8, 1), ProductTile(128, 128, 128, 8, 4)
+)
+"""Measured with the prototype on an H200, but for `product`; for GPUs with 227 KB of shared memory."""
 
-SMALL = LaunchSettings(64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(32, 4, 1), Tile(32, 4, 1))
+SMALL = LaunchSettings(
+    64, 256, 1, Tile(64, 4, 2), Tile(64, 4, 2), Tile(32, 4, 1), Tile(32, 4, 1), ProductTile(128, 64, 64, 4, 3)
+)
 """For 99 KB of shared memory; not measured."""
 
-FLOAT32 = LaunchSettings(32, 256, 1, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 8, 1), Tile(16, 8, 1))
+FLOAT32 = SMALL._replace(
+    block_keys=32, plain=Tile(64, 4, 1), mixed=Tile(64, 4, 1), window=Tile(64, 8, 1), wide_window=Tile(16, 8, 1)
+)
 """For products in float32, which take most registers; not measured."""
 
-INTERPRETER = LaunchSettings(64, 64, 64, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1))
+INTERPRETER = LaunchSettings(
+    64, 64, 64, Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1), Tile(64, 4, 1), ProductTile(64, 128, 128, 4, 1)
+)
 """For Triton's interpreter on a CPU, which takes its time for programs and not for numbers."""
 
 SETTINGS = {(9, 0): HOPPER, (10, 0): HOPPER}
