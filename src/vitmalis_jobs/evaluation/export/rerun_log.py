@@ -23,6 +23,8 @@ RECORDING = "run.rrd"
 JPEG_QUALITY = 80
 FRAME, TIME = "frame", "capture_time"
 """Timelines."""
+MASK_OPACITY = 0.35
+"""Opacity of masks: those shown and those of references lie over the frame at the same time."""
 BACKGROUND, TRANSPARENT = len(COCO_CLASSES), (0, 0, 0, 0)
 """Class of pixels that belong to no object, and its colour, RGBA."""
 
@@ -116,8 +118,8 @@ class _Log:
         )
         self.recording.log(entity, boxes)
         if has_masks:
-            image = self.rerun.SegmentationImage(_class_map(counted, self.run.session.video.size))
-            self.recording.log(f"{entity}/masks", image)
+            classes = _class_map(counted, self.run.session.video.size)
+            self.recording.log(f"{entity}/masks", self.rerun.SegmentationImage(classes, opacity=MASK_OPACITY))
 
     def _number(self, entity: str, value: float) -> None:
         self.recording.log(entity, self.rerun.Scalars([float(value)]))
