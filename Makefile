@@ -32,9 +32,10 @@ test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: the tests of the fast path on it, then its times and boxes (minutes)
-	$(BIN)/python -m pytest -m "slow or not slow" -k "fused or precision or device_decoding" tests/detector tests/server $(ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" -k "fused or precision or int8 or device_decoding" tests/detector tests/server $(ARGS)
 	$(BIN)/python -m profiling.fused --model vitdet_l --window 9
 	$(BIN)/python -m profiling.fused --model vitdet_tiny --width 960 --height 540 --output runs/profiling/fused_tiny.json
+	$(BIN)/python -m profiling.fused --model vitdet_l --window 9 --precision int8 --output runs/profiling/fused_int8.json
 	$(BIN)/python -m profiling.precision --precisions fp32,bf16,int8,tf32 model.device=cuda model.engine=fused
 	$(BIN)/python -m profiling.precision --precisions fp16,bf16,int8,tf32 --output runs/profiling/precision_eager.json model.device=cuda model.engine=eager
 

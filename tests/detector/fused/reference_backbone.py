@@ -41,7 +41,14 @@ class ReferenceBackbone:
     """`FusedBackbone` for one frame size, buckets of 16 tokens."""
 
     def __init__(
-        self, weights: ReferenceWeights, grid: RegionGrid, mean: Colour, std: Colour, *, batch: int = 1
+        self,
+        weights: ReferenceWeights,
+        grid: RegionGrid,
+        mean: Colour,
+        std: Colour,
+        *,
+        batch: int = 1,
+        gelu: str = "exact",
     ) -> None:
         self._net, self._grid, self._mean, self._std = weights.net, grid, torch.tensor(mean), torch.tensor(std)
         self._batch = batch

@@ -11,7 +11,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from vitmalis.detector.fused.kernels import int8, mixed, pixels, plain, rows, window
-from vitmalis.detector.fused.kernels.settings import HOPPER
+from vitmalis.detector.fused.kernels.settings import HOPPER, power_of_two
 
 TYPES = {
     "*u8": {"BYTES"},
@@ -44,8 +44,8 @@ def check(kernel, constants, warps=4, stages=3, whole=False):
         report = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
     assert "0 bytes spill stores, 0 bytes spill loads" in report, report
 
-def check_attention(kernel, constants, tile):
-    heads = {"BM": tile.queries, "D": 64, "DP": 64, "RELATIVE": True, "PRECISION": "tf32"}
+def check_attention(kernel, constants, tile, width=64):
+    heads = {"BM": tile.queries, "D": width, "DP": power_of_two(width), "RELATIVE": True, "PRECISION": "tf32"}
     check(kernel, heads | constants, tile.warps, tile.stages)
 
 keys = {"BN": HOPPER.block_keys}
@@ -53,6 +53,9 @@ check_attention(window._window_attention, {"W": 9, "BN": 128}, HOPPER.window)
 plain_line = {"SEGMENTS": 1, "WIDTH": 120, "COLS": 120, "STRIDE": 128}
 check_attention(plain._plain_attention, keys | plain_line, HOPPER.plain)
 check_attention(mixed._mixed_attention, keys | {"BC": 32, "FACTOR": 2}, HOPPER.mixed)
+for width in (64, 80):
+    check_attention(window._window_attention, {"W": 14, "BN": 256}, HOPPER.wide_window, width)
+check_attention(window._window_attention, {"W": 9, "BN": 128}, HOPPER.window, 80)
 row = {"C": 1024, "BC": 1024, "BR": HOPPER.rows}
 check(rows._add_norm, row | {"NORM": True})
 check(rows._embed_norm, row)

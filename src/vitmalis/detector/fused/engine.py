@@ -35,8 +35,11 @@ from vitmalis.types import BoolMask, Detections
 MAX_FRAME_SIZES = 4
 """Most frame sizes whose buffers are kept; those of the least recently used one are freed."""
 
-MAX_GRAPHS = 64
-"""Most CUDA graphs, one for each frame size, batch, bucket of token counts, kind of pixels and restoration point."""
+MAX_GRAPHS = 128
+"""Most CUDA graphs, one for each frame size, batch, bucket of token counts, kind of pixels and restoration point.
+
+Single frames of 1920x1080 have 126: 25 buckets at five points, and no mask.
+"""
 
 _log = logging.getLogger(__name__)
 

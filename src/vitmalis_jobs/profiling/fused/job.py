@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from vitmalis.detector import checked_device, preset
 from vitmalis.detector.config import RANDOM, DetectorConfig
 from vitmalis.detector.detector import EMBEDDED_WEIGHTS, weights_files
 from vitmalis.detector.engines import FUSED, chosen_engine
+from vitmalis.detector.fused.backbone import Gelu
 from vitmalis.detector.precision import PRECISIONS
 from vitmalis.detector.sources import model_with_weights
 from vitmalis.errors import UserError
@@ -70,6 +71,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
         "width": options.width,
         "height": options.height,
         "precision": options.precision,
+        "gelu": options.gelu,
         "device": str(bench.device),
         "card": card_name(bench.device),
         "torch": torch.__version__,
@@ -93,6 +95,7 @@ def prepared(config: DetectorConfig, options: argparse.Namespace) -> Bench:
         model=model.to(device).eval().requires_grad_(False),
         device=device,
         precision=options.precision,
+        gelu=options.gelu,
         grid=config.region_grid(options.height, options.width),
         frames=[scene.render(7 * index)[0] for index in range(options.frames)],
         stopwatch=Stopwatch(device),
@@ -116,6 +119,9 @@ def command_line() -> CommandLine:
     parser.add_argument("--height", type=int, default=1088, help="height of the frames in pixels")
     parser.add_argument("--device", default="auto", help="as PyTorch names it; auto: a GPU where there is one")
     parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS), help="arithmetic of both engines")
+    parser.add_argument(
+        "--gelu", default="exact", choices=get_args(Gelu), help="of the fused backbone where it is measured alone"
+    )
     parser.add_argument(
         "--shares", type=listed(float, 0, 1), default=[0.25, 0.5, 0.75, 1.0], help="downsampled shares of all regions"
     )

@@ -15,7 +15,7 @@ from vitmalis.detector import Detector
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.config import DetectorConfig
 from vitmalis.detector.flops import vit_cost
-from vitmalis.detector.fused.backbone import FusedBackbone
+from vitmalis.detector.fused.backbone import FusedBackbone, Gelu
 from vitmalis.detector.fused.engine import FusedDetector
 from vitmalis.detector.fused.graphs import GraphCache
 from vitmalis.detector.fused.weights import FusedWeights
@@ -43,6 +43,7 @@ class Bench(NamedTuple):
     Attributes:
         model: eager, in fp32.
         device, precision: where and how engines run it.
+        gelu: how the fused backbone alone computes it.
         grid: regions of the frames.
         frames: rendered, RGB uint8 (H, W, 3).
         stopwatch: of the device.
@@ -52,6 +53,7 @@ class Bench(NamedTuple):
     model: DetectionModel
     device: torch.device
     precision: str
+    gelu: Gelu
     grid: RegionGrid
     frames: list[RgbImage]
     stopwatch: Stopwatch
@@ -81,7 +83,7 @@ class BackboneTimes:
         self._bench, config = bench, bench.config
         self._net = bench.detector(fused=False).model.backbone.vit
         weights = FusedWeights(self._net, PRECISIONS[bench.precision])
-        self._fused = FusedBackbone(weights, bench.grid, config.pixel_mean, config.pixel_std)
+        self._fused = FusedBackbone(weights, bench.grid, config.pixel_mean, config.pixel_std, gelu=bench.gelu)
         self._graphs = GraphCache(bench.device, 2)
         self._draws = np.random.default_rng(0)
 
