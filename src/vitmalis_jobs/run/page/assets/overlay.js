@@ -48,17 +48,11 @@ function drawMasks(context, run, frame, layers, unit) {
   context.save();
   context.lineWidth = unit;
   for (const [index, number] of (run.frames.masks[frame] ?? []).entries()) {
-    const [x1, y1, x2, y2, , klass, matched] = run.frames.boxes[frame][index];
+    const box = run.frames.boxes[frame][index];
+    const [klass, matched] = box.slice(5);
     const wrong = matched === false;
     if (!(wrong ? layers.wrong : layers.boxes)) continue;
-    context.beginPath();
-    for (const corners of run.frames.outlines[number]) {
-      for (let i = 0; i < corners.length; i += 2) {
-        const [x, y] = [x1 + ((x2 - x1) * corners[i]) / 1000, y1 + ((y2 - y1) * corners[i + 1]) / 1000];
-        if (i) context.lineTo(x, y); else context.moveTo(x, y);
-      }
-      context.closePath();
-    }
+    beginOutline(context, run.frames.outlines[number], box);
     const colour = wrong ? WRONG : run.legend.classes[klass].colour;
     context.strokeStyle = colour;
     context.fillStyle = `${colour}73`;
@@ -66,6 +60,18 @@ function drawMasks(context, run, frame, layers, unit) {
     context.stroke();
   }
   context.restore();
+}
+
+/** Begin a path along the outline of a mask, whose corners are in thousandths of its box. */
+function beginOutline(context, outline, [x1, y1, x2, y2]) {
+  context.beginPath();
+  for (const corners of outline) {
+    for (let i = 0; i < corners.length; i += 2) {
+      const [x, y] = [x1 + ((x2 - x1) * corners[i]) / 1000, y1 + ((y2 - y1) * corners[i + 1]) / 1000];
+      if (i) context.lineTo(x, y); else context.moveTo(x, y);
+    }
+    context.closePath();
+  }
 }
 
 /** A label whose lower left corner is at a point, kept inside the frame. */
