@@ -64,7 +64,8 @@ patch = {"SIDE": 16, "BK": 1024, "FACTOR": 2, "BR": HOPPER.rows}
 check(pixels._patch_pixels, patch)
 check(pixels._image_pixels, patch)
 check(pixels._restored_pixels, patch | {"REGION": 18})
-check(int8._quantise_rows, {"C": 4096, "BC": 4096, "BR": HOPPER.rows, "LARGEST": 127, "SMALLEST": 1e-12}, whole=True)
+hidden = {"C": 4096, "BC": 4096, "BR": HOPPER.rows, "LARGEST": 127, "SMALLEST": 1e-12, "GELU": True}
+check(int8._quantise_rows, hidden, whole=True)
 tile = HOPPER.product
 shape = {"C": 4096, "N": 1024, "BM": tile.rows, "BN": tile.cols, "BK": tile.depth, "GROUP": 8}
 check(int8._scaled_product, shape, tile.warps, tile.stages, whole=True)

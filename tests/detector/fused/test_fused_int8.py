@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.detector.fused.test_fused_backbone import MEAN, SMALL_TILES, STD, assert_equal, make_case
@@ -27,6 +28,17 @@ def test_kernels_equal_the_eager_layer(device: torch.device, settings: LaunchSet
     assert torch.equal(rows, expected)
     torch.testing.assert_close(scale, expected_scale[:, 0])
     torch.testing.assert_close(scaled_product(rows, scale, layer, used), layer(x))
+
+
+def test_gelu_before_rounding(device: torch.device) -> None:
+    """The last bits of the error function may round to the next number."""
+    used = INTERPRETER if device.type == "cpu" else launch_settings(device, torch.bfloat16)
+    x = torch.linspace(-4, 4, used.bucket_tokens * 40, device=device).view(-1, 40)
+    rows, scale = quantise_rows(x, used, gelu=True)
+    expected, expected_scale = quantised(F.gelu(x))
+    assert (rows.int() - expected.int()).abs().max() <= 1
+    assert (rows != expected).float().mean() < 0.01
+    torch.testing.assert_close(scale, expected_scale[:, 0])
 
 
 def test_the_transformer_is_as_close_as_int8_is(device: torch.device) -> None:

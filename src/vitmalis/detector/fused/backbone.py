@@ -21,13 +21,16 @@ from vitmalis.detector.fused.kernels.tables import distance_tables
 from vitmalis.detector.fused.kernels.window import window_attention
 from vitmalis.detector.fused.plan import PLAIN, bucket_of, mask_plan, plan_sections
 from vitmalis.detector.fused.slots import Arena, DevicePlan, Frame, Frames, Slot, arena_bytes
-from vitmalis.detector.fused.weights import FusedWeights, Linear
+from vitmalis.detector.fused.weights import BlockWeights, FusedWeights, Linear
 from vitmalis.detector.positions import relative_table
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask
 
 Gelu = Literal["exact", "tanh"]
-"""GELU by the error function, or its approximation, which cuBLAS computes inside the product before it."""
+"""GELU by the error function, or its approximation, which cuBLAS computes inside the product before it.
+
+Layers in int8 always take the first, in the kernel that rounds.
+"""
 
 
 class Constants(NamedTuple):
@@ -178,7 +181,7 @@ class FusedBackbone:
             self._attend(index, block.qkv(y), plan, terms, attended)
             add_norm(x, block.proj(attended), block.norm2, plan, self._settings, y)
             following = blocks[index + 1].norm1 if index + 1 in indices else None
-            add_norm(x, block.fc2(self._hidden(block.fc1, y)), following, plan, self._settings, y)
+            add_norm(x, self._mlp(block, y), following, plan, self._settings, y)
 
     def _attend(self, index: int, qkv: Tensor, plan: DevicePlan, terms: Tensor, out: Tensor) -> None:
         """Attention of a block: queries, keys and values (B * tokens, 3C) to what they attend to, `out`."""
@@ -192,13 +195,16 @@ class FusedBackbone:
         else:
             mixed_attention(qkv, tables, self._constants.patterns, plan, self.geometry, heads, settings, terms, out)
 
-    def _hidden(self, layer: Linear | FusedInt8Linear, y: Tensor) -> Tensor:
-        """The hidden layer of an MLP."""
+    def _mlp(self, block: BlockWeights, y: Tensor) -> Tensor:
+        """The MLP of a block, whose GELU is part of a kernel where one has it."""
+        fc1, fc2 = block.fc1, block.fc2
+        if isinstance(fc2, FusedInt8Linear):
+            return fc2(fc1(y), gelu=True)
         if self._gelu == "exact":
-            return F.gelu(layer(y))
-        if y.device.type == "cuda" and isinstance(layer, Linear):
-            return torch.ops.aten._addmm_activation(layer.bias, y, layer.weight.t(), use_gelu=True)
-        return F.gelu(layer(y), approximate="tanh")
+            return fc2(F.gelu(fc1(y)))
+        if y.device.type == "cuda" and isinstance(fc1, Linear):
+            return fc2(torch.ops.aten._addmm_activation(fc1.bias, y, fc1.weight.t(), use_gelu=True))
+        return fc2(F.gelu(fc1(y), approximate="tanh"))
 
     def _residual(self, plan: DevicePlan) -> tuple[Tensor, Tensor]:
         width = self._weights.config.embed_dim

@@ -1,4 +1,4 @@
-"""Linear layers in int8: rows scaled and rounded, and their product with what is done to it in one kernel."""
+"""Linear layers in int8: rows scaled and rounded, after GELU where one comes before, and a product that scales back."""
 
 # mypy: allow-untyped-defs
 from __future__ import annotations
@@ -17,12 +17,15 @@ GROUP = 8
 
 @triton.jit
 def _quantise_rows(
-    X, ROWS, SCALE, C: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr
+    X, ROWS, SCALE, C: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
+    GELU: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BR + tl.arange(0, BR)
     c = tl.arange(0, BC)[None, :]
     is_c = c < C
     x = tl.load(X + row[:, None] * C + c, mask=is_c, other=0.0).to(tl.float32)
+    if GELU:
+        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     scale = tl.maximum(tl.max(tl.abs(x), 1) / LARGEST, SMALLEST)
     tl.store(ROWS + row[:, None] * C + c, tl.floor(x / scale[:, None] + 0.5).to(tl.int8), mask=is_c)
     tl.store(SCALE + row, scale)
@@ -54,13 +57,20 @@ def _scaled_product(
     tl.store(OUT + m[:, None] * N + n[None, :], out, mask=is_n[None, :])
 
 
-def quantise_rows(x: Tensor, settings: LaunchSettings) -> tuple[Tensor, Tensor]:
-    """`vitmalis.detector.int8.quantised` in one pass, for (n, C) with n a multiple of a tile's rows."""
+def quantise_rows(x: Tensor, settings: LaunchSettings, *, gelu: bool = False) -> tuple[Tensor, Tensor]:
+    """Scale and round rows in one pass, as `vitmalis.detector.int8.quantised` does.
+
+    Args:
+        x: (n, C), n a multiple of the settings' `bucket_tokens`.
+        settings: how the kernel is launched.
+        gelu: apply exact GELU before.
+    """
     width = x.shape[1]
     rows, scale = torch.empty_like(x, dtype=torch.int8), x.new_empty(len(x), dtype=torch.float32)
     _quantise_rows[(len(x) // settings.rows,)](
-        x, rows, scale, C=width, BC=power_of_two(width), BR=settings.rows, LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE
-    )
+        x, rows, scale, C=width, BC=power_of_two(width), BR=settings.rows, LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE,
+        GELU=gelu,
+    )  # fmt: skip
     return rows, scale
 
 
@@ -94,6 +104,6 @@ class FusedInt8Linear:
         self._layer = layer
         self._settings = launch_settings(layer.weight.device, layer.bias.dtype)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map (B * tokens, in) to bfloat16 (B * tokens, out)."""
-        return scaled_product(*quantise_rows(x, self._settings), self._layer, self._settings)
+    def __call__(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """Map (B * tokens, in), after exact GELU if asked for, to bfloat16 (B * tokens, out)."""
+        return scaled_product(*quantise_rows(x, self._settings, gelu=gelu), self._layer, self._settings)
