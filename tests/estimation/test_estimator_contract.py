@@ -25,6 +25,7 @@ from vitmalis.estimation import (
     save_estimator,
 )
 from vitmalis.estimation.estimators import FEATURES, KINDS, Target
+from vitmalis.estimation.features import PAPER_ACCURACY_FEATURES
 
 SPACE = configuration_space()
 TARGETS: tuple[Target, ...] = ("payload_bytes", "f1")
@@ -132,7 +133,7 @@ def test_a_file_holds_all_of_it(estimator: AnyEstimator, tmp_path: Path) -> None
         ({"version": 99}, "has version 99, this program reads 2"),
         ({"kind": "forest"}, "kind 'forest', not one of mlp, linear, mean"),
         ({"target": "colour"}, "estimates 'colour'"),
-        ({"features": ["tau_d", "quality"]}, "takes tau_d, quality, but tau_d, .* are given"),
+        ({"features": ["tau_d", "colour"]}, "takes colour, but only tau_d, .* are given"),
         ({"features": 3}, "is not an estimator file"),
     ],
 )
@@ -238,7 +239,8 @@ def test_errors_and_spreads_by_configuration(estimator: AnyEstimator, tmp_path: 
 
 def test_an_mlp_with_hyperbolic_tangents_by_hand() -> None:
     estimator = MlpEstimator(
-        target="f1", features=FEATURES["f1"], model="m", model_id="id", mean=np.zeros(8), scale=np.full(8, 2.0),
+        target="f1", features=PAPER_ACCURACY_FEATURES, model="m", model_id="id",
+        mean=np.zeros(8), scale=np.full(8, 2.0),
         weights=(np.array([[-0.5], *[[0.0]] * 7], np.float32), np.array([[0.1]], np.float32)),
         biases=(np.array([0.5], np.float32), np.array([0.9], np.float32)),
         output_mean=0.0, output_scale=1.0, output="identity", activation="tanh",

@@ -50,38 +50,46 @@ def test_features_of_a_frame_by_hand() -> None:
     motion = Motion(np.array([[0.0, 0.25, 0.125], [0.5, 0.0625, 0.0625]], np.float32), frame_motion=0.3)
     relevance = np.array([[0.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
     space = Candidates.of([Configuration(0, 95, 0), Configuration(1, 70, 2), Configuration(2, 100, 4)])
-    features = candidate_features(space, motion, relevance, types)
+    uncertainty = np.array([[0.0, 0.125, 0.0], [0.25, 0.0625, 0.0]])
+    features = candidate_features(space, motion, relevance, uncertainty, types)
     mean = 0.25
     std = np.sqrt((4 * mean**2 + 0.75**2 + 0.25**2) / 6)
-    assert ACCURACY_FEATURES[:6] == (
+    assert ACCURACY_FEATURES == (
         "tau_d", "quality", "restoration_point", "downsampled_regions", "downsampled_motion", "frame_motion",
+        "relevance_mean", "relevance_std", "uncertainty", "downsampled_uncertainty",
     )  # fmt: skip
     np.testing.assert_allclose(
-        features.accuracy,
+        features.of(ACCURACY_FEATURES),
         [
-            [0, 95, 0, 0, 0.0, 0.3, mean, std],
-            [1, 70, 2, 2, 0.375, 0.3, mean, std],
-            [2, 100, 4, 5, 0.5, 0.3, mean, std],
+            [0, 95, 0, 0, 0.0, 0.3, mean, std, 0.4375, 0.0],
+            [1, 70, 2, 2, 0.375, 0.3, mean, std, 0.4375, 0.125],
+            [2, 100, 4, 5, 0.5, 0.3, mean, std, 0.4375, 0.1875],
         ],
     )
     assert SIZE_FEATURES == ("tau_d", "downsampled_regions", "downsampled_motion", "frame_motion", "quality")
-    np.testing.assert_allclose(features.size, [[0, 0, 0.0, 0.3, 95], [1, 2, 0.375, 0.3, 70], [2, 5, 0.5, 0.3, 100]])
-    assert features.downsampled_regions.tolist() == [0, 2, 5]
+    size = features.of(SIZE_FEATURES)
+    np.testing.assert_allclose(size, [[0, 0, 0.0, 0.3, 95], [1, 2, 0.375, 0.3, 70], [2, 5, 0.5, 0.3, 100]])
+
+    # For estimators that learned with three regions in place of six.
+    coarser = features.over_regions(np.array([[0.0, 1.0, 0.5]]), 6)
+    changed = coarser.of(("downsampled_regions", "relevance_mean", "downsampled_motion"))
+    np.testing.assert_allclose(changed, [[0, 0.5, 0], [1, 0.5, 0.375], [2.5, 0.5, 0.5]])
 
 
 @given(types=hnp.arrays(np.int8, (4, 6), elements=st.integers(0, 2)), seed=st.integers(0, 99))
 def test_features_agree_with_the_masks_that_would_be_sent(types: np.ndarray, seed: int) -> None:
     motion = Motion(np.random.default_rng(seed).dirichlet(np.ones(24)).reshape(4, 6).astype(np.float32), 0.2)
     space = configuration_space()
-    features = candidate_features(space, motion, np.zeros((4, 6)), types)
-    column = ACCURACY_FEATURES.index("downsampled_motion")
+    features = candidate_features(space, motion, np.zeros((4, 6)), np.zeros((4, 6)), types)
     for index in range(0, len(space), 9):
         mask = downsample_mask(types, space.configuration(index).tau_d)
-        assert features.downsampled_regions[index] == mask.sum()
-        assert features.accuracy[index, column] == pytest.approx(motion.region_motion[mask].sum(), abs=1e-6)
+        assert features.columns["downsampled_regions"][index] == mask.sum()
+        assert features.columns["downsampled_motion"][index] == pytest.approx(
+            motion.region_motion[mask].sum(), abs=1e-6
+        )
 
 
 def test_arrays_of_different_grids_are_refused() -> None:
     motion = Motion(np.zeros((4, 6), np.float32), 0.0)
     with pytest.raises(ValueError, match="shapes"):
-        candidate_features(configuration_space(), motion, np.zeros((4, 5)), np.zeros((4, 6), np.int8))
+        candidate_features(configuration_space(), motion, np.zeros((4, 5)), np.zeros((4, 6)), np.zeros((4, 6), np.int8))

@@ -167,6 +167,7 @@ def test_samples_of_a_moment() -> None:
     assert cmr.downsampled_motion == pytest.approx(0.5)
     assert both.relevance_mean == pytest.approx(1 / 6)
     assert both.relevance_std == pytest.approx(np.std([1, 0, 0, 0, 0, 0]))
+    assert (both.uncertainty, both.downsampled_uncertainty) == (pytest.approx(0.1), 0)  # the object is in a DOR
     # The stub's boxes move by 16 px a point: IoU 1, 0.6, 0.33, 0.14, 0.
     assert [by[2, 70, point].f1 for point in range(5)] == [1, 1, 0, 0, 0]
     assert [(r.tp, r.fp, r.fn) for r in (by[2, 70, 1], by[2, 70, 2])] == [(1, 0, 0), (0, 1, 1)]

@@ -14,7 +14,15 @@ from hypothesis.extra import numpy as arrays
 
 from vitmalis.errors import UserError
 from vitmalis.instance_masks import MASK_SIDE, MASK_THRESHOLD
-from vitmalis.regions import ModelGeometry, RegionGrid, RegionType, classify, downsample_mask, task_relevance
+from vitmalis.regions import (
+    ModelGeometry,
+    RegionGrid,
+    RegionType,
+    classify,
+    downsample_mask,
+    region_uncertainty,
+    task_relevance,
+)
 from vitmalis.types import Detections
 
 SBR, CMR, DOR = RegionType
@@ -41,6 +49,18 @@ def found(*boxes_xyxy: tuple[float, float, float, float]) -> Detections:
 )  # fmt: skip
 def test_relevance_by_hand(boxes_xyxy: list[tuple[float, float, float, float]], expected: list[list[float]]) -> None:
     assert task_relevance(GRID, found(*boxes_xyxy)).tolist() == expected
+
+
+def test_uncertainty_lies_where_the_objects_do_by_hand() -> None:
+    """A box in two regions, 3 to 1, and one that leaves the frame; what lies outside does not count."""
+    boxes = Detections.of([(40, 0, 72, 50), (150, 100, 400, 400)], [0.8, 0.5], [0, 0])
+    expected = [[0.2 * 0.75 / 2, 0.2 * 0.25 / 2, 0], [0, 0, 0.5 / 2]]
+    np.testing.assert_allclose(region_uncertainty(GRID, boxes), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("boxes", [Detections.empty(), Detections.of([(181, 10, 190, 50)], [0.5], [0])])
+def test_there_is_no_uncertainty_without_objects_in_the_frame(boxes: Detections) -> None:
+    assert not region_uncertainty(GRID, boxes).any()
 
 
 def test_relevance_of_masks_by_hand() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitmalis.estimation.estimators import Target
+from vitmalis.estimation.estimators import FEATURES, Target
 from vitmalis_jobs.training.estimation.deviations import deviations
 from vitmalis_jobs.training.estimation.sample_set import EVAL, SampleSet
 
@@ -11,14 +11,15 @@ from vitmalis_jobs.training.estimation.sample_set import EVAL, SampleSet
 def rows_of(target: Target, features: np.ndarray, values: np.ndarray) -> SampleSet:
     """Two samples of clip a, the second with three times the boxes, and one of clip b."""
     return SampleSet(
-        target=target, features=features, values=values, weights=np.array([1.0, 3, 1]), reference=np.zeros(3),
+        target=target, names=FEATURES[target], features=features, values=values,
+        weights=np.array([1.0, 3, 1]), reference=np.zeros(3),
         clips=np.array(["a", "a", "b"]), parts=np.full(3, EVAL), frame=np.arange(3), payload_bytes=np.ones(3),
         downsampled_share=np.zeros(3),
     )  # fmt: skip
 
 
 def test_errors_are_of_clips_and_spreads_of_frames_by_hand() -> None:
-    features = np.zeros((3, 8))
+    features = np.zeros((3, len(FEATURES["f1"])))
     features[:, 0] = 2
     errors, spreads = deviations(rows_of("f1", features, np.array([0.9, 0.7, 0.8])), np.full(3, 0.8))
     # Deviations 0.1, -0.1 and 0. Clip a: (0.1 - 3 * 0.1) / 4 = -0.05, clip b: 0.

@@ -16,13 +16,16 @@ from vitmalis_jobs.training.estimation.monotone import DIRECTIONS
 from vitmalis_jobs.training.estimation.regression_metrics import RegressionMetrics
 from vitmalis_jobs.training.estimation.sample_set import EVAL, FRAME, PROFILE, SampleSet, sample_set
 
+WIDTH = len(FEATURES["f1"])
+
 
 def rows_of(target: Target, features: np.ndarray, values: np.ndarray, **columns: np.ndarray) -> SampleSet:
     """Samples of one clip, each of a frame of its own."""
     n = len(values)
     given = {"weights": np.ones(n), "reference": np.zeros(n), **columns}
     return SampleSet(
-        target=target, features=features, values=values, clips=np.full(n, "a"), parts=np.full(n, PROFILE),
+        target=target, names=FEATURES[target], features=features, values=values,
+        clips=np.full(n, "a"), parts=np.full(n, PROFILE),
         frame=np.arange(n), payload_bytes=np.ones(n), downsampled_share=np.zeros(n), **given,
     )  # fmt: skip
 
@@ -59,7 +62,7 @@ def test_the_offline_mean_of_the_f1_by_hand() -> None:
     # (2, 70, 0): -(0.1 + 3 * 0.3) / 4 = -0.25. (2, 70, 4) was tried on frame A only, where it lost 0.05: less than
     # (2, 70, 0), which a later restoration cannot. The two share (4 * -0.25 + 1 * -0.05) / 5 = -0.21.
     table = np.array([[0, 95, 0], [2, 70, 0], [2, 70, 4], [0, 95, 0], [2, 70, 0]], np.float64)
-    features = np.column_stack([table, np.zeros((5, 5))])
+    features = np.column_stack([table, np.zeros((5, WIDTH - 3))])
     values, reference = np.array([1.0, 0.9, 0.95, 0.5, 0.2]), np.array([1.0, 1.0, 1.0, 0.5, 0.5])
     weights = np.array([1.0, 1, 1, 3, 3])
     mean = fit_mean(rows_of("f1", features, values, reference=reference, weights=weights), **ORIGIN)
@@ -68,17 +71,18 @@ def test_the_offline_mean_of_the_f1_by_hand() -> None:
 
 
 MONOTONE = [DIRECTIONS.get(name, 0) for name in FEATURES["f1"]]
+FREE = [0] * WIDTH
 
 
 @pytest.mark.parametrize("widths", [(128, 64), (16,), (32, 256, 8)])
 @pytest.mark.parametrize("output", ["identity", "log"])
-@pytest.mark.parametrize("signs", [[0] * 8, MONOTONE], ids=["free", "monotone"])
+@pytest.mark.parametrize("signs", [FREE, MONOTONE], ids=["free", "monotone"])
 def test_numpy_computes_what_torch_does(widths: tuple[int, ...], output: str, signs: list[int]) -> None:
     torch.manual_seed(3)
     net = network(widths, 0.2, signs).eval()
     random = np.random.default_rng(0)
-    mean, scale = random.normal(size=8) * 50, random.uniform(0.01, 20, size=8)
-    rows = mean + scale * random.normal(size=(77, 8))
+    mean, scale = random.normal(size=WIDTH) * 50, random.uniform(0.01, 20, size=WIDTH)
+    rows = mean + scale * random.normal(size=(77, WIDTH))
     estimator = export(
         net, target="f1", features=FEATURES["f1"], mean=mean, scale=scale, output_mean=0.5, output_scale=0.02,
         output=output, **ORIGIN,

@@ -46,7 +46,7 @@ def write_samples(folder: Path) -> pd.DataFrame:
             for frame in range(3):
                 motion, share, relevance = random.uniform(0.05, 0.5), random.uniform(0, 1), random.uniform(0, 0.4)
                 moving = np.where(space.tau_d > 0, share, 0.0)
-                objects = int(random.choice([10, 25, 40]))
+                objects, unsure = int(random.choice([10, 25, 40])), random.uniform(0.1, 0.5)
                 found = np.round(objects * np.clip(1 - moving * relevance * (1 + space.restoration_point), 0, 1))
                 columns = {
                     "clip": clip, "part": part, "moments": "tracked", "frame_index": frame,
@@ -54,6 +54,7 @@ def write_samples(folder: Path) -> pd.DataFrame:
                     "restoration_point": space.restoration_point, "downsampled_regions": 8 * space.tau_d,
                     "downsampled_motion": moving, "frame_motion": motion, "relevance_mean": relevance,
                     "relevance_std": relevance / 2, "f1": found / objects,
+                    "uncertainty": unsure, "downsampled_uncertainty": unsure / 3 * (space.tau_d > 0),
                     "tp": found.astype(int), "fp": (objects - found).astype(int), "fn": (objects - found).astype(int),
                     "payload_bytes": (3e4 * np.exp(motion + space.quality / 40 - moving)).astype(int),
                 }  # fmt: skip
@@ -122,6 +123,17 @@ def test_the_offline_mean_in_every_table(ran: tuple[Path, pd.DataFrame, str]) ->
         assert 0 <= table.loc[(split, "accuracy", "mean"), "regret"] < 0.5
 
 
+def test_the_inputs_of_the_paper_are_compared_and_not_exported(ran: tuple[Path, pd.DataFrame, str]) -> None:
+    folder, _, tables = ran
+    assert "| MLP, the paper's inputs | Accuracy (F1) |" in tables
+    assert "| MLP, the paper's inputs | Size (KiB) |" not in tables
+    rmse = pd.read_csv(folder / "search" / "tables.csv").set_index(["split", "target", "kind"])["rmse"]
+    assert rmse["held_out_parts", "accuracy", "mlp"] != rmse["held_out_parts", "accuracy", "mlp_paper"]
+    assert {path.stem for path in (folder / "out").glob("accuracy_*.json")} == {
+        "accuracy_mlp", "accuracy_linear", "accuracy_mean",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["mlp", "linear", "mean"])
 def test_exported_estimators_are_those_of_the_table(ran: tuple[Path, pd.DataFrame, str], kind: str) -> None:
     folder, samples, _ = ran
@@ -182,7 +194,7 @@ def test_the_shipped_samples_are_of_both_parts_of_the_embedded_clips() -> None:
     samples = read_samples(folder)
     assert (folder.name, model_id) == (SHIPPED_SAMPLES.name, "96192a333d71")
     assert set(samples["clip"]) == {"market1906", "walkS", "walkB", "walkR", "driveN", "cycleS"}
-    assert len(samples.drop_duplicates(FRAME)) == 140
+    assert len(samples.drop_duplicates(FRAME)) == 336
     assert (samples.groupby("clip")["part"].nunique() == 2).all()
     with pytest.raises(UserError, match=r"samples\.folder=shipped: these are of vitdet_tiny, not of vitdet_b"):
         samples_folder(composed(None, "samples.folder=shipped", "model=vitdet_b"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vitmalis.estimation import LatencyTables
+from vitmalis.estimation.features import PAPER_ACCURACY_FEATURES
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.virtual.testbed import paper_testbed
 from vitmalis_jobs.training.estimation.regret import BUDGETS, UPLINKS_MBPS, decision_regret
@@ -19,7 +20,8 @@ def frame_of_three(weight: float, frame: int) -> SampleSet:
     """Full resolution in 90 kB and in 30 kB, and all regions downsampled in 10 kB: each faster than the one before."""
     configurations = np.array([[0, 95, 0], [0, 70, 0], [2, 70, 4]], np.float64)
     return SampleSet(
-        target="f1", features=np.column_stack([configurations, np.zeros((3, 5))]), values=np.array([1.0, 0.9, 0.6]),
+        target="f1", names=PAPER_ACCURACY_FEATURES,
+        features=np.column_stack([configurations, np.zeros((3, 5))]), values=np.array([1.0, 0.9, 0.6]),
         weights=np.full(3, weight), reference=np.ones(3), clips=np.full(3, "a"), parts=np.full(3, EVAL),
         frame=np.full(3, frame), payload_bytes=np.array([9e4, 3e4, 1e4]), downsampled_share=np.array([0.0, 0, 1]),
     )  # fmt: skip
@@ -42,9 +44,9 @@ def test_frames_count_by_their_boxes(tables: LatencyTables) -> None:
     columns = {
         name: np.concatenate([getattr(few, name), getattr(many, name)])
         for name in SampleSet.__dataclass_fields__
-        if name != "target"
+        if name not in ("target", "names")
     }
-    both = SampleSet(target="f1", **columns)
+    both = SampleSet(target="f1", names=few.names, **columns)
     estimate = np.array([*few.values, 0.7, 0.8, 0.9])
     assert decision_regret(both, estimate, tables) == pytest.approx(0.2 * 3 / 4)
     assert len(UPLINKS_MBPS) == 4

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.estimation import SIZE_FEATURES
 from vitmalis_jobs.training.estimation.sample_set import EVAL, PROFILE, SampleSet, sample_set
 from vitmalis_jobs.training.estimation.splits import corrected, make_splits
 
@@ -37,7 +38,8 @@ def test_splits_that_cannot_be_made(samples: pd.DataFrame, caplog: pytest.LogCap
 
 def test_the_correction_uses_earlier_offloads_only() -> None:
     rows = SampleSet(
-        target="payload_bytes", features=np.zeros((5, 5)), values=np.array([20.0, 10, 70, 1, 40]), weights=np.ones(5),
+        target="payload_bytes", names=SIZE_FEATURES, features=np.zeros((5, 5)),
+        values=np.array([20.0, 10, 70, 1, 40]), weights=np.ones(5),
         reference=np.zeros(5), clips=np.array(["a", "a", "b", "a", "a"]), parts=np.array([*[EVAL] * 4, PROFILE]),
         frame=np.array([0, 1, 4, 2, 3]), payload_bytes=np.ones(5), downsampled_share=np.zeros(5),
     )  # fmt: skip

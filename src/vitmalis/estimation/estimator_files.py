@@ -51,9 +51,9 @@ def decode_estimator(data: bytes, name: str, target: Target | None = None) -> An
     targets = (target,) if target else get_args(Target)
     if header.target not in targets:
         raise UserError(f"{name} estimates '{header.target}', not {' or '.join(targets)}")
-    wanted = FEATURES[header.target]
-    if header.features != wanted:
-        raise UserError(f"{name} takes {', '.join(header.features)}, but {', '.join(wanted)} are given; {_MAKE_AGAIN}")
+    given = FEATURES[header.target]
+    if unknown := [feature for feature in header.features if feature not in given]:
+        raise UserError(f"{name} takes {', '.join(unknown)}, but only {', '.join(given)} are given; {_MAKE_AGAIN}")
     try:
         return decode_json(data, AnyEstimator, _decode_array)  # type: ignore[arg-type]
     except msgspec.DecodeError as error:

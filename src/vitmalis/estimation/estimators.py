@@ -27,6 +27,7 @@ VERSION = 2
 Activation = Literal["relu", "tanh"]
 Target = Literal["payload_bytes", "f1"]
 FEATURES: dict[Target, tuple[str, ...]] = {"payload_bytes": SIZE_FEATURES, "f1": ACCURACY_FEATURES}
+"""The features that an estimator of a target may take."""
 LIMITS: dict[Target, tuple[float, float]] = {"payload_bytes": (1.0, np.inf), "f1": (0.0, 1.0)}
 """Range that estimates are clipped to: a payload has at least one byte, an F1 lies in 0..1."""
 
@@ -64,7 +65,7 @@ class _EstimatorFile(msgspec.Struct, kw_only=True, frozen=True, eq=False, tag_fi
 
     Attributes:
         target: what is estimated.
-        features: columns of the input, exactly those of `FEATURES[target]`.
+        features: columns of the input, some or all of `FEATURES[target]`.
         model, model_id: the detector whose samples it learned from.
         window, downsampling_factor: w and d of its decision regions; older files do not say w (None), and have d = 2.
         errors: of the estimates of a clip's mean, by configuration, see `error`; None for estimators without.

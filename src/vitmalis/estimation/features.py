@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -19,11 +19,17 @@ FloatArray = NDArray[np.float64]
 SIZE_FEATURES = ("tau_d", "downsampled_regions", "downsampled_motion", "frame_motion", "quality")
 """Inputs of equation 1: tau_d, N_d, m^d, m^f, lambda."""
 
-ACCURACY_FEATURES = (
+PAPER_ACCURACY_FEATURES = (
     "tau_d", "quality", "restoration_point", "downsampled_regions", "downsampled_motion", "frame_motion",
     "relevance_mean", "relevance_std",
 )  # fmt: skip
 """Inputs of equation 3: c = (tau_d, lambda, beta), N_d, m^d, m^f, mu(rho_j), sigma(rho_j)."""
+
+ACCURACY_FEATURES = (*PAPER_ACCURACY_FEATURES, "uncertainty", "downsampled_uncertainty")
+"""Those, and u and u^d, the objects' mean uncertainty and what downsampled regions hold of it (`region_uncertainty`).
+
+An object whose score is near the threshold is what low quality loses first, and the scores are known on the device.
+"""
 
 QUALITIES = (70, 75, 80, 85, 90, 95, 100)
 DOWNSAMPLING_TYPES = tuple(DOWNSAMPLED_TYPES)
@@ -102,33 +108,32 @@ def configuration_space(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateFeatures:
-    """Inputs of the estimators, one row for each candidate.
+    """Inputs of the estimators for each candidate.
 
     Attributes:
-        size: float64 (n, 5), columns as in `SIZE_FEATURES`.
-        accuracy: float64 (n, 8), columns as in `ACCURACY_FEATURES`.
-        downsampled_regions: N_d, float64 (n,).
+        columns: float64 (n,) for each of `ACCURACY_FEATURES`.
     """
 
-    size: FloatArray
-    accuracy: FloatArray
-    downsampled_regions: FloatArray
+    columns: Mapping[str, FloatArray]
+
+    def of(self, names: Sequence[str]) -> FloatArray:
+        """The columns that an estimator takes, by their names: (n, F)."""
+        return np.column_stack([self.columns[name] for name in names])
 
     def over_regions(self, relevance: FloatArray, regions: int) -> CandidateFeatures:
         """The same frame for estimators that learned with other decision regions.
 
         N_d becomes the same share of their regions, and relevance is that over them; motion is in shares of the
-        frame's foreground, which no division into regions changes. `downsampled_regions` stays as it is.
+        frame's foreground and uncertainty in shares of the objects', which no division into regions changes.
 
         Args:
             relevance: rho_j over the regions that were learned with, (rows, cols).
             regions: number of decision regions of the frame.
         """
-        accuracy = self.accuracy.copy()
-        accuracy[:, ACCURACY_FEATURES.index("downsampled_regions")] *= relevance.size / regions
-        accuracy[:, ACCURACY_FEATURES.index("relevance_mean")] = relevance.mean()
-        accuracy[:, ACCURACY_FEATURES.index("relevance_std")] = relevance.std()
-        return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, self.downsampled_regions)
+        downsampled = self.columns["downsampled_regions"] * (relevance.size / regions)
+        mean, std = (np.full(len(downsampled), value) for value in (relevance.mean(), relevance.std()))
+        changed = {"downsampled_regions": downsampled, "relevance_mean": mean, "relevance_std": std}
+        return CandidateFeatures({**self.columns, **changed})
 
 
 def downsampled_regions(candidates: Candidates, region_types: NDArray[np.int8]) -> FloatArray:
@@ -142,7 +147,11 @@ def _masks(region_types: NDArray[np.int8]) -> BoolMask:
 
 
 def candidate_features(
-    candidates: Candidates, motion: Motion, relevance: FloatArray, region_types: NDArray[np.int8]
+    candidates: Candidates,
+    motion: Motion,
+    relevance: FloatArray,
+    uncertainty: FloatArray,
+    region_types: NDArray[np.int8],
 ) -> CandidateFeatures:
     """Features of every candidate for one frame.
 
@@ -150,31 +159,29 @@ def candidate_features(
         candidates: n configurations.
         motion: m_j (rows, cols) and m^f.
         relevance: rho_j (rows, cols).
+        uncertainty: u_j (rows, cols), see `region_uncertainty`.
         region_types: `RegionType` of each region (rows, cols).
 
     Raises:
-        ValueError: the three arrays are of different shapes.
+        ValueError: the four arrays are of different shapes.
     """
-    if not region_types.shape == motion.region_motion.shape == relevance.shape:
-        shapes = region_types.shape, motion.region_motion.shape, relevance.shape
-        raise ValueError(f"region types, motion and relevance are of different shapes: {shapes}")
+    shapes = [each.shape for each in (region_types, motion.region_motion, relevance, uncertainty)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"region types, motion, relevance and uncertainty are of different shapes: {shapes}")
     masks = _masks(region_types)
-    downsampled = masks.sum(axis=(1, 2), dtype=np.float64)
-    downsampled_motion = (masks * motion.region_motion.astype(np.float64)).sum(axis=(1, 2))
-    columns = {
-        "tau_d": candidates.tau_d,
-        "quality": candidates.quality,
-        "restoration_point": candidates.restoration_point,
-        "downsampled_regions": downsampled[candidates.tau_d],
-        "downsampled_motion": downsampled_motion[candidates.tau_d],
+    of_tau_d = {
+        "downsampled_regions": masks.sum(axis=(1, 2), dtype=np.float64),
+        "downsampled_motion": (masks * motion.region_motion.astype(np.float64)).sum(axis=(1, 2)),
+        "downsampled_uncertainty": (masks * uncertainty).sum(axis=(1, 2)),
+    }
+    of_frame = {
         "frame_motion": motion.frame_motion,
         "relevance_mean": relevance.mean(),
         "relevance_std": relevance.std(),
+        "uncertainty": uncertainty.sum(),
     }
-    accuracy = np.empty((len(candidates), len(ACCURACY_FEATURES)))
-    for column, name in enumerate(ACCURACY_FEATURES):
-        accuracy[:, column] = columns[name]
-    return CandidateFeatures(accuracy[:, _SIZE_COLUMNS], accuracy, downsampled[candidates.tau_d])
-
-
-_SIZE_COLUMNS = [ACCURACY_FEATURES.index(name) for name in SIZE_FEATURES]
+    return CandidateFeatures(
+        {name: getattr(candidates, name).astype(np.float64) for name in ("tau_d", "quality", "restoration_point")}
+        | {name: values[candidates.tau_d] for name, values in of_tau_d.items()}
+        | {name: np.full(len(candidates), value) for name, value in of_frame.items()}
+    )

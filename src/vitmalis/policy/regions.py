@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vitmalis.errors import UserError
 from vitmalis.offload import OffloadDecision, TokenCaching
 from vitmalis.policy.base import ClientState
-from vitmalis.regions import Motion, RegionType, classify, task_relevance
+from vitmalis.regions import Motion, RegionType, classify, region_uncertainty, task_relevance
 from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, downsample_mask
 from vitmalis.types import Configuration
 
@@ -22,11 +22,13 @@ class FrameContent:
     Attributes:
         motion: m_j and m_f; zeros before the first analysis.
         relevance: rho_j, float64 (rows, cols).
+        uncertainty: u_j, float64 (rows, cols), see `region_uncertainty`.
         region_types: int8 (rows, cols) of `RegionType`.
     """
 
     motion: Motion
     relevance: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
     region_types: NDArray[np.int8]
 
 
@@ -50,12 +52,12 @@ class RegionClassifier:
 
     def classify(self, state: ClientState) -> FrameContent:
         """Describe the frame about to be offloaded, from what the device knows."""
-        relevance = task_relevance(state.grid, state.tracked)
+        relevance, uncertainty = (of(state.grid, state.tracked) for of in (task_relevance, region_uncertainty))
         if state.motion is None or not state.results:
             motion = state.motion or Motion(np.zeros(state.grid.shape, np.float32), 0.0)
-            return FrameContent(motion, relevance, np.full(state.grid.shape, RegionType.DOR, np.int8))
+            return FrameContent(motion, relevance, uncertainty, np.full(state.grid.shape, RegionType.DOR, np.int8))
         types = classify(state.motion.region_motion, relevance, *self._thresholds)
-        return FrameContent(state.motion, relevance, types)
+        return FrameContent(state.motion, relevance, uncertainty, types)
 
 
 def decision_of(

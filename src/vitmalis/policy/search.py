@@ -225,16 +225,19 @@ class ConfigurationSearch(Policy):
 
         A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
         """
-        features = candidate_features(self._space, content.motion, content.relevance, content.region_types)
+        candidates = self._space.where(_differ(self._space, content))
+        features = candidate_features(
+            candidates, content.motion, content.relevance, content.uncertainty, content.region_types
+        )
         if learned_relevance is not None:
             features = features.over_regions(learned_relevance, content.region_types.size)
-        differ = _differ(self._space, content)
-        accuracy = features.accuracy[differ]
+        size, accuracy = self._pair.size, self._pair.accuracy
+        accuracy_inputs = features.of(accuracy.features)
         return ContentEstimates(
-            self._space.where(differ),
-            payload_bytes=self._pair.size.predict(features.size[differ]),
-            f1=self._pair.accuracy.predict(accuracy),
-            f1_error=self._pair.accuracy.error(accuracy),
+            candidates,
+            payload_bytes=size.predict(features.of(size.features)),
+            f1=accuracy.predict(accuracy_inputs),
+            f1_error=accuracy.error(accuracy_inputs),
         )
 
     def _with_latency(self, known: ContentEstimates, treatments: CandidateTreatments) -> Estimates:
@@ -256,7 +259,8 @@ class ConfigurationSearch(Policy):
     def _check_tables(self) -> None:
         """Estimate a synthetic frame with regions of both types, so that incomplete tables fail before a run."""
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
-        content = FrameContent(Motion(np.zeros(types.shape, np.float32), 0.0), np.zeros(types.shape), types)
+        none = np.zeros(types.shape)
+        content = FrameContent(Motion(none.astype(np.float32), 0.0), none, none, types)
         self._with_latency(self._content_estimates(content), CandidateTreatments(types))
 
 

@@ -1,6 +1,6 @@
 """Decision regions: their grid over a frame, the motion in each, and their types."""
 
-from vitmalis.regions.classify import RegionType, classify, downsample_mask, task_relevance
+from vitmalis.regions.classify import RegionType, classify, downsample_mask, region_uncertainty, task_relevance
 from vitmalis.regions.grid import ModelGeometry, RegionGrid
 from vitmalis.regions.motion import Motion, MotionAnalyzer, MotionOptions
 from vitmalis.regions.treatment import AnyTreatments, Treatment, Treatments
@@ -17,5 +17,6 @@ __all__ = [
     "Treatments",
     "classify",
     "downsample_mask",
+    "region_uncertainty",
     "task_relevance",
 ]

@@ -68,6 +68,26 @@ def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float
     return overlapped_rows @ overlapped_cols.T / len(detections)
 
 
+def region_uncertainty(grid: RegionGrid, detections: Detections) -> NDArray[np.float64]:
+    """u_j: what region j holds of the objects' mean uncertainty, 1 - score.
+
+    An object's uncertainty is spread over the regions by the area of its box in them, so that u_j adds up to the mean
+    over objects. What lies outside the frame does not count. Not in the paper.
+
+    Returns:
+        float64 (rows, cols), 0..1; all 0 without objects.
+    """
+    if not len(detections):
+        return np.zeros(grid.shape)
+    rows, cols = grid.shape
+    x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
+    heights = _lengths(rows, grid.side_px, grid.height_px, y0, y1)
+    widths = _lengths(cols, grid.side_px, grid.width_px, x0, x1)
+    areas = heights.sum(axis=0) * widths.sum(axis=0)
+    uncertain = (1.0 - detections.scores) / np.maximum(areas, 1e-9)
+    return (heights * uncertain) @ widths.T / len(detections)
+
+
 def _cells(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Starts and ends of the rows or columns of the masks in boxes, (N * MASK_SIDE,) each."""
     edges = starts[:, None] + (ends - starts)[:, None] * np.arange(MASK_SIDE + 1) / MASK_SIDE
@@ -94,9 +114,16 @@ def _overlaps(
     count: int, side_px: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """1 where an interval overlaps a row or column of regions along a frame side of `length_px`, else 0: (count, N)."""
+    return (_lengths(count, side_px, length_px, starts, ends) > 0).astype(np.float64)
+
+
+def _lengths(
+    count: int, side_px: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Pixels of intervals in the rows or columns of regions along a frame side of `length_px`, (count, N)."""
     start = np.arange(0, count * side_px, side_px)[:, None]
     end = np.minimum(start + side_px, length_px)
-    return (np.minimum(end, ends) > np.maximum(start, starts)).astype(np.float64)
+    return np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0)
 
 
 def classify(

@@ -14,7 +14,7 @@ from vitmalis.detector import BaseDetector
 from vitmalis.estimation.features import ACCURACY_FEATURES, REFERENCE, Candidates, candidate_features
 from vitmalis.matching import MatchRule, match
 from vitmalis.offload import OffloadDecision
-from vitmalis.regions.classify import classify, downsample_mask, task_relevance
+from vitmalis.regions.classify import classify, downsample_mask, region_uncertainty, task_relevance
 from vitmalis.regions.grid import RegionGrid
 from vitmalis.types import BoolMask, Configuration, Detections, RgbImage
 from vitmalis_jobs.profiling.samples.moments import Moment
@@ -34,6 +34,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         downsampled_regions: N_d, of `regions` in the frame.
         downsampled_motion, frame_motion: m_d and m_f.
         relevance_mean, relevance_std: mean and standard deviation of rho_j over all regions.
+        uncertainty, downsampled_uncertainty: u and u_d, see `vitmalis.regions.region_uncertainty`.
         payload_bytes: size of the compressed frame.
         f1: against the full-resolution result on the raw frame.
         tp, fp, fn: the boxes behind it, see `vitmalis.matching.Counts`.
@@ -54,6 +55,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     frame_motion: float
     relevance_mean: float
     relevance_std: float
+    uncertainty: float
+    downsampled_uncertainty: float
     payload_bytes: int
     f1: float
     tp: int
@@ -119,7 +122,8 @@ def sample_moment(
     grid = detector.geometry.grid(width, height)
     relevance = task_relevance(grid, moment.tracked)
     types = classify(moment.motion.region_motion, relevance)
-    features = candidate_features(candidates, moment.motion, relevance, types).accuracy
+    uncertainty = region_uncertainty(grid, moment.tracked)
+    features = candidate_features(candidates, moment.motion, relevance, uncertainty, types).of(ACCURACY_FEATURES)
     reference = detector.detect(moment.image)
     trials = Trials(moment.image, grid, detector)
     samples = []

@@ -17,7 +17,7 @@ from vitmalis.tables.parquet import read_parquet
 from vitmalis.untrusted_files import damage_reported
 from vitmalis_jobs.profiling.samples.outcomes import Sample
 
-VERSION = 2
+VERSION = 3
 """Increased whenever the same settings would give other samples, so that old ones are not used any more."""
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}

@@ -16,7 +16,8 @@ CARD_FILE = "card.md"
 _HEAD = """# Estimators of {model}
 
 Made by `python -m training.estimators` on {date}, seed {seed}, for detector {model} {model_id}. The MLPs take the
-inputs of the paper's equations 1 and 3, and so does linear regression; the offline mean knows the configuration only.
+inputs of the paper's equations 1 and 3 and, for the F1, how unsure the model is of the known objects, as does linear
+regression; the offline mean knows the configuration only. *The paper's inputs* is the same MLP without the uncertainty.
 All are trained on profile parts, those of the size on one sample per frame, tau_d and quality, as the payload does not
 depend on the restoration point. Estimates are clipped to possible values: a size of a byte or more, an F1 of 0..1.
 

@@ -13,10 +13,11 @@ import pandas as pd
 from vitmalis.estimation.estimators import Target
 from vitmalis_jobs.common.plotting import BLUE, GREY, canvas, save_figure
 from vitmalis_jobs.training.estimation.regression_metrics import RegressionMetrics
-from vitmalis_jobs.training.estimation.splits import CORRECTED, SplitEvaluation
+from vitmalis_jobs.training.estimation.splits import CORRECTED, PAPER_INPUTS, SplitEvaluation
 
 KIND_TITLES = {
     "mlp": "MLP",
+    PAPER_INPUTS: "MLP, the paper's inputs",
     "linear": "Linear regression",
     "mean": "Offline mean",
     CORRECTED: "MLP, corrected by the last payload",

@@ -17,6 +17,7 @@ import optuna
 
 from vitmalis.estimation.estimator_files import save_estimator
 from vitmalis.estimation.estimators import KINDS, Target
+from vitmalis.estimation.features import PAPER_ACCURACY_FEATURES
 from vitmalis.estimation.latency import LatencyTables
 from vitmalis.paths import atomic_path
 from vitmalis.regions.grid import ModelGeometry
@@ -43,6 +44,7 @@ from vitmalis_jobs.training.estimation.search import best_note, finished, search
 from vitmalis_jobs.training.estimation.splits import (
     HELD_OUT_CLIPS,
     HELD_OUT_PARTS,
+    PAPER_INPUTS,
     Fit,
     Split,
     SplitEvaluation,
@@ -93,7 +95,10 @@ class EstimatorTraining:
             "linear": partial(fit_linear, **origin),
             "mean": partial(fit_mean, **origin),
         }
-        self._export(rows, fits, self._evaluate(rows, fits))
+        compared = dict(fits)
+        if rows.target == "f1":
+            compared[PAPER_INPUTS] = lambda known: fits["mlp"](known.with_features(PAPER_ACCURACY_FEATURES))
+        self._export(rows, fits, self._evaluate(rows, compared))
 
     @property
     def folder(self) -> Path:

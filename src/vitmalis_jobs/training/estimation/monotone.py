@@ -18,6 +18,7 @@ DIRECTIONS = {
     "restoration_point": -1,
     "downsampled_regions": -1,
     "downsampled_motion": -1,
+    "downsampled_uncertainty": -1,
 }
 """How the F1 goes with a feature: more regions downsampled, coarser JPEG or later restoration never help a detector."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +22,8 @@ FloatArray = NDArray[np.float64]
 
 COLUMNS = (
     "clip", "part", "moments", "frame_index", "tau_d", "quality", "restoration_point", "regions", "downsampled_regions",
-    "downsampled_motion", "frame_motion", "relevance_mean", "relevance_std", "payload_bytes", "f1", "tp", "fp", "fn",
+    "downsampled_motion", "frame_motion", "relevance_mean", "relevance_std", "uncertainty", "downsampled_uncertainty",
+    "payload_bytes", "f1", "tp", "fp", "fn",
 )  # fmt: skip
 """Columns of a sample that are used; files of `python -m profiling.samples` have more."""
 
@@ -29,7 +31,9 @@ FRAME = ["clip", "part", "moments", "frame_index"]
 """Columns that identify a sampled frame: the same image may be sampled at moments of several kinds."""
 
 _REFERENCE = {"tau_d": REFERENCE.tau_d, "quality": REFERENCE.quality}
-_REFERENCE_FEATURES = _REFERENCE | {"restoration_point": 0, "downsampled_regions": 0, "downsampled_motion": 0}
+_REFERENCE_FEATURES = _REFERENCE | dict.fromkeys(
+    ("restoration_point", "downsampled_regions", "downsampled_motion", "downsampled_uncertainty"), 0
+)
 
 _MAKE_AGAIN = "make it again with `python -m profiling.samples`"
 
@@ -67,7 +71,8 @@ class SampleSet:
 
     Attributes:
         target: "payload_bytes" or "f1".
-        features: float64 (n, F), columns as in `FEATURES[target]`.
+        names: of the columns of `features`, some or all of `FEATURES[target]`.
+        features: float64 (n, F).
         values: float64 (n,), the true values of the target.
         weights: float64 (n,), what a row counts: for the F1 its 2 TP + FP + FN, with which the mean over frames is the
             F1 of all their boxes; 1 for the payload.
@@ -80,6 +85,7 @@ class SampleSet:
     """
 
     target: Target
+    names: tuple[str, ...]
     features: FloatArray
     values: FloatArray
     weights: FloatArray
@@ -94,11 +100,6 @@ class SampleSet:
         return len(self.values)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns of `features`."""
-        return FEATURES[self.target]
-
-    @property
     def frames(self) -> int:
         """Number of distinct frames among the rows."""
         return len(np.unique(self.frame))
@@ -111,14 +112,18 @@ class SampleSet:
         """
         return self.values - self.reference
 
+    def inputs(self, estimator: Estimator) -> FloatArray:
+        """The features that an estimator takes, (n, its F)."""
+        return self.features[:, [self.names.index(name) for name in estimator.features]]
+
     def relative_estimate(self, estimator: Estimator) -> FloatArray:
         """An estimator's estimates (n,) less its estimates of the same frames' reference: what a choice is made by."""
-        estimate = estimator.predict(self.features)
+        estimate = estimator.predict(self.inputs(estimator))
         if self.target == "payload_bytes":
             return estimate
-        reference = self.features.copy()
-        for name, value in _REFERENCE_FEATURES.items():
-            reference[:, self.names.index(name)] = value
+        reference = self.inputs(estimator)
+        for name in _REFERENCE_FEATURES.keys() & set(estimator.features):
+            reference[:, estimator.features.index(name)] = _REFERENCE_FEATURES[name]
         return estimate - estimator.predict(reference)
 
     def level_of(self, fitted: FloatArray) -> float:
@@ -127,8 +132,13 @@ class SampleSet:
 
     def select(self, rows: NDArray) -> SampleSet:
         """Rows chosen by a bool mask (n,) or by indices."""
-        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "target"}
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("target", "names")}
         return replace(self, **columns)
+
+    def with_features(self, names: Sequence[str]) -> SampleSet:
+        """The same samples with some of the features only."""
+        columns = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), features=self.features[:, columns])
 
     def matching_clips(self, patterns: tuple[str, ...] = ("*",)) -> NDArray[np.bool_]:
         """Rows of clips whose name matches a pattern such as `walk*`: bool (n,)."""
@@ -154,6 +164,7 @@ def sample_set(samples: pd.DataFrame, target: Target) -> SampleSet:
         reference = _reference(samples)
     return SampleSet(
         target=target,
+        names=FEATURES[target],
         features=samples[list(FEATURES[target])].to_numpy(np.float64),
         values=samples[target].to_numpy(np.float64),
         weights=weights,

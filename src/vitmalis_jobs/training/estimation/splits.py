@@ -29,6 +29,8 @@ HELD_OUT_CLIPS = "held_out_clips"
 """Split by which estimators know their errors."""
 CORRECTED = "mlp_corrected"
 """Kind of the MLP with `SizeCorrection`, an extension that is not exported."""
+PAPER_INPUTS = "mlp_paper"
+"""Kind of the MLP of the F1 that takes the inputs of equation 3 alone, as a comparison that is not exported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ def evaluate_split(rows: SampleSet, split: Split, fits: Mapping[str, Fit], seed:
     results = {}
     for kind, fit in fits.items():
         fitted = [(fit(training), held_out) for training, held_out in folds]
-        estimates = [estimator.predict(held_out.features) for estimator, held_out in fitted]
+        estimates = [estimator.predict(held_out.inputs(estimator)) for estimator, held_out in fitted]
         relative = [held_out.relative_estimate(estimator) for estimator, held_out in fitted]
         results[kind] = SplitEvaluation(evaluated, np.concatenate(estimates), np.concatenate(relative))
     if rows.target == "payload_bytes":
