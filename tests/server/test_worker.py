@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ class BreakingDetector(BlobDetector):
 
 
 def request(seq: int, transfer_s: float = 0.1) -> Request:
-    return Request(b"peer", offload(seq), jpeg(), transfer_s, 0.0)
+    return Request(b"peer", offload(seq), jpeg(), transfer_s, time.monotonic())
 
 
 def test_what_frames_of_a_batch_have_in_common() -> None:
