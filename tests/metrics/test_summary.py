@@ -48,6 +48,18 @@ def test_the_bias_of_estimated_f1_weighs_frames_by_their_boxes() -> None:
     assert "inference_f1_bias" not in summarise([], offloads[3:], references)
 
 
+def test_what_a_bandit_expects_is_no_estimate_before_its_first_result_and_never_an_f1() -> None:
+    expected = {"estimated_f1": 0.4, "payload_bytes": 1000, "e2e_latency_s": 0.5}
+    untried = {"estimated_payload_bytes": 0.0, "estimated_e2e_latency_s": 0.0, "decision_reason": "explore"}
+    tried = {"estimated_payload_bytes": 900.0, "estimated_e2e_latency_s": 0.4, "decision_reason": "exploit"}
+    first, second = offload(0, 0, A, **expected, **untried), offload(1, 1, A, **expected, **tried)
+    assert not [name for name in summarise([], [first], [A]) if "error" in name or "bias" in name]
+    metrics = summarise([], [first, second], [A, A])
+    assert metrics["payload_error_percent_mean"] == pytest.approx(10)
+    assert metrics["e2e_latency_error_percent_mean"] == pytest.approx(20)
+    assert "inference_f1_bias" not in metrics
+
+
 def test_a_small_run_by_hand() -> None:
     references = [A, A, B, B]
     frames = [

@@ -20,6 +20,9 @@ STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlin
 _OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s", "ahead_s")
 _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
 
+_BANDIT_REASONS = {"explore", "exploit"}
+"""Reasons of decisions whose F1 is an expected reward, which no inference F1 compares with (`vitmalis.policy.bandit`)."""
+
 
 def frame_counts(
     frames: Sequence[FrameRecord], references: Sequence[Detections], rule: MatchRule = DEFAULT_RULE
@@ -119,9 +122,9 @@ def _f1_bias(returned: Sequence[OffloadRecord], references: Sequence[Detections]
     """Compute by how much a policy's estimates of inference F1 are too high in the mean.
 
     A frame counts by its 2 TP + FP + FN, so that the mean of the actual values is the F1 of all boxes together. A
-    single frame has too few boxes to say how far off one estimate is.
+    single frame has too few boxes to say how far off one estimate is. Rewards that `bandit` expects do not count.
     """
-    estimated = [o for o in returned if o.estimated_f1 is not None]
+    estimated = [o for o in returned if o.estimated_f1 is not None and o.decision_reason not in _BANDIT_REASONS]
     counts = [match(o.detections, references[o.frame_index], rule) for o in estimated]
     actual = _total(counts).f1
     if actual is None:
@@ -175,7 +178,7 @@ def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
     """Compute the absolute errors of a policy's estimates, in percent of the actual values.
 
     F1 is left out, as one frame's reference has too few objects: see `_f1_bias` for the mean over offloads, and Table
-    II for the estimator.
+    II for the estimator. An estimate of 0 is none: `bandit` knows no cost of an arm before its first result.
     """
     errors: dict[str, float] = {}
     for name, expected, actual in (
@@ -183,7 +186,7 @@ def _estimates(returned: Sequence[OffloadRecord]) -> dict[str, float]:
         ("e2e_latency", "estimated_e2e_latency_s", "e2e_latency_s"),
     ):
         pairs = [(getattr(o, expected), getattr(o, actual)) for o in returned]
-        percent = [100 * abs(e - a) / a for e, a in pairs if e is not None and a]
+        percent = [100 * abs(e - a) / a for e, a in pairs if e and a]
         errors |= _spread(f"{name}_error_percent", percent)
     return errors
 
