@@ -10,11 +10,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.policy.small_world import write_estimators, write_tables
 from vitmalis import repository_files
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+# No property fails because the machine is busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU Triton's kernels run in its interpreter; Triton asks once, when torch imports it.

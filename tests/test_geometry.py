@@ -103,7 +103,7 @@ def features(model: DetectionModel, scene: Scene, point: int) -> Tensor:
     return model.backbone.net(model.prepare(image_tensor(scene.image)), layout, point)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(grid=grids(), seed=st.integers(0, 999), point=st.integers(0, 2))
 def test_what_is_sent_is_what_the_backbone_sees_and_restores(grid: RegionGrid, seed: int, point: int) -> None:
     scene = shaded(grid, seed)
@@ -122,7 +122,7 @@ def test_what_is_sent_is_what_the_backbone_sees_and_restores(grid: RegionGrid, s
     assert np.isfinite(found.boxes_xyxy).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(grid=grids(), seed=st.integers(0, 999), point=st.integers(0, 2))
 def test_an_empty_mask_changes_nothing(grid: RegionGrid, seed: int, point: int) -> None:
     model, nowhere = model_for(grid), np.zeros(grid.shape, bool)

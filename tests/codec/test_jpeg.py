@@ -40,7 +40,7 @@ def test_chroma_is_at_half_resolution() -> None:
     assert data[at + 14] == data[at + 17] == 0x11
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 100))
 def test_size_is_read_without_decoding(width: int, height: int, quality: int) -> None:
     data = encode_jpeg(np.full((height, width, 3), 128, np.uint8), quality)
@@ -101,7 +101,7 @@ def test_refuses_what_is_no_whole_baseline_jpeg(data: bytes, words: str) -> None
         decode_jpeg(data, MANY)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_mutated_jpegs_decode_to_their_size_or_raise_value_error(data: st.DataObject) -> None:
     mutated = bytearray(encode_jpeg(random_image(), 50))

@@ -64,7 +64,7 @@ def test_what_encoders_write_is_accepted(data: bytes) -> None:
     assert decode_jpeg(data, WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([0x411111, 0x221111, 0x121111, 0x111111]))
 def test_the_smallest_data_an_encoder_writes_is_enough(width: int, height: int, factors: int) -> None:
     flat = np.full((height, width, 3), 128, np.uint8)
@@ -143,7 +143,7 @@ def test_refuses_what_a_decoder_could_read_otherwise(data: bytes, words: str) ->
         jpeg_size(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_the_decoder_finds_the_same_size_in_whatever_is_accepted(data: st.DataObject) -> None:
     pieces = (TABLES, frame(WIDTH, HEIGHT), frame(16, 16), *SEPARATE, segment(0xFE, b"x"), b"\xff", b"\0", END, START)

@@ -38,7 +38,7 @@ def some_mask(grid: RegionGrid, seed: int = 0) -> BoolMask:
     return np.random.default_rng(seed).permutation(np.arange(np.prod(grid.shape)) % 2 == 0).reshape(grid.shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames())
 def test_every_token_comes_back_in_the_order_of_the_detector(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     grid, mask, image = frame
@@ -53,7 +53,7 @@ def test_every_token_comes_back_in_the_order_of_the_detector(frame: tuple[Region
     assert difference.max(initial=0) <= 0.5 + 1e-9  # means, rounded
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames())
 def test_no_jpeg_block_sees_two_regions(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     """Each region is one colour of its own: so is each block of 16 x 16 pixels."""
@@ -72,14 +72,14 @@ def test_no_jpeg_block_sees_two_regions(frame: tuple[RegionGrid, BoolMask, RgbIm
     assert (blocks[:, 0, :, 0][blocks[:, 0, :, 0, 2] != 200] == FLAT_GREY).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames())
 def test_channels_are_reversed_in_the_same_pass(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     grid, mask, image = frame
     np.testing.assert_array_equal(pack(image, grid, mask, bgr=True)[..., ::-1], pack(image, grid, mask))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames())
 def test_regions_lie_apart_and_inside(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     grid, mask, _ = frame

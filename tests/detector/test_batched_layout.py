@@ -34,7 +34,7 @@ def one_by_one(vit: ViT, images: Tensor, layouts: list[MixedLayout], point: int)
     return torch.cat([vit(image, own, point) for image, own in zip(images.split(1), layouts, strict=True)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     window=st.integers(1, 4),

@@ -148,7 +148,7 @@ def image_targets(draw: st.DrawFn) -> dict[str, Tensor]:
     return {"boxes": objects, "labels": torch.tensor(labels, dtype=torch.int64), "ignore_boxes": boxes(3)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     targets=st.lists(image_targets(), min_size=1, max_size=3),
     radius=st.sampled_from([0.5, 1.0, 1.5, 2.2]),

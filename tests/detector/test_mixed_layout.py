@@ -11,7 +11,7 @@ from vitmalis.detector.mixed import _mixed_layout
 from vitmalis.regions.grid import RegionGrid
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=frame_sizes, window=st.integers(1, 4), factor=st.integers(1, 4), seed=st.integers(0, 99))
 def test_tokens_cover_the_frame_and_fill_the_windows(
     size: tuple[int, int], window: int, factor: int, seed: int
@@ -84,7 +84,7 @@ def test_restoration_is_bilinear_inside_the_region() -> None:
     assert restored.tolist() == [[0, 1, 3, 4, 100, 100, 100, 100]] * 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=frame_sizes, window=st.integers(1, 4), factor=st.integers(1, 4), seed=st.integers(0, 99))
 def test_restoration_keeps_full_tokens_and_the_sum(size: tuple[int, int], window: int, factor: int, seed: int) -> None:
     grid = RegionGrid(*size, window, factor)
@@ -101,7 +101,7 @@ def test_restoration_keeps_full_tokens_and_the_sum(size: tuple[int, int], window
         torch.testing.assert_close(low_sum, 4 * tokens[:, n:].sum(1), rtol=1e-4, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(size=frame_sizes, window=st.integers(1, 3), factor=st.integers(1, 4), seed=st.integers(0, 99))
 def test_restored_pixels_are_exact_where_full(size: tuple[int, int], window: int, factor: int, seed: int) -> None:
     """Full pixels come back as they were; in a uniform image the low ones do so too."""

@@ -14,7 +14,7 @@ from vitmalis.regions.grid import RegionGrid
 stems = st.sampled_from(["linear", "hierarchical"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=frame_sizes,
     window=st.integers(1, 4),
@@ -35,7 +35,7 @@ def test_an_empty_mask_equals_the_plain_vit(
     torch.testing.assert_close(mixed, vit(images), rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=frame_sizes,
     window=st.integers(1, 4),

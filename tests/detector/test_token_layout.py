@@ -10,7 +10,7 @@ from vitmalis.detector.token_layout import grid_layout
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(1, 20), cols=st.integers(1, 20), window=st.integers(1, 7), batch=st.integers(1, 3))
 def test_round_trip(rows: int, cols: int, window: int, batch: int) -> None:
     layout = grid_layout(rows, cols, window, CPU)

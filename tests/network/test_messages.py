@@ -158,7 +158,6 @@ def test_bits_beyond_the_last_region_mean_nothing() -> None:
         assert (arrived.downsample_mask, arrived.regions) == (None, None)
 
 
-@settings(deadline=None)
 @given(st.integers(16, 2000), st.integers(16, 2000), st.integers(1, 9), st.integers(1, 4), st.randoms())
 def test_every_mask_of_the_right_shape_arrives(width: int, height: int, w: int, d: int, random: Any) -> None:
     rows, cols = math.ceil(height / (16 * w * d)), math.ceil(width / (16 * w * d))
@@ -276,7 +275,7 @@ def test_long_reasons_are_cut() -> None:
 SAMPLES = [frames for message in (*FROM_CLIENT, *FROM_SERVER) for frames in [coding.encode(message, b"payload")]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
 def test_random_bytes_raise_protocol_error_and_nothing_else(frames: list[bytes], prefixed: bool) -> None:
     if prefixed and frames:
@@ -286,7 +285,7 @@ def test_random_bytes_raise_protocol_error_and_nothing_else(frames: list[bytes],
             decode(frames)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_mutated_messages_decode_or_raise_protocol_error(frames: list[bytes], data: st.DataObject) -> None:
     mutated = bytearray(frames[0])

@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
@@ -89,7 +89,6 @@ traces = st.lists(st.floats(0.0, 60.0), min_size=1, max_size=6).filter(lambda ra
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(traces, st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 100_000)), min_size=1, max_size=5))
 def test_a_window_never_makes_anything_faster(trace: Trace, gaps: list[tuple[float, int]]) -> None:
     tcp, ideal, now_s = connect(trace, "tcp"), connect(trace, "ideal"), 0.0
@@ -102,7 +101,6 @@ def test_a_window_never_makes_anything_faster(trace: Trace, gaps: list[tuple[flo
         last = got
 
 
-@settings(deadline=None)
 @given(traces, st.lists(st.integers(1, 300_000), min_size=2, max_size=2, unique=True))
 def test_a_larger_message_never_arrives_earlier(trace: Trace, sizes: list[int]) -> None:
     small, large = (connect(trace, "tcp").upload(0.0, size) for size in sorted(sizes))

@@ -409,7 +409,7 @@ def test_a_day_at_1_gbps_takes_no_memory() -> None:
     tracemalloc.stop()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     mbps=hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 200) | st.just(0.0)).filter(
         lambda a: a.sum() > 0.1

@@ -26,7 +26,7 @@ MAX_PIXELS = 10**6
 MASK = np.random.default_rng(0).random((3, 4)) < 0.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(frames())
 def test_patches_are_those_of_unpack(frame: tuple[RegionGrid, BoolMask, RgbImage]) -> None:
     grid, mask, image = frame
@@ -60,7 +60,7 @@ def test_pixels_are_nearly_those_of_the_cpu(mask: BoolMask | None) -> None:
     assert np.percentile(difference, 99) <= 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_damaged_files_are_refused_as_on_the_cpu(data: st.DataObject) -> None:
     header, jpeg = offloaded(data.draw(st.sampled_from([None, MASK])))

@@ -64,7 +64,7 @@ def test_beyond_the_frame_is_padding() -> None:
     assert (image[:, 100:] == PAD_VALUE).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     corner=st.tuples(st.integers(0, 240), st.integers(0, 120)),
@@ -80,7 +80,7 @@ def test_boxes_stay_with_their_pixels(seed: int, corner: tuple[int, int], sides:
         assert white_box(np.where(image == PAD_VALUE, 0, image)) == pytest.approx(visible.boxes_xyxy[0], abs=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), frame=st.sampled_from([(320, 180), (240, 180), (100, 180)]))
 def test_a_whole_frame_lies_in_its_view(seed: int, frame: tuple[int, int]) -> None:
     view = whole_frame_view(np.random.default_rng(seed), frame, (160, 96))

@@ -23,7 +23,7 @@ def test_a_projection_by_hand() -> None:
     )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_a_projection_is_monotone_keeps_the_mean_and_changes_no_monotone_values(seed: int) -> None:
     random, space = np.random.default_rng(seed), configuration_space()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.synthetic_samples import ORIGIN, synthetic_samples
@@ -80,7 +80,6 @@ def test_differences_of_estimates_are_to_the_reference_of_the_frame(samples: pd.
     np.testing.assert_allclose(relative, changed @ (np.arange(5) * 1e-4), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(folds=st.integers(2, 5), seed=st.integers(0, 20))
 def test_folds_are_whole_clips(folds: int, seed: int) -> None:
     rows = sample_set(synthetic_samples(tuple("abcde"), 2, seed), "f1")

@@ -21,7 +21,7 @@ _OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s", "ahead
 _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
 
 _BANDIT_REASONS = {"explore", "exploit"}
-"""Reasons of decisions whose F1 is an expected reward, which no inference F1 compares with (`vitmalis.policy.bandit`)."""
+"""Reasons of `bandit`, whose expected F1 is a reward: how well tracked boxes agree with the next result."""
 
 
 def frame_counts(

@@ -153,7 +153,7 @@ def test_other_factors(device: torch.device, factor: int) -> None:
         assert_equal(case.run(patches, [mask], point), case.eager_patches(patches, [mask], point))
 
 
-@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.tuples(st.integers(1, 90), st.integers(1, 50)), window=st.integers(1, 3), seed=st.integers(0, 99))
 def test_any_size_and_mask(device: torch.device, size: tuple[int, int], window: int, seed: int) -> None:
     """Tiles of 16: lines of several segments, blocks of several shapes, tiles with tokens of both resolutions."""
@@ -175,7 +175,7 @@ def test_frames_with_different_masks_in_one_batch(device: torch.device, point: i
     assert_equal(case.run(patches, masks, point), case.eager_patches(patches, masks, point))
 
 
-@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(30, 90), st.integers(20, 50)),
     window=st.integers(1, 3),

@@ -44,7 +44,7 @@ def test_the_plain_plan_by_hand() -> None:
     assert sections.patch.view(plan)[:8].tolist() == [0, 1, 2, 3, 16, 17, 4, 5]  # clients send region by region
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=frame_sizes,
     window=st.integers(1, 4),
