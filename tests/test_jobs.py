@@ -30,7 +30,7 @@ MISTAKES = {
     "profile fused": (["--points", "9"], "--points"),
     "profile restoration-points": (["--frames", "0"], "--frames"),
     "profile token-merging": (["--token-shares", "0"], "share of 0"),
-    "profile precision": (["--precisions", "int8"], "'int8' is unknown"),
+    "profile precision": (["--precisions", "int3"], "'int3' is unknown"),
     "profile split-inference": (["--offloads", "0"], "--offloads must be at least 1, not 0"),
     "profile tracking": (["--starts", "0"], "--starts must be at least 1, not 0"),
     "profile filtering": (["--target", "2"], "--target 2.0"),
