@@ -16,7 +16,7 @@ from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
 class Cached(Fixed):
     """Sends what changed, with one configuration, and has all other regions taken from cached tokens.
 
-    Which regions are unchanged says `RegionCaching`. A frame is sent whole, at full resolution, while the server has no
+    `RegionCaching` says which regions are unchanged. A frame is sent whole, at full resolution, while the server has no
     tokens: first, and after an offload that failed. What else is sent is treated as by `Fixed`, as is everything while
     the server caches nothing.
 
