@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.training.synthetic_samples import ORIGIN, synthetic_samples
 from vitmalis.errors import UserError
 from vitmalis.estimation import LinearEstimator
+from vitmalis.estimation.features import ACCURACY_FEATURES, PAPER_ACCURACY_FEATURES
 from vitmalis_jobs.training.estimation.sample_set import clip_folds, read_samples, sample_set
 
 
@@ -23,7 +24,7 @@ def test_samples_from_files(samples: pd.DataFrame, tmp_path: Path) -> None:
     size, accuracy = sample_set(read, "payload_bytes"), sample_set(read, "f1")
     assert (len(size), len(accuracy)) == (3 * 2 * 6 * 4, 3 * 2 * 6 * 6)  # a size at both points counts once
     assert size.features.shape == (len(size), 5)
-    assert accuracy.features.shape == (len(accuracy), 8)
+    assert accuracy.features.shape == (len(accuracy), 10)
     assert size.frames == accuracy.frames == 36
 
 
@@ -70,14 +71,20 @@ def test_a_frame_without_its_reference_cannot_be_used(samples: pd.DataFrame) -> 
         sample_set(lacking, "f1")
 
 
-def test_differences_of_estimates_are_to_the_reference_of_the_frame(samples: pd.DataFrame) -> None:
+@pytest.mark.parametrize(
+    ("names", "differing"), [(ACCURACY_FEATURES, [0, 1, 2, 3, 4, 9]), (PAPER_ACCURACY_FEATURES, [0, 1, 2, 3, 4])]
+)
+def test_differences_of_estimates_are_to_the_reference_of_the_frame(
+    samples: pd.DataFrame, names: tuple[str, ...], differing: list[int]
+) -> None:
+    """The content is the same in both, apart from what downsampled regions hold of it."""
     rows = sample_set(samples, "f1")
-    line = LinearEstimator(
-        target="f1", features=rows.names, coefficients=np.arange(8) * 1e-4, intercept=0.5, **ORIGIN
-    )  # fmt: skip
-    relative = rows.relative_estimate(line)
-    changed = rows.features[:, :5] - [0, 95, 0, 0, 0]  # content is the same in both
-    np.testing.assert_allclose(relative, changed @ (np.arange(5) * 1e-4), atol=1e-12)
+    coefficients = np.arange(len(names)) * 1e-4
+    line = LinearEstimator(target="f1", features=names, coefficients=coefficients, intercept=0.5, **ORIGIN)
+    reference = np.zeros(len(differing))
+    reference[1] = 95
+    expected = (rows.features[:, differing] - reference) @ coefficients[differing]
+    np.testing.assert_allclose(rows.relative_estimate(line), expected, atol=1e-12)
 
 
 @given(folds=st.integers(2, 5), seed=st.integers(0, 20))
