@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from vitmalis.errors import UserError
+from vitmalis.types import RgbImage
 from vitmalis.video.spec import VideoSpec, fit_size, open_in_time, open_video
 
 
@@ -15,11 +17,15 @@ from vitmalis.video.spec import VideoSpec, fit_size, open_in_time, open_video
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames, each of one grey level."""
     path = tmp_path_factory.mktemp("video") / "grey.mp4"
+    return encoded(path, [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(12)])
+
+
+def encoded(path: Path, images: Sequence[RgbImage], crf: int = 0) -> Path:
+    """Write H.264 with B-frames in the container that the name's ending says."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
-        stream.width, stream.height = 64, 48
-        for i in range(12):
-            image = np.full((48, 64, 3), 20 * i, np.uint8)
+        stream = container.add_stream("libx264", rate=10, options={"crf": str(crf)})
+        stream.height, stream.width, _ = images[0].shape
+        for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
@@ -49,6 +55,18 @@ def test_overdue_images_are_left_out_and_the_others_are_the_same(video: Path, la
     # B-frames are decoded before their turn: the next few may be left out, too.
     assert {*late} <= left_out <= {*range(late.start, late.stop + 3)}
     assert all(image is None or np.array_equal(image, same) for image, same in zip(in_time, whole, strict=True))
+
+
+@pytest.mark.parametrize("late", [range(5, 20), range(2, 30)])
+def test_images_keep_their_numbers_where_times_do_not_say_their_order(late: range, tmp_path: Path) -> None:
+    """In AVI packets of H.264 are timed in the order of decoding."""
+    scene = np.random.default_rng(0).integers(0, 256, (96, 240, 3), np.uint8)
+    slide = [np.ascontiguousarray(scene[:, 2 * i : 2 * i + 160]) for i in range(40)]
+    clip = spec(encoded(tmp_path / "slide.avi", slide, crf=23), frames=40, size=(160, 96))
+    in_time = list(open_in_time(clip, lambda index: index in late))
+    assert [index for index, image in enumerate(in_time) if image is None] == list(late)
+    for image, same in zip(in_time, open_video(clip), strict=True):
+        assert image is None or np.array_equal(image, same)
 
 
 def test_short_file_says_how_much_there_is(video: Path) -> None:

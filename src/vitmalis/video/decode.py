@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -63,19 +64,22 @@ def decode_or_skip(
 ) -> Iterator[av.VideoFrame | None]:
     """Yield the frames of a stream in display order, None in place of each that was skipped.
 
-    While `skip` returns true, frames that no other is predicted from are not decoded, such as most B-frames of H.264.
-    All others are the same as without skipping.
+    While `skip` returns true, B-frames that no other is predicted from are not decoded. All others are the same as
+    without skipping. Where packets are timed in the order of decoding, as in many AVI files, nothing is skipped.
 
     Raises:
         UserError: they are larger than `MAX_PIXELS`.
     """
     _prepare(container, stream)
     undecided: list[int] = []  # heap of the times of frames that the decoder may skip
+    latest = -math.inf
     for packet in container.demux(stream):
         stream.codec_context.skip_frame = "DEFAULT"
-        if packet.pts is not None and skip():
-            stream.codec_context.skip_frame = "NONREF"
-            heapq.heappush(undecided, packet.pts)
+        if packet.pts is not None:
+            if packet.pts < latest and skip():  # a B-frame, which comes after one that is shown later
+                stream.codec_context.skip_frame = "NONREF"
+                heapq.heappush(undecided, packet.pts)
+            latest = max(latest, packet.pts)
         for frame in packet.decode():
             while undecided and frame.pts is not None and undecided[0] <= frame.pts:
                 if heapq.heappop(undecided) < frame.pts:
