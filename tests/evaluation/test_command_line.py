@@ -32,6 +32,10 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["eval.secs=3"], "there is no option 'eval.secs': did you mean eval.seconds?"),
         (["policy=vitmali"], "policy=vitmali is unknown: did you mean vitmalis? Else choose one of accmpeg, back2back"),
         (["video=file", "video.path=VID (1).mp4"], """and Hydra: "video.path='VID (1).mp4'\""""),
+        (
+            ["-m", "policy=trackb2b,fixed", "policy.tau_d=0"],
+            "policy=trackb2b has no option 'policy.tau_d', which others of this sweep have: ++policy.tau_d sets it",
+        ),
         (["video=walkS,driveN"], "a comma separates the runs of a sweep: add -m to make them"),
         (["policy=null"], "policy=null: a group takes the name of one of its choices"),
         (["hydra.job.chdir=true"], "hydra.job.chdir=true: relative paths would mean other files; leave it out"),

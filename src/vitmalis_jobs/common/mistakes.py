@@ -48,11 +48,26 @@ def quoted(key: str, value: str) -> str:
 
 def unknown_option(name: str, config_name: str | None, arguments: Sequence[str]) -> str:
     """The line for an option that the configuration does not have."""
+    if config_name and (lacking := _choice_without(name, config_name, arguments)):
+        return f"{lacking} has no option '{name}', which others of this sweep have: ++{name} sets it for those"
     known = [] if config_name is None else list(_known_options(config_name, arguments))
     by_leaf = [option for option in known if option.rpartition(".")[2] == name.rpartition(".")[2]]
     similar = by_leaf[:1] or difflib.get_close_matches(name, known, 1, _SIMILARITY)
     meant = f"did you mean {similar[0]}? " if similar else ""
     return f"there is no option '{name}': {meant}--cfg job shows all there are"
+
+
+def _choice_without(name: str, config_name: str, arguments: Sequence[str]) -> str | None:
+    """The choice of a swept group that lacks an option of the group, if another choice of the sweep has it."""
+    group = name.partition(".")[0]
+    for argument in arguments:
+        key, _, choices = argument.partition("=")
+        if key == group and "," in choices:
+            each = [f"{key}={choice}" for choice in choices.split(",")]
+            others = [other for other in arguments if other != argument]
+            has = {choice: name in _known_options(config_name, [*others, choice]) for choice in each}
+            return next((choice for choice in each if not has[choice]), None) if any(has.values()) else None
+    return None
 
 
 def _known_options(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
