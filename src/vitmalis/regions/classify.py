@@ -57,14 +57,12 @@ def task_relevance(grid: RegionGrid, detections: Detections) -> NDArray[np.float
     """
     if not len(detections):
         return np.zeros(grid.shape)
-    rows, cols = grid.shape
     x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
     if detections.masks is not None:
-        overlapped_rows = _overlaps(rows, grid.side_px, grid.height_px, *_cells(y0, y1))
-        overlapped_cols = _overlaps(cols, grid.side_px, grid.width_px, *_cells(x0, x1))
+        (x0, x1), (y0, y1) = _cells(x0, x1), _cells(y0, y1)
+    overlapped_rows, overlapped_cols = ((side > 0).astype(np.float64) for side in _lengths(grid, x0, y0, x1, y1))
+    if detections.masks is not None:
         return _overlapped_by_masks(detections.masks, overlapped_rows, overlapped_cols) / len(detections)
-    overlapped_rows = _overlaps(rows, grid.side_px, grid.height_px, y0, y1)
-    overlapped_cols = _overlaps(cols, grid.side_px, grid.width_px, x0, x1)
     return overlapped_rows @ overlapped_cols.T / len(detections)
 
 
@@ -79,10 +77,7 @@ def region_uncertainty(grid: RegionGrid, detections: Detections) -> NDArray[np.f
     """
     if not len(detections):
         return np.zeros(grid.shape)
-    rows, cols = grid.shape
-    x0, y0, x1, y1 = detections.boxes_xyxy.T.astype(np.float64)  # each (N,)
-    heights = _lengths(rows, grid.side_px, grid.height_px, y0, y1)
-    widths = _lengths(cols, grid.side_px, grid.width_px, x0, x1)
+    heights, widths = _lengths(grid, *detections.boxes_xyxy.T.astype(np.float64))
     areas = heights.sum(axis=0) * widths.sum(axis=0)
     uncertain = (1.0 - detections.scores) / np.maximum(areas, 1e-9)
     return (heights * uncertain) @ widths.T / len(detections)
@@ -110,20 +105,28 @@ def _overlapped_by_masks(
     return (cells > 0).sum(axis=0, dtype=np.float64)
 
 
-def _overlaps(
-    count: int, side_px: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """1 where an interval overlaps a row or column of regions along a frame side of `length_px`, else 0: (count, N)."""
-    return (_lengths(count, side_px, length_px, starts, ends) > 0).astype(np.float64)
-
-
 def _lengths(
-    count: int, side_px: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Pixels of intervals in the rows or columns of regions along a frame side of `length_px`, (count, N)."""
-    start = np.arange(0, count * side_px, side_px)[:, None]
-    end = np.minimum(start + side_px, length_px)
-    return np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0)
+    grid: RegionGrid,
+    x0: NDArray[np.float64],
+    y0: NDArray[np.float64],
+    x1: NDArray[np.float64],
+    y1: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Heights and widths of boxes, (N,) each, in the rows and the columns of regions inside the frame, pixels.
+
+    Returns:
+        (rows, N) and (cols, N).
+    """
+    rows, cols = grid.shape
+
+    def along(
+        count: int, length_px: int, starts: NDArray[np.float64], ends: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        start = np.arange(0, count * grid.side_px, grid.side_px)[:, None]
+        end = np.minimum(start + grid.side_px, length_px)
+        return np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0)
+
+    return along(rows, grid.height_px, y0, y1), along(cols, grid.width_px, x0, x1)
 
 
 def classify(
