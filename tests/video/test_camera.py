@@ -43,7 +43,7 @@ def take_all(camera: Camera) -> list[Frame]:
 
 def test_frames_are_delivered_at_their_strict_times() -> None:
     clock = FakeClock()
-    camera = Camera(lambda _: images(20), fps=16, capacity=20, clock=clock, sleep=clock.sleep)
+    camera = Camera(lambda _: images(20), fps=16, frames=20, capacity=20, clock=clock, sleep=clock.sleep)
     start_s = camera.start()
     frames = take_all(camera)
     camera.stop()
@@ -66,7 +66,7 @@ def test_images_that_are_decoded_too_late_are_lost_and_later_ones_are_on_time(sk
                 clock.sleep(4.5 / 16)  # from the time of image 11 to between those of 15 and 16
             yield None if skips and overdue(i) else image
 
-    camera = Camera(stalling, fps=16, capacity=20, record=recorded.append, clock=clock, sleep=clock.sleep)
+    camera = Camera(stalling, fps=16, frames=20, capacity=20, record=recorded.append, clock=clock, sleep=clock.sleep)
     camera.start()
     before = [camera.get(5.0) for _ in range(12)]
     taken.set()
@@ -88,7 +88,7 @@ def test_no_frame_is_late_however_slow_its_decoder(decoding: list[float]) -> Non
             clock.sleep(intervals / 16)
             yield image
 
-    camera = Camera(lambda _: slow(), fps=16, capacity=30, clock=clock, sleep=clock.sleep)
+    camera = Camera(lambda _: slow(), fps=16, frames=30, capacity=30, clock=clock, sleep=clock.sleep)
     camera.start()
     frames = take_all(camera)
     camera.stop()
@@ -116,7 +116,7 @@ def test_error_of_the_source_reaches_the_consumer_after_the_frames_before_it() -
         raise OSError("the file ends in mid-frame")
 
     clock = FakeClock()
-    camera = Camera(lambda _: broken(), fps=30, clock=clock, sleep=clock.sleep)
+    camera = Camera(lambda _: broken(), fps=30, frames=20, clock=clock, sleep=clock.sleep)
     camera.start()
     assert [camera.get(5.0).index for _ in range(3)] == [0, 1, 2]  # type: ignore[union-attr]
     with pytest.raises(OSError, match="mid-frame"):
@@ -125,7 +125,7 @@ def test_error_of_the_source_reaches_the_consumer_after_the_frames_before_it() -
 
 
 def test_stop_in_mid_play_ends_both_threads() -> None:
-    camera = Camera(lambda _: images(10_000), fps=1000.0)
+    camera = Camera(lambda _: images(10_000), fps=1000.0, frames=10_000)
     camera.start()
     assert camera.get(5.0) is not None
     camera.stop()
@@ -138,21 +138,25 @@ def test_live_images_take_the_slot_they_came_in() -> None:
     arrived = threading.Event()
 
     def device() -> Iterator[RgbImage]:
-        for at_s in (100.0, 100.1, 100.14, 100.52):  # slots 0, 1, 1 again, 5 at 10 FPS
+        for at_s in (100.0, 100.1, 100.14, 100.52, 100.56):  # slots 0, 1, 1 again, 5, 6 at 10 FPS
             clock.now_s = at_s
             yield np.zeros((1, 1, 3), np.uint8)
             arrived.wait(5.0)
             arrived.clear()
 
-    camera = Camera(lambda _: device(), fps=10, live=True, clock=clock)
+    recorded: list[Frame] = []
+    camera = Camera(lambda _: device(), fps=10, frames=6, live=True, record=recorded.append, clock=clock)
     camera.start()
     slots = []
     for expected in (True, True, False, True):
         frame = camera.get(5.0 if expected else 0.3)
         slots.append(frame.index if frame else None)
         arrived.set()
+    assert camera.get(5.0) is None
+    assert camera.finished, "slot 6 is after the last of the 6 frames"
     camera.stop()
     assert slots == [0, 1, None, 5]
+    assert [frame.index for frame in recorded] == [0, 1, 5]
 
 
 def test_a_buffer_needs_room() -> None:

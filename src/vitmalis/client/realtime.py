@@ -162,6 +162,7 @@ class RealtimeClient:
         self._camera = Camera(
             partial(open_in_time, video),
             video.fps,
+            video.frames,
             session.buffer_frames,
             live=video.live,
             record=record,

@@ -70,12 +70,14 @@ class Camera:
     Decoding runs ahead in its own thread, so that an image that is slow to decode does not delay the next. An image
     that is not decoded in time is lost: a camera does not wait, and if late images were delivered, every one after them
     would be late, too. A live source is not paced: each image gets the index of the time slot in which it arrives; a
-    second one in a slot is dropped.
+    second one in a slot is dropped. It has no end of its own, so that delivery ends with the first image after the last
+    of `frames` slots.
 
     Args:
         open_images: opens the captured images, RGB uint8 (H, W, 3), in order. It is given a function that says whether
             the image with a number is overdue, and may yield None in its place, see `open_in_time`.
         fps: frames per second.
+        frames: how many are delivered at most: indices end before it.
         capacity: size of the buffer, frames.
         live: whether the images come from a device at its own rate.
         record: called with every delivered frame, also those that the buffer loses; it must not wait.
@@ -86,6 +88,7 @@ class Camera:
         self,
         open_images: Callable[[Overdue], Iterator[RgbImage | None]],
         fps: float,
+        frames: int,
         capacity: int = 8,
         *,
         live: bool = False,
@@ -95,6 +98,7 @@ class Camera:
     ) -> None:
         self._images = open_images(self._overdue)
         self._interval_s = 1.0 / fps
+        self._frames = frames
         self._live = live
         self._record = record
         self._clock = clock
@@ -197,6 +201,8 @@ class Camera:
                 index = round(time_s / self._interval_s)
                 if index <= last:
                     continue
+            if index >= self._frames:
+                return
             if self._late(index, time_s):
                 self.buffer.lose(index)
                 continue
