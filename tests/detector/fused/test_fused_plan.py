@@ -96,6 +96,26 @@ def _check_blocks(
         assert parts["coordinate"][index, BLOCK_COORDINATES - 1] == absent
 
 
+@pytest.mark.parametrize(
+    ("size", "patches", "block_keys", "tokens"),
+    [
+        ((1024, 1024), 4096, 128, 4352),  # one segment of 64 keys
+        ((2048, 1152), 9216, 64, 9472),  # two of 64
+        ((1024, 576), 2304, 32, 2560),  # two of 32
+        ((1040, 1024), 66 * 64, 128, 4352),  # a segment of 128 keys reads 62 beyond the last line
+    ],
+)
+def test_plain_frames_whose_lines_are_whole_segments_have_an_empty_token(
+    size: tuple[int, int], patches: int, block_keys: int, tokens: int
+) -> None:
+    """Where no key is read behind the last line and the patches fill a bucket, the empty token needs another one."""
+    geometry = frame_geometry(RegionGrid(*size, window=9), block_keys, bucket_tokens=256)
+    assert geometry.patches == patches
+    assert bucket_tokens(geometry, PLAIN) == tokens
+    plan = mask_plan(geometry, None, PLAIN)
+    assert plan_sections(geometry, PLAIN).counts.view(plan)[0] == patches
+
+
 def test_buckets_leave_room_for_the_empty_token() -> None:
     geometry = frame_geometry(TWO_REGIONS, block_keys=16, bucket_tokens=12)
     mask = np.array([[True, False]])

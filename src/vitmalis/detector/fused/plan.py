@@ -99,12 +99,13 @@ def rounded_tokens(geometry: FrameGeometry, tokens: int) -> int:
 def bucket_tokens(geometry: FrameGeometry, bucket: int) -> int:
     """Rows of a frame in tensors of tokens, those included that hold no token.
 
-    Plain attention reads whole segments of lines, so there has to be room behind the last line.
+    Plain attention reads whole segments of lines, so there has to be room behind the last line, and in any case for the
+    empty token, which also frames need whose lines are whole segments.
     """
     if bucket != PLAIN:
         return bucket
     beyond = geometry.line.end - geometry.full.cols
-    return rounded_tokens(geometry, geometry.patches + beyond - 1)
+    return rounded_tokens(geometry, geometry.patches + max(0, beyond - 1))
 
 
 @lru_cache(maxsize=256)
