@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -42,6 +43,11 @@ def checked_device(name: str, option: str = "model.device") -> torch.device:
             "the best of them"
         ) from error
     return device
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread inside a block: kernels that are not PyTorch's own run on that one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def constant(values: Sequence[object], like: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ slow test.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -167,6 +169,24 @@ def test_frames_of_any_masks_make_a_batch(head: str, launch_tokens: float, monke
     for ours, part, mask in zip(together, pixels, own, strict=True):
         assert_same(ours, eager.detect_patches(part, SIZE, mask, 2))
     assert len(fused._graphs) == (2 if launch_tokens else 3)
+
+
+def test_all_kernels_run_with_the_detectors_gpu_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the head, too: Triton launches on the current device, whichever holds the tensors."""
+    _, fused = detectors("rcnn")
+    log: list[str] = []
+
+    @contextmanager
+    def noted(device: torch.device) -> Iterator[None]:
+        log.append(f"in {device}")
+        yield
+        log.append("out")
+
+    head = fused._head
+    monkeypatch.setattr(engine_module, "on_device", noted)
+    monkeypatch.setattr(fused, "_head", lambda *given: log.append("head") or head(*given))
+    fused.detect(images(1)[0])
+    assert log == [f"in {fused.device}", "head", "out"]
 
 
 def test_what_runs_eagerly_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

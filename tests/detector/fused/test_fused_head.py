@@ -143,22 +143,22 @@ def test_graphs_are_bounded_and_the_recently_used_ones_stay() -> None:
     cache, made = GraphCache(CPU, 2), []
 
     def run(key: int) -> int:
-        def launch() -> Tensor:
+        def launch() -> list[Tensor]:
             made.append(key)
-            return torch.tensor(key)
+            return [torch.tensor(key)]
 
-        return int(cache.run((key,), launch))
+        return int(cache.run((key,), launch)[0])
 
     assert [run(key) for key in (1, 2, 1, 3, 4, 1)] == [1, 2, 1, 3, 4, 1]
-    assert len(cache) == 2
+    assert (len(cache), cache.room, (1,) in cache, (3,) in cache) == (2, 0, True, False)
     cache.drop(lambda key: key == (4,))
-    assert len(cache) == 1
+    assert (len(cache), cache.room) == (1, 1)
 
 
 def test_a_graph_is_made_once_for_each_key() -> None:
     """On a CPU the function itself takes the place of its graph: the one that was given first."""
     cache = GraphCache(CPU, 2)
-    assert [int(cache.run(("key",), lambda value=value: torch.tensor(value))) for value in (1, 2)] == [1, 1]
+    assert [int(cache.run(("key",), lambda value=value: [torch.tensor(value)])[0]) for value in (1, 2)] == [1, 1]
 
 
 COMPILE = """

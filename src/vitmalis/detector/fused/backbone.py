@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitmalis.detector.devices import on_device
 from vitmalis.detector.fused.geometry import FrameGeometry, block_patterns, frame_geometry
 from vitmalis.detector.fused.kernels.int8 import FusedInt8Linear
 from vitmalis.detector.fused.kernels.mixed import mixed_attention
@@ -223,12 +224,8 @@ class FusedBackbone:
 @contextlib.contextmanager
 def _own_arithmetic(device: torch.device) -> Iterator[None]:
     """Kernels run on this device, in the types that they are given."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        with torch.cuda.device(device):
-            yield
+    with torch.autocast(device.type, enabled=False), on_device(device):
+        yield
 
 
 @torch.inference_mode(False)

@@ -14,6 +14,7 @@ from torch import Tensor
 from vitmalis.detector.base import DetectionModel
 from vitmalis.detector.cached_tokens import CachedTokens
 from vitmalis.detector.detector import Detector, Pixels
+from vitmalis.detector.devices import on_device
 from vitmalis.detector.fcos import FcosDetector
 from vitmalis.detector.flops import linear_flops
 from vitmalis.detector.fused.backbone import FusedBackbone
@@ -136,12 +137,12 @@ class FusedDetector(Detector):
         """Detect in the frames that a slot holds."""
         point = restoration_point if slot.bucket else 0  # without effect where nothing is downsampled
 
-        def launch() -> tuple[Tensor, list[Tensor]]:
+        def launch() -> list[Tensor]:
             levels = self._pyramid(frames.backbone.run(slot, point))
-            return self._head(levels, frames.size), [] if self._model.mask_branch is None else levels
+            return [self._head(levels, frames.size), *([] if self._model.mask_branch is None else levels)]
 
-        with fp32_products(self._precision):
-            found, levels = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
+        with on_device(self.device), fp32_products(self._precision):  # Triton launches on the current device
+            found, *levels = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
         host = frames.host[: slot.batch]
         host.copy_(found, non_blocking=True)
         if self.device.type == "cuda":

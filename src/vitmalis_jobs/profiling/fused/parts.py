@@ -93,7 +93,7 @@ class BackboneTimes:
         backbone.load(slot, [self._patches(mask)], [mask])
 
         def run() -> object:
-            return self._graphs.run((slot.bucket, point), lambda: backbone.run(slot, point))
+            return self._graphs.run((slot.bucket, point), lambda: [backbone.run(slot, point)])
 
         with fp32_products(self._bench.precision):
             return self._bench.call_ms(run)
