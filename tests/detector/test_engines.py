@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from vitmalis.detector import engines, load_detector, preset
 from vitmalis.detector.config import AdaptedConfig, DetectorConfig, ModelConfig
@@ -57,6 +58,32 @@ def test_fused_says_why_it_cannot(options: dict, reason: str, monkeypatch: pytes
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(UserError, match=rf"^model\.engine=fused cannot run \S+: {reason}.*; use model\.engine=auto$"):
         engine("fused", **options)
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "reason"),
+    [
+        ((7, 5), None, "it needs a GPU of compute capability 8.0, as Triton does, and cuda:1 has 7.5"),  # T4
+        ((9, 4), "6.4", "its kernels are made for NVIDIA's GPUs"),  # MI300
+        ((8, 0), None, None),
+        ((12, 0), None, None),
+    ],
+)
+def test_gpus_that_triton_cannot_use_run_eagerly(
+    capability: tuple[int, int],
+    hip: str | None,
+    reason: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engines._log_eager.cache_clear()
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert engine("auto", device="cuda:1") == ("eager" if reason else "fused")
+    assert caplog.messages == ([f"vitdet_tiny runs on the eager engine: {reason}"] if reason else [])
+    assert asked == ([] if hip else ["cuda:1"])
 
 
 def test_an_engine_that_does_not_exist() -> None:

@@ -6,6 +6,8 @@ import logging
 import os
 from functools import cache
 
+import torch
+
 from vitmalis.detector.config import DetectorConfig, ModelConfig
 from vitmalis.detector.devices import AUTO, chosen_device
 from vitmalis.detector.fused.support import unsupported_reason
@@ -14,6 +16,9 @@ from vitmalis.errors import UserError
 EAGER, FUSED = "eager", "fused"
 ENGINES = (AUTO, EAGER, FUSED)
 """`auto` is `fused` on a CUDA GPU where it can run the model, else `eager`."""
+
+LEAST_CAPABILITY = (8, 0)
+"""Compute capability of the oldest GPUs that Triton supports (A100); older ones have no matrix products in bfloat16."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,4 +74,20 @@ def _not_fused_reason(config: ModelConfig, device: str, precision: str, compiled
         return "it has no fp16, but fp32, tf32, bf16 and int8"
     if not _is_cuda(device) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs a CUDA GPU, not {device} (for tests, TRITON_INTERPRET=1 interprets its kernels on a CPU)"
-    return unsupported_reason(config.vit)
+    return unsupported_reason(config.vit) or _unsupported_gpu(device)
+
+
+def _unsupported_gpu(device: str) -> str | None:
+    """Why Triton's kernels cannot run on a GPU; None where they can, and where there is none to ask."""
+    if not _is_cuda(device) or not torch.cuda.is_available():
+        return None
+    if torch.version.hip is not None:
+        return "its kernels are made for NVIDIA's GPUs"
+    try:
+        capability = torch.cuda.get_device_capability(chosen_device(device))
+    except (AssertionError, RuntimeError):
+        return None  # there is no such GPU, as `checked_device` says
+    if capability < LEAST_CAPABILITY:
+        found, least = (f"{major}.{minor}" for major, minor in (capability, LEAST_CAPABILITY))
+        return f"it needs a GPU of compute capability {least}, as Triton does, and {device} has {found}"
+    return None
