@@ -100,6 +100,17 @@ def test_jobs_that_a_page_names_exist(page: Path) -> None:
     assert not missing
 
 
+def test_every_job_has_a_row_in_the_table_of_its_folder() -> None:
+    folders = ("evaluation", "profiling", "training", "validation")
+    tables = {folder: (ROOT / folder / "README.md").read_text() for folder in folders}
+    jobs = [(name, module.split(".")[0]) for name, (module, _) in JOBS.items()]
+    assert not [
+        name
+        for name, folder in jobs
+        if folder in tables and not re.search(rf"^\|.*`vitmalis {name}\b(?!-)", tables[folder], re.MULTILINE)
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_choices_that_a_page_makes_exist(page: Path) -> None:
     """`experiment=fig8` needs conf/experiment/fig8.yaml; `mine` and the like stand for the reader's own."""
