@@ -21,7 +21,7 @@ def encode_jpeg(image: RgbImage, quality: int) -> bytes:
 
 
 def encode_bgr(image: NDArray[np.uint8], quality: int) -> bytes:
-    """`encode_jpeg` of an image whose channels are in OpenCV's order already.
+    """`encode_jpeg` of an image (H, W, 3) whose channels are in OpenCV's order already.
 
     Raises:
         ValueError: as of `encode_jpeg`.

@@ -62,7 +62,7 @@ class DetectionModel(nn.Module, ABC):
         return None
 
     def with_masks(self, levels: Sequence[Tensor], found: list[Detections]) -> list[Detections]:
-        """The detections in pyramid levels, with their masks if the model has a mask head."""
+        """The detections in pyramid levels, each (B, C, H_l, W_l), with their masks if the model has a mask head."""
         return found if self.mask_branch is None else self.mask_branch.add_masks(levels, found)
 
     def predict(

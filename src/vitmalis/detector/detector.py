@@ -289,7 +289,7 @@ def weights_files(config: ModelConfig, weights: str | Path | None) -> tuple[Path
 
 
 def weights_digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of the files of a model's weights, hexadecimal; a name for random weights, which have no file."""
+    """SHA-256 of the files of a model's weights, or a name for random ones; raises `UserError` for a missing file."""
     if len(paths) > 1:
         return digest([weights_digest([path]) for path in paths])
     if not paths:

@@ -138,7 +138,7 @@ class ViT(nn.Module):
         return tokens
 
     def resume(self, tokens: Tensor, grid: RegionGrid, restoration_point: int) -> Tensor:
-        """Map the tokens at a restoration point to features: the second half of `forward_patches`."""
+        """Map the tokens (B, T, C) at a restoration point to features (B, C, rows, cols), as `forward_patches` does."""
         layout = grid_layout(grid.patch_rows, grid.patch_cols, self.config.window, tokens.device)
         return self._features(tokens, layout, self.blocks[len(self._blocks_before(restoration_point)) :])
 

@@ -16,6 +16,9 @@ class ConfigurationTable(msgspec.Struct, frozen=True, eq=False):
         keys: names of the features that a value depends on.
         configurations: int64 (k, len(keys)), unique rows.
         values: float64 (k,).
+
+    Raises:
+        ValueError: the shapes do not fit, or the table is empty.
     """
 
     keys: tuple[str, ...]

@@ -157,8 +157,11 @@ class MlpEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="mlp
         biases: per layer float32 (outputs,).
         output_mean, output_scale: the output leaves as y * scale + mean.
         output: what that is: the target itself, or its natural logarithm.
-        activation: of the hidden layers. A monotone estimator has weights of fitting signs, and bounded activations, as
-            those of ReLUs would only ever be convex.
+        activation: of the hidden layers. A monotone estimator has weights of fitting signs and tanh, since with ReLUs
+            it could only be convex.
+
+    Raises:
+        ValueError: shapes do not fit, or a scale is not positive.
     """
 
     mean: np.ndarray
@@ -201,6 +204,9 @@ class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="
     Attributes:
         coefficients: float64 (F,), per unit of each feature.
         intercept: estimate where all features are 0.
+
+    Raises:
+        ValueError: the number of coefficients does not fit.
     """
 
     coefficients: np.ndarray
@@ -215,7 +221,11 @@ class LinearEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="
 
 
 class OfflineMeanEstimator(_EstimatorFile, kw_only=True, frozen=True, eq=False, tag="mean"):
-    """The mean over profiled frames for each configuration, the same for every frame."""
+    """The mean over profiled frames for each configuration, the same for every frame.
+
+    Raises:
+        ValueError: the table has a key that is no feature.
+    """
 
     means: ConfigurationTable
 

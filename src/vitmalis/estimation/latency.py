@@ -34,6 +34,9 @@ class EncodeTable(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid_u
         downsampled_regions: rows of the table, ascending.
         qualities: columns of the table, ascending.
         encode_s: seconds, one row per `downsampled_regions`.
+
+    Raises:
+        ValueError: rows or columns are not ascending, or values are missing, negative or not finite.
     """
 
     downsampled_regions: tuple[int, ...]
@@ -126,6 +129,9 @@ class LatencyTables(msgspec.Struct, kw_only=True, frozen=True, dict=True, forbid
         stages: durations of everything else in a run; None in tables that were made for estimating only.
         host: facts of the machine(s) and of the measurement; free form.
         version: of the file format.
+
+    Raises:
+        ValueError: restoration points are missing, negative or repeated, or `decode_s` is negative or not finite.
     """
 
     device: str

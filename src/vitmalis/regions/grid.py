@@ -32,6 +32,9 @@ class RegionGrid:
         window: side of an attention window in tokens.
         factor: how much smaller a downsampled region is, along each axis.
         patch_px: side of a patch.
+
+    Raises:
+        UserError: a number below 1.
     """
 
     width_px: int

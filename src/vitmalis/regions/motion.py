@@ -24,11 +24,13 @@ class MotionOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         scale: side of the analysed image over the frame's; a quarter of the side costs a sixteenth.
-        max_pixels: most pixels of the analysed image; a frame that would have more is halved until it has not. The
-            default analyses a 1920x1080 frame as its half, 960x540, would be.
-        history: number of analysed frames that the background is learned from. Few, because the camera moves: what was
-            behind a pixel a second ago says nothing about its background now.
+        max_pixels: most pixels of the analysed image; a frame that would have more is reduced further, by halves. By
+            default a 1920x1080 frame is analysed at the size of a 960x540 frame.
+        history: number of analysed frames that the background is learned from: few, as the camera moves.
         variance_threshold: squared distance from the background, in variances, from which a pixel is foreground.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     scale: float = 0.25

@@ -21,6 +21,9 @@ class CameraBuffer:
 
     Attributes:
         lost: indices of the frames that were never taken: replaced in a full buffer, or too late for it.
+
+    Raises:
+        ValueError: a capacity below 1.
     """
 
     def __init__(self, capacity: int) -> None:

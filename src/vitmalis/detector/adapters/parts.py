@@ -38,6 +38,9 @@ class Parts:
         after_project: applied to the tokens of patches (..., C) before positions are added.
         before_blocks: applied to tokens (..., C) after positions are added.
         after_blocks: applied to the tokens of patches (..., C) in the end.
+
+    Raises:
+        UserError: patches are not square and side by side.
     """
 
     project: nn.Conv2d

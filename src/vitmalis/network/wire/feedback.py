@@ -15,7 +15,11 @@ Score = Annotated[float, Meta(ge=0, le=1)]
 
 
 class UncertainScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Client: ask back the regions of boxes with scores from `low` to below `high`, away from boxes above."""
+    """Client: ask back the regions of boxes with scores from `low` to below `high`, away from boxes above.
+
+    Raises:
+        ValueError: `low` is not below `high`.
+    """
 
     low: Score
     high: Score

@@ -80,7 +80,11 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Server: the answer to `Hello`; says which model serves, its regions, and the names behind its labels."""
+    """Server: the answer to `Hello`; says which model serves, its regions, and the names behind its labels.
+
+    Raises:
+        ValueError: a geometry that cannot be served.
+    """
 
     model: Text
     model_id: Text
@@ -112,6 +116,9 @@ class Offload(_Message, frozen=True):
         mask_rows, mask_cols, mask_bits: downsample mask **B** by rows, first region in the highest bit; empty for none.
         feedback: which regions the server is to ask back; absent for an offload of one round.
         caching: with it, the frame's tokens are cached; absent otherwise.
+
+    Raises:
+        ValueError: a mask does not fit the frame, or tokens are to be cached at restoration point 0.
     """
 
     seq: Seq
@@ -216,6 +223,9 @@ class Result(_Message, frozen=True):
         cached: with an offload that has `caching`, whether its tokens are cached now; absent otherwise.
         masks: number of masks in the payload: those of the first detections, while the others' fill their boxes; absent
             from a server whose model finds boxes only.
+
+    Raises:
+        ValueError: more masks than detections, or a duration that is negative, not finite or above a day.
     """
 
     seq: Seq
