@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vitmalis import testing
 from vitmalis.detector.custom_detector import DETECTOR
 from vitmalis.policy import POLICY
 from vitmalis.tracker import TRACKER
@@ -161,6 +162,14 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert other.exists(), target
         if heading:
             assert heading in headings(other), target
+
+
+def test_the_api_has_a_page_for_every_contract_suite_and_its_overview_names_every_page() -> None:
+    folder = ROOT / "docs" / "api"
+    shown = set(re.findall(r"^::: ([\w.]+)$", (folder / "testing.md").read_text(), re.MULTILINE))
+    assert {getattr(testing, name).__module__ for name in testing.__all__} <= shown
+    linked = set(re.findall(r"^\| \[[^\]]+\]\(([\w.]+)\)", (folder / "index.md").read_text(), re.MULTILINE))
+    assert {page.name for page in folder.iterdir()} - {"index.md"} == linked
 
 
 def test_every_image_has_a_row_with_its_source_and_licence() -> None:
