@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from test_vitmalis import outcome, state
 
+from tests.policy.small_world import write_estimators
+from vitmalis.estimation import ConfigurationTable, load_estimator, save_estimator
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.policy import Policy, build_policy
 
@@ -60,6 +64,23 @@ def test_boxes_that_are_worth_nothing_any_more_are_like_none(vitmalis_options: d
     policy = build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options)
     forgotten = explained(policy, result_age_frames=10**6)  # after an outage of nine hours F1-by-age is 0
     assert forgotten.chosen == explained(policy, retention=0.0).chosen
+
+
+@pytest.mark.parametrize("error_low", [0.0, 1.0])
+def test_a_faster_candidate_is_taken_within_the_error_of_its_difference_to_the_best(
+    vitmalis_options: dict, tmp_path: Path, error_low: float
+) -> None:
+    accuracy = load_estimator(Path(vitmalis_options["estimators"]) / "accuracy_mlp.json")
+    errors = ConfigurationTable(("tau_d",), np.array([[0], [1], [2]]), np.array([0.0, error_low, error_low]))
+    write_estimators(tmp_path)
+    save_estimator(msgspec.structs.replace(accuracy, errors=errors), tmp_path / "accuracy_mlp.json")
+    lasting = {"decay_ages_s": [0, 1], "decay_f1": [1.0, 0.999]}  # accuracy counts, so that full resolution is best
+    e = explained(build_policy("freshness", **lasting, **vitmalis_options | {"estimators": str(tmp_path)}))
+    assert e.tau_d[e.f1.argmax()] == 0
+    if error_low:  # no low resolution is known to be worse, though the error of the best itself is 0
+        assert e.e2e_latency_s[e.chosen] == e.e2e_latency_s[e.tau_d > 0].min()
+    else:
+        assert e.tau_d[e.chosen] == 0
 
 
 def test_waiting_costs_most_while_there_are_no_boxes_or_bad_ones(vitmalis_options: dict) -> None:

@@ -105,6 +105,8 @@ def test_choice_follows_algorithm_1() -> None:
 def test_a_gain_within_the_tie_is_worth_no_latency() -> None:
     ties = np.array([0.0, 0.06, 0.06, 0.06])
     assert choose(*BENT, f1_ties=ties).frontier.tolist() == [0, 1, 3]  # 0.75 gains 0.05 over 0.7, and 0.8 gains 0.1
+    unsure_of_the_fastest = np.array([0.7, 0.0, 0.0, 0.0])
+    assert choose(*BENT, f1_ties=unsure_of_the_fastest).reason == "only", "the larger of both ties counts"
     assert choose(*BENT, f1_ties=np.full(4, 0.7)).reason == "only"
     assert choose(*BENT, f1_ties=np.zeros(4)).frontier.tolist() == [0, 1, 2, 3]
 

@@ -73,7 +73,8 @@ class Estimates:
         payload_bytes: size on the wire.
         e2e_latency_s: from the start of encoding to the result.
         f1: accuracy, 0..1.
-        f1_error: expected error of differences between these F1; 0 where it is not known.
+        f1_error: expected error of the difference between each F1 and that of `REFERENCE` in the same frame; 0 where it
+            is not known. See `f1_difference_error` for other differences.
         cached_regions: how many regions take their tokens from an earlier frame.
         age_frames: frames since the one that size and F1 were estimated from, ahead of the decision; None where that is
             the frame at hand.
@@ -86,6 +87,16 @@ class Estimates:
     f1_error: Float64Array
     cached_regions: Float64Array
     age_frames: int | None = None
+
+    def f1_difference_error(self, other: int) -> Float64Array:
+        """Expected error of the difference between the F1 of each candidate and that of another, (n,).
+
+        It is the larger of both errors: one of the two may be all but `REFERENCE`, whose own error is close to 0.
+
+        Args:
+            other: index of the candidate that the others are compared with.
+        """
+        return np.maximum(self.f1_error, self.f1_error[other])
 
 
 def explain(

@@ -29,8 +29,8 @@ class Freshness(ConfigurationSearch):
     where the interval is that of g: a step of policy iteration for the average reward (Howard 1960). From the boxes
     that g itself would show, g's configuration has the highest worth. There is no knee, eta or kappa.
 
-    Latency is known better than A(c): of all c whose worth is within the estimator's error of the best, the fastest is
-    taken (the one-standard-error rule of Breiman et al. 1984).
+    Latency is known better than A(c): of all c whose worth is within the error of the best, the fastest is taken (the
+    one-standard-error rule of Breiman et al. 1984). The error is that of the difference between the F1 of both.
 
     Args:
         estimate_ahead: as of `ConfigurationSearch`, but on: what a decision takes is lost to the boxes on the screen.
@@ -50,7 +50,7 @@ class Freshness(ConfigurationSearch):
         kept = shown_s * self._decay.mean(latency_s, latency_s + shown_s)  # of a result without errors
         worth = self._shown_meanwhile(state, interval_s) + f1 * kept - lasting_f1[steady] * interval_s
         best = int(worth.argmax())
-        as_good = worth >= worth[best] - estimates.f1_error[best] * kept[best]
+        as_good = worth >= worth[best] - estimates.f1_difference_error(best) * kept[best]
         chosen = int(np.lexsort((-worth, np.where(as_good, latency_s, np.inf)))[0])
         return described(latency_s, f1, chosen, "freshness")
 

@@ -86,8 +86,8 @@ def choose(
         f1: estimated inference accuracy of each (n,).
         urgent: result of `Urgency.of`.
         method: see `knee_point`.
-        f1_ties: gain in F1 (n,) that each has to exceed over a faster one to be a choice; None for any gain, as in the
-            paper.
+        f1_ties: (n,), of each candidate: to be a choice, a slower one has to gain more F1 over a faster one than the
+            larger of their two ties; None for any gain, as in the paper.
         least_f1_span: see `knee_point`.
     """
     frontier = pareto_frontier(latency_s, f1)
@@ -119,10 +119,10 @@ def pareto_frontier(latency_s: Float64Array, f1: Float64Array) -> Int64Array:
 
 
 def without_ties(frontier: Int64Array, f1: Float64Array, f1_ties: Float64Array) -> Int64Array:
-    """Thin a frontier to the candidates that gain more F1 over the one kept before than their own tie."""
+    """Thin a frontier to the candidates that gain more F1 over the one kept before than the larger of both ties."""
     kept = [int(frontier[0])]
     for candidate in frontier[1:].tolist():
-        if f1[candidate] - f1[kept[-1]] > f1_ties[candidate]:
+        if f1[candidate] - f1[kept[-1]] > max(f1_ties[candidate], f1_ties[kept[-1]]):
             kept.append(candidate)
     return np.array(kept, np.int64)
 
