@@ -15,6 +15,8 @@ Int64Array = NDArray[np.int64]
 
 REGION_COLUMNS = ("region_types", "region_motion", "relevance")
 """Arrays of shape (rows, cols), one value for each decision region."""
+REWARD_REASONS = frozenset({"explore", "exploit"})
+"""Reasons of `bandit`, which expects a reward in place of an F1: how well tracked boxes agree with the next result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -38,7 +40,7 @@ class DecisionExplanation:
     restoration_point: Int64Array = column("1", "of each candidate: beta")
     payload_bytes: Float64Array = column("byte", "of each candidate: estimated size")
     e2e_latency_s: Float64Array = column("s", "of each candidate: estimated latency")
-    f1: Float64Array = column("1", "of each candidate: estimated inference accuracy, 0..1")
+    f1: Float64Array = column("1", "of each candidate: estimated inference accuracy, or the reward of bandit, 0..1")
     cached_regions: Int64Array | None = column(
         "region",
         "of each candidate: regions that take their tokens from an earlier frame; null: no candidate does",
@@ -49,3 +51,8 @@ class DecisionExplanation:
     chosen: int = column("1", "candidate that was chosen")
     reason: str = column("name", "why: only, knee, stale (eta), retention (kappa), freshness, explore or exploit")
     tracked: Detections
+
+    @property
+    def expects_reward(self) -> bool:
+        """Whether `f1` is an expected reward; a size or latency of 0 then means that none is known yet."""
+        return self.reason in REWARD_REASONS

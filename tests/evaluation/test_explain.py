@@ -39,7 +39,7 @@ from vitmalis_jobs.evaluation.explain import main
 from vitmalis_jobs.evaluation.study import external_results
 from vitmalis_jobs.run.config import composed, typed
 from vitmalis_jobs.run.directory import RunDirectory
-from vitmalis_jobs.run.figures.decision_plot import chosen_mask, draw_regions, low_mask, most_varied
+from vitmalis_jobs.run.figures.decision_plot import chosen_mask, draw_regions, low_mask, most_varied, outcome_text
 from vitmalis_jobs.run.pipeline import run_evaluation
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
@@ -351,3 +351,25 @@ def test_a_session_states_sizes_that_can_be(
     (run / SESSION_FILE).write_text(json.dumps(session))
     assert main([str(run), "--no-reference"]) == 2
     assert "session.json' is no client session" in capsys.readouterr().err
+
+
+def test_the_outcome_in_words() -> None:
+    assert outcome_text(DECISION.explanation, OFFLOADS[1], 0.5).splitlines() == [
+        "tau_d 1, quality 70, restoration point 3",
+        "at the knee",
+        "size     expected 20 KiB, was 24",
+        "latency  expected 400 ms, was 500",
+        "F1       expected 0.80, was 0.50",
+    ]
+    lost = outcome_text(DECISION.explanation, OFFLOADS[0], None)
+    assert lost.splitlines()[-1] == "F1       expected 0.80, unknown"
+
+
+def test_the_outcome_of_a_decision_of_bandit_names_its_reward() -> None:
+    untried = explained(reason="explore", payload_bytes=np.zeros(3), e2e_latency_s=np.zeros(3))
+    assert outcome_text(untried, OFFLOADS[1], 0.5).splitlines()[2:] == [
+        "size     was 24 KiB",
+        "latency  was 500 ms",
+        "F1       was 0.50",
+        "reward   expected 0.80: agreement of tracked boxes with the next result",
+    ]

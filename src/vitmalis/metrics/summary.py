@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitmalis.explanation import REWARD_REASONS
 from vitmalis.instance_masks import MASK_BYTES, masks_to_send
 from vitmalis.matching import DEFAULT_RULE, Counts, MatchRule, match
 from vitmalis.metrics.mask_quality import mask_metrics
@@ -19,9 +20,6 @@ STAGES = ("encode_s", "uplink_s", "queue_s", "decode_s", "inference_s", "downlin
 
 _OVERHEADS = ("motion_s", "decision_s", "estimation_s", "optimization_s", "ahead_s")
 _DURATIONS = (*_OVERHEADS, *STAGES, "transfer_s", "network_s", "rtt_s", "e2e_latency_s")
-
-_BANDIT_REASONS = {"explore", "exploit"}
-"""Reasons of `bandit`, whose expected F1 is a reward: how well tracked boxes agree with the next result."""
 
 
 def frame_counts(
@@ -40,6 +38,7 @@ def summarise(
 ) -> dict[str, float]:
     """Compute all metrics of a run, by name; those without a value are left out.
 
+    `undelivered_frames` are those of `lost_frames` whose images came too late; the client was too slow for the others.
     There is no F1 without references, nor where they hold no box. Rendering F1 counts all frames of the clip, also
     those before the first result and those lost by the camera, as a user sees them; `rendering_f1_after_first_result`
     counts those from the first one on that showed a result, since the start is a large part of a short clip. Inference
@@ -55,6 +54,8 @@ def summarise(
         "offloads": float(len(offloads)),
         "lost_offloads": float(len(offloads) - len(returned)),
     }
+    if undelivered := sum(bool(frame.undelivered) for frame in frames):
+        summary["undelivered_frames"] = float(undelivered)
     if references is not None:
         summary |= _accuracy(frames, returned, references, rule)
         if frame_size is not None:
@@ -124,7 +125,7 @@ def _f1_bias(returned: Sequence[OffloadRecord], references: Sequence[Detections]
     A frame counts by its 2 TP + FP + FN, so that the mean of the actual values is the F1 of all boxes together. A
     single frame has too few boxes to say how far off one estimate is. Rewards that `bandit` expects do not count.
     """
-    estimated = [o for o in returned if o.estimated_f1 is not None and o.decision_reason not in _BANDIT_REASONS]
+    estimated = [o for o in returned if o.estimated_f1 is not None and o.decision_reason not in REWARD_REASONS]
     counts = [match(o.detections, references[o.frame_index], rule) for o in estimated]
     actual = _total(counts).f1
     if actual is None:

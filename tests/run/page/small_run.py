@@ -123,6 +123,19 @@ def with_cached(run: PlayedRun) -> PlayedRun:
     return dataclasses.replace(run, records=dataclasses.replace(run.records, decisions=decisions))
 
 
+def of_bandit(run: PlayedRun) -> PlayedRun:
+    """The run with a decision of bandit, which expects a reward of 0.75 of an arm without a result."""
+    unknown = {"payload_bytes": np.array([8192.0, 0.0, 3072.0]), "e2e_latency_s": np.array([0.5, 0.0, 0.22])}
+    explanation = dataclasses.replace(DECISION.explanation, reason="explore", **unknown)
+    untried = dataclasses.replace(OFFLOADS[1], estimated_payload_bytes=0.0, estimated_e2e_latency_s=0.0)
+    records = RunRecords(
+        FRAMES,
+        [OFFLOADS[0], dataclasses.replace(untried, decision_reason="explore")],
+        [dataclasses.replace(DECISION, explanation=explanation)],
+    )
+    return dataclasses.replace(run, records=records)
+
+
 def varied(run: PlayedRun) -> PlayedRun:
     """The run with the offloads of `VARIANTS`, none of them explained, and with frame 2 declined."""
     frames = [dataclasses.replace(frame, declined=frame.frame_index == 2) for frame in FRAMES]

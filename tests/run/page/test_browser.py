@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.run.page.browser import Tab, chromium
-from tests.run.page.small_run import images, small_run, varied, with_cached, write_clip
+from tests.run.page.small_run import images, of_bandit, small_run, varied, with_cached, write_clip
 from vitmalis.instance_masks import MASK_SIDE
 from vitmalis_jobs.evaluation.compare import compare
 from vitmalis_jobs.run.page import files
@@ -179,6 +179,15 @@ def test_a_candidate_with_cached_regions_says_so(tab: Tab, page: Path) -> None:
     go(tab, 2)
     label = tab.run("document.querySelector('canvas.candidates').getAttribute('aria-label')")
     assert "chosen: tau_d 1, quality 70, restoration point 3, 1 region cached, " in str(label)
+
+
+def test_what_bandit_expects_is_called_a_reward(tab: Tab, page: Path) -> None:
+    write_run_page(page, run_document(of_bandit(small_run(page.with_name("clip.mp4")))), images())
+    tab.open(page)
+    go(tab, 2)
+    label = str(tab.run("document.querySelector('canvas.candidates').getAttribute('aria-label')"))
+    assert label.endswith("restoration point 3, size and latency unknown, reward 0.75 expected")
+    assert "F1––reward0.75–" in text(tab, ".panel table")
 
 
 def test_it_plays_to_its_end(tab: Tab, page: Path) -> None:

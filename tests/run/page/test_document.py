@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run, varied, with_cached, write_clip
+from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, of_bandit, small_run, varied, with_cached, write_clip
 from vitmalis.instance_masks import MASK_SIDE
 from vitmalis.metrics.summary import STAGES
 from vitmalis.types import Detections
@@ -100,6 +100,17 @@ def test_a_decision_has_all_candidates(document: RunDocument) -> None:
 def test_candidates_say_how_many_regions_they_have_cached(played: PlayedRun, document: RunDocument) -> None:
     assert document.offloads[1].decision.cached_regions == []  # type: ignore[union-attr]
     assert run_document(with_cached(played)).offloads[1].decision.cached_regions == [0, 1, 0]  # type: ignore[union-attr]
+
+
+def test_the_reward_that_bandit_expects_is_no_f1_and_costs_before_a_result_are_unknown(
+    played: PlayedRun, document: RunDocument
+) -> None:
+    assert not document.offloads[1].decision.expects_reward  # type: ignore[union-attr]
+    second = run_document(of_bandit(played)).offloads[1]
+    assert second.decision is not None
+    assert second.decision.expects_reward
+    assert second.decision.candidates[second.decision.chosen].f1 == 0.75
+    assert second.f1 == second.payload_bytes == second.e2e_latency_s == Expectation(None, None)
 
 
 def test_a_frame_that_was_made_smaller_has_only_low_regions(played: PlayedRun) -> None:

@@ -60,7 +60,7 @@ def draw_decision(
     left.set_title(_inputs(decision.explanation), loc="left", fontsize=9)
     f1 = None if reference is None or offload.status != "ok" else match(offload.detections, reference, rule).f1
     _candidates(right, decision.explanation, offload.e2e_latency_s, f1)
-    right.set_title(_outcome(decision.explanation, offload, f1), loc="left", fontsize=9, family="monospace")
+    right.set_title(outcome_text(decision.explanation, offload, f1), loc="left", fontsize=9, family="monospace")
     save_figure(figure, path, dpi=110)
 
 
@@ -120,11 +120,12 @@ def _candidates(axes: Axes, explanation: DecisionExplanation, latency_s: float |
             linewidths=1.6,
             label=label,
         )
-    if latency_s is not None and f1 is not None:
+    if latency_s is not None and f1 is not None and not explanation.expects_reward:
         axes.plot(latency_s * 1e3, f1, "x", color=_CHOSEN, ms=10, mew=2, label="actual")
     elif latency_s is not None:
         axes.axvline(latency_s * 1e3, color=_CHOSEN, ls=":", label="actual latency")
-    axes.set(xlabel="E2E latency, ms (estimated)", ylabel="inference F1 (estimated)")
+    gain = "reward (expected)" if explanation.expects_reward else "inference F1 (estimated)"
+    axes.set(xlabel="E2E latency, ms (estimated)", ylabel=gain)
     axes.legend(frameon=False, fontsize=8, loc="best")
 
 
@@ -137,7 +138,14 @@ def _inputs(explanation: DecisionExplanation) -> str:
     )
 
 
-def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float | None) -> str:
+def outcome_text(explanation: DecisionExplanation, offload: OffloadRecord, f1: float | None) -> str:
+    """Configuration and reason of a decision, and expected against actual values, a line each.
+
+    Args:
+        explanation: of the decision.
+        offload: that it led to.
+        f1: of the result; None if it is not known.
+    """
     chosen = explanation.chosen
     configuration = (
         f"tau_d {explanation.tau_d[chosen]}, quality {explanation.quality[chosen]}, "
@@ -147,19 +155,18 @@ def _outcome(explanation: DecisionExplanation, offload: OffloadRecord, f1: float
         configuration += f", {explanation.cached_regions[chosen]} regions cached"
     kib = None if offload.payload_bytes is None else offload.payload_bytes / 1024
     latency_ms = None if offload.e2e_latency_s is None else offload.e2e_latency_s * 1e3
-    rows = (
-        ("size", "KiB", explanation.payload_bytes[chosen] / 1024, kib, ".0f"),
-        ("latency", "ms", explanation.e2e_latency_s[chosen] * 1e3, latency_ms, ".0f"),
-        ("F1", "", explanation.f1[chosen], f1, ".2f"),
-    )
-    shown = (
-        f"{name:8s} expected {expected:{form}} {unit}, " + ("unknown" if actual is None else f"was {actual:{form}}")
-        for name, unit, expected, actual, form in rows
-    )
-    return "\n".join(
-        (
-            configuration,
-            REASONS.get(explanation.reason, explanation.reason),
-            *(line.replace(" ,", ",") for line in shown),
-        )
-    )
+    gain, reward = explanation.f1[chosen], explanation.expects_reward
+    rows = [
+        _expectation("size", " KiB", ".0f", explanation.payload_bytes[chosen] / 1024 or None, kib),
+        _expectation("latency", " ms", ".0f", explanation.e2e_latency_s[chosen] * 1e3 or None, latency_ms),
+        _expectation("F1", "", ".2f", None if reward else gain, f1),
+    ]
+    if reward:
+        rows.append(f"reward   expected {gain:.2f}: agreement of tracked boxes with the next result")
+    return "\n".join((configuration, REASONS.get(explanation.reason, explanation.reason), *rows))
+
+
+def _expectation(name: str, unit: str, form: str, expected: float | None, actual: float | None) -> str:
+    """A line of what was expected and what it was; without what is not known of both."""
+    before = "" if expected is None else f"expected {expected:{form}}{unit}, "
+    return f"{name:8s} {before}" + ("unknown" if actual is None else f"was {actual:{form}}{unit if not before else ''}")

@@ -164,9 +164,9 @@ def _offload(offload: OffloadRecord, decision: DecisionRecord | None, run: Playe
         low_factor=factor,
         start_s=round(offload.start_time_s, _DECIMALS),
         stages_s=[_rounded(getattr(offload, stage)) for stage in STAGES],
-        e2e_latency_s=_expectation(offload.estimated_e2e_latency_s, offload.e2e_latency_s),
-        payload_bytes=_expectation(offload.estimated_payload_bytes, offload.payload_bytes),
-        f1=_expectation(offload.estimated_f1, _inference_f1(offload, run)),
+        e2e_latency_s=_expectation(offload.estimated_e2e_latency_s or None, offload.e2e_latency_s),
+        payload_bytes=_expectation(offload.estimated_payload_bytes or None, offload.payload_bytes),
+        f1=_expectation(None if why and why.expects_reward else offload.estimated_f1, _inference_f1(offload, run)),
         uplink_mbps=_expectation(why.uplink_mbps if why else None, offload.uplink_mbps),
         decision=_decision(why, offload.estimates_age_frames) if why else None,
         marked_regions=marked_regions(offload.region_map),
@@ -208,6 +208,7 @@ def _decision(why: DecisionExplanation, estimates_age_frames: int | None) -> Dec
         chosen=why.chosen,
         cached_regions=[] if why.cached_regions is None else why.cached_regions.tolist(),
         estimates_age_frames=estimates_age_frames,
+        expects_reward=why.expects_reward,
     )
 
 

@@ -66,6 +66,8 @@ class Decision(msgspec.Struct, frozen=True):
         cached_regions: how many regions each candidate has cached; empty where none has any.
         estimates_age_frames: frames since the one that their sizes and F1 were estimated from, ahead of the decision;
             None where they were estimated in it.
+        expects_reward: whether the F1 of candidates is a reward, as `bandit` expects it; 0 bytes or seconds then mean
+            that nothing is known yet.
     """
 
     reason: str
@@ -81,6 +83,7 @@ class Decision(msgspec.Struct, frozen=True):
     chosen: int
     estimates_age_frames: int | None = None
     cached_regions: list[int] = []
+    expects_reward: bool = False
 
 
 class Offload(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-// The candidates of a decision: expected F1 over expected latency, with frontier, knee, choice and what came of it.
+// The candidates of a decision: expected F1, or reward of bandit, over expected latency, with frontier, knee, choice and what came of it.
 
 class CandidatePlot {
   constructor(run, tip) {
@@ -41,7 +41,8 @@ class CandidatePlot {
     const actual = this.offload.e2e_latency_s.actual;
     const slowest = Math.max(...latency, actual ?? 0);
     const fastest = Math.min(...latency, actual ?? Infinity);
-    const scores = [...f1, ...(this.offload.f1.actual === null ? [] : [this.offload.f1.actual])];
+    const actual_f1 = this.#actualF1();
+    const scores = [...f1, ...(actual_f1 === null ? [] : [actual_f1])];
     const [worst, best] = [Math.min(...scores), Math.max(...scores)];
     const margin = Math.max(best - worst, 0.02) * 0.08;
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
@@ -72,7 +73,7 @@ class CandidatePlot {
       context.stroke();
       writeText(context, tickText(f1, up.step), 34, this.y(f1), dim, "right");
     }
-    writeText(context, "expected F1", 40, height - 8, dim);
+    writeText(context, `expected ${this.#gain()}`, 40, height - 8, dim);
   }
 
   #frontier(context) {
@@ -105,7 +106,7 @@ class CandidatePlot {
   }
 
   #actual(context) {
-    const [latency_s, f1] = [this.offload.e2e_latency_s.actual, this.offload.f1.actual];
+    const [latency_s, f1] = [this.offload.e2e_latency_s.actual, this.#actualF1()];
     if (latency_s === null) return;
     const x = this.x(latency_s);
     context.strokeStyle = themeColour("chosen");
@@ -124,11 +125,22 @@ class CandidatePlot {
     context.stroke();
   }
 
+  /** What the candidates are expected to give. */
+  #gain() {
+    return this.offload.decision.expects_reward ? "reward" : "F1";
+  }
+
+  /** The F1 of the result, if it is comparable with what was expected. */
+  #actualF1() {
+    return this.offload.decision.expects_reward ? null : this.offload.f1.actual;
+  }
+
   #inWords(index) {
-    const { candidates, cached_regions } = this.offload.decision;
+    const { candidates, cached_regions, expects_reward } = this.offload.decision;
     const [tau_d, quality, restoration_point, bytes, latency_s, f1] = candidates[index];
     const cached = cached_regions?.[index] ? [`${count(cached_regions[index], "region")} cached`] : [];
-    const expected = `${kibibytes(bytes)}, ${milliseconds(latency_s)}, F1 ${score(f1)} expected`;
+    const costs = expects_reward && !bytes ? "size and latency unknown" : `${kibibytes(bytes)}, ${milliseconds(latency_s)}`;
+    const expected = `${costs}, ${this.#gain()} ${score(f1)} expected`;
     return [inWords({ tau_d, quality, restoration_point }), ...cached, expected];
   }
 

@@ -59,6 +59,8 @@ class OffloadPanel {
       ["E2E latency", milliseconds, offload.e2e_latency_s],
       ["F1", score, offload.f1],
     ];
+    const { candidates, chosen, expects_reward } = offload.decision ?? {};
+    if (expects_reward) rows.push(["reward", score, { expected: candidates[chosen][5], actual: null }]);
     const cells = rows.map(([name, text, { expected, actual }]) => [name, text(expected), text(actual)]);
     return table(["", "expected", "actual"], cells);
   }
@@ -76,6 +78,7 @@ class OffloadPanel {
     ];
     const age = why.estimates_age_frames;
     if (age !== null) known.push(`sizes and F1 estimated ahead, from ${count(age, "frame")} before`);
+    if (why.expects_reward) known.push("reward: how well the tracked boxes will agree with the next result");
     const reason = element("strong", {}, this.run.legend.reasons[why.reason] ?? why.reason);
     const number = `${why.candidates.length} candidates, ${why.frontier.length} on the frontier; chosen: `;
     return [number, reason, `. ${known.join(", ")}.`];
