@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -17,13 +19,17 @@ import pytest
 
 from tests.server.blob_server import GEOMETRY
 from tests.server.conftest import blob_server, free_address
+from vitmalis.client import delivery_watch, realtime
+from vitmalis.client.__main__ import warn
 from vitmalis.client.realtime import RealtimeClient
 from vitmalis.client.session import ClientSession, write_session
 from vitmalis.errors import UserError
 from vitmalis.policy import ClientState
 from vitmalis.policy.back2back import Back2Back
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, read_frames, read_info, read_offloads
-from vitmalis.video.spec import VideoSpec
+from vitmalis.types import RgbImage
+from vitmalis.video.spec import Overdue, VideoSpec
+from vitmalis_jobs.run.processes import pass_on
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 192, 20.0, 40
 SPEED_PX = 2
@@ -235,3 +241,32 @@ def test_client_reconnects_to_a_server_that_is_silent_for_a_while(video: VideoSp
     after = [o for o in offloads if o.status == "ok" and o.start_time_s > 24 / FPS]
     assert after, "offloading goes on once the server does"
     assert len(client.recorder.frames()) == FRAMES
+
+
+def test_frames_that_are_not_decoded_in_time_are_recorded_and_warned_of_once(
+    video: VideoSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The decoder lets the time of every image from number 20 on go by; a warning is due from 3 of 10 frames on."""
+
+    def starved(_: VideoSpec, overdue: Overdue) -> Iterator[RgbImage | None]:
+        for index in range(FRAMES):
+            while index >= 20 and not overdue(index):
+                time.sleep(0.005)
+            yield None if index >= 20 else np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    monkeypatch.setattr(realtime, "open_in_time", starved)
+    monkeypatch.setattr(delivery_watch, "WINDOW_S", 0.5)
+    with blob_server(tmp_path) as server:
+        client = RealtimeClient(session(video, server.wait_ready()["ready"], tmp_path), warn=warn)
+        client.play()
+    frames = client.recorder.frames()
+    assert [f.undelivered for f in frames[20:]] == [True] * 20
+    assert not any(f.captured for f in frames[20:])
+    said = capsys.readouterr()
+    reports = list(map(json.loads, said.out.splitlines()))
+    warned: list[str] = []
+    for report in reports:
+        pass_on(report, lambda *_: None, warned.append)
+    assert len(warned) == len(reports) == 1
+    assert "of the last 10 frames were lost, as their images were not decoded in time" in warned[0]
+    assert said.err == f"warning: {warned[0]}\n"

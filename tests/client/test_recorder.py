@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vitmalis.client.events import EndOffload, StartOffload
+from vitmalis.client.events import EndOffload, Render, StartOffload
 from vitmalis.client.recorder import Recorder
 from vitmalis.explanation import DecisionExplanation
 from vitmalis.offload import OffloadDecision, TokenCaching
@@ -21,12 +21,14 @@ from vitmalis.records import (
     DecisionRecord,
     RecordsInfo,
     read_decisions,
+    read_frames,
     read_offloads,
     write_decisions,
+    write_frames,
     write_offloads,
 )
 from vitmalis.regions import ModelGeometry
-from vitmalis.types import Configuration, Detections, Frame, OffloadStatus
+from vitmalis.types import BoxSource, Configuration, Detections, Frame, OffloadStatus
 
 GEOMETRY = ModelGeometry(window=5, factor=2, patch_px=16, restoration_points=4)
 FRAME = Frame(7, 0.7, np.zeros((160, 320, 3), np.uint8))
@@ -158,3 +160,19 @@ def test_the_client_process_knows_no_reference_and_no_model() -> None:
     code = f"import sys, vitmalis.client.__main__\nprint([m for m in {forbidden} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_frame_that_was_not_delivered_says_so_unless_it_came_after_all(tmp_path: Path) -> None:
+    recorder, info = Recorder(0.1, GEOMETRY), RecordsInfo(policy="p", clip="c")
+    recorder.captured(0, 0.0)
+    for index, delivered in enumerate((True, True, False, False)):
+        recorder.rendered(Render(index, Detections.empty(), BoxSource.NONE, -1, -1), 0.1 * index + 0.1, delivered)
+    recorder.captured(3, 0.39)
+    frames = recorder.frames()
+    assert [frame.captured for frame in frames] == [True, False, False, True]
+    assert [frame.undelivered for frame in frames] == [None, None, True, None]
+    write_frames(tmp_path / "frames.parquet", frames, info)
+    assert [frame.undelivered for frame in read_frames(tmp_path / "frames.parquet")] == [None, None, True, None]
+    write_frames(tmp_path / "frames.parquet", frames[:2], info)
+    assert "undelivered" not in pq.read_schema(tmp_path / "frames.parquet").names
+    assert [frame.undelivered for frame in read_frames(tmp_path / "frames.parquet")] == [None, None]

@@ -160,3 +160,10 @@ def test_window_borders_do_not_depend_on_rounding() -> None:
 def test_no_frames_no_curve() -> None:
     time_s, f1 = f1_over_time([], [])
     assert len(time_s) == len(f1) == 0
+
+
+def test_frames_whose_images_came_too_late_are_counted_apart_from_those_that_the_client_lost() -> None:
+    frames = [frame(0), frame(1, captured=False), frame(2, captured=False, undelivered=True)]
+    summary = summarise(frames, [], None)
+    assert (summary["lost_frames"], summary["undelivered_frames"]) == (2.0, 1.0)
+    assert "undelivered_frames" not in summarise(frames[:2], [], None)

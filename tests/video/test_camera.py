@@ -162,3 +162,11 @@ def test_live_images_take_the_slot_they_came_in() -> None:
 def test_a_buffer_needs_room() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         CameraBuffer(0)
+
+
+def test_a_buffer_knows_what_was_added_to_it_even_if_it_was_lost_there() -> None:
+    buffer = CameraBuffer(1)
+    for index in (0, 2, 3):
+        buffer.put(Frame(index, index / 30, np.zeros((1, 1, 3), np.uint8)))
+    assert buffer.lost == [0, 2]
+    assert [buffer.was_added(index) for index in range(5)] == [True, False, True, True, False]

@@ -82,7 +82,7 @@ def main() -> int:
 def play(session: ClientSession, interrupts: Interrupts, outputs: Outputs) -> int:
     """Play a session and save its records, which say how it ended; return the exit status, 0 or 130.
 
-    Progress goes to standard output, one JSON object a line.
+    Progress goes to standard output, one JSON object a line, and so do warnings.
     """
 
     def progress(frames: int, offloads: int, lost: int) -> None:
@@ -96,6 +96,7 @@ def play(session: ClientSession, interrupts: Interrupts, outputs: Outputs) -> in
         on_connected=lambda: announce_ready(session.server_address),
         observe=outputs.observe,
         record=outputs.record,
+        warn=warn,
     )
     saver = RecordSaver(client.recorder, session)
     ended = "failed"
@@ -110,6 +111,12 @@ def play(session: ClientSession, interrupts: Interrupts, outputs: Outputs) -> in
             saver.finish(ended)
     print_json({"done": ended == "complete"})
     return 0 if ended == "complete" else 130
+
+
+def warn(text: str) -> None:
+    """Print a warning, for the process that started this one and for who reads its log."""
+    print_json({"warning": text})
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def print_json(report: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from vitmalis.client.clock import Clock, Inbox, WallClock
+from vitmalis.client.delivery_watch import DeliveryWatch
 from vitmalis.client.events import (
     Action,
     AnalyseMotion,
@@ -128,6 +129,7 @@ class RealtimeClient:
         clock: for reading the time and for waiting.
         observe: called with every event and action of the state machine, in this thread; it must not wait.
         record: called with every frame that the camera delivers, in its thread; it must not wait.
+        warn: called with a warning, at most once, if the source delivers too few frames, see `DeliveryWatch`.
 
     Raises:
         UserError: the policy or address is unusable, or the server did not answer in time.
@@ -141,11 +143,13 @@ class RealtimeClient:
         clock: Clock = WallClock(),  # noqa: B008,
         observe: Callable[[Event | Action], None] = lambda _: None,
         record: Callable[[Frame], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._session = session
         self._progress = progress
         self._observe = observe
         self._on_connected = on_connected
+        self._warn = warn
         self._clock = clock
         self._interval_s = 1.0 / session.video.fps
         self._policy = TimedPolicy(build_policy(session.policy_kind or session.policy, **session.policy_options))
@@ -169,6 +173,7 @@ class RealtimeClient:
             clock=self._clock.now_s,
             sleep=self._clock.sleep,
         )
+        self._watch = DeliveryWatch(video)
         tracker = build_tracker(session.tracker) if self._policy.uses_tracker else None
         self._pump = FramePump(self._camera, tracker, post)
         self._start_s = math.nan
@@ -259,7 +264,13 @@ class RealtimeClient:
             case EstimateAhead():
                 self._estimator_worker.submit(action)
             case Render():
-                self.recorder.rendered(action, self._now_s())
+                self._rendered(action)
+
+    def _rendered(self, render: Render) -> None:
+        delivered = self._camera.delivered(render.frame_index)
+        self.recorder.rendered(render, self._now_s(), delivered)
+        if warning := self._watch.warning(delivered):
+            self._warn(warning)
 
     def _drain(self) -> None:
         """Wait for the offloads in flight at the last frame; no other starts."""

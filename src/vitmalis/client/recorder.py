@@ -41,7 +41,7 @@ class Recorder:
     def captured(self, frame_index: int, capture_time_s: float) -> None:
         """Note that a frame was taken out of the camera buffer, before it is rendered or, by a slow client, after."""
         self._capture_times_s[frame_index] = capture_time_s
-        self._frames.update(frame_index, capture_time_s=capture_time_s, captured=True)
+        self._frames.update(frame_index, capture_time_s=capture_time_s, captured=True, undelivered=None)
 
     def tracked(self, frame_index: int, tracking_s: float) -> None:
         """Note how long a tracker job took that ended at this frame."""
@@ -61,22 +61,30 @@ class Recorder:
         """Note how long the policy estimated ahead; decisions from now on know what it found."""
         self._ahead_s = estimation_s
 
-    def rendered(self, render: Render, now_s: float) -> None:
-        """Note the boxes that were rendered on a frame, and when; a frame lost by the camera was never captured."""
+    def rendered(self, render: Render, now_s: float, delivered: bool = True) -> None:
+        """Note the boxes that were rendered on a frame, and when; a frame lost by the camera was never captured.
+
+        Args:
+            render: the boxes.
+            now_s: when.
+            delivered: whether the frame reached the camera buffer.
+        """
         index = render.frame_index
+        captured = index in self._capture_times_s
         self._frames.add(
             index,
             FrameRecord(
                 frame_index=index,
                 capture_time_s=self._capture_times_s.get(index, index * self._frame_interval_s),
                 render_time_s=now_s,
-                captured=index in self._capture_times_s,
+                captured=captured,
                 source=render.source,
                 result_frame_index=render.result_frame_index,
                 shown_frame_index=render.shown_frame_index,
                 detections=render.detections,
                 tracking_s=self._tracking_s.get(index),
                 declined=self._declined.get(index, False),
+                undelivered=None if captured or delivered else True,
             ),
         )
 

@@ -26,7 +26,7 @@ _DETECTION_COLUMNS = (
     ("labels", pa.list_(pa.int64()), "class", "index of each box's class in COCO_CLASSES"),
 )
 _MASKS = "masks"
-_OPTIONAL = (_MASKS, "cached_regions")
+_OPTIONAL = (_MASKS, "cached_regions", "undelivered")
 """Nullable columns that a file lacks where no row has a value in them."""
 _MASK_WORD = np.dtype("<i8")
 _MASKS_METADATA = {

@@ -33,6 +33,9 @@ class FrameRecord:
     detections: Detections = field(default_factory=Detections.empty)
     tracking_s: float | None = column("s", "tracker time spent for this frame", None)
     declined: bool = column("1", "true: the policy was asked to offload this frame, and declined", False)
+    undelivered: bool | None = column(
+        "1", "true: lost because its image was decoded, or came from a live source, too late; null: it was not", None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ class OffloadRecord:
     decision_reason: str | None = column("name", "why this configuration: see decisions", None)
     estimated_payload_bytes: float | None = column("byte", "what payload_bytes was expected to be", None)
     estimated_e2e_latency_s: float | None = column("s", "what e2e_latency_s was expected to be", None)
-    estimated_f1: float | None = column("1", "inference accuracy that was expected, 0..1", None)
+    estimated_f1: float | None = column("1", "inference accuracy, or reward of bandit, that was expected, 0..1", None)
     encode_s: float | None = column("s", "packing and compression", None)
     transfer_s: float | None = column("s", "payload passing the uplink, without propagation", None)
     uplink_s: float | None = column("s", "sending to complete arrival at the server", None)
@@ -118,7 +121,7 @@ RECORD_FILES: dict[type[Record], str] = {
 }
 """The file of each record type, in the order they are written: a run with frames has its other records, too."""
 ADDED_COLUMNS: dict[type[Record], set[str]] = {
-    FrameRecord: {"declined", "masks"},
+    FrameRecord: {"declined", "masks", "undelivered"},
     OffloadRecord: {
         *("coarse_blocks", "coarse_quality", "coarse_map", "region_map"),
         *("cached_regions", "asked_regions", "second_round_of", "masks", "ahead_s", "estimates_age_frames"),
@@ -127,5 +130,6 @@ ADDED_COLUMNS: dict[type[Record], set[str]] = {
 }
 """Columns that files of this schema version may lack, as they were added to it; their defaults are read then.
 
-`masks`, and `cached_regions` of decisions, are not only absent from older files, but from those of runs without.
+`masks`, `undelivered`, and `cached_regions` of decisions, are not only absent from older files, but from those of runs
+without.
 """

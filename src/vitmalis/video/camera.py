@@ -33,6 +33,7 @@ class CameraBuffer:
         self._frames: collections.deque[Frame] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._added: collections.deque[int] = collections.deque()
         self.lost: list[int] = []
 
     def put(self, frame: Frame) -> None:
@@ -41,12 +42,20 @@ class CameraBuffer:
             if len(self._frames) == self._capacity:
                 self.lost.append(self._frames.popleft().index)
             self._frames.append(frame)
+            self._added.append(frame.index)
             self._changed.notify()
 
     def lose(self, index: int) -> None:
         """Count a frame that came too late to be added."""
         with self._changed:
             self.lost.append(index)
+
+    def was_added(self, index: int) -> bool:
+        """Whether a frame has been added, if only to be lost here; asked of each frame once, in their order."""
+        with self._changed:
+            while self._added and self._added[0] < index:
+                self._added.popleft()
+            return bool(self._added) and self._added[0] == index
 
     def get(self, timeout_s: float) -> Frame | None:
         """Take the oldest frame; None if there is none within `timeout_s` or the buffer is closed and empty."""
@@ -136,6 +145,10 @@ class Camera:
         if frame is None and self._error is not None and self.buffer.finished:
             raise self._error
         return frame
+
+    def delivered(self, index: int) -> bool:
+        """Whether a frame whose time is over reached the buffer; asked of each frame once, in their order."""
+        return self.buffer.was_added(index)
 
     @property
     def finished(self) -> bool:

@@ -45,6 +45,7 @@ _ROWS = (
     ("lost offloads", "lost_offloads", 1, "{:.0f}"),
     ("frames lost by the camera", "lost_frames", 1, "{:.0f}"),
 )
+_UNDELIVERED_ROWS = (("  as their images came too late", "undelivered_frames", 1, "{:.0f}"),)
 _DEVICE_ROWS = (
     ("devices (above: means over them)", "devices", 1, "{:.0f}"),
     ("  rendering F1 of the worst", "worst_device_rendering_f1", 1, "{:.3f}"),
@@ -120,8 +121,9 @@ class Terminal:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", style="bold", no_wrap=True)
         masks = _MASK_ROWS if "rendering_mask_f1" in metrics else ()
+        undelivered = _UNDELIVERED_ROWS if "undelivered_frames" in metrics else ()
         devices = _DEVICE_ROWS if "devices" in metrics else ()
-        for label, key, factor, form in (*_F1_ROWS, *masks, *_ROWS, *devices):
+        for label, key, factor, form in (*_F1_ROWS, *masks, *_ROWS, *undelivered, *devices):
             table.add_row(label, metric_text(metrics, key, factor, form))
         self._console.print(table)
         for key, value in places.items():

@@ -43,6 +43,7 @@ def _names() -> dict[str, str]:
         "rendering_f1_per_s": "f1/rendering_over_time",
         "frames": "frames/played",
         "lost_frames": "frames/lost",
+        "undelivered_frames": "frames/undelivered",
         "declined_frames": "frames/declined",
     }
     for of in ("rendering", "inference"):

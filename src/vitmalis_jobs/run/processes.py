@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +118,11 @@ def play(
     progress: PlayProgress,
     shell: Sequence[str] = (),
     more: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda _: None,
 ) -> RunRecords:
     """Run a client with `more` arguments, in a `shell` command if there is one, to its end and read its records.
+
+    `warn` is called with what the client warns of while it plays.
 
     Records of a client that fails are in its folder, too, up to its last second.
 
@@ -136,13 +139,20 @@ def play(
             mistake = ""
             for report in _reports(child):
                 mistake = report.get("error", mistake)
-                if "progress" in report:
-                    progress(report["progress"], report["frames"], report["offloads"], report["lost"])
+                pass_on(report, progress, warn)
             _check_exit(child, mistake)
     finally:
         with suppress(OSError, UserError):  # it is the client's failure that is reported
             recover_records(Path(session.output_dir))
     return read_records(Path(session.output_dir))
+
+
+def pass_on(report: Mapping[str, Any], progress: PlayProgress, warn: Callable[[str], None]) -> None:
+    """Call what waits for a client's report: its progress, or a warning."""
+    if "warning" in report:
+        warn(report["warning"])
+    if "progress" in report:
+        progress(report["progress"], report["frames"], report["offloads"], report["lost"])
 
 
 def _check_exit(client: Child, mistake: str) -> None:

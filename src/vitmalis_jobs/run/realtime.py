@@ -83,6 +83,7 @@ def _play(
                 progress,
                 link.shell,
                 outputs,
+                terminal.warn,
             )
     finally:
         for name, endpoint in (("server", server), ("relay", link)):
@@ -95,7 +96,10 @@ def _report_losses(records: RunRecords, terminal: Terminal) -> None:
     lost = sum(offload.status != "ok" for offload in records.offloads)
     if lost:
         terminal.warn(f"{lost} of {len(records.offloads)} offloads lost; offloads.parquet has the reasons")
-    missed = sum(not frame.captured for frame in records.frames)
+    undelivered = sum(bool(frame.undelivered) for frame in records.frames)
+    if undelivered:
+        terminal.warn(f"{undelivered} of {len(records.frames)} frames lost by the camera: their images came too late")
+    missed = sum(not frame.captured for frame in records.frames) - undelivered
     if missed:
         terminal.warn(f"{missed} of {len(records.frames)} frames lost by the camera: the client was too slow for them")
 
