@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from vitmalis.video.manifest import manifest
 from vitmalis_jobs.common.config import conf_dir
+from vitmalis_jobs.evaluation.sweep import runs_with_new_values
 from vitmalis_jobs.run.config import OutputOptions, typed
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
@@ -55,14 +56,11 @@ def test_an_experiment_sweeps_its_grid(name: str) -> None:
     runs = jobs(f"experiment={name}")
     assert len(runs) == len({tuple(run) for run in runs}) == SIZES[name]
     # Options of one run do not change what those of another mean, so each value has to compose once.
-    seen: set[str] = set()
-    for run in runs:
-        if not seen.issuperset(run):
-            seen.update(run)
-            options = typed(composed(*run))
-            assert options.clock.name == "virtual"
-            assert options.trace["start_s"] == (0 if name == "full" else "drawn")
-            assert options.output == OutputOptions(video_seconds=0, figures=False, page=False)
+    for run in runs_with_new_values(runs):
+        options = typed(composed(*run))
+        assert options.clock.name == "virtual"
+        assert options.trace["start_s"] == (0 if name == "full" else "drawn")
+        assert options.output == OutputOptions(video_seconds=0, figures=False, page=False)
 
 
 def test_the_full_grid_is_the_papers() -> None:

@@ -15,6 +15,7 @@ from vitmalis_jobs.run.page.files import read_page
 
 ROOT = Path(__file__).parents[2]
 CARRIED = (
+    "hydra_plugins/vitmalis_sweeper.py",
     "vitmalis_jobs/conf/evaluate.yaml",
     "vitmalis_jobs/conf/hydra/help/evaluate.yaml",
     "vitmalis_jobs/run/page/assets/page.html.j2",

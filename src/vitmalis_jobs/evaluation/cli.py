@@ -19,7 +19,7 @@ from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import USER_ERRORS, job_process, multirun_first, print_error, refuse_chdir
 from vitmalis_jobs.common.config import choices_named, conf_dir
 from vitmalis_jobs.common.storage_errors import storage_errors
-from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, run_directory
+from vitmalis_jobs.evaluation.sweep import Sweep, SweepRefused, current_sweep, position_in_sweep, run_directory
 from vitmalis_jobs.run.directory import RunDirectory, RunInProgress
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class EvaluateCommand:
             directory.discard(here)
             return None
         check_working_directory(here)
+        if position := position_in_sweep(directory.number):
+            print(position, flush=True)
         try:
             with directory.summary_on_failure():
                 options = typed(config)

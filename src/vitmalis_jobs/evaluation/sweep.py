@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,6 +25,8 @@ from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, RunDirectory, read
 if TYPE_CHECKING:
     from vitmalis_jobs.common.mlflow_store import Store
 
+Overrides = Sequence[str]
+"""Options of a run, as `key=value`."""
 MAX_ROWS = 60
 """Most runs that the table at the end lists; a longer sweep is counted instead."""
 
@@ -42,10 +44,12 @@ class Sweep:
 
     Attributes:
         directory: the sweep's folder; None for a single run.
+        runs: how many runs it has; 0 where that is not known, as for a single run.
     """
 
     def __init__(self) -> None:
         self.directory: Path | None = None
+        self.runs = 0
         self._mlflow: DictConfig | None = None
         self._new = False
 
@@ -79,8 +83,15 @@ class Sweep:
             if known.get("store") != store.name or not store.reopen(run_id):
                 tags = {"sweep": str(directory)} | sweep_tags(command, choices or {})
                 run_id = store.create_parent(sweep_title(directory.name, command), tags)
-            write_json(directory / SWEEP_FILE, {"command": command, "run_id": run_id, "store": store.name})
+            write_json(directory / SWEEP_FILE, known | {"command": command, "run_id": run_id, "store": store.name})
         self.directory, self._mlflow = directory, mlflow
+
+    def count_runs(self, runs: int) -> None:
+        """Note how many runs the sweep has, also in its folder, so that reports see how many have not been made."""
+        self.runs = runs
+        if self.directory is not None:
+            with file_lock(self.directory / f"{SWEEP_FILE}.lock"):
+                write_json(self.directory / SWEEP_FILE, read_sweep(self.directory) | {"runs": runs})
 
     def print_comparison(self) -> bool:
         """Print one table of all runs, nothing if none got far enough; returns whether any failed."""
@@ -125,6 +136,45 @@ def current_sweep() -> Iterator[Sweep]:
         yield sweep
     finally:
         _current.reset(token)
+
+
+def options_checked(batch: Sequence[Overrides], runs: int, check: Callable[[Overrides], None]) -> None:
+    """Check the options of the current command's runs before the first of them, and show how far that is.
+
+    Each value is checked once, in the first run that has it, as hundreds of runs would take minutes. That is enough:
+    whether an option exists depends on the choice of the one group that it belongs to.
+
+    Args:
+        batch: the options of the runs to check, as `key=value`.
+        runs: how many runs the whole sweep has.
+        check: raises an exception for options of a run that cannot be composed.
+    """
+    from vitmalis_jobs.common.console import Terminal
+
+    if sweep := _current.get(None):
+        sweep.count_runs(runs)
+    checked = runs_with_new_values(batch)
+    with Terminal().progress(f"checking the options of {len(batch)} runs") as step:
+        for done, overrides in enumerate(checked, start=1):
+            check(overrides)
+            step(done, len(checked))
+
+
+def runs_with_new_values(batch: Iterable[Overrides]) -> list[Overrides]:
+    """Those runs in which an option has a value that it has in no run before, in their order."""
+    seen: set[str] = set()
+    found = []
+    for overrides in batch:
+        if not seen.issuperset(overrides):
+            found.append(overrides)
+            seen.update(overrides)
+    return found
+
+
+def position_in_sweep(number: int) -> str:
+    """Which run of the current command's sweep has this number from 0, such as `run 3 of 720`; empty if unknown."""
+    sweep = _current.get(None)
+    return f"run {number + 1} of {sweep.runs}" if sweep is not None and sweep.runs > 1 else ""
 
 
 class SweepCallback(Callback):
