@@ -31,6 +31,7 @@ from vitmalis_jobs.evaluation.study.geometry import regions_table
 from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
 from vitmalis_jobs.evaluation.study.subsets import BY_FOOTAGE, level_table
 from vitmalis_jobs.evaluation.study.tables import estimates, option_differences, other_scores, overview, reasons
+from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, write_json
 
 
 def write_run(
@@ -423,3 +424,25 @@ def test_codec_times_are_drawn_where_they_vary(encode_ms: list[float], drawn: bo
     offloads = pd.DataFrame({"policy": "TrackB2B", "encode_ms": encode_ms, "decode_ms": [n / 2 for n in encode_ms]})
     assert (figures.codec(tmp_path, offloads, ["TrackB2B"]) is not None) == drawn
     assert (tmp_path / "fig10.png").exists() == drawn
+
+
+def test_a_report_on_a_sweep_that_is_not_complete_says_how_many_runs_are_not_made(tmp_path: Path) -> None:
+    sweep = tmp_path / "s"
+    for number in range(2):
+        write_run(sweep, number, "trackb2b", f"clip{number}", 0.5)
+    assert read_study([sweep]).statuses == {"FINISHED": 2}, "an older sweep does not say how many runs it has"
+    for content, unmade in (({"command": [], "runs": 5}, 3), ({"command": [], "runs": 2}, 0), ({"runs": 5}, 0)):
+        write_json(sweep / SWEEP_FILE, content)
+        study = read_study([sweep])
+        assert study.statuses["NOT MADE"] == unmade
+        said = [f"sweep {sweep}: 3 runs not made yet; its command goes on with them"]
+        assert study.problems == (said if unmade else [])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("s/0", "is the folder of a run, no sweep"), ("", "give the folder")])
+def test_what_is_no_sweep_is_refused(name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("s"), 0, "trackb2b", "clip", 0.5)
+    (tmp_path / "s" / "0" / RUN_FILE).touch()
+    with pytest.raises(UserError, match=expected):
+        read_study([Path(name)])

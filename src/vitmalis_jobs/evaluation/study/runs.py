@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,8 @@ from rich.progress import track
 from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.errors import UserError
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, read_frames, read_info, read_offloads
-from vitmalis_jobs.run.directory import read_summaries
+from vitmalis_jobs.evaluation.study.labels import counted
+from vitmalis_jobs.run.directory import RUN_FILE, read_summaries, read_sweep
 from vitmalis_jobs.run.vary import OPTION, variation
 
 SWEEPS = Path("runs") / "sweeps"
@@ -125,7 +127,18 @@ def _read_runs(sweeps: Sequence[Path]) -> tuple[list[dict[str, Any]], Counter[st
         if status != "FINISHED":
             reason = summary.get("error", "no reason given")
             problems.append(f"{' '.join(summary['overrides'])}: {status.lower()}, {reason}")
+    for sweep in sweeps:
+        if unmade := _unmade(sweep_folder(sweep)):
+            statuses["NOT MADE"] += unmade
+            problems.append(f"sweep {sweep}: {counted(unmade, 'run')} not made yet; its command goes on with them")
     return rows, statuses, problems
+
+
+def _unmade(folder: Path) -> int:
+    """How many runs of a sweep have not ended so far; 0 where its file does not say how many it has."""
+    with suppress(UserError):
+        return max(0, int(read_sweep(folder).get("runs", 0)) - len(read_summaries(folder)))
+    return 0
 
 
 def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
@@ -267,7 +280,11 @@ def paper_numbers() -> dict[str, dict[str, float]]:
 
 def sweep_folder(sweep: Path) -> Path:
     """The folder of a sweep, given as such or by its name below `runs/sweeps`; raises `UserError` if there is none."""
+    if sweep == Path():
+        raise UserError("give the folder of a sweep, or its name below runs/sweeps")
     for folder in (sweep, SWEEPS / sweep):
+        if (folder / RUN_FILE).exists():
+            raise UserError(f"'{folder}' is the folder of a run, no sweep: vitmalis page makes a page of one run")
         if folder.is_dir():
             return folder
     raise UserError(f"sweep '{sweep}': there is no such folder, nor one of that name in {SWEEPS}")
