@@ -224,6 +224,8 @@ def test_a_live_source_that_a_folder_names_is_not_opened(run: Path, capsys: pyte
     [
         (["{run}", "--offload", "7"], "--offload 7: this run has offloads 0 to 1"),
         (["nowhere"], "run 'nowhere': no such folder, and there is no MLflow store"),
+        ([""], "give the folder of a run, or its MLflow run id"),
+        (["{run}/.."], "' is no folder of a run; those are runs/evaluations/DAY/TIME and runs/sweeps/SWEEP/NUMBER"),
         (["0123", "--tracking-uri", "sqlite:///{run}/../mlflow.db"], "neither a folder nor a run id"),
     ],
 )

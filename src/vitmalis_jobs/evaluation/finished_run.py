@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from vitmalis.client.session import SESSION_FILE
 from vitmalis.detector.model_zoo import is_url
 from vitmalis.errors import UserError
 from vitmalis.references import Progress
@@ -17,7 +18,7 @@ from vitmalis_jobs.common.config import mlflow_options
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig
-from vitmalis_jobs.run.directory import read_summary
+from vitmalis_jobs.run.directory import RUN_FILE, read_summary
 from vitmalis_jobs.run.stored_config import read_config
 
 
@@ -64,9 +65,18 @@ def find_run(run: str, tracking_uri: str) -> Path:
         tracking_uri: MLflow store that knows the id.
 
     Raises:
-        UserError: there is no such run, or its folder is not on this machine.
+        UserError: there is no such run, its folder is not on this machine, or the folder is none of a run.
     """
-    return Path(run) if Path(run).is_dir() else _run_directory(run, tracking_uri)
+    if not run.strip():
+        raise UserError("give the folder of a run, or its MLflow run id")
+    folder = Path(run)
+    if not folder.is_dir():
+        return _run_directory(run, tracking_uri)
+    if not any((folder / name).exists() for name in (RUN_FILE, SESSION_FILE, "config.yaml")):
+        raise UserError(
+            f"'{run}' is no folder of a run; those are runs/evaluations/DAY/TIME and runs/sweeps/SWEEP/NUMBER"
+        )
+    return folder
 
 
 def read_run_config(directory: Path) -> EvaluationConfig:

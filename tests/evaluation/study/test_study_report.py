@@ -315,7 +315,7 @@ def test_a_missing_or_empty_sweep_is_a_users_mistake(tmp_path: Path, capsys: pyt
         read_study([tmp_path / "none"])
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "--no-mlflow"]) == 2
-    assert "it is empty" in capsys.readouterr().err
+    assert "it holds no runs of a sweep" in capsys.readouterr().err
 
 
 def test_the_papers_numbers_are_those_of_known_policies() -> None:

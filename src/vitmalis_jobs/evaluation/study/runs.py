@@ -96,7 +96,7 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
     names = ", ".join(map(str, sweeps))
     rows, statuses, problems = _read_runs(sweeps)
     if not rows:
-        raise UserError(f"{names}: no run of it finished; {'; '.join(problems) or 'it is empty'}")
+        raise UserError(f"{names}: no run of it finished; {'; '.join(problems) or 'it holds no runs of a sweep'}")
     rows = [row for row in rows if clock in (None, row["clock"])]
     if len(clocks := {row["clock"] for row in rows}) != 1:
         raise UserError(f"{names}: runs of clocks {sorted(clocks)}: choose one with --clock")
