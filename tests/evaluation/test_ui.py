@@ -19,7 +19,7 @@ from vitmalis_jobs.common import mlflow_view
 from vitmalis_jobs.common.config import MlflowOptions
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.mlflow_view import VIEW_TAG, view_url
-from vitmalis_jobs.evaluation.ui import prepared_url
+from vitmalis_jobs.evaluation.ui import check_listening, main, prepared_url
 
 ADDRESS = "http://127.0.0.1:5000"
 PLAIN = "workflowType=machine_learning"
@@ -118,3 +118,21 @@ def wait_for(port: int) -> None:
             if time.monotonic() > until_s:
                 raise
             time.sleep(0.5)
+
+
+def test_an_address_where_nothing_can_listen_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: --host 127.0.0.1 --port {port}: nothing can listen there (")
+        assert said.count("\n") == 1
+    check_listening("127.0.0.1", 0)  # any that is free
+    assert main(["--port", "70000"]) == 2
+    assert "(ports are 0 to 65535): give another one" in capsys.readouterr().err
+    assert main(["--host", "203.0.113.7"]) == 2
+    assert "nothing can listen there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()), "no store was made"

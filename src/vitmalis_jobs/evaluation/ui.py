@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 
 from vitmalis.command_line import CommandLine
+from vitmalis.errors import UserError
 from vitmalis_jobs.common.cli import job_parser, option_job
 from vitmalis_jobs.common.config import MlflowOptions, mlflow_options
 from vitmalis_jobs.common.mlflow_store import Store
@@ -27,6 +29,23 @@ def prepared_url(address: str, options: MlflowOptions) -> str:
     store = Store(options.tracking_uri, options.experiment, Path(options.artifact_dir))
     prepare_view(store.client, store.client.get_experiment(store.experiment_id))
     return view_url(address, store.experiment_id, store.client.get_experiment(store.experiment_id).tags)
+
+
+def check_listening(host: str, port: int) -> None:
+    """Raise `UserError` where no server can listen, as MLflow says so only after the URL was printed, in a traceback.
+
+    Args:
+        host: address of a network interface, or its name.
+        port: that it would listen on.
+    """
+    try:
+        family = socket.getaddrinfo(host, None)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
+        raise UserError(
+            f"--host {host} --port {port}: nothing can listen there ({reason}): give another one"
+        ) from error
 
 
 def command_line() -> CommandLine:
@@ -53,6 +72,8 @@ def _serve(chosen: argparse.Namespace) -> None:
     uri, artifact_dir = chosen.tracking_uri, mlflow_options(chosen.experiment).artifact_dir
     remote = uri.startswith(("http://", "https://"))
     address = uri.rstrip("/") if remote else f"http://{chosen.host}:{chosen.port}"
+    if not remote:
+        check_listening(chosen.host, chosen.port)
     with storage_errors():
         url = prepared_url(address, MlflowOptions(uri, chosen.experiment, artifact_dir))
     if remote:
