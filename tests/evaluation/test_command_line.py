@@ -42,6 +42,7 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["nope=1"], "there is no option 'nope'"),
         (["eval.seconds=ten"], "eval.seconds=ten: expected `float`"),
         (["eval.seconds=0"], "eval.seconds=0: expected `float` > 0"),
+        (["eval.iou_threshold=0"], "eval.iou_threshold=0: expected `float` > 0"),
         (["client.tracker.grid=many"], "client.tracker.grid=many"),
         (["client.tracker.scale=0"], r"client.tracker.scale=0: expected `float` > 0"),
         (["tracker=flow_cache", "client.tracker.flow_scale=2"], r"client.tracker.flow_scale=2: expected `float` <= 1"),

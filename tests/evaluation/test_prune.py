@@ -105,7 +105,13 @@ def test_caches_of_a_gpu_go_too(runs: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [(["--cache", "wine"], "cache 'wine' is unknown"), (["--runs", "nowhere"], "does not exist")]
+    ("options", "words"),
+    [
+        (["--cache", "wine"], "cache 'wine' is unknown"),
+        (["--runs", "nowhere"], "does not exist"),
+        (["--older-than", "-1"], "--older-than -1 would choose all runs, or none: give days from 0 on"),
+        (["--older-than", "nan"], "--older-than nan would choose all runs, or none"),
+    ],
 )
 def test_mistakes(runs: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runs", str(runs), *options]) == 2

@@ -27,6 +27,8 @@ Side = Annotated[int, msgspec.Meta(ge=16, le=8192)]
 """Width or height of images, pixels."""
 Window = Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Overlap = Annotated[float, msgspec.Meta(gt=0, le=1)]
+"""Least overlap of boxes that match: from 0 on, boxes that do not touch would match, too."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

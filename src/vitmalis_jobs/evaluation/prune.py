@@ -64,8 +64,10 @@ def candidates(runs: Path, *, older_than_days: float | None, failed: bool, cache
         caches: names in `CACHES`.
 
     Raises:
-        UserError: there is no such folder or cache.
+        UserError: there is no such folder or cache, or the days are none.
     """
+    if older_than_days is not None and not older_than_days >= 0:
+        raise UserError(f"--older-than {older_than_days:g} would choose all runs, or none: give days from 0 on")
     if not runs.is_dir():
         raise UserError(f"runs folder '{runs}' does not exist: start this where you start evaluate.py, or give --runs")
     unknown = sorted(set(caches) - set(CACHES))

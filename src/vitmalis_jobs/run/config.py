@@ -23,6 +23,7 @@ from vitmalis_jobs.common.config import (
     MlflowOptions,
     ModelOptions,
     NotNegative,
+    Overlap,
     Positive,
     Section,
     Share,
@@ -41,7 +42,7 @@ class EvalOptions(Section, frozen=True):
     start_s: NotNegative
     part: Literal["eval", "profile"]
     score_threshold: Share
-    iou_threshold: Share
+    iou_threshold: Overlap
 
 
 class ClientOptions(Section, frozen=True):

@@ -10,7 +10,16 @@ from vitmalis.detector import BaseDetector, load_any_detector
 from vitmalis.regions import MotionOptions
 from vitmalis.tracker import TrackerOptions
 from vitmalis.video.clips import Part
-from vitmalis_jobs.common.config import Count, MlflowOptions, ModelOptions, NotNegative, Positive, Section, Share
+from vitmalis_jobs.common.config import (
+    Count,
+    MlflowOptions,
+    ModelOptions,
+    NotNegative,
+    Overlap,
+    Positive,
+    Section,
+    Share,
+)
 from vitmalis_jobs.profiling.samples.moments import MomentKind
 from vitmalis_jobs.profiling.samples.on_policy import PolicyOptions
 
@@ -39,7 +48,7 @@ class SamplesConfig(Section, frozen=True):
     restoration_points: list[int]
     qualities_per_point: Count
     score_threshold: Share
-    iou_threshold: Share
+    iou_threshold: Overlap
     seed: int
     workers: Count
     budget_minutes: Positive | None
