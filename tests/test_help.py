@@ -165,6 +165,10 @@ def test_a_mistyped_job_is_one_line_with_the_nearest(
         printed = capsys.readouterr()
         assert printed.out == ""
         assert re.fullmatch(rf"error: there is no job '{typed}': .*{meant}.*vitmalis --help lists them\n", printed.err)
+    monkeypatch.setattr(sys, "argv", ["vitmalis", "pages", "runs/evaluations/2026-03-01/12-00-00"])
+    assert cli.main() == 2
+    said = "error: there is no job 'pages': did you mean page? vitmalis --help lists them\n"
+    assert capsys.readouterr().err == said, "not of job and folder together"
 
 
 def example_line() -> CommandLine:

@@ -98,4 +98,7 @@ def _unknown_job(arguments: Sequence[str]) -> str:
     typed = " ".join(arguments[:2])
     group = [name for name in JOBS if name.startswith(f"{arguments[0]} ")]
     meant = did_you_mean(typed, JOBS, after=" ") or (f"choose one of {', '.join(group)}; " if group else "")
+    if not meant:  # the second argument may be what the job is to work on
+        typed = arguments[0]
+        meant = did_you_mean(typed, JOBS, after=" ")
     return f"there is no job '{typed}': {meant}"
