@@ -29,7 +29,8 @@ RESULT = m.Result(seq=7, count=0, decode_s=0.01, inference_s=0.2, queue_s=0.0, t
 ASKING = msgspec.structs.replace(OFFLOAD, feedback=UncertainScores(0.2, 0.5))
 ASKED = msgspec.structs.replace(RESULT, asked=AskedRegions(2, 4, b"\x81"))
 MASKED = msgspec.structs.replace(RESULT, masks=0)
-FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), m.Announce(7), OFFLOAD, ASKING, m.Ping(5)]
+SIZED_HELLO = m.Hello("device", (960, 540))
+FROM_CLIENT: list[m.ClientMessage] = [m.Hello("device"), SIZED_HELLO, m.Announce(7), OFFLOAD, ASKING, m.Ping(5)]
 FROM_SERVER: list[m.ServerMessage] = [WELCOME, RESULT, ASKED, MASKED, m.Failure.of(7, "no"), m.Pong(5)]
 
 
@@ -68,6 +69,11 @@ def test_messages_of_a_server_round_trip(message: m.ServerMessage) -> None:
 def test_messages_without_a_second_round_cached_tokens_and_masks_have_no_fields_of_theirs() -> None:
     for message, fields in ((OFFLOAD, {"feedback", "caching"}), (RESULT, {"asked", "cached", "masks"})):
         assert fields_of(message).keys() == {"type", *message.__struct_fields__} - fields
+
+
+def test_a_hello_may_say_how_large_frames_are() -> None:
+    assert fields_of(SIZED_HELLO)["frame_size"] == [960, 540]
+    assert fields_of(m.Hello("device")) == {"type": "hello", "client_id": "device"}
 
 
 def test_the_regions_that_are_asked_back_arrive() -> None:
@@ -241,6 +247,7 @@ def test_durations_are_finite_and_not_negative(name: str, value: float) -> None:
         ([header({"type": "nonsense"})], "malformed"),
         ([header({"type": "welcome", "model": "a", "model_id": "b"})], "malformed"),
         ([header({"type": "hello", "client_id": "x" * 201})], "malformed"),
+        ([header({"type": "hello", "client_id": "x", "frame_size": [8193, 16]})], "malformed"),
         ([b"VM\x02\x82\xa4type\xa5hello\xa9client_id\xa1\xff"], "malformed"),
         ([*coding.encode(m.Ping(1)), b"payload"], "Ping with a payload"),
         ([*coding.encode(OFFLOAD, b"x"), b"y"], "more than 2 frames"),

@@ -48,16 +48,23 @@ class OffloadWorker(Worker):
         model_id: expected of the server; empty for any.
         post: takes the reports.
         keys: of this client and of its server; None for a server without keys.
+        frame_size: (width, height) of the captured frames, which the server may prepare for; None for no preparation.
     """
 
     def __init__(
-        self, address: str, geometry: ModelGeometry, model_id: str, post: Post, keys: ClientKeys | None = None
+        self,
+        address: str,
+        geometry: ModelGeometry,
+        model_id: str,
+        post: Post,
+        keys: ClientKeys | None = None,
+        frame_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__("offload", post)
         self._address = address
         self._geometry = geometry
         self._model_id = model_id
-        self._endpoint = ClientEndpoint(keys=keys)
+        self._endpoint = ClientEndpoint(keys=keys, frame_size=frame_size)
         self._starts: queue.SimpleQueue[StartOffload | None] = queue.SimpleQueue()  # None: reconnect
         self._under_way: dict[int, _Sent] = {}
 

@@ -158,7 +158,9 @@ class RealtimeClient:
         self._inbox: Inbox = queue.SimpleQueue()
         post = self._inbox.put
         keys = read_client_keys(Path(session.keys)) if session.keys else None
-        self._offload_worker = OffloadWorker(session.server_address, session.geometry, session.model_id, post, keys)
+        self._offload_worker = OffloadWorker(
+            session.server_address, session.geometry, session.model_id, post, keys, session.video.size
+        )
         self._tracker_worker = TrackerWorker(build_tracker(session.tracker), post)
         self._motion_worker = MotionWorker(session.geometry, session.motion, post)
         self._estimator_worker = EstimatorWorker(self._policy, post)

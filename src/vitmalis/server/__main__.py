@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from vitmalis.command_line import CommandLine, count
 from vitmalis.errors import UserError
 from vitmalis.process import exit_on_stdin_eof, log_to, raise_descriptor_limit
 from vitmalis.server.listening import open_listener
+from vitmalis.server.warm_up import WarmUp
 from vitmalis.types import DOWNSAMPLING_FACTORS
 
 
@@ -33,6 +35,21 @@ def _options(text: str) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"threshold": 3}}')
     return options
+
+
+def _warm_up(text: str) -> WarmUp:
+    if text == "off":
+        return WarmUp(at_hello=False)
+    if text == "clients":
+        return WarmUp()
+    sizes = [re.fullmatch(r"(\d{2,4})x(\d{2,4})", size) for size in text.split(",")]
+    found = [(int(size[1]), int(size[2])) for size in sizes if size]
+    if len(found) < len(sizes) or not all(16 <= side <= 8192 for size in found for side in size):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no frame size: give clients, off, or sizes of 16 to 8192 px, such as 1920x1080 or "
+            "1920x1080,960x540"
+        )
+    return WarmUp(tuple(dict.fromkeys(found)))
 
 
 def build_parser() -> CommandLine:
@@ -80,6 +97,11 @@ def _add_model_options(parser: CommandLine) -> None:
     add("--downsampling-factor", type=int, choices=DOWNSAMPLING_FACTORS, default=2, help="how much smaller "
         "low-resolution regions are, along each axis")  # fmt: skip
     add("--threads", type=count, default=1, help="torch threads")
+    add("--warm-up", type=_warm_up, default=WarmUp(), metavar="SIZES", help="what the fused engine prepares for, so "
+        "that no frame waits for it. clients: the frames of each client, before it is welcomed (the default); sizes, "
+        "such as 1920x1080,960x540: also these, before the server is ready; off: nothing")  # fmt: skip
+    add("--warm-up-s", type=_positive_decimal, default=WarmUp().limit_s, metavar="S", help="most seconds for the "
+        "preparation for a frame size (default: %(default)g); clients wait 60 for their welcome")  # fmt: skip
 
 
 def _add_limits(parser: CommandLine) -> None:

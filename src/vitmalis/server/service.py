@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET
 
 from vitmalis.network.wire import messages as m
 from vitmalis.network.wire.peer_log import LogLimit, quoted
@@ -16,6 +17,7 @@ from vitmalis.server.admission import refusal_reason
 from vitmalis.server.decoding import Decoder, decode_offload
 from vitmalis.server.endpoint import Closed, Received, ServerEndpoint
 from vitmalis.server.memory import MemoryGuard
+from vitmalis.server.warm_up import FrameSize, WaitingClients, WarmUp
 from vitmalis.server.worker import Answer, DetectorLike, InferenceWorker, Limits, Request
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Service:
         detector: the served model.
         limits: bounds on load and memory.
         decoder: of the payloads of offloads.
+        warm_up: what the detector prepares for, see `WarmUp`.
 
     Raises:
         ValueError: the geometry of the model is outside the bounds of the wire protocol.
@@ -56,12 +59,17 @@ class Service:
         detector: DetectorLike,
         limits: Limits = Limits(),  # noqa: B008
         decoder: Decoder = decode_offload,
+        warm_up: WarmUp = WarmUp(),  # noqa: B008
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._endpoint = endpoint
         self._welcome = m.Welcome(detector.name, detector.model_id, detector.geometry)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._worker = InferenceWorker(detector, self._enqueue_answer, limits, decoder)
+        self._prepared: queue.SimpleQueue[FrameSize] = queue.SimpleQueue()
+        self._worker = InferenceWorker(
+            detector, self._enqueue_answer, limits, decoder, warm_up, on_prepared=self._enqueue_prepared
+        )
+        self._waiting = WaitingClients(warm_up.sizes)
         self._limits = limits
         self._memory = MemoryGuard(limits.max_growth_bytes)
         self._memory_checks = 0
@@ -70,7 +78,7 @@ class Service:
         self._stopping = False
 
     def warm_up(self) -> None:
-        """Start the worker and have it infer once, so that the first offload is not slower than others."""
+        """Start the worker and have it warm up, so that the first offloads are not slower than others."""
         self._worker.start()
         self._memory.set_zero()
 
@@ -85,6 +93,7 @@ class Service:
                 self._on_event(event)
             worker_alive = self._worker.alive  # asked first, so that its last answers are sent
             self._send_answers()
+            self._welcome_prepared()
             if not worker_alive:
                 _log.error("the inference thread has ended, so nothing can be served any more")
                 return False
@@ -97,6 +106,7 @@ class Service:
         """Handle one event; an error here ends its connection and nothing else."""
         if isinstance(event, Closed):
             self._sessions.pop(event.peer, None)
+            self._waiting.forget(event.peer)
             self._worker.forget(event.peer)
             return
         try:
@@ -120,6 +130,16 @@ class Service:
     def _enqueue_answer(self, answer: Answer) -> None:
         self._answers.put(answer)
         self._endpoint.wake()
+
+    def _enqueue_prepared(self, size: FrameSize) -> None:
+        self._prepared.put(size)
+        self._endpoint.wake()
+
+    def _welcome_prepared(self) -> None:
+        """Welcome the clients whose frames the detector is prepared for now."""
+        while not self._prepared.empty():
+            for peer in self._waiting.release(self._prepared.get()):
+                self._send(peer, self._welcome)
 
     def _send_answers(self) -> None:
         while not self._answers.empty():
@@ -174,7 +194,9 @@ class Service:
             self._sessions[peer] = Session(hello.client_id)
             if self._log_limit.allows("connected"):
                 _log.info("client %s connected", quoted(hello.client_id))
-        self._send(peer, self._welcome)
+        size = hello.frame_size
+        if size is UNSET or not self._waiting.wait(peer, size, self._worker.prepare):
+            self._send(peer, self._welcome)
 
     def _admit(self, session: Session, offload: m.Offload, received: Received) -> None:
         """Queue an offload, or refuse it with the reason."""

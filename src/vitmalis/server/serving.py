@@ -6,15 +6,18 @@ import logging
 import signal
 import socket
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitmalis.errors import UserError
 from vitmalis.network.wire.security import read_server_keys
 from vitmalis.process import announce_ready, exit_within
 from vitmalis.server.admission import max_pixels
 from vitmalis.server.decoding import Decoder, decode_offload
 from vitmalis.server.endpoint import ServerEndpoint
 from vitmalis.server.service import Service
+from vitmalis.server.warm_up import WarmUp
 from vitmalis.server.worker import Limits
 
 if TYPE_CHECKING:
@@ -63,9 +66,25 @@ def serve_model(args: Namespace) -> int:
             max_batch=args.max_batch,
             max_growth_bytes=None if args.max_growth_mb is None else args.max_growth_mb * 2**20,
         )
-        service = Service(endpoint, detector, limits, _decoder(args.decode, detector.device))
+        decoder = _decoder(args.decode, detector.device)
+        service = Service(endpoint, detector, limits, decoder, warm_up(args, limits.max_pixels))
         facts = {"model_id": detector.model_id, "device": str(detector.device), "engine": detector.engine}
         return serve(service, endpoint, model=detector.name, **facts)
+
+
+def warm_up(args: Namespace, max_pixels: int) -> WarmUp:
+    """The warm-up that the command line asks for.
+
+    Raises:
+        UserError: frames of one of its sizes are not served.
+    """
+    for width, height in args.warm_up.sizes:
+        if width * height > max_pixels:
+            raise UserError(
+                f"--warm-up {width}x{height}: at most {max_pixels} pixels are served; warm up for smaller frames, or "
+                "give a larger --max-megapixels"
+            )
+    return replace(args.warm_up, limit_s=args.warm_up_s)
 
 
 def _decoder(place: str, device: torch.device) -> Decoder:

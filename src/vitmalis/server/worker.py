@@ -22,10 +22,13 @@ from vitmalis.server.fair_queue import FairQueue
 from vitmalis.server.feedback import asked_regions
 from vitmalis.server.heap import HeapTrimmer
 from vitmalis.server.token_cache import MAX_BYTES, TokenCache
-from vitmalis.types import Detections
+from vitmalis.server.warm_up import FrameSize, Preparation, PreparingDetector, WarmUp
+from vitmalis.types import Configuration, Detections
 
 _log = logging.getLogger(__name__)
-_WARM_UP_SHAPE = (540, 960, 3)
+_BLANK_SIZE = (960, 540)
+_STEP_FRAMES = 2
+"""Frames that a step of a preparation counts as where clients share the detector: it computes one, and records it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class InferenceWorker:
         on_answer: called in the worker's thread with every answer, exactly one per request.
         limits: how many requests may wait, and how large they may be.
         decoder: of their payloads.
+        warm_up: what the detector prepares for.
+        on_prepared: called in the worker's thread with the size of each preparation of `prepare` that has ended.
     """
 
     def __init__(
@@ -86,12 +91,15 @@ class InferenceWorker:
         on_answer: Callable[[Answer], None],
         limits: Limits,
         decoder: Decoder = decode_offload,
+        warm_up: WarmUp = WarmUp(),  # noqa: B008
+        on_prepared: Callable[[FrameSize], None] = lambda _: None,
     ) -> None:
-        self._detector, self._decoder = detector, decoder
-        self._on_answer = on_answer
+        self._detector, self._decoder, self._warm_up = detector, decoder, warm_up
+        self._on_answer, self._on_prepared = on_answer, on_prepared
         self._max_pixels, self._max_batch = limits.max_pixels, limits.max_batch
         self._tokens = TokenCache(limits.max_cached_bytes)
-        self._requests: FairQueue[Request] = FairQueue(limits.queue_capacity, limits.queue_per_client)
+        self._queue: FairQueue[Request | Preparation] = FairQueue(limits.queue_capacity, limits.queue_per_client)
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._warm = threading.Event()
         self._warm_up_error: Exception | None = None
@@ -102,7 +110,7 @@ class InferenceWorker:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread and wait for its first inference; raise what that raises."""
+        """Start the thread and wait for its warm-up; raise what the first inference raises."""
         self._thread.start()
         self._warm.wait()
         if self._warm_up_error is not None:
@@ -111,7 +119,18 @@ class InferenceWorker:
     def submit(self, request: Request) -> str | None:
         """Queue a request and return None, or return why it cannot wait."""
         self._tokens.open(request.peer)
-        return self._requests.put(request.peer, request, estimated_cost(request.offload, self._detector.geometry))
+        return self._queue.put(request.peer, request, estimated_cost(request.offload, self._detector.geometry))
+
+    def prepare(self, size: FrameSize) -> bool:
+        """Have the detector prepare for frames of a size, taking turns with the requests of clients.
+
+        Returns:
+            False where there is nothing to do: the warm-up has no such part, the detector prepares for nothing, frames
+            of this size are not served, or the queue is full.
+        """
+        if not self._warm_up.at_hello or size[0] * size[1] > self._max_pixels:
+            return False
+        return isinstance(self._detector, PreparingDetector) and self._queued(self._preparation(size))
 
     def forget(self, peer: bytes) -> None:
         """Drop what is cached for a client whose connection has ended; no request of it may follow."""
@@ -119,13 +138,14 @@ class InferenceWorker:
 
     def stop(self, timeout_s: float) -> bool:
         """Drop waiting requests and end after the running batch; False when that takes longer than `timeout_s`."""
-        self._requests.close()
+        self._stopping = True
+        self._queue.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            self._infer_blank()
+            self._begin()
         except Exception as error:
             self._warm_up_error = error
             return
@@ -133,19 +153,63 @@ class InferenceWorker:
             self._warm.set()
         heap = HeapTrimmer()
         try:
-            while requests := self._requests.take(self._max_batch, self._alike):
-                self._answer(requests)
+            while taken := self._queue.take(self._max_batch, self._alike):
+                if requests := [each for each in taken if isinstance(each, Request)]:
+                    self._answer(requests)
+                for preparation in [each for each in taken if isinstance(each, Preparation)]:
+                    self._prepare(preparation)
                 heap.trim()
         except Exception:
             _log.exception("the inference thread ended")
 
-    def _infer_blank(self) -> None:
-        """Infer a blank frame.
+    def _begin(self) -> None:
+        """Warm up in the thread that serves, since libraries cache per thread; no offload is to wait for that."""
+        start_s = time.monotonic()
+        for size in self._warm_up.sizes:
+            preparation = self._preparation(size)
+            while self._advanced(preparation):
+                pass
+        self._infer_blank()
+        width, height = self._blank_size
+        _log.info("warmed up in %.1f s, at last with a blank frame of %dx%d", time.monotonic() - start_s, width, height)
 
-        At first in the thread that serves, since libraries cache per thread, so that no offload waits for lazy
-        initialisation. After a failure, it shows whether the model still works: a CUDA context may be lost for good.
+    @property
+    def _blank_size(self) -> FrameSize:
+        return self._warm_up.sizes[0] if self._warm_up.sizes else _BLANK_SIZE
+
+    def _infer_blank(self) -> None:
+        """Infer a blank frame, which after a failure shows whether the model still works.
+
+        A CUDA context may be lost for good.
         """
-        self._detector.detect(np.zeros(_WARM_UP_SHAPE, np.uint8))
+        width, height = self._blank_size
+        self._detector.detect(np.zeros((height, width, 3), np.uint8))
+
+    def _preparation(self, size: FrameSize) -> Preparation:
+        return Preparation(self._detector, size, self._max_batch, self._warm_up.limit_s)
+
+    def _queued(self, preparation: Preparation) -> bool:
+        """Queue the next step of a preparation; False if the queue is full."""
+        size, geometry = preparation.size, self._detector.geometry
+        window, factor = geometry.window, geometry.factor
+        frame = Offload.of(0, 0, size, Configuration(), window_size=window, downsampling_factor=factor)
+        cost = _STEP_FRAMES * estimated_cost(frame, geometry)
+        return self._queue.put(f"frames of {size[0]}x{size[1]}".encode(), preparation, cost) is None
+
+    def _prepare(self, preparation: Preparation) -> None:
+        """Do a step of a preparation, and queue the next one or report the end."""
+        more = self._advanced(preparation)
+        if not self._stopping and not (more and self._queued(preparation)):
+            self._on_prepared(preparation.size)
+
+    def _advanced(self, preparation: Preparation) -> bool:
+        """Do a step, and return whether there may be another one; raise only if the model no longer works."""
+        try:
+            return preparation.step()
+        except Exception as error:
+            _log.error("a step failed", exc_info=error)
+            self._infer_blank()
+            return False
 
     def _answer(self, requests: Sequence[Request]) -> None:
         """Report exactly one answer per request, also if serving raises; raise only if the model no longer works."""
@@ -159,7 +223,9 @@ class InferenceWorker:
                 self._on_answer(_failure(request, "serving", error))
             self._infer_blank()
 
-    def _alike(self, first: Request, other: Request) -> bool:
+    def _alike(self, first: Request | Preparation, other: Request | Preparation) -> bool:
+        if isinstance(first, Preparation) or isinstance(other, Preparation):
+            return False
         key = batch_key(first.offload, self._detector)
         return key is not None and key == batch_key(other.offload, self._detector)
 

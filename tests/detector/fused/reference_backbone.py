@@ -6,6 +6,7 @@ the real one on a GPU.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,6 +57,11 @@ class ReferenceBackbone:
 
     def bucket(self, mask: BoolMask | None) -> int:
         return 0 if mask is None or not mask.any() else -(-self._grid.tokens(mask) // 16)
+
+    def buckets(self) -> list[int]:
+        rows, cols = self._grid.shape
+        masks = (np.array(bits).reshape(rows, cols) for bits in itertools.product([False, True], repeat=rows * cols))
+        return sorted({self.bucket(mask) for mask in masks} - {0})
 
     def slot(self, bucket: int, batch: int = 1, frames: str = "patches") -> ReferenceSlot:
         assert batch <= self._batch

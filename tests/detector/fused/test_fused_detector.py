@@ -171,6 +171,47 @@ def test_frames_of_any_masks_make_a_batch(head: str, launch_tokens: float, monke
     assert len(fused._graphs) == (2 if launch_tokens else 3)
 
 
+def test_frames_that_were_prepared_for_need_no_new_launches() -> None:
+    """Two regions: numbers of tokens in two buckets at five restoration points, and plain frames, alone or in twos."""
+    _, fused = detectors("fcos")
+    size = (64, 128)
+    steps = fused.preparations(size, max_batch=2)
+    assert len(steps) == 2 * (1 + 2 * 5)
+    for step in steps:
+        step()
+    assert len(fused._graphs) == len(steps)
+    assert fused.preparations(size, max_batch=2) == []
+    buffers = fused._sizes[size]
+    grid = fused.geometry.grid(128, 64)
+    own = [np.array([[True, False]]), np.array([[True, True]])]
+    pixels = [np.full((grid.tokens(mask), 16, 16, 3), 9, np.uint8) for mask in own]
+    for point in range(5):
+        fused.detect_patches_each(pixels, size, own, point)
+        fused.detect_patches(pixels[0], size, own[0], point)
+    fused.detect_each(images(2, size))
+    assert len(fused._graphs) == len(steps)
+    assert fused._sizes[size] is buffers
+
+
+def test_preparations_leave_other_frame_sizes_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_GRAPHS", 3)
+    _, fused = detectors("fcos")
+    fused.detect(images(1, (80, 128))[0])
+    steps = fused.preparations((64, 128), max_batch=1)
+    assert len(steps) == 2
+    for step in steps:
+        step()
+    assert fused.preparations((96, 128), max_batch=1) == []
+    assert [size for size, *_ in fused._graphs._replays] == [(80, 128), (64, 128), (64, 128)]
+    for height in range(112, 112 + 16 * (MAX_FRAME_SIZES - 3), 16):
+        fused._frame_size(fused.config.region_grid(height, 128), 1)
+    monkeypatch.setattr(fused._graphs, "_capacity", 100)
+    before = list(fused._sizes)
+    assert len(before) == MAX_FRAME_SIZES
+    assert fused.preparations((32, 128), max_batch=1) == []
+    assert list(fused._sizes) == before
+
+
 def test_all_kernels_run_with_the_detectors_gpu_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the head, too: Triton launches on the current device, whichever holds the tensors."""
     _, fused = detectors("rcnn")

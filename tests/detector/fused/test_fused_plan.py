@@ -1,5 +1,7 @@
 """Plans of masks: computed by hand for two regions, and against the layouts of the eager model."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from tests.detector.mixed_resolution import frame_sizes, layout_of, random_mask
 from vitmalis.detector.fused import plan as plans
 from vitmalis.detector.fused.geometry import BLOCK_COORDINATES, block_patterns, frame_geometry
 from vitmalis.detector.fused.plan import PLAIN, Counts, bucket_of, bucket_tokens, mask_plan, plan_sections
+from vitmalis.detector.fused.preparation import launch_kinds
 from vitmalis.errors import UserError
 from vitmalis.regions.grid import RegionGrid
 
@@ -114,6 +117,30 @@ def test_plain_frames_whose_lines_are_whole_segments_have_an_empty_token(
     assert bucket_tokens(geometry, PLAIN) == tokens
     plan = mask_plan(geometry, None, PLAIN)
     assert plan_sections(geometry, PLAIN).counts.view(plan)[0] == patches
+
+
+def test_the_buckets_of_all_masks_by_hand() -> None:
+    """The left region saves 12 of 24 tokens, the right one 6: 12, 18 or 6 remain, and one more is empty."""
+    assert plans.mask_buckets(frame_geometry(TWO_REGIONS, block_keys=16, bucket_tokens=8)) == [8, 16, 24]
+    assert plans.mask_buckets(frame_geometry(TWO_REGIONS, block_keys=16, bucket_tokens=16)) == [16, 32]
+    same_resolution = frame_geometry(RegionGrid(96, 64, window=2, factor=1), block_keys=16, bucket_tokens=16)
+    assert plans.mask_buckets(same_resolution) == [32]  # low regions save nothing
+
+
+@pytest.mark.parametrize(("size", "window", "factor"), [((150, 190), 2, 2), ((300, 100), 2, 3), ((90, 70), 1, 2)])
+def test_the_buckets_of_all_masks_are_those_of_each(size: tuple[int, int], window: int, factor: int) -> None:
+    geometry = frame_geometry(RegionGrid(*size, window, factor), block_keys=16, bucket_tokens=16)
+    rows, cols = geometry.grid.shape
+    masks = [np.array(bits).reshape(rows, cols) for bits in itertools.product([False, True], repeat=rows * cols)]
+    assert plans.mask_buckets(geometry) == sorted({bucket_of(geometry, mask) for mask in masks} - {PLAIN})
+
+
+def test_the_launches_that_can_be_needed_by_hand() -> None:
+    plain, others = (PLAIN, "images", 0), [(512, 1), (512, 0), (256, 1), (256, 0), (768, 1), (768, 0)]
+    one = [(1, *plain), *[(1, bucket, "patches", point) for bucket, point in others]]
+    two = [(2, *plain), *[(2, bucket, "patches", point) for bucket, point in others]]
+    assert launch_kinds([256, 512, 768], points=1, max_batch=1) == one
+    assert launch_kinds([256, 512, 768], points=1, max_batch=2) == one + two
 
 
 def test_buckets_leave_room_for_the_empty_token() -> None:

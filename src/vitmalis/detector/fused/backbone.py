@@ -20,7 +20,7 @@ from vitmalis.detector.fused.kernels.rows import add_norm, embed_norm, restore_n
 from vitmalis.detector.fused.kernels.settings import LaunchSettings, launch_settings
 from vitmalis.detector.fused.kernels.tables import distance_tables
 from vitmalis.detector.fused.kernels.window import window_attention
-from vitmalis.detector.fused.plan import PLAIN, bucket_of, mask_plan, plan_sections
+from vitmalis.detector.fused.plan import PLAIN, bucket_of, mask_buckets, mask_plan, plan_sections
 from vitmalis.detector.fused.slots import Arena, DevicePlan, Frame, Frames, Slot, arena_bytes
 from vitmalis.detector.fused.weights import BlockWeights, FusedWeights, Linear
 from vitmalis.detector.positions import relative_table
@@ -92,6 +92,10 @@ class FusedBackbone:
             UserError: the mask does not fit the grid.
         """
         return bucket_of(self.geometry, mask)
+
+    def buckets(self) -> list[int]:
+        """The buckets of all masks that downsample a region, the smallest first."""
+        return mask_buckets(self.geometry)
 
     def slot(self, bucket: int, batch: int = 1, frames: Frames = "patches") -> Slot:
         """The buffers of a bucket, a number of frames, and what they are given as; made the first time."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from vitmalis.detector.fused.backbone import FusedBackbone
 from vitmalis.detector.fused.batches import launches
 from vitmalis.detector.fused.fcos_head import FusedFcosHead
 from vitmalis.detector.fused.graphs import GraphCache
+from vitmalis.detector.fused.preparation import LaunchKind, launch_kinds
 from vitmalis.detector.fused.pyramid import FusedPyramid
 from vitmalis.detector.fused.rcnn_head import FusedRcnnHead
 from vitmalis.detector.fused.selection import COLUMNS, unpacked
@@ -133,6 +136,37 @@ class FusedDetector(Detector):
         self._log_once("frames whose tokens are cached run eagerly")
         return super().detect_cached(pixels, image_size, regions, restoration_point, earlier)
 
+    def preparations(self, image_size: tuple[int, int], max_batch: int) -> list[Callable[[], None]]:
+        """Steps that make buffers, kernels and CUDA graphs for frames of a size, most needed first.
+
+        They leave other frame sizes their buffers and graphs: there are as many as there is room for, none where the
+        buffers of `MAX_FRAME_SIZES` are made.
+
+        Args:
+            image_size: (height, width) of the frames.
+            max_batch: most frames of a batch.
+        """
+        grid = self.config.region_grid(*image_size)
+        if image_size not in self._sizes and len(self._sizes) == MAX_FRAME_SIZES:
+            return []
+        frames = self._frame_size(grid, max_batch)
+        kinds = launch_kinds(frames.backbone.buckets(), self.geometry.restoration_points, max_batch)
+        missing = [kind for kind in kinds if (image_size, *kind) not in self._graphs]
+        return [partial(self._prepare, grid, max_batch, kind) for kind in missing[: self._graphs.room]]
+
+    @torch.inference_mode()
+    def _prepare(self, grid: RegionGrid, max_batch: int, kind: LaunchKind) -> None:
+        """Detect in blank frames; all regions are low in them, which fits every bucket."""
+        frames = self._frame_size(grid, max_batch)
+        mask = np.ones(grid.shape, np.bool_)
+        shape: tuple[int, ...] = (grid.height_px, grid.width_px, 3)
+        if kind.frames == "patches":
+            shape = (grid.tokens(mask), grid.patch_px, grid.patch_px, 3)
+        slot = frames.backbone.slot(kind.bucket, kind.batch, kind.frames)
+        masks = [mask if kind.bucket else None] * kind.batch
+        frames.backbone.load(slot, [np.zeros(shape, np.uint8)] * kind.batch, masks)
+        self._detect_in(frames, slot, kind.point)
+
     def _detect_in(self, frames: FrameSize, slot: Slot, restoration_point: int) -> list[Detections]:
         """Detect in the frames that a slot holds."""
         point = restoration_point if slot.bucket else 0  # without effect where nothing is downsampled
@@ -142,7 +176,8 @@ class FusedDetector(Detector):
             return [self._head(levels, frames.size), *([] if self._model.mask_branch is None else levels)]
 
         with on_device(self.device), fp32_products(self._precision):  # Triton launches on the current device
-            found, *levels = self._graphs.run((frames.size, slot.batch, slot.bucket, slot.frames, point), launch)
+            kind = LaunchKind(slot.batch, slot.bucket, slot.frames, point)
+            found, *levels = self._graphs.run((frames.size, *kind), launch)
         host = frames.host[: slot.batch]
         host.copy_(found, non_blocking=True)
         if self.device.type == "cuda":

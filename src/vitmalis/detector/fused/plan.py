@@ -96,6 +96,18 @@ def rounded_tokens(geometry: FrameGeometry, tokens: int) -> int:
     return -(-(tokens + 1) // geometry.bucket_tokens) * geometry.bucket_tokens
 
 
+def mask_buckets(geometry: FrameGeometry) -> list[int]:
+    """The buckets of all masks that downsample a region, the smallest first."""
+    patches, counts = np.unique(geometry.grid.region_patches, return_counts=True)
+    saved = patches - patches // geometry.grid.factor**2  # by a low region of each shape
+    sums = np.zeros(1, np.int64)
+    for each, count in zip(saved, counts, strict=True):
+        sums = np.unique(sums[:, None] + each * np.arange(count + 1))
+    if geometry.grid.factor > 1:
+        sums = sums[1:]  # without the mask of no region
+    return sorted({rounded_tokens(geometry, geometry.patches - each) for each in sums.tolist()})
+
+
 def bucket_tokens(geometry: FrameGeometry, bucket: int) -> int:
     """Rows of a frame in tensors of tokens, those included that hold no token.
 

@@ -11,6 +11,7 @@ import math
 import time
 
 import zmq
+from msgspec import UNSET
 from zmq.utils.monitor import recv_monitor_message
 
 from vitmalis.errors import UserError
@@ -133,14 +134,16 @@ class ClientEndpoint:
         buffer_bytes: SO_SNDBUF and SO_RCVBUF; small, since a large send buffer hides how slow the uplink is (0: the
             system's default, for a path whose bandwidth-delay product is larger).
         keys: the client's key pair and its server's public key; None for a server without keys.
+        frame_size: (width, height) of the frames that will be sent, see `Hello`; None if not known.
     """
 
     def __init__(
-        self, client_id: str = "client", buffer_bytes: int = 128 * 1024, keys: ClientKeys | None = None
-    ) -> None:
+        self, client_id: str = "client", buffer_bytes: int = 128 * 1024, keys: ClientKeys | None = None,
+        frame_size: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         self._context = zmq.Context()
         self._waker = Waker()
-        self._hello = m.Hello(client_id)
+        self._hello = m.Hello(client_id, frame_size or UNSET)
         self._buffer_bytes = buffer_bytes
         self._keys = keys
         self._address: str | None = None
@@ -215,9 +218,8 @@ class ClientEndpoint:
 
     def _open(self) -> None:
         if self._address is not None:
-            self._connection = _DealerConnection(
-                self._context, self._address, self._hello, self._buffer_bytes, self._keys
-            )
+            given = self._hello, self._buffer_bytes, self._keys
+            self._connection = _DealerConnection(self._context, self._address, *given)
             self._retry_at_s = math.inf
 
     def _drop(self, reason: str) -> list[Event]:

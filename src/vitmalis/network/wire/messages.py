@@ -74,9 +74,15 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=str.
 
 
 class Hello(_Message, frozen=True):
-    """Client: the first message on every connection. `client_id` is a name for logs, not a proof of identity."""
+    """Client: the first message on every connection.
+
+    Attributes:
+        client_id: a name for logs, not a proof of identity.
+        frame_size: (width, height) in pixels of the client's frames, for which a server may prepare; absent if unknown.
+    """
 
     client_id: Text
+    frame_size: tuple[Side, Side] | UnsetType = UNSET
 
 
 class Welcome(_Message, frozen=True):
