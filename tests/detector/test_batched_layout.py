@@ -53,7 +53,7 @@ def test_a_batch_of_masks_is_one_by_one(
     layouts = [layout_of(grid, mask) for mask in equal_counts(grid, seed, frames)]
     images = padded_noise(grid, batch=len(layouts))
     together = vit(images, MixedBatch.of(layouts), point)
-    torch.testing.assert_close(together, one_by_one(vit, images, layouts, point), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(together, one_by_one(vit, images, layouts, point), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("relative", "point"), list(product([False, True], range(4))))
@@ -67,7 +67,7 @@ def test_regions_of_other_shapes_may_make_up_the_same_number(relative: bool, poi
     vit = make_vit(1, relative_positions=relative)
     images = padded_noise(grid, batch=2)
     together = vit(images, MixedBatch.of(layouts), point)
-    torch.testing.assert_close(together, one_by_one(vit, images, layouts, point), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(together, one_by_one(vit, images, layouts, point), rtol=1e-5, atol=1e-4)
     assert not torch.allclose(together, one_by_one(vit, images, layouts[::-1], point), atol=1e-3)
 
 

@@ -142,7 +142,7 @@ def test_a_camera_is_shown_recorded_and_scored(
     [
         ("recording", "has no camera.mkv: output.record=true"),
         ("records", "the run ended early (interrupted): play it again"),
-        ("folder", "session.json' cannot be read"),
+        ("folder", "is no folder of a run"),
     ],
 )
 def test_a_run_that_cannot_be_scored_is_one_line(

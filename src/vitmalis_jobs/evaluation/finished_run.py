@@ -19,6 +19,7 @@ from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.tracking_address import check_server, resolve_address
 from vitmalis_jobs.run.config import EvaluationConfig
 from vitmalis_jobs.run.directory import RUN_FILE, read_summary
+from vitmalis_jobs.run.page.files import PAGE_FILE
 from vitmalis_jobs.run.stored_config import read_config
 
 
@@ -72,7 +73,7 @@ def find_run(run: str, tracking_uri: str) -> Path:
     folder = Path(run)
     if not folder.is_dir():
         return _run_directory(run, tracking_uri)
-    if not any((folder / name).exists() for name in (RUN_FILE, SESSION_FILE, "config.yaml")):
+    if not any((folder / name).exists() for name in (RUN_FILE, SESSION_FILE, "config.yaml", PAGE_FILE)):
         raise UserError(
             f"'{run}' is no folder of a run; those are runs/evaluations/DAY/TIME and runs/sweeps/SWEEP/NUMBER"
         )
