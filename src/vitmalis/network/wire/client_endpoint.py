@@ -138,9 +138,12 @@ class ClientEndpoint:
     """
 
     def __init__(
-        self, client_id: str = "client", buffer_bytes: int = 128 * 1024, keys: ClientKeys | None = None,
+        self,
+        client_id: str = "client",
+        buffer_bytes: int = 128 * 1024,
+        keys: ClientKeys | None = None,
         frame_size: tuple[int, int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._context = zmq.Context()
         self._waker = Waker()
         self._hello = m.Hello(client_id, frame_size or UNSET)
@@ -218,8 +221,9 @@ class ClientEndpoint:
 
     def _open(self) -> None:
         if self._address is not None:
-            given = self._hello, self._buffer_bytes, self._keys
-            self._connection = _DealerConnection(self._context, self._address, *given)
+            self._connection = _DealerConnection(
+                self._context, self._address, self._hello, self._buffer_bytes, self._keys
+            )
             self._retry_at_s = math.inf
 
     def _drop(self, reason: str) -> list[Event]:

@@ -158,7 +158,7 @@ const KEYS = [
   ["p n", "frame of the previous or next offload"],
   ["Home End", "first or last frame"],
   ["- +", "slower or faster"],
-  ["1 to 6", "switch a layer"],
+  ["1 2 3 …", "switch a layer"],
 ];
 
 /** Frame of the next (+1) or previous (-1) offload of any of the runs. */
