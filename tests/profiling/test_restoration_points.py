@@ -48,11 +48,11 @@ def test_uniform_and_none() -> None:
     assert not setting_mask(Setting("none", 1.0, 0), GRID, reference, seed=0).any()
 
 
-def test_settings_are_the_full_model_all_points_and_uniform_at_the_last() -> None:
+def test_settings_are_the_full_model_and_all_points_with_object_free_and_with_all_regions_low() -> None:
     tried = settings([0, 2, 4], [0.5, 1.0])
     assert tried[0] == Setting("none", 1.0, 0)
-    assert tried[-1] == Setting("uniform", 1.0, 4)
-    assert [(setting.share, setting.restoration_point) for setting in tried[1:-1]] == [
+    assert tried[-3:] == [Setting("uniform", 1.0, point) for point in (0, 2, 4)]
+    assert [(setting.share, setting.restoration_point) for setting in tried[1:-3]] == [
         (0.5, 0),
         (0.5, 2),
         (0.5, 4),
@@ -91,10 +91,10 @@ def test_the_job_on_a_clip(shared: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert output.with_suffix(".png").stat().st_size > 0
     rows = result["rows"]
     assert {row["clip"] for row in rows} == {"indoor", ALL}
-    assert [row["restoration_point"] for row in rows[:6]] == [0, 1, 4, 1, 4, 4]
-    full, uniform = rows[0], rows[5]
+    assert [row["restoration_point"] for row in rows[:7]] == [0, 1, 4, 1, 4, 1, 4]
+    full, uniform = rows[0], rows[5:7]
     assert (full["f1"], full["downsampled_share"]) == (1.0, 0.0)
-    assert uniform["downsampled_share"] == 1.0
+    assert [row["downsampled_share"] for row in uniform] == [1.0, 1.0]
     assert all(row["frames"] == 1 and row["time_ratio"] > 0 for row in rows)
 
 

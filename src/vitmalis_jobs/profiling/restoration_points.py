@@ -2,8 +2,7 @@
 
 On frames of each clip, regions in which the full-resolution model finds no object (score >= 0.5) are downsampled, and
 inference time and F1 against the full model's boxes are measured for each restoration point; for comparison also with
-all regions downsampled at the last point ("uniform"). One JSON object goes to standard output and, with a plot, to
-`runs/profiling`.
+all regions downsampled ("uniform"). One JSON object goes to standard output and, with a plot, to `runs/profiling`.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ class Setting:
 
 
 def settings(points: Sequence[int], shares: Sequence[float]) -> list[Setting]:
-    """List the settings: full model, every point and share of object-free regions, uniform downsampling at the last."""
+    """List the settings: full model, every point and share of object-free regions, every point with all regions low."""
     mixed = [Setting("object-free", share, point) for share in shares for point in points]
-    return [Setting("none", 1.0, 0), *mixed, Setting("uniform", 1.0, max(points))]
+    return [Setting("none", 1.0, 0), *mixed, *(Setting("uniform", 1.0, point) for point in points)]
 
 
 def setting_mask(setting: Setting, grid: RegionGrid, reference: Detections, seed: int) -> BoolMask:
@@ -90,24 +89,24 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Draw time and F1 over restoration points: a line for each clip, a thick one for all, crosses for uniform."""
+    """Draw time and F1 over restoration points: a line for each clip, a thick one for all, crosses for all regions."""
     factor = result["downsampling_factor"]
     figure, axes = canvas(f"{result['model']}: object-free regions downsampled by {factor} (paper, Fig. 5)", columns=2)
     share = max(row["share"] for row in result["rows"] if row["regions"] == "object-free")
     mixed = [row for row in result["rows"] if row["regions"] == "object-free" and row["share"] == share]
-    uniform = {row["clip"]: row for row in result["rows"] if row["regions"] == "uniform"}
-    clips = [*(clip for clip in uniform if clip != ALL), ALL]
+    uniform = [row for row in result["rows"] if row["regions"] == "uniform"]
+    clips = [*dict.fromkeys(row["clip"] for row in uniform if row["clip"] != ALL), ALL]
     for position, clip in enumerate(clips):
         own_colour = BLACK if clip == ALL else colour(position)
         style: dict[str, Any] = {"color": own_colour, "lw": 2.4 if clip == ALL else 1.2, "ms": 4}
-        rows = [row for row in mixed if row["clip"] == clip]
-        points = [row["restoration_point"] for row in rows]
-        for own, key in zip(axes, ("time_ratio", "f1"), strict=True):
-            own.plot(points, [row[key] for row in rows], "o-", label=clip, **style)
-            own.plot(uniform[clip]["restoration_point"], uniform[clip][key], "x", color=own_colour, ms=7)
+        for rows, marks in ((mixed, {"fmt": "o-", "label": clip}), (uniform, {"fmt": "x:"})):
+            own_rows = [row for row in rows if row["clip"] == clip]
+            points = [row["restoration_point"] for row in own_rows]
+            for own, key in zip(axes, ("time_ratio", "f1"), strict=True):
+                own.plot(points, [row[key] for row in own_rows], marks["fmt"], label=marks.get("label"), **style)
     axes[0].set(ylabel="inference time, relative to the full model", ylim=(0, None))
     axes[1].set(ylabel="F1 against the full model", ylim=(0, 1.02))
-    axes[1].plot([], [], "x", color="#666666", label="all regions")
+    axes[1].plot([], [], "x:", color="#666666", label="all regions")
     axes[1].legend(frameon=False, fontsize=8)
     for own in axes:
         own.set_xlabel("restoration point (subset)")
