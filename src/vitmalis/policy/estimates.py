@@ -56,11 +56,13 @@ class EstimatesAhead:
     Attributes:
         frame_index: the earlier frame.
         grid: decision regions of that frame.
+        known: whether its motion and objects were known, see `FrameContent`.
         estimates: of the candidates of that frame.
     """
 
     frame_index: int
     grid: RegionGrid
+    known: bool
     estimates: ContentEstimates
 
 

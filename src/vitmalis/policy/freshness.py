@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vitmalis.policy.base import ClientState
 from vitmalis.policy.estimates import Estimates
 from vitmalis.policy.optimizer import Choice, described
+from vitmalis.policy.regions import FirstFrame
 from vitmalis.policy.search import ConfigurationSearch
 
 Float64Array = NDArray[np.float64]
@@ -34,11 +35,12 @@ class Freshness(ConfigurationSearch):
 
     Args:
         estimate_ahead: as of `ConfigurationSearch`, but on: what a decision takes is lost to the boxes on the screen.
+        first_frame: as of `ConfigurationSearch`, but "low": as long as there are no boxes, waiting costs most.
         search: other options of `ConfigurationSearch`.
     """
 
-    def __init__(self, *, estimate_ahead: bool = True, **search: Any) -> None:
-        super().__init__(estimate_ahead=estimate_ahead, **search)
+    def __init__(self, *, estimate_ahead: bool = True, first_frame: FirstFrame = "low", **search: Any) -> None:
+        super().__init__(estimate_ahead=estimate_ahead, first_frame=first_frame, **search)
 
     def _choose(self, state: ClientState, estimates: Estimates) -> Choice:
         """Take the fastest of the candidates that are as good as the best, as far as the estimator knows."""

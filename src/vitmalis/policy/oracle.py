@@ -9,7 +9,7 @@ from vitmalis.estimation import configuration_space
 from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
 from vitmalis.offload import OffloadDecision
 from vitmalis.policy.base import ClientState, Lookahead, Policy
-from vitmalis.policy.regions import RegionClassifier, decision_of
+from vitmalis.policy.regions import FirstFrame, RegionClassifier, decision_of
 
 
 class Oracle(Policy):
@@ -22,6 +22,7 @@ class Oracle(Policy):
     Args:
         qualities, tau_ds, restoration_points: the configuration space, of which every candidate is encoded and inferred
             at every offload.
+        first_frame: "low" for candidates at low resolution throughout until there is a result, see `RegionClassifier`.
     """
 
     uses_tracker = True
@@ -34,11 +35,12 @@ class Oracle(Policy):
         qualities: Sequence[int] = QUALITIES,
         tau_ds: Sequence[int] = DOWNSAMPLING_TYPES,
         restoration_points: Sequence[int] = RESTORATION_POINTS,
+        first_frame: FirstFrame = "full",
     ) -> None:
         if 0 not in tau_ds:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
         self._space = configuration_space(qualities, tau_ds, restoration_points)
-        self._classifier = RegionClassifier()
+        self._classifier = RegionClassifier(first_frame=first_frame)
         self._lookahead: Lookahead | None = None
 
     def attach_lookahead(self, lookahead: Lookahead) -> None:

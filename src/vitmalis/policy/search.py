@@ -14,46 +14,38 @@ from numpy.typing import NDArray
 
 from vitmalis.errors import UserError
 from vitmalis.estimation import (
-    Candidates,
     F1ByAge,
     LatencyTables,
     LatencyTablesMissing,
     SizeCorrection,
-    candidate_features,
     configuration_space,
     e2e_latency_s,
     load_latency_tables,
     load_pair,
 )
 from vitmalis.estimation.decay import AGES_S, F1
-from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS, downsampled_regions
+from vitmalis.estimation.features import DOWNSAMPLING_TYPES, QUALITIES, RESTORATION_POINTS
 from vitmalis.offload import Assumptions, OffloadDecision, OffloadOutcome
 from vitmalis.policy.base import ClientState, Lookahead, Policy
 from vitmalis.policy.candidate_treatments import CACHED_F1_LOSS, CandidateCaching, CandidateTreatments
+from vitmalis.policy.content_estimator import FIRST_FRAME_F1_LOSS, ContentEstimator
 from vitmalis.policy.estimates import ContentEstimates, Estimates, EstimatesAhead, explain
 from vitmalis.policy.injection import Injection, Truth
 from vitmalis.policy.network import NetworkEstimate
 from vitmalis.policy.optimizer import Choice
 from vitmalis.policy.region_caching import CHANGE_THRESHOLD, REACH, REFRESH_S
-from vitmalis.policy.regions import FrameContent, RegionClassifier
+from vitmalis.policy.regions import FirstFrame, FrameContent, RegionClassifier
 from vitmalis.regions import Motion, RegionType
-from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD, task_relevance
-from vitmalis.types import BoolMask
+from vitmalis.regions.classify import MOTION_THRESHOLD, RELEVANCE_THRESHOLD
 
 Float64Array = NDArray[np.float64]
-
-OLDEST_AHEAD_S = 1.0
-"""Age beyond which estimates that were made ahead are not used.
-
-They hardly change within it (docs/policies.md). After longer without an offload, the scene may be another one: the
-paper's reason for its limit of 30 frame intervals on eta.
-"""
 
 
 class ConfigurationSearch(Policy):
     """Estimates size, latency and accuracy of every configuration; a subclass chooses among them.
 
-    Before the first result nothing is known about objects, so every region keeps its resolution.
+    Before the first result nothing is known about objects: every region keeps its resolution, or with `first_frame` all
+    of them may lose it.
 
     Args:
         latency_tables: file of `python -m profiling.latency` for this device, server and model.
@@ -70,11 +62,13 @@ class ConfigurationSearch(Policy):
         size_correction: 0 for the paper's estimate; above, the weight of the last payload in an extension that learns
             the scene's texture, see `vitmalis.estimation.SizeCorrection`.
         estimate_ahead: whether size and accuracy are estimated while the offload before is in flight, from its frame,
-            which spares the decision that time; not in the paper. See `OLDEST_AHEAD_S`.
+            which spares the decision that time; not in the paper. See `ContentEstimator`.
         cached_regions: whether each candidate may also have the unchanged regions cached, see `CandidateTreatments`;
             not in the paper.
         change_threshold, reach, refresh_s, cached_f1_loss: which regions count as unchanged, and what caching them
             costs, see `CandidateCaching`.
+        first_frame: "low" for candidates at low resolution throughout until there is a result, see `RegionClassifier`.
+        first_frame_f1_loss: what F1 such a frame is expected to lose, by restoration point from 0.
         inject: estimates that true values replace, see `vitmalis.policy.injection`; on the virtual clock only.
 
     Raises:
@@ -111,27 +105,30 @@ class ConfigurationSearch(Policy):
         reach: int = REACH,
         refresh_s: float = REFRESH_S,
         cached_f1_loss: float = CACHED_F1_LOSS,
+        first_frame: FirstFrame = "full",
+        first_frame_f1_loss: Sequence[float] = FIRST_FRAME_F1_LOSS,
         inject: Sequence[Truth] = (),
     ) -> None:
         if 0 not in tau_ds:
             raise UserError(f"policy.tau_ds={list(tau_ds)}: it must contain 0, for frames with nothing to downsample")
-        self._space = configuration_space(qualities, tau_ds, restoration_points)
+        space = configuration_space(qualities, tau_ds, restoration_points)
         self._network = NetworkEstimate(prior_uplink_mbps, prior_rtt_ms, network_window)
         self._decay = F1ByAge(decay_ages_s, decay_f1)
         self._last_f1 = 1.0  # expected of the latest result
         if not 0 <= size_correction <= 1:
             raise UserError(f"policy.size_correction={size_correction}: give a weight from 0 (off) to 1")
         self._correction = SizeCorrection(size_correction)
-        self._classifier = RegionClassifier(motion_threshold, relevance_threshold)
+        self._classifier = RegionClassifier(motion_threshold, relevance_threshold, first_frame)
         self.estimates_ahead = estimate_ahead
         caching = change_threshold, reach, refresh_s, restoration_points, cached_f1_loss
         self._caching = CandidateCaching(*caching) if cached_regions else None
         self._injection = Injection(inject)
         # Estimators before the tables, which a run measures where they are missing.
-        self._pair = load_pair(model, estimator, estimators, window, downsampling_factor)
+        pair = load_pair(model, estimator, estimators, window, downsampling_factor)
+        self._content_estimator = ContentEstimator(pair, space, first_frame_f1_loss)
         self._tables = _tables(latency_tables, model)
         self._tables.check_geometry(window, downsampling_factor, f"policy.latency_tables={latency_tables}")
-        self.stand_in = "; ".join(filter(None, (self._pair.stand_in(self._tables), self._injection.stand_in)))
+        self.stand_in = "; ".join(filter(None, (pair.stand_in(self._tables), self._injection.stand_in)))
         self._check_tables()
 
     @abc.abstractmethod
@@ -186,59 +183,16 @@ class ConfigurationSearch(Policy):
     def estimate_ahead(self, state: ClientState) -> EstimatesAhead:
         """Estimate size and accuracy of all configurations for later frames from the content of this one."""
         content = self._classifier.classify(state)
-        estimates = self._content_estimates(content, self._learned_relevance(state))
-        return EstimatesAhead(state.frame_index, state.grid, estimates)
+        return self._content_estimator.ahead(state, content)
 
     def _retention(self, state: ClientState) -> float:
         """kappa: the share of objects still tracked, at most the F1 that boxes of their age are expected to have."""
         return min(state.retention, float(self._decay.at(state.result_age_s)))
 
-    def _learned_relevance(self, state: ClientState) -> Float64Array | None:
-        """Relevance over the regions that the estimators learned with; None where those are the frame's own."""
-        grid = self._pair.grid(state.grid)
-        return None if grid == state.grid else task_relevance(grid, state.tracked)
-
     def _estimate(self, state: ClientState, content: FrameContent, treatments: CandidateTreatments) -> Estimates:
         """Estimate all candidates of this frame; size and accuracy not again where that was done ahead."""
-        ahead = self._usable_ahead(state, content)
-        if ahead is None:
-            known, age_frames = self._content_estimates(content, self._learned_relevance(state)), None
-        else:
-            known = ahead.estimates.where(_differ(ahead.estimates.candidates, content))
-            age_frames = state.frame_index - ahead.frame_index
+        known, age_frames = self._content_estimator.at_decision(state, content)
         return replace(self._with_latency(treatments.with_cached(known), treatments), age_frames=age_frames)
-
-    def _usable_ahead(self, state: ClientState, content: FrameContent) -> EstimatesAhead | None:
-        """What was estimated ahead, if it is not too old, of the same decision regions, and of all candidates."""
-        ahead = state.ahead
-        if not isinstance(ahead, EstimatesAhead) or ahead.grid != state.grid:
-            return None
-        if (state.frame_index - ahead.frame_index) * state.frame_interval_s > OLDEST_AHEAD_S:
-            return None
-        needed = self._space.tau_d[_differ(self._space, content)]
-        return ahead if np.isin(needed, ahead.estimates.candidates.tau_d).all() else None
-
-    def _content_estimates(
-        self, content: FrameContent, learned_relevance: Float64Array | None = None
-    ) -> ContentEstimates:
-        """Estimate size and accuracy of all candidates in one pass (equations 1 and 3).
-
-        A tau_d > 0 without a region of its types is left out: it is the same as tau_d = 0, with nothing to restore.
-        """
-        candidates = self._space.where(_differ(self._space, content))
-        features = candidate_features(
-            candidates, content.motion, content.relevance, content.uncertainty, content.region_types
-        )
-        if learned_relevance is not None:
-            features = features.over_regions(learned_relevance, content.region_types.size)
-        size, accuracy = self._pair.size, self._pair.accuracy
-        accuracy_inputs = features.of(accuracy.features)
-        return ContentEstimates(
-            candidates,
-            payload_bytes=size.predict(features.of(size.features)),
-            f1=accuracy.predict(accuracy_inputs),
-            f1_error=accuracy.error(accuracy_inputs),
-        )
 
     def _with_latency(self, known: ContentEstimates, treatments: CandidateTreatments) -> Estimates:
         """Add the latency, with the network's present estimate and this frame's regions (equation 2)."""
@@ -261,12 +215,7 @@ class ConfigurationSearch(Policy):
         types = np.array([[RegionType.SBR, RegionType.CMR]], np.int8)
         none = np.zeros(types.shape)
         content = FrameContent(Motion(none.astype(np.float32), 0.0), none, none, types)
-        self._with_latency(self._content_estimates(content), CandidateTreatments(types))
-
-
-def _differ(candidates: Candidates, content: FrameContent) -> BoolMask:
-    """Mask of the candidates that downsample a region of this frame, or have tau_d = 0, bool (n,)."""
-    return (candidates.tau_d == 0) | (downsampled_regions(candidates, content.region_types) > 0)
+        self._with_latency(self._content_estimator.of(content), CandidateTreatments(types))
 
 
 def _tables(path: str | None, model: str) -> LatencyTables:
