@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import selectors
 import socket
 import threading
@@ -189,6 +191,29 @@ def test_missing_and_damaged_keys_are_one_clear_line(folder: Path, tmp_path: Pat
     (folder / "server" / "clients" / "device.key").unlink()
     with pytest.raises(UserError, match="holds no client's key"):
         read_server_keys(folder / "server")
+
+
+@pytest.mark.parametrize("damage", [b"~", b"\xc3", b"#####"])
+@pytest.mark.parametrize("damaged", ["server/server.key_secret", "server/clients/device.key", "device/server.key"])
+def test_a_key_of_the_right_length_with_other_characters_is_damaged(folder: Path, damaged: str, damage: bytes) -> None:
+    path = folder / damaged
+    path.write_bytes(
+        re.sub(rb'(public-key = ").{%d}' % len(damage), lambda found: found[1] + damage, path.read_bytes())
+    )
+    read = read_server_keys if damaged.startswith("server") else read_client_keys
+    with pytest.raises(UserError, match=rf"{damaged}' is damaged: a key with characters"):
+        read(folder / Path(damaged).parts[0])
+
+
+def test_a_client_ends_after_its_keys_were_refused(folder: Path) -> None:
+    """An open socket would let the end of its context wait without end."""
+    client = ClientEndpoint(keys=dataclasses.replace(read_client_keys(folder / "device"), server=b"~" * 40))
+    with pytest.raises(zmq.ZMQError):
+        client.connect("tcp://127.0.0.1:5555")
+    closing = threading.Thread(target=client.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
 
 
 @pytest.mark.parametrize(

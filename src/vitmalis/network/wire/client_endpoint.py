@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 
 import zmq
 from msgspec import UNSET
@@ -53,7 +54,23 @@ class _DealerConnection:
     def __init__(
         self, context: zmq.Context, address: str, hello: m.Hello, buffer_bytes: int, keys: ClientKeys | None
     ) -> None:
-        self.dealer = context.socket(zmq.DEALER)
+        self.welcomed = False
+        self._end_reason: str | None = None
+        self._descriptor = -1  # of the TCP connection, once there is one
+        self._read_bytes = 0  # received on it up to the last complete message
+        self.deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S + 1.0
+        with ExitStack() as sockets:  # one that stays open would keep the context from ending
+            self.dealer = context.socket(zmq.DEALER)
+            sockets.callback(self.dealer.close, 0)
+            self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_CONNECTED | sum(_CONNECTION_ENDS))
+            sockets.callback(self.monitor.close, 0)
+            sockets.callback(self.dealer.disable_monitor)
+            self._configure(buffer_bytes, keys)
+            self._connect(address)
+            self.dealer.send_multipart(coding.encode(hello), zmq.NOBLOCK)
+            self._sockets = sockets.pop_all()
+
+    def _configure(self, buffer_bytes: int, keys: ClientKeys | None) -> None:
         configure_socket(self.dealer)
         if keys is not None:
             keys.secure(self.dealer)
@@ -67,23 +84,17 @@ class _DealerConnection:
         if buffer_bytes:
             self.dealer.setsockopt(zmq.SNDBUF, buffer_bytes)
             self.dealer.setsockopt(zmq.RCVBUF, buffer_bytes)
-        self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_CONNECTED | sum(_CONNECTION_ENDS))
-        self.welcomed = False
-        self._end_reason: str | None = None
-        self._descriptor = -1  # of the TCP connection, once there is one
-        self._read_bytes = 0  # received on it up to the last complete message
-        self.deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S + 1.0
+
+    def _connect(self, address: str) -> None:
         try:
             host, port = split_target(address)
             self.dealer.setsockopt(zmq.IPV6, ":" in host)
             self.dealer.connect(join_address(host, port))
         except (zmq.ZMQError, ValueError) as error:
-            self.close()
             reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else error
             raise UserError(
                 f"server address '{address}' cannot be used ({reason}): write it like tcp://127.0.0.1:5555"
             ) from error
-        self.dealer.send_multipart(coding.encode(hello), zmq.NOBLOCK)
 
     def end_reason(self) -> str | None:
         """Why this connection has ended, or None while it has not; the same answer from its end on."""
@@ -121,9 +132,7 @@ class _DealerConnection:
 
     def close(self) -> None:
         """Close the socket and drop what it holds."""
-        self.dealer.disable_monitor()
-        self.monitor.close(0)
-        self.dealer.close(0)
+        self._sockets.close()
 
 
 class ClientEndpoint:

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ OWN = "own"
 """Name of a client's key pair in its folder."""
 CLIENTS = "clients"
 """Subfolder of the server's folder with the public keys of the clients that it serves."""
+_KEY_CHARS = 40
 _log = logging.getLogger(__name__)
 
 
@@ -203,9 +205,23 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
             f"key file '{path}' cannot be read ({error}): python -m vitmalis.keys makes the folder of a machine"
         ) from error
     for key in keys:
-        if key is not None and len(key) != 40:
-            raise UserError(f"key file '{path}' is damaged: a key of {len(key)} characters, 40 are expected")
+        if key is not None and (problem := _problem(key)):
+            raise UserError(
+                f"key file '{path}' is damaged: {problem}; copy it again, or make the folder again with python -m "
+                "vitmalis.keys"
+            )
     return keys
+
+
+def _problem(key: bytes) -> str:
+    """Why a text is no key in Z85; empty if it is one."""
+    if len(key) != _KEY_CHARS:
+        return f"a key of {len(key)} characters, {_KEY_CHARS} are expected"
+    try:
+        z85.decode(key)
+    except (KeyError, struct.error):  # of a character, or of five together
+        return "a key with characters that no key has"
+    return ""
 
 
 def is_local(address: str) -> bool:
