@@ -28,7 +28,7 @@ TOKENS = GRID.patch_rows * GRID.patch_cols
 
 @pytest.fixture(params=["freshness", "vitmalis"])
 def policy(request: pytest.FixtureRequest, vitmalis_options: dict) -> Policy:
-    return build_policy(request.param, cached_regions=True, cached_f1_loss=0.1, **vitmalis_options)
+    return build_policy(request.param, cached_regions=True, cached_f1_loss=0.1, first_frame="full", **vitmalis_options)
 
 
 def decided(policy: Policy, seen: ClientState) -> tuple[OffloadDecision, DecisionExplanation]:
@@ -82,7 +82,7 @@ def test_estimates_that_were_made_ahead_serve_them_too(policy: Policy) -> None:
 
 
 def test_the_chosen_candidate_is_what_is_sent(vitmalis_options: dict) -> None:
-    options = {"cached_regions": True, "cached_f1_loss": 0.0, **vitmalis_options}
+    options = {"cached_regions": True, "cached_f1_loss": 0.0, "first_frame": "full", **vitmalis_options}
     decision, why = after_a_whole_frame(build_policy("freshness", **options))
     assert why.chosen >= 77, "nothing but time is lost by sending more"
     assert decision.configuration.restoration_point == 4

@@ -90,8 +90,23 @@ def test_waiting_costs_most_while_there_are_no_boxes_or_bad_ones(vitmalis_option
 
     new, half_lost, old = latency_s(), latency_s(retention=0.5), latency_s(result_age_frames=60)
     assert new > half_lost > old
-    first = explained(build_policy("freshness", **ONE_NAT_A_SECOND, **vitmalis_options), results=0)
+    whole = build_policy("freshness", first_frame="full", **ONE_NAT_A_SECOND, **vitmalis_options)
+    first = explained(whole, results=0)
     assert first.e2e_latency_s[first.chosen] == first.e2e_latency_s.min()
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.6])
+def test_the_first_frame_is_low_throughout_where_sooner_boxes_are_worth_what_they_miss(
+    vitmalis_options: dict, loss: float
+) -> None:
+    low = {"first_frame_f1_loss": [loss] * 5}
+    e = explained(build_policy("freshness", **low, **ONE_NAT_A_SECOND, **vitmalis_options), results=0)
+    latency_s = e.e2e_latency_s
+    in_the_long_run = e.f1 * decayed(latency_s, 2 * latency_s) / latency_s
+    steady = int(np.argmax(in_the_long_run))
+    worth = e.f1 * decayed(latency_s, latency_s + latency_s[steady]) - in_the_long_run[steady] * latency_s
+    assert e.chosen == int(np.argmax(worth))
+    assert e.tau_d[e.chosen] == (2 if loss < 0.5 else 0)
 
 
 def test_nothing_but_accuracy_counts_where_boxes_stay_right_and_latency_where_they_do_not(
