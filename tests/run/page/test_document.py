@@ -145,6 +145,18 @@ def test_two_rounds_of_a_frame_are_two_offloads(played: PlayedRun) -> None:
     assert [(each.frame, each.second_round_of) for each in found] == [(0, -1), (0, 0)]
 
 
+@pytest.mark.parametrize(("status", "stem_from"), [("ok", [-1, -1, 0, 1]), ("lost", [-1, -1, 0, 0])])
+def test_boxes_of_a_frame_that_was_sent_twice_stem_from_the_round_that_had_arrived(
+    played: PlayedRun, status: str, stem_from: list[int]
+) -> None:
+    """The second round starts when the result of the first is there, at 0.2 s, and takes 0.1 s: frame 2 is shown before."""
+    second = dataclasses.replace(
+        OFFLOADS[0], offload_id=1, second_round_of=0, start_time_s=0.2, e2e_latency_s=0.1, status=status
+    )
+    records = dataclasses.replace(played.records, offloads=[OFFLOADS[0], second], decisions=[])
+    assert run_document(dataclasses.replace(played, records=records)).frames.result_offload == stem_from
+
+
 def test_the_capacity_repeats_with_the_trace(document: RunDocument) -> None:
     """Its period is 0.25 s and the last frame is at 0.3 s."""
     assert document.capacity is not None

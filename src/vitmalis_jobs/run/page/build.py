@@ -84,7 +84,7 @@ def run_document(run: PlayedRun) -> RunDocument:
         score_threshold=run.rule.score_threshold,
         has_references=run.references is not None,
         legend=legend(labels),
-        frames=_frames(records.frames, matches, run.references is not None),
+        frames=_frames(records, matches, run.references is not None),
         offloads=_offloads(run, grid),
         capacity=None if run.trace is None else _capacity(run.trace, _last_moment_s(records)),
     )
@@ -108,7 +108,8 @@ def _matches(frame: FrameRecord, references: Sequence[Detections] | None, rule: 
     return match_boxes(frame.detections, reference, rule)
 
 
-def _frames(frames: Sequence[FrameRecord], matches: Sequence[Matches], scored: bool) -> Frames:
+def _frames(records: RunRecords, matches: Sequence[Matches], scored: bool) -> Frames:
+    frames = records.frames
     masks, outlines = _masks([pair.shown for pair in matches])
     return Frames(
         capture_s=[round(frame.capture_time_s, _DECIMALS) for frame in frames],
@@ -121,7 +122,25 @@ def _frames(frames: Sequence[FrameRecord], matches: Sequence[Matches], scored: b
         declined=[frame.declined for frame in frames],
         masks=masks,
         outlines=outlines,
+        result_offload=_result_offloads(frames, records.offloads),
     )
+
+
+def _result_offloads(frames: Sequence[FrameRecord], offloads: Sequence[OffloadRecord]) -> list[int]:
+    """The offload whose result the boxes of each frame stem from, -1 for none.
+
+    A frame that was sent twice has two offloads: the boxes are those of the last that had a result when they were shown.
+    """
+    rounds: dict[int, list[OffloadRecord]] = {}
+    for offload in offloads:
+        if offload.status == "ok":
+            rounds.setdefault(offload.frame_index, []).append(offload)
+    found = []
+    for frame in frames:
+        own = rounds.get(frame.result_frame_index, [])
+        arrived = [each for each in own if each.start_time_s + (each.e2e_latency_s or 0.0) <= frame.render_time_s]
+        found.append(next((each.offload_id for each in (*arrived[::-1], *own)), -1))
+    return found
 
 
 def _masks(shown: Sequence[Detections]) -> tuple[list[list[int]], list[Outline]]:

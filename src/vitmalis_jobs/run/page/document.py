@@ -135,6 +135,8 @@ class Frames(msgspec.Struct, frozen=True):
         declined: true for a frame that the policy was asked to offload and declined; empty if that is not known.
         source: where the boxes come from: remote, tracker, stale or none.
         result_frame: the offloaded frame that the boxes stem from, -1 for none.
+        result_offload: number of the offload whose result they stem from, -1 for none; of a frame that was sent twice,
+            that of the second round once its result had arrived. Empty in older pages.
         boxes: those shown.
         references: those of the full-resolution model; empty lists without references.
         f1: of the frame; None where there is nothing to find, and without references.
@@ -153,6 +155,7 @@ class Frames(msgspec.Struct, frozen=True):
     declined: list[bool] = []
     masks: list[list[int]] = []
     outlines: list[Outline] = []
+    result_offload: list[int] = []
 
 
 class Capacity(msgspec.Struct, frozen=True):

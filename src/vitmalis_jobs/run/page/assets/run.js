@@ -4,6 +4,7 @@ class Run {
   /** @param {object} data the document, see vitmalis_jobs/run/page/document.py */
   constructor(data) {
     Object.assign(this, data);
+    this.byNumber = new Map(this.offloads.map((offload) => [offload.offload_id, offload]));
     this.byFrame = new Map(this.offloads.map((offload) => [offload.frame, offload]));
     this.inForce = this.#offloadsInForce();
   }
@@ -42,7 +43,8 @@ class Run {
 
   /** The offload whose result the boxes of a frame stem from; null before the first result. */
   resultAt(frame) {
-    return this.byFrame.get(this.frames.result_frame[frame]) ?? null;
+    const { result_offload: offloads = [], result_frame: frames } = this.frames;
+    return (offloads.length ? this.byNumber.get(offloads[frame]) : this.byFrame.get(frames[frame])) ?? null;
   }
 
   /** Age of the boxes shown on a frame, in frames; null before the first result. */
