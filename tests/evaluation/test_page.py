@@ -6,14 +6,18 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.evaluation.finished_folder import finished_folder
 from tests.run.page.small_run import FRAMES, OFFLOADS, PERSON, small_run
 from vitmalis.records import FRAMES_FILE, OFFLOADS_FILE, RecordsInfo, write_frames, write_offloads
 from vitmalis.types import Detections
+from vitmalis_jobs.evaluation.finished_run import ReferenceChoice
 from vitmalis_jobs.evaluation.page import main
 from vitmalis_jobs.evaluation.played_run import played_run
+from vitmalis_jobs.run.config import composed
+from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.page.build import run_document
 from vitmalis_jobs.run.page.files import read_page
 
@@ -38,6 +42,35 @@ def test_a_folder_gives_the_page_that_the_run_would_have(
     assert page.document.capacity is not None
     assert (page.document.capacity.uplink_mbps, page.document.capacity.rtt_ms) == ([8.0], [20.0])
     assert [offload.decision for offload in page.document.offloads] == [o.decision for o in expected.offloads]
+
+
+def test_the_page_shows_the_metrics_that_the_run_has_published(folder: Path) -> None:
+    """Of two devices these are means, and the folder's own records are those of the first one alone."""
+    assert played_run(folder).metrics["offloads"] == 2.0
+    published = {"rendering_f1": 0.25, "offloads": 1.5}
+    RunDirectory(folder).write_summary("FINISHED", published)
+    assert run_document(played_run(folder)).metrics == published
+    RunDirectory(folder).write_summary("KILLED", {})
+    assert played_run(folder).metrics["offloads"] == 2.0
+
+
+def test_the_page_says_how_the_run_was_configured(folder: Path) -> None:
+    options = ["policy=fixed", "policy.quality=60", "devices.count=2", "clock=virtual", "latency=paper_testbed"]
+    (folder / "config.yaml").write_bytes(msgspec.yaml.encode(composed(options)))
+    facts = played_run(folder, ReferenceChoice(wanted=False)).facts
+    assert facts["clip"] == "clip: 4 frames at 10 FPS, 320x160"
+    assert facts["trace"].startswith("4g_00")
+    assert facts["trace"].endswith("mean 8.0 Mbps, RTT 20 ms in the 0.4 s that are played")
+    assert "quality 60" in facts["policy"]
+    assert facts["devices"].startswith("2 on one server; metrics are means over them")
+    assert facts["clock"] == "virtual, durations paper_testbed"
+
+
+def test_no_code_of_another_package_is_imported_for_a_page(folder: Path) -> None:
+    config = composed(["policy=fixed"])
+    foreign = msgspec.structs.replace(config, policy={"name": "mine", "_target_": "nowhere.Mine", "pace": 3})
+    (folder / "config.yaml").write_bytes(msgspec.yaml.encode(foreign))
+    assert played_run(folder, ReferenceChoice(wanted=False)).facts["policy"] == "mine (pace 3)"
 
 
 def test_a_folder_without_records_has_no_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

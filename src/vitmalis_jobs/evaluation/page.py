@@ -42,7 +42,7 @@ def command_line() -> CommandLine:
         "Make the page of a run that has none, or make it again.",
         {
             "runs/evaluations/2026-03-01/12-00-00": "a run's folder",
-            "0123456789abcdef --no-reference": "an MLflow run, without actual F1 and thus without its model",
+            "0123456789abcdef --no-reference": "an MLflow run, without the F1 of frames and thus without its model",
         },
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vitmalis.client.session import SESSION_FILE, read_session
 from vitmalis.metrics import MatchRule, summarise
+from vitmalis.network.traces import Trace
 from vitmalis.types import Detections
 from vitmalis.video.spec import VideoSpec
 from vitmalis_jobs.common.console import Terminal
@@ -16,6 +18,7 @@ from vitmalis_jobs.evaluation.finished_run import (
     run_references,
 )
 from vitmalis_jobs.run.config import EvaluationConfig
+from vitmalis_jobs.run.describe import facts_of
 from vitmalis_jobs.run.directory import read_summary
 from vitmalis_jobs.run.page.build import PlayedRun
 from vitmalis_jobs.run.record_checks import check_records
@@ -35,17 +38,33 @@ def played_run(directory: Path, choice: ReferenceChoice = CACHED_OR_COMPUTED) ->
     clip = session.video
     references = None if clip.live else _references(clip, config, choice, records.seen)
     rule = MatchRule(config.eval.iou_threshold, config.eval.score_threshold)
-    stand_ins = (read_summary(directory) or {}).get("stand_ins", {})
+    trace, summary = _trace(directory, session.trace), read_summary(directory) or {}
+    stand_ins = summary.get("stand_ins", {})
+    computed = summarise(records.frames, records.offloads, references, rule, clip.size)
     return PlayedRun(
         session=session,
         records=records,
         references=references,
         rule=rule,
-        trace=read_trace(directory),
-        metrics=summarise(records.frames, records.offloads, references, rule, clip.size),
+        trace=trace,
+        metrics=_published(summary) or computed,
         stand_ins={str(part): str(what) for part, what in dict(stand_ins).items()},
-        facts={"model": config.model.name, "clock": config.clock.name},
+        facts=facts_of(config, clip, trace),
     )
+
+
+def _trace(directory: Path, name: str) -> Trace | None:
+    """The trace that the run played, under its name."""
+    trace = read_trace(directory)
+    return None if trace is None else replace(trace, name=name)
+
+
+def _published(summary: dict[str, object]) -> dict[str, float]:
+    """The metrics that a finished run has published, of several devices their means; empty for any other."""
+    metrics = summary.get("metrics")
+    if summary.get("status") != "FINISHED" or not isinstance(metrics, dict):
+        return {}
+    return {str(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)}
 
 
 def _references(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
 
 from vitmalis.detector.engines import EAGER
-from vitmalis.network.traces import GENERATED
-from vitmalis.policy import policy_parameters
+from vitmalis.network.traces import GENERATED, Trace
+from vitmalis.policy import POLICIES, policy_parameters
+from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.measured_testbed import h200_table
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
@@ -22,12 +23,22 @@ from vitmalis_jobs.run.tracker_times import times_stand_in
 
 def describe(run: PreparedRun) -> dict[str, str]:
     """The facts that a person wants to see before a run starts, by name."""
-    config, clip = run.config, run.clip
-    length = "live" if clip.live else f"{clip.frames} frames"
+    return facts_of(run.config, run.clip, run.spec.trace if run.spec.emulated else None)
+
+
+def facts_of(config: EvaluationConfig, clip: VideoSpec, trace: Trace | None) -> dict[str, str]:
+    """The facts about a run, by name; also of a finished one, whose code of other packages is not imported for them.
+
+    Args:
+        config: of the run, with what it chose.
+        clip: that it plays.
+        trace: as it is played; None for a link without emulation, and where it is gone.
+    """
+    length = "live" if clip.live else f"{clip.frames} frame{'' if clip.frames == 1 else 's'}"
     options = ", ".join(f"{key} {value}" for key, value in _notable_options(config).items())
     facts = {
         "clip": f"{clip.name}: {length} at {clip.fps:g} FPS, {clip.width}x{clip.height}",
-        "trace": _trace(run),
+        **({} if trace is None else {"trace": _trace(trace, config.trace, clip.frames / clip.fps)}),
         "link": _link(config),
         "policy": f"{config.policy_name} ({options})" if options else config.policy_name,
         "model": _model(config),
@@ -38,8 +49,6 @@ def describe(run: PreparedRun) -> dict[str, str]:
         )
     if config.virtual:
         facts["clock"] = f"virtual, durations {config.latency.name}"
-    if not run.spec.emulated:
-        del facts["trace"]
     return facts | ({"note": clip.note} if clip.note else {})
 
 
@@ -51,16 +60,20 @@ def _model(config: EvaluationConfig) -> str:
     return f"{name} on {device}{engine}, {server.threads} thread(s)"
 
 
-def _trace(run: PreparedRun) -> str:
-    """Name of the trace, and means of the part of it that is played."""
-    trace, options, seconds = run.spec.trace, run.config.trace, run.clip.frames / run.clip.fps
+def _trace(trace: Trace, options: Mapping[str, Any], seconds: float) -> str:
+    """Name of a trace, and means of the part of it that is played."""
     scale, start_s = options.get("capacity_scale", 1.0), options.get("start_s", 0.0)
-    scaled = "" if scale == 1.0 else f", capacity x {scale:g}"
+    scaled = "" if scale == 1.0 else f", capacity x {_plain(scale)}"
     rtt_scale = options.get("rtt_scale", 1.0)
-    scaled += "" if rtt_scale == 1.0 else f", RTT x {rtt_scale:g}"
-    part = f"in the {seconds:.4g} s that are played" + (f", from {start_s:g} s on" if start_s else "")
+    scaled += "" if rtt_scale == 1.0 else f", RTT x {_plain(rtt_scale)}"
+    part = f"in the {seconds:.4g} s that are played" + (f", from {_plain(start_s)} s on" if start_s else "")
     means = f"mean {trace.mean_mbps(seconds):.1f} Mbps, RTT {trace.mean_rtt_ms(seconds):.0f} ms"
     return f"{trace.name}{scaled}: {means} {part}"
+
+
+def _plain(value: float | str) -> str:
+    """A number without needless digits; a word, such as `auto`, as it is."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _link(config: EvaluationConfig) -> str:
@@ -74,12 +87,16 @@ def _link(config: EvaluationConfig) -> str:
 
 
 def _notable_options(config: EvaluationConfig) -> dict[str, Any]:
-    """Policy options that differ from the policy's defaults, and always the quality and the kind of estimators."""
-    parameters = policy_parameters(config.policy_kind)
+    """Policy options that differ from the policy's defaults, and always the quality and the kind of estimators.
+
+    All options of a policy of another package, as its defaults are in code that a folder of a run must not name.
+    """
+    kind = config.policy_kind
+    parameters = policy_parameters(kind) if kind in POLICIES else {}
     return {
         key: value
         for key, value in config.policy_options.items()
-        if key in ("quality", "estimator") or _as_list(parameters[key].default) != value
+        if key in ("quality", "estimator") or key not in parameters or _as_list(parameters[key].default) != value
     }
 
 
