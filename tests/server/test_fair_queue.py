@@ -116,3 +116,10 @@ def test_take_waits_and_close_ends_it() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert taken == [["a1"]]
+
+
+def test_a_closed_queue_takes_and_gives_nothing() -> None:
+    queue = filled("a1", "b1")
+    queue.close()
+    assert queue.put(b"c", "c1") == "nothing is served any more"
+    assert queue.take() == []

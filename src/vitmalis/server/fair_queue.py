@@ -49,6 +49,8 @@ class FairQueue(Generic[Item]):
     def put(self, owner: bytes, item: Item, cost: float = 1.0) -> str | None:
         """Queue an item and return None, or return why it cannot wait, as a message to its owner."""
         with self._changed:
+            if self._closed:
+                return "nothing is served any more"
             own = self._waiting.get(owner, ())
             if len(own) >= self._per_owner:
                 return f"{len(own)} offloads of this client wait already"
@@ -93,7 +95,7 @@ class FairQueue(Generic[Item]):
             return [each.item for each in taken]
 
     def close(self) -> None:
-        """Drop all waiting items and have `take` return an empty list from now on."""
+        """Drop all waiting items; from now on `put` takes none, and `take` returns an empty list."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
