@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -70,7 +71,7 @@ def test_without_restart_the_end_is_only_noted(module: Path, tmp_path: Path) -> 
     assert supervised.outcome == ""
 
 
-def test_what_cannot_start_again_is_gave_up_reason(module: Path, tmp_path: Path) -> None:
+def test_what_cannot_start_again_is_given_up(module: Path, tmp_path: Path) -> None:
     with SupervisedProcess(lambda facts: child(tmp_path, facts)) as supervised:
         module.write_text("raise SystemExit('error: no room')")
         os.kill(supervised.pid, signal.SIGKILL)
@@ -79,6 +80,23 @@ def test_what_cannot_start_again_is_gave_up_reason(module: Path, tmp_path: Path)
         assert "did not start again" in supervised.outcome
         assert not supervised.ready
     assert (tmp_path / "log").read_text().count("no room") == MAX_FAILURES
+
+
+def test_a_restart_for_which_there_is_no_process_is_a_failed_one(module: Path, tmp_path: Path) -> None:
+    starts = []
+
+    def start(facts: Facts) -> Child:
+        starts.append(dict(facts))
+        if len(starts) > 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return child(tmp_path, facts)
+
+    with SupervisedProcess(start) as supervised:
+        os.kill(supervised.pid, signal.SIGKILL)
+        until(lambda: not supervised._thread.is_alive())
+        assert supervised.outcome == " and did not start again: [Errno 24] Too many open files"
+        assert not supervised.ready
+    assert len(starts) == 1 + MAX_FAILURES
 
 
 def test_what_does_not_start_at_all_is_an_error(tmp_path: Path) -> None:

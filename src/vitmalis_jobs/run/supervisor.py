@@ -115,11 +115,11 @@ class SupervisedProcess:
         for _ in range(MAX_FAILURES):
             if self._stopping.wait(back_off_s):
                 return False
-            if not self._begin():
-                return False
             try:
+                if not self._begin():
+                    return False
                 self.facts |= self._child.wait_ready()
-            except UserError as error:
+            except (OSError, UserError) as error:  # without descriptors or memory there is not even a process
                 self.gave_up_reason = str(error)
                 back_off_s = min(2 * back_off_s, _BACK_OFF_S[1])
             else:
