@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,29 @@ class RunInProgress(Exception):
     """Another process is making the same run."""
 
 
+@contextmanager
+def made_alone(what: str, lock_file: Path, wait: bool) -> Iterator[None]:
+    """Make sure that no other process makes the same inside the block; one that ends in any way releases the lock.
+
+    Args:
+        what: that is made, for the error.
+        lock_file: of all that make it; its folder is created.
+        wait: whether to wait for another process that is making it.
+
+    Raises:
+        RunInProgress: another process is making it, and `wait` is false.
+    """
+    lock = file_lock(lock_file, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunInProgress(f"another process is making {what}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """Where a run leaves its results.
@@ -61,8 +84,7 @@ class RunDirectory:
         directory, here = self.path.resolve(), Path.cwd()
         return str(directory.relative_to(here) if directory.is_relative_to(here) else directory)
 
-    @contextmanager
-    def in_use(self, wait: bool) -> Iterator[None]:
+    def in_use(self, wait: bool) -> AbstractContextManager[None]:
         """Mark the folder as that of a run, and keep other processes from making or deleting the run meanwhile.
 
         Args:
@@ -71,15 +93,7 @@ class RunDirectory:
         Raises:
             RunInProgress: another process is making it, and `wait` is false.
         """
-        lock = file_lock(self.path / RUN_FILE, timeout=-1 if wait else 0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunInProgress(f"another process is making the run in {self.path}") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        return made_alone(f"the run in {self.path}", self.path / RUN_FILE, wait)
 
     def summary(self, status: str, metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
         """The summary that comparisons and reports read: status, options, metrics and further facts."""

@@ -9,18 +9,15 @@ completed when its entry is next looked up: its status in MLflow and the summary
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from filelock import Timeout
 
-from vitmalis.locks import file_lock
 from vitmalis.paths import atomic_path
 from vitmalis.untrusted_files import decode_json
-from vitmalis_jobs.run.directory import SUMMARY_FILE, RunInProgress, read_summary, write_json
+from vitmalis_jobs.run.directory import SUMMARY_FILE, made_alone, read_summary, write_json
 from vitmalis_jobs.run.records import records_sha256
 
 
@@ -98,9 +95,8 @@ class RunIndex:
         with atomic_path(self._path(entry.fingerprint)) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(entry)))
 
-    @contextmanager
-    def lock(self, fingerprint: str, wait: bool) -> Iterator[None]:
-        """Make sure that no other process makes this run; a process that ends in any way releases the lock.
+    def lock(self, fingerprint: str, wait: bool) -> AbstractContextManager[None]:
+        """Make sure that no other process makes this run.
 
         Args:
             fingerprint: of the run.
@@ -109,16 +105,7 @@ class RunIndex:
         Raises:
             RunInProgress: another process is making it, and `wait` is false.
         """
-        path = self._path(fingerprint).with_suffix(".lock")
-        lock = file_lock(path, timeout=-1 if wait else 0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunInProgress(f"another process is making run {fingerprint}") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        return made_alone(f"run {fingerprint}", self._path(fingerprint).with_suffix(".lock"), wait)
 
     def _path(self, fingerprint: str) -> Path:
         return self._folder / fingerprint[:2] / f"{fingerprint}.json"
