@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vitmalis.locks import file_lock
-from vitmalis.paths import atomic_path, remove_empty, remove_if_only
+from vitmalis.paths import atomic_path, remove_empty, remove_if_only, socket_folder
 
 
 @pytest.mark.parametrize(("folder_mode", "group_may_write"), [(0o2775, True), (0o755, False)])
@@ -104,3 +105,14 @@ def test_only_what_is_known_is_removed(tmp_path: Path, more: list[str]) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     remove_if_only(tmp_path / "link", (), tmp_path)
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("depth", [0, 9])
+def test_a_socket_fits_however_long_the_path_of_temporary_files_is(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
+    usual = Path(tempfile.gettempdir(), *["a long name"] * depth)
+    monkeypatch.setattr(tempfile, "tempdir", str(usual))
+    with socket_folder() as folder, socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "0123456789"))
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert folder.parent == (Path("/tmp") if depth else usual)
+    assert not folder.exists()

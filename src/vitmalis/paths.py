@@ -6,11 +6,14 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+
+_MAX_PARENT_BYTES = 70
 
 
 def cache_dir() -> Path:
@@ -45,6 +48,18 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     share_with_group(path)
+
+
+@contextmanager
+def socket_folder() -> Iterator[Path]:
+    """Yield a temporary folder of mode 700, for Unix sockets with names of up to ten characters.
+
+    A path of such a socket has at most 104 bytes, and the usual folder for temporary files may have a longer one.
+    """
+    usual = tempfile.gettempdir()
+    parent = usual if len(os.fsencode(usual)) <= _MAX_PARENT_BYTES else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="vitmalis-", dir=parent) as folder:
+        yield Path(folder)
 
 
 def remove_empty(folder: Path, top: Path) -> None:

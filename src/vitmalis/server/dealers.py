@@ -7,18 +7,17 @@ which of them holds memory. A DEALER of its own for each connection, which only 
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
+from pathlib import Path
 
 import zmq
 
 from vitmalis.network.wire.security import ClientAuthenticator, ServerKeys
 from vitmalis.network.wire.sockets import configure_socket
+from vitmalis.paths import socket_folder
 
 DESCRIPTORS = 5
 """File descriptors that a connection takes: the client's, both ends of the inner one, its listener, a mailbox."""
-_MAX_PARENT_BYTES = 70  # of the folder for temporary files; a path of a Unix socket has at most 104
 
 
 class Dealers:
@@ -34,8 +33,6 @@ class Dealers:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, capacity + 64)
         self._max_frame_bytes = max_frame_bytes
-        parent = tempfile.gettempdir()
-        self._parent = parent if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES else "/tmp"
         self.authenticator = None if keys is None else ClientAuthenticator(self._context, keys)
 
     def make(self) -> tuple[zmq.Socket, socket.socket]:
@@ -44,10 +41,10 @@ class Dealers:
         Raises:
             OSError: there are no descriptors left (`zmq.ZMQError` is one).
         """
-        with tempfile.TemporaryDirectory(prefix="vitmalis-", dir=self._parent) as folder:  # of mode 700
-            return self._connected(f"{folder}/inner")
+        with socket_folder() as folder:
+            return self._connected(folder / "inner")
 
-    def _connected(self, path: str) -> tuple[zmq.Socket, socket.socket]:
+    def _connected(self, path: Path) -> tuple[zmq.Socket, socket.socket]:
         """Make both sockets, connected over a Unix socket at `path`, which may go away then."""
         dealer = self._context.socket(zmq.DEALER)
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -59,7 +56,7 @@ class Dealers:
             if self.authenticator is not None:
                 self.authenticator.secure(dealer)
             dealer.bind(f"ipc://{path}")
-            inner.connect(path)
+            inner.connect(str(path))
             inner.setblocking(False)
         except (zmq.ZMQError, OSError):
             inner.close()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from vitmalis.client.view import NEXT, decode_view
 from vitmalis.codec.jpeg import encode_jpeg
+from vitmalis.paths import socket_folder
 from vitmalis.types import Detections, RgbImage
 from vitmalis_jobs.run.live.drawing import ViewPainter
 from vitmalis_jobs.run.live.page_server import PageServer
@@ -24,7 +25,6 @@ MIN_INTERVAL_S = 1 / 15
 _QUALITY = 85
 _NICENESS = 5
 _POLL_S = 0.2
-_MAX_PARENT_BYTES = 70  # of the folder for temporary files; a path of a Unix socket has at most 104
 
 
 class Viewer(threading.Thread):
@@ -38,13 +38,13 @@ class Viewer(threading.Thread):
         images: where the encoded images go.
     """
 
-    def __init__(self, path: str, painter: ViewPainter, images: NewestImage) -> None:
+    def __init__(self, path: Path, painter: ViewPainter, images: NewestImage) -> None:
         super().__init__(name="live view", daemon=True)
         self._painter = painter
         self._images = images
         self._stopping = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(path)
+        self._socket.bind(str(path))
         self._socket.listen(1)
         self._socket.settimeout(_POLL_S)
 
@@ -102,19 +102,13 @@ def live_view(run: PreparedRun, references: Sequence[Detections] | None) -> Iter
     grid = run.spec.model.geometry.grid(run.clip.width, run.clip.height)
     painter = ViewPainter(grid, run.clip.fps, run.spec.rule, references)
     images = NewestImage()
-    with tempfile.TemporaryDirectory(prefix="vitmalis-", dir=_short_parent()) as folder:  # of mode 700
-        viewer = Viewer(f"{folder}/view", painter, images)
-        facts = f"{run.clip.width}x{run.clip.height} at {run.clip.fps:g} FPS, {run.config.model.name}"
-        with PageServer(images, run.spec.title, facts) as server:
-            viewer.start()
-            threading.Thread(target=server.serve_forever, name="live page", daemon=True).start()
-            try:
-                yield server.url, [f"--view={folder}/view"]
-            finally:
-                viewer.stop()
-                server.shutdown()
-
-
-def _short_parent() -> str:
-    parent = tempfile.gettempdir()
-    return parent if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES else "/tmp"
+    facts = f"{run.clip.width}x{run.clip.height} at {run.clip.fps:g} FPS, {run.config.model.name}"
+    with socket_folder() as folder, PageServer(images, run.spec.title, facts) as server:
+        viewer = Viewer(folder / "view", painter, images)
+        viewer.start()
+        threading.Thread(target=server.serve_forever, name="live page", daemon=True).start()
+        try:
+            yield server.url, [f"--view={folder / 'view'}"]
+        finally:
+            viewer.stop()
+            server.shutdown()
