@@ -627,9 +627,9 @@ def test_motion_analyzer_gets_the_newest_frame_when_it_is_idle() -> None:
     assert job.frame.index == 0
     for index in (1, 2, 3):
         assert of_type(machine.handle(captured(index), index * INTERVAL_S), AnalyseMotion) == []
-    (job,) = machine.handle(MotionAnalysed(0, Motion(np.zeros((1, 1), np.float32), 0.0)), 0.35)
+    (job,) = machine.handle(MotionAnalysed(Motion(np.zeros((1, 1), np.float32), 0.0)), 0.35)
     assert job.frame.index == 3, "frames that it was too late for are skipped"
-    assert machine.handle(MotionAnalysed(3, Motion(np.zeros((1, 1), np.float32), 0.0)), 0.38) == []
+    assert machine.handle(MotionAnalysed(Motion(np.zeros((1, 1), np.float32), 0.0)), 0.38) == []
 
 
 def test_motion_is_analysed_for_policies_that_look_at_it_only(tracking: ClientMachine) -> None:
@@ -641,11 +641,11 @@ def test_policy_knows_what_has_happened_so_far_and_nothing_later() -> None:
     machine = spied("trackroi", seen)
     first, second = (Motion(np.full((1, 1), share, np.float32), share) for share in (0.25, 0.5))
     machine.handle(captured(0), 0.0)
-    machine.handle(MotionAnalysed(0, first), 0.05)
+    machine.handle(MotionAnalysed(first), 0.05)
     machine.handle(captured(1), 0.1)
     machine.handle(result(0, 0, x=3), 0.15)
     machine.handle(BoxesLocated(1, boxes(4)), 0.155)  # starts the offload of frame 1, whose analysis is under way
-    machine.handle(MotionAnalysed(1, second), 0.16)
+    machine.handle(MotionAnalysed(second), 0.16)
     machine.handle(TrackingDone(1, boxes(5), 1.0), 0.17)
     machine.handle(captured(2), 0.2)
     machine.handle(TrackingDone(2, boxes(6), 1.0), 0.21)

@@ -246,11 +246,10 @@ def test_a_run_without_explanations_says_which_have_some(run: Path, capsys: pyte
 
 
 def test_what_is_drawn_is_what_was_decided() -> None:
-    grid = GEOMETRY.grid(320, 160)
-    mask = chosen_mask(DECISION, grid)
+    mask = chosen_mask(DECISION)
     assert mask is not None
     assert mask.tolist() == [[False, True]]
-    assert chosen_mask(dataclasses.replace(DECISION, explanation=explained(chosen=0)), grid) is None
+    assert chosen_mask(dataclasses.replace(DECISION, explanation=explained(chosen=0))) is None
     assert most_varied([DECISION], OFFLOADS[:1]) is None, "a lost offload has nothing to compare with"
 
 

@@ -105,7 +105,7 @@ def test_configuration_and_mask_arrive() -> None:
     assert offload.mask_bits == b"\x41"  # 0100 0001
     arrived, _ = coding.decode_from_client(coding.encode(offload, b"x"))
     assert isinstance(arrived, m.Offload)
-    assert arrived.configuration == Configuration(1, 50, 4)
+    assert (arrived.tau_d, arrived.quality, arrived.restoration_point) == (1, 50, 4)
     np.testing.assert_array_equal(arrived.downsample_mask, mask)
     assert OFFLOAD.downsample_mask is None
 

@@ -35,7 +35,8 @@ def test_server_and_references_run_the_same_window(tmp_path: Path) -> None:
     usual, narrow = configured(), configured("model.window=3")
     assert config_hash(usual) != config_hash(narrow)
     with processes.server(narrow, tmp_path) as server:
-        served = server.model_id
+        assert server.process is not None
+        served = server.process.facts["model_id"]
     assert served == load_detector("vitdet_tiny", **narrow.model.detector_options).model_id
     assert served != load_detector("vitdet_tiny", **usual.model.detector_options).model_id
 

@@ -53,7 +53,6 @@ class BoxesLocated:
 class MotionAnalysed:
     """The motion analysis of a frame ended."""
 
-    frame_index: int
     motion: Motion
 
 

@@ -52,7 +52,6 @@ class TrackingTime:
 class MotionTime:
     """Report: how long the motion analysis of a frame took."""
 
-    frame_index: int
     motion_s: float
 
 
@@ -194,8 +193,8 @@ class MotionWorker(JobWorker[AnalyseMotion]):
         self._analyzer = self._analyzer or MotionAnalyzer(self._geometry.grid(width, height), self._options)
         start_s = time.perf_counter()
         motion = self._analyzer.analyse(job.frame.image)
-        self._post(MotionTime(job.frame.index, time.perf_counter() - start_s))
-        self._post(MotionAnalysed(job.frame.index, motion))
+        self._post(MotionTime(time.perf_counter() - start_s))
+        self._post(MotionAnalysed(motion))
 
 
 class EstimatorWorker(JobWorker[EstimateAhead]):

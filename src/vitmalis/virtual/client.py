@@ -224,7 +224,7 @@ class VirtualClient:
 
         def analysed() -> None:
             self.recorder.analysed(motion_s)
-            self._handle(MotionAnalysed(frame.index, motion))
+            self._handle(MotionAnalysed(motion))
 
         self._at(self.clock.now_s + motion_s, analysed)
 

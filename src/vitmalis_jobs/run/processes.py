@@ -44,13 +44,11 @@ class Endpoint:
 
     Attributes:
         address: tcp://host:port where it listens.
-        model_id: of the model that a server serves; empty for one that was not started here.
         process: the process that was started here, or None.
         shell: command that the client has to run in to reach it.
     """
 
     address: str
-    model_id: str = ""
     process: SupervisedProcess | None = None
     shell: tuple[str, ...] = ()
 
@@ -82,7 +80,7 @@ def server(config: EvaluationConfig, directory: Path, more: Sequence[str] = ()) 
         return Child("server", "vitmalis.server", at, directory / "logs" / "server.log", environment)
 
     with SupervisedProcess(start, restart=config.server.restart) as process:
-        yield Endpoint(process.facts["ready"], process.facts.get("model_id", ""), process)
+        yield Endpoint(process.facts["ready"], process)
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def relay(
         return Child("relay", "vitmalis.network.emulation", arguments + again, log, _environment(1))
 
     with SupervisedProcess(start, restart=restart) as process:
-        yield Endpoint(process.facts["ready"], process=process)
+        yield Endpoint(process.facts["ready"], process)
 
 
 def play(

@@ -190,7 +190,7 @@ class ClientEndpoint:
                 return [ResultReceived(message, unpack_detections(message, payload), now_s)]
         except m.ProtocolVersionError as error:
             self._address = None
-            return [*self._drop(str(error)), VersionMismatch(m.PROTOCOL, error.theirs)]
+            return [*self._drop(str(error)), VersionMismatch(error.theirs)]
         except m.ProtocolError as error:
             return self._drop(f"the server sent a bad message: {error}")
         if isinstance(message, m.Welcome):
@@ -200,5 +200,5 @@ class ClientEndpoint:
             return [Connected(message)]
         if isinstance(message, m.Pong):
             return [PongReceived(message.nonce, now_s)]
-        failure = FailureReceived(message.seq, message.reason, now_s)
+        failure = FailureReceived(message.seq, message.reason)
         return [failure, *self._drop(message.reason)] if message.reason == m.NO_SESSION else [failure]

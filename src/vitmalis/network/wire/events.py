@@ -24,9 +24,8 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class VersionMismatch:
-    """The server speaks another protocol version; no further attempt is made."""
+    """The server speaks another protocol version, `theirs`; no further attempt is made."""
 
-    ours: int
     theirs: int
 
 
@@ -45,7 +44,6 @@ class FailureReceived:
 
     seq: int
     reason: str
-    received_s: float
 
 
 @dataclass(frozen=True, slots=True)

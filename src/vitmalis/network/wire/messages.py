@@ -31,6 +31,7 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 MAX_DETECTIONS = 10_000
 MAX_REASON_CHARS = 500
+MAX_RESTORATION_POINTS = 64
 NO_SEQ = -1
 """Sequence number of a failure that concerns no offload."""
 NO_SESSION = "no session: the first message of a connection must be Hello"
@@ -65,7 +66,7 @@ class ProtocolVersionError(ProtocolError):
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=0, le=MAX_DETECTIONS)]
 Side = Annotated[int, Meta(ge=16, le=8192)]
-Small = Annotated[int, Meta(ge=0, le=64)]
+RestorationPoint = Annotated[int, Meta(ge=0, le=MAX_RESTORATION_POINTS)]
 Text = Annotated[str, Meta(max_length=200)]
 
 
@@ -99,7 +100,8 @@ class Welcome(_Message, frozen=True):
 
     def __post_init__(self) -> None:
         window, factor, patch_px, points = msgspec.structs.astuple(self.geometry)
-        if not (1 <= window <= MAX_WINDOW and 1 <= factor <= MAX_FACTOR and patch_px == PATCH_PX and 0 <= points <= 64):
+        regions = 1 <= window <= MAX_WINDOW and 1 <= factor <= MAX_FACTOR and patch_px == PATCH_PX
+        if not (regions and 0 <= points <= MAX_RESTORATION_POINTS):
             raise ValueError(f"a model with {self.geometry} cannot be served")
 
 
@@ -114,7 +116,7 @@ class Offload(_Message, frozen=True):
 
     Attributes:
         seq: strictly increasing on one connection.
-        frame_index: the captured frame; only for logs on the server.
+        frame_index: number of the captured frame; the server does not use it.
         width, height: size of the frame in pixels, 16..8192; detections come back in these pixels. The JPEG has this
             size, or that of the packed frame (`codec.packing.packed_size`) where regions are downsampled.
         tau_d, quality, restoration_point: the `Configuration`.
@@ -133,7 +135,7 @@ class Offload(_Message, frozen=True):
     height: Side
     tau_d: Annotated[int, Meta(ge=0, le=2)]
     quality: Annotated[int, Meta(ge=1, le=100)]
-    restoration_point: Small
+    restoration_point: RestorationPoint
     window_size: Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
     downsampling_factor: Annotated[int, Meta(ge=1, le=MAX_FACTOR)]
     mask_rows: Regions = 0
@@ -185,11 +187,6 @@ class Offload(_Message, frozen=True):
             feedback=feedback,
             caching=caching,
         )
-
-    @property
-    def configuration(self) -> Configuration:
-        """Configuration that the frame was compressed with."""
-        return Configuration(self.tau_d, self.quality, self.restoration_point)
 
     @property
     def downsample_mask(self) -> BoolMask | None:

@@ -76,10 +76,10 @@ def low_mask(offload: OffloadRecord, decision: DecisionRecord | None, grid: Regi
     """Regions that were sent at low resolution, bool (rows, cols), in older records as decided."""
     if offload.region_map:
         return maps.read_region_map(offload.region_map, maps.LOW, grid.shape)
-    return None if decision is None else chosen_mask(decision, grid)
+    return None if decision is None else chosen_mask(decision)
 
 
-def chosen_mask(decision: DecisionRecord, grid: RegionGrid) -> BoolMask | None:
+def chosen_mask(decision: DecisionRecord) -> BoolMask | None:
     """The mask that the decision led to: bool (rows, cols), or None for no downsampling."""
     tau_d = decision.explanation.tau_d[decision.explanation.chosen]
     return downsample_mask(decision.explanation.region_types, tau_d) if tau_d else None
