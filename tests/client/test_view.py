@@ -168,7 +168,8 @@ def test_a_viewer_that_is_gone_ends_nothing(feed: ViewFeed, viewer: Connection) 
 
 def test_no_viewer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no viewer listens there"):
-        Outputs(viewer=str(tmp_path / "nothing"))
+        Outputs(recording=tmp_path / "camera.mkv", viewer=str(tmp_path / "nothing"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_view_of_other_bytes_is_refused() -> None:

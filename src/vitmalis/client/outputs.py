@@ -27,8 +27,8 @@ class Outputs:
     """
 
     def __init__(self, recording: Path | None = None, viewer: str | None = None, fps: float = 30.0) -> None:
+        self._feed = None if viewer is None else _feed(viewer)  # first, as without a viewer there is no file either
         self._recording = None if recording is None else Recording(recording, fps)
-        self._feed = None if viewer is None else _feed(viewer)
 
     def observe(self, what: Event | Action) -> None:
         """Note what changes the view."""

@@ -104,3 +104,16 @@ def test_connections_beyond_the_limit_are_closed(server: PageServer, images: New
     images.close()
     for watcher in watchers:
         assert b"image" in watcher.read()
+
+
+def test_a_connection_without_a_thread_takes_no_place_of_others(images: NewestImage) -> None:
+    """Directly, since the thread that would serve it cannot be started: a process has no more threads."""
+    with PageServer(images, "title", "facts") as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _no_thread)
+        for _ in range(MAX_CONNECTIONS + 1):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                server.process_request(None, None)
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitmalis_jobs.run.live.stream import NewestImage
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 STREAM_PATH = "/view.mjpg"
@@ -78,7 +78,11 @@ class PageServer(ThreadingHTTPServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread for it
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection, then make room for another."""
@@ -89,7 +93,7 @@ class PageServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what ended a connection; most often it is a watcher that went away."""
-        log.debug("a connection to the live view ended", exc_info=True)
+        _log.debug("a connection to the live view ended", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Log a request, and not to the terminal, on which the run reports."""
-        log.debug(format, *arguments)
+        _log.debug(format, *arguments)
 
 
 def _names_this_machine(host: str) -> bool:
