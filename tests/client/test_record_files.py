@@ -197,3 +197,18 @@ def test_masks_of_a_killed_client_are_read_from_its_journals(tmp_path: Path) -> 
             np.testing.assert_array_equal(stored, expected)
         then()
     assert (tmp_path / OFFLOADS_FILE).is_file()
+
+
+@pytest.mark.usefixtures("always")
+def test_a_bug_in_saving_ends_the_session_and_loses_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    recorder = Recorder(0.1, GEOMETRY)
+    saver = RecordSaver(recorder, session(tmp_path))
+    with saver, monkeypatch.context() as patch:
+        patch.setattr(RecordJournal, "append", broken)
+        with pytest.raises(ValueError, match="a bug"):
+            saved_every(saver, recorder, 600, 10**9)
+    saver.finish("failed")
+    assert [row.frame_index for row in read_frames(tmp_path / FRAMES_FILE)] == list(range(recorder.frame_count))

@@ -49,7 +49,7 @@ class RecordSaver:
         self._due_s = time.monotonic() + SAVE_S
         self._taken: queue.SimpleQueue[RecordRows | None] = queue.SimpleQueue()
         self._unsaved: list[RecordRows] = []
-        self._error: OSError | UserError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="records", daemon=True)
 
     def __enter__(self) -> Self:
@@ -64,12 +64,13 @@ class RecordSaver:
         """Save what has been recorded if the last time was a second ago; does not wait for the disk.
 
         Raises:
-            UserError: the disk did not take the last rows, or is as good as full.
+            UserError: the disk did not take the last rows, or is as good as full. Any other exception that ended saving
+                is a bug, and is raised as it is.
         """
-        if isinstance(self._error, UserError):
-            raise self._error
-        if self._error is not None:
+        if isinstance(self._error, OSError):
             raise UserError(self._problem(self._error)) from self._error
+        if self._error is not None:
+            raise self._error
         if time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + SAVE_S
             self._taken.put(self._recorder.take_changed())
@@ -107,7 +108,7 @@ class RecordSaver:
                     journal.append(rows)
                     self._unsaved.clear()
                     check_space("records folder", self._directory, LOW_FREE_BYTES)
-                except (OSError, UserError) as error:  # `save` raises it in the thread that plays
+                except Exception as error:  # `save` raises it in the thread that plays
                     self._error = error
         if journal is not None:
             journal.close()
