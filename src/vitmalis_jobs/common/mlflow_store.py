@@ -23,18 +23,16 @@ from vitmalis_jobs.common.artifact_location import place_artifacts
 from vitmalis_jobs.common.background import in_background
 from vitmalis_jobs.common.mlflow_experiment import NOTE, describe_experiment
 from vitmalis_jobs.common.mlflow_run import Run
-from vitmalis_jobs.common.mlflow_tags import standard_tags
+from vitmalis_jobs.common.mlflow_tags import PARENT, standard_tags
 from vitmalis_jobs.common.run_process import HEARTBEAT_S, alive, process_tags
 from vitmalis_jobs.common.signals import deferred_signals
 from vitmalis_jobs.common.storage_errors import noted_on
-from vitmalis_jobs.common.tracking_address import check_server, resolve_address
+from vitmalis_jobs.common.tracking_address import SQLITE, check_server, resolve_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-_SQLITE = "sqlite:///"
-_PARENT = "mlflow.parentRunId"
 _DEFAULT = "0"  # the experiment that MLflow makes with every store
 RETRIES_S = (0.5, 2.0)
 """Pauses after which the status of a run that has ended is set again where that failed."""
@@ -75,7 +73,7 @@ class Store:
                 self.experiment_id: str = found.experiment_id
                 if database:
                     share_with_group(database)
-                    relative = not Path(tracking_uri.removeprefix(_SQLITE)).is_absolute()
+                    relative = not Path(tracking_uri.removeprefix(SQLITE)).is_absolute()
                     for experiment_id in (_DEFAULT, self.experiment_id):
                         place_artifacts(database, experiment_id, artifact_dir.absolute(), relative)
                 describe_experiment(self.client, found, database)
@@ -114,7 +112,7 @@ class Store:
                 all_tags = {**standard_tags(), **tags, **process_tags()}
                 info = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags).info
                 run = Run(self.client, info, self.name)
-            with self._heartbeat(run.run_id, tags.get(_PARENT, "")), self._reserved_space():
+            with self._heartbeat(run.run_id, tags.get(PARENT, "")), self._reserved_space():
                 yield run
             status = "FINISHED"
         except BaseException as error:
@@ -236,5 +234,5 @@ def _create_database(database: Path, artifact_dir: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with atomic_path(database) as temporary:
-        store = SqlAlchemyStore(f"{_SQLITE}{temporary}", artifact_dir.resolve().as_uri())
+        store = SqlAlchemyStore(f"{SQLITE}{temporary}", artifact_dir.resolve().as_uri())
         store.engine.dispose()

@@ -1,4 +1,4 @@
-"""The tags by which MLflow shows who made a run, with which program, from which commit, and when."""
+"""The tags by which MLflow shows who made a run, with which program, from which commit, when, and for which sweep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vitmalis_jobs.common.machine import git_commit
 
+PARENT = "mlflow.parentRunId"
+"""Tag with the id of the run of the sweep that a run belongs to."""
 STARTED = "started"
 """Tag with the local time at which a run started, as text that sorts by time."""
 _DIRTY = "-dirty"

@@ -9,7 +9,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from vitmalis.errors import UserError
 
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
+"""Beginning of the address of a SQLite store; the path of its file follows."""
 CONNECT_TIMEOUT_S = 5.0
 """Longest wait for a connection to a tracking server when the store is opened."""
 
@@ -24,15 +25,15 @@ def resolve_address(tracking_uri: str) -> tuple[Path | None, str]:
     Raises:
         UserError: the file of a SQLite store is a folder.
     """
-    if not tracking_uri.startswith(_SQLITE):
+    if not tracking_uri.startswith(SQLITE):
         return None, tracking_uri
-    path, _, options = tracking_uri.removeprefix(_SQLITE).partition("?")
+    path, _, options = tracking_uri.removeprefix(SQLITE).partition("?")
     database = Path(path).absolute()
     if database.is_dir():
         raise UserError(
             f"mlflow.tracking_uri={tracking_uri}: '{database}' is a folder: name a file in it, such as mlflow.db"
         )
-    return database, f"{_SQLITE}{database}?{options or 'timeout=60'}"
+    return database, f"{SQLITE}{database}?{options or 'timeout=60'}"
 
 
 def check_server(tracking_uri: str) -> None:

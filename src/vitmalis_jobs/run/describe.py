@@ -15,6 +15,7 @@ from vitmalis.video.spec import VideoSpec
 from vitmalis.virtual.measured_testbed import h200_table
 from vitmalis_jobs.common.detectors import model_stand_in
 from vitmalis_jobs.common.machine import git_commit, processor
+from vitmalis_jobs.common.mlflow_tags import PARENT
 from vitmalis_jobs.run.config import EvaluationConfig, ReferenceOptions, config_hash
 from vitmalis_jobs.run.directory import RunDirectory
 from vitmalis_jobs.run.spec import PreparedRun, RunSpec
@@ -176,7 +177,7 @@ def tags_of(run: PreparedRun, directory: RunDirectory) -> dict[str, str]:
     if directory.sweep is not None:
         tags |= {"sweep": str(directory.sweep), "sweep.number": str(directory.number)}
         if directory.parent_run_id:
-            tags["mlflow.parentRunId"] = directory.parent_run_id
+            tags[PARENT] = directory.parent_run_id
     return tags
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
+from vitmalis_jobs.common.mlflow_experiment import NOTE
 from vitmalis_jobs.common.mlflow_run import Run
 from vitmalis_jobs.common.mlflow_store import Store
 from vitmalis_jobs.common.storage_errors import noted_on, storage_errors
@@ -108,7 +109,7 @@ def make_run(
             result = execute(run, directory.path, resources, terminal, mlflow_run.tag)
             verdict = busy_verdict(result.busy, config.virtual) if result.busy else ""
             if verdict:
-                mlflow_run.tag({BUSY: "; ".join(result.busy), "mlflow.note.content": f"**{verdict}**"})
+                mlflow_run.tag({BUSY: "; ".join(result.busy), NOTE: f"**{verdict}**"})
             metrics = publish(run, result, directory, mlflow_run, terminal)
         index = RunIndex(Path(config.sweep.index)) if fingerprint and result.reusable else None
         finish(run, metrics, directory, mlflow_run, index, digest, result.busy)

@@ -17,6 +17,7 @@ import psutil
 
 from vitmalis_jobs.common.console import Terminal
 from vitmalis_jobs.common.machine_load import BUSY
+from vitmalis_jobs.common.mlflow_tags import PARENT
 from vitmalis_jobs.run.directory import read_summaries
 from vitmalis_jobs.validation.prepared_run import evaluate_command, own_store
 
@@ -134,7 +135,7 @@ def _stored_runs(folder: Path) -> list[Run]:
 
 def _runs_of_sweep(command: Command, runs: Sequence[Run], folder: Path) -> dict[str, int]:
     """Account for the runs of a sweep, each of which must finish once; again only if the machine was busy."""
-    finished = [run for run in runs if "mlflow.parentRunId" in run.data.tags and run.info.status == "FINISHED"]
+    finished = [run for run in runs if PARENT in run.data.tags and run.info.status == "FINISHED"]
     reusable = [run.data.tags["fingerprint"] for run in finished if BUSY not in run.data.tags]
     summaries = read_summaries(_results(folder))
     return {
