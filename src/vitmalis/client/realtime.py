@@ -140,7 +140,7 @@ class RealtimeClient:
         session: ClientSession,
         progress: Progress = lambda *_: None,
         on_connected: Callable[[], None] = lambda: None,
-        clock: Clock = WallClock(),  # noqa: B008,
+        clock: Clock = WallClock(),  # noqa: B008
         observe: Callable[[Event | Action], None] = lambda _: None,
         record: Callable[[Frame], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,

@@ -208,14 +208,13 @@ def _field(values: dict[str, Any], kind: Any, key: str) -> tuple[Any, Any]:
 
 def _with_home(values: dict[str, Any]) -> dict[str, Any]:
     """The values with the home folder for `~/` at the beginning of a text, which only paths have."""
-    return {
-        key: _with_home(value)
-        if isinstance(value, dict)
-        else str(Path(value).expanduser())
-        if isinstance(value, str) and value.startswith("~/")
-        else value
-        for key, value in values.items()
-    }
+    values = dict(values)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            values[key] = _with_home(value)
+        elif isinstance(value, str) and value.startswith("~/"):
+            values[key] = str(Path(value).expanduser())
+    return values
 
 
 def _numbers_as_text(values: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

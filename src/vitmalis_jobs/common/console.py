@@ -143,9 +143,7 @@ class Terminal:
         width = Measurement.get(self._console, self._console.options.update(width=1000), table).maximum
         self._console.width = max(width, self._console.width)
         self._console.print(table, crop=False)
-        for summary in summaries:
-            if summary.get("error"):
-                self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
+        self._errors(summaries)
         self._console.print(Text.assemble(("  runs: ", "dim"), str(sweep)), soft_wrap=True)
         self._busy_footnote(summaries)
 
@@ -153,11 +151,15 @@ class Terminal:
         """Print how many runs of a sweep ended how, and the errors; for sweeps too long for a table."""
         count = Counter("taken over" if summary["skipped"] else summary["status"].lower() for summary in summaries)
         self._line(f"{len(summaries)} runs: " + ", ".join(f"{number} {status}" for status, number in count.items()))
+        self._errors(summaries)
+        self._line(f"  runs: {sweep}")
+        self._busy_footnote(summaries)
+
+    def _errors(self, summaries: Sequence[Mapping[str, Any]]) -> None:
+        """Print why runs failed, a line each."""
         for summary in summaries:
             if summary.get("error"):
                 self._line(f"  {' '.join(summary['overrides'])}: {summary['error']}")
-        self._line(f"  runs: {sweep}")
-        self._busy_footnote(summaries)
 
     def _busy_footnote(self, summaries: Sequence[Mapping[str, Any]]) -> None:
         """Print, as the last line, how many runs cannot be trusted, if there are any."""

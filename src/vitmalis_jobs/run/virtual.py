@@ -69,7 +69,8 @@ def _play(
     worker = VirtualWorker(EventQueue(), run.spec.model.geometry)
 
     def progress(done: int, *_: int) -> None:
-        offloads, lost = (sum(getattr(client.recorder, name) for client in clients) for name in _COUNTS)
+        offloads = sum(client.recorder.offload_count for client in clients)
+        lost = sum(client.recorder.lost_offloads for client in clients)
         step(done, run.clip.frames, f"{offloads} offloads, {lost} lost")
         room.check()
 
@@ -86,9 +87,6 @@ def _play(
         DeviceResult(device, _write_records(device, client.recorder))
         for device, client in zip(devices, clients, strict=True)
     ]
-
-
-_COUNTS = ("offload_count", "lost_offloads")
 
 
 def _client(

@@ -14,6 +14,7 @@ import numpy as np
 from vitmalis.network.measured.listing import LISTING, listing_row, write_listing
 from vitmalis.network.measured.recipe import Piece, recipe
 from vitmalis.network.measured.samples import (
+    BINS_PER_S,
     Series,
     driving_mbps,
     means,
@@ -50,7 +51,7 @@ def _uplink(piece: Piece, folder: Path) -> Series:
     path = piece.file.below(folder)
     match piece.method:
         case "list":
-            return means(_runs(path)[int(piece.member)][0][int(piece.start) : int(piece.end)], 10)
+            return means(_runs(path)[int(piece.member)][0][int(piece.start) : int(piece.end)], BINS_PER_S)
         case "legs":
             return two_legs_mbps(_runs(path)[int(piece.member)], piece.start, piece.end)
         case "nuttcp":
@@ -74,7 +75,7 @@ def _pool(piece: Piece, folder: Path) -> Series:
         return ping_ms(path.read_text(errors="replace"))
     runs = _runs(path)
     chosen = list(runs.values()) if piece.member == "all" else [runs[int(piece.member)]]
-    return np.concatenate([means(run[0], 10) for run in chosen])
+    return np.concatenate([means(run[0], BINS_PER_S) for run in chosen])
 
 
 @lru_cache(maxsize=32)

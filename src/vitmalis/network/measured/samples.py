@@ -47,7 +47,7 @@ def means(samples: Series, count: int) -> Series:
 
 def nuttcp_mbps(text: str) -> Series:
     """Mbps per second of a nuttcp receiver's log, which has a line every 0.1 s."""
-    return means(np.array([float(value) for value in _NUTTCP.findall(text)]), 10)
+    return means(np.array([float(value) for value in _NUTTCP.findall(text)]), BINS_PER_S)
 
 
 def ping_ms(text: str) -> Series:
