@@ -113,7 +113,11 @@ def read_page(path: Path) -> Page:
 
 
 def copy_video(page: Page, path: Path) -> PageVideo:
-    """The video of a page for another page at a path, to which a file next to it is copied."""
+    """The video of a page for another page at a path, to which a file next to it is copied.
+
+    Raises:
+        UserError: that file is missing.
+    """
     if page.video_file is None:
         return page.video
     if not page.video_file.is_file():
