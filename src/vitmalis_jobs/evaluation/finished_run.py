@@ -50,7 +50,11 @@ def add_lookup_options(parser: argparse.ArgumentParser, *, needs_references: boo
     uri = mlflow_options("evaluation").tracking_uri
     parser.add_argument("--tracking-uri", default=uri, help="MLflow store, or address of an MLflow server")
     if not needs_references:
-        parser.add_argument("--no-reference", action="store_true", help="leave out what needs references, as the F1 of frames; needs no model")
+        parser.add_argument(
+            "--no-reference",
+            action="store_true",
+            help="leave out what needs references, as the F1 of frames; needs no model",
+        )
     parser.add_argument(
         "--trust-model",
         action="store_true",

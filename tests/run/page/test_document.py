@@ -149,7 +149,7 @@ def test_two_rounds_of_a_frame_are_two_offloads(played: PlayedRun) -> None:
 def test_boxes_of_a_frame_that_was_sent_twice_stem_from_the_round_that_had_arrived(
     played: PlayedRun, status: str, stem_from: list[int]
 ) -> None:
-    """The second round starts when the result of the first is there, at 0.2 s, and takes 0.1 s: frame 2 is shown before."""
+    """The second round starts with the result of the first, at 0.2 s, and takes 0.1 s: frame 2 is shown before."""
     second = dataclasses.replace(
         OFFLOADS[0], offload_id=1, second_round_of=0, start_time_s=0.2, e2e_latency_s=0.1, status=status
     )

@@ -129,7 +129,7 @@ def _frames(records: RunRecords, matches: Sequence[Matches], scored: bool) -> Fr
 def _result_offloads(frames: Sequence[FrameRecord], offloads: Sequence[OffloadRecord]) -> list[int]:
     """The offload whose result the boxes of each frame stem from, -1 for none.
 
-    A frame that was sent twice has two offloads: the boxes are those of the last that had a result when they were shown.
+    A frame that was sent twice has two offloads: boxes are those of the last that had a result when they were shown.
     """
     rounds: dict[int, list[OffloadRecord]] = {}
     for offload in offloads:
