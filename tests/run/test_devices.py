@@ -79,6 +79,13 @@ def test_metrics_are_means_with_the_worst_device_and_fairness() -> None:
     assert jain([1, 0, 0, 0]) == 0.25
 
 
+def test_shares_of_reasons_add_up_over_devices() -> None:
+    """The first decides by the knee alone, the second half of the time; the third has decided nothing."""
+    each = [{"share_decided_knee": 1.0}, {"share_decided_knee": 0.5, "share_decided_stale": 0.5}, {"offloads": 0.0}]
+    shares = combined(each)
+    assert (shares["share_decided_knee"], shares["share_decided_stale"]) == (0.75, 0.25)
+
+
 def test_several_devices_need_the_virtual_clock(clip: Path) -> None:
     with pytest.raises(UserError, match=r"devices\.count=2: a run in real time has one device; add clock=virtual"):
         resolve_run(composed(["video=file", f"video.path={clip}", "devices.count=2"]))

@@ -81,14 +81,14 @@ MLFLOW_NAMES: Mapping[str, str] = _names()
 """Name in MLflow of each metric, the important ones first."""
 
 
-_DECIDED = "share_decided_"
+DECIDED = "share_decided_"
 """Beginning of metrics that are named after a policy's reasons, which each policy has of its own."""
 
 
 def mlflow_name(metric: str) -> str:
     """Name of a metric in MLflow; one that is not in the table and has no section gets section `other`."""
-    if metric.startswith(_DECIDED):
-        return f"policy/decided_{metric.removeprefix(_DECIDED)}"
+    if metric.startswith(DECIDED):
+        return f"policy/decided_{metric.removeprefix(DECIDED)}"
     return MLFLOW_NAMES.get(metric, metric if "/" in metric else f"other/{metric}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vitmalis.types import Detections
 from vitmalis_jobs.common.console import Terminal
+from vitmalis_jobs.common.metric_names import DECIDED
 from vitmalis_jobs.run.directory import write_json
 from vitmalis_jobs.run.prepare import prepare_clip
 from vitmalis_jobs.run.records import RunRecords
@@ -87,9 +88,13 @@ def device_folder(directory: Path, number: int) -> Path:
 def combined(each: Sequence[Metrics]) -> Metrics:
     """The metrics of a run: the mean over its devices of each metric; with several, the first, the worst, and fairness.
 
+    A metric that a device lacks has no value there, and its mean is over the others; but a reason that decided nothing
+    on a device, where others did, has a share of 0.
+
     The first device plays the same whatever their number, so that only its metrics show what the others cost it.
     Fairness is Jain's index, (sum x)^2 / (n sum x^2): 1 where all devices have the same, 1 / n where one has all.
     """
+    each = _with_zeros(each)
     names = dict.fromkeys(name for metrics in each for name in metrics)
     values = {name: [metrics[name] for metrics in each if name in metrics] for name in names}
     means = {name: float(np.mean(own)) for name, own in values.items()}
@@ -99,6 +104,12 @@ def combined(each: Sequence[Metrics]) -> Metrics:
     fairness = {f"jain_{name}": jain(values[name]) for name in _SHARED if any(values.get(name, ()))}
     first = {f"first_device_{name}": each[0][name] for name in _WORST if name in each[0]}
     return means | {"devices": float(len(each))} | first | worst | fairness
+
+
+def _with_zeros(each: Sequence[Metrics]) -> list[Metrics]:
+    """The metrics of each device with a share of 0 for reasons that decided on others alone, so that shares add up."""
+    reasons = dict.fromkeys(name for metrics in each for name in metrics if name.startswith(DECIDED))
+    return [dict.fromkeys(reasons, 0.0) | own if reasons.keys() & own.keys() else own for own in each]
 
 
 def jain(values: Sequence[float]) -> float:
