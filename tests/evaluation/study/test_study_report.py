@@ -110,6 +110,24 @@ class Tags(HTMLParser):
         self.text += data
 
 
+def test_files_of_a_users_own_are_clips_and_traces_and_no_variants(tmp_path: Path) -> None:
+    for number, (policy, name) in enumerate((p, n) for p in ("vitmalis", "trackb2b") for n in ("walk", "drive")):
+        asked = (f"video.path=clips/{name}.mp4", f"trace.path={name}.csv")
+        write_run(tmp_path / "sweep", number, policy, name, 0.5, "FINISHED", *asked, trace=name)
+    study = read_study([tmp_path / "sweep"])
+    assert study.policies == ["trackb2b", "vitmalis"]
+    assert sorted(study.runs["clip"]) == ["drive", "drive", "walk", "walk"]
+
+
+def test_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "sweep", 0, "vitmalis", "walk", 0.5, "FINISHED", "video.path=sunny/walk.mp4")
+    write_run(tmp_path / "sweep", 1, "vitmalis", "walk", 0.7, "FINISHED", "video.path=./sunny/walk.mp4")
+    assert list(read_study([tmp_path / "sweep"]).runs["rendering_f1"]) == [0.7]  # of equal runs the last one counts
+    write_run(tmp_path / "sweep", 2, "vitmalis", "walk", 0.9, "FINISHED", "video.path=rainy/walk.mp4")
+    with pytest.raises(UserError, match=r"runs of clip walk played different files of this name \(.*rainy.*sunny"):
+        read_study([tmp_path / "sweep"])
+
+
 def test_the_page_shows_every_figure_and_says_what_is_missing(
     sweep: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

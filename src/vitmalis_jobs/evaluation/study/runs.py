@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,9 +24,12 @@ from vitmalis_jobs.run.directory import RUN_FILE, read_summaries, read_sweep
 from vitmalis_jobs.run.vary import OPTION, variation
 
 SWEEPS = Path("runs") / "sweeps"
+FILES = {"clip": "video.path", "trace": "trace.path"}
+"""Options that name a user's file, by what the run calls after it."""
 PAIRING = (
     *("policy", "video", "clips", "experiment", "clock", OPTION),
-    *("trace", "trace.index", "trace.source", "trace.seed", "trace.path"),
+    *("trace", "trace.index", "trace.source", "trace.seed"),
+    *FILES.values(),
 )
 """Options that say which policy, clip, trace, clock or variation a run has; any other makes a variant of its policy."""
 NO_EFFECT = ("output.", "sweep.", "mlflow.", "references.workers", "inference_cache.", "hydra")
@@ -90,8 +94,8 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
         clock: use only the runs of this clock.
 
     Raises:
-        UserError: there is no such sweep, none of its runs finished, all vary something, or both clocks, or several
-            parts of one trace, are mixed in it.
+        UserError: there is no such sweep, none of its runs finished, all vary something, or both clocks, several parts
+            of one trace, or several files of one name, are mixed in it.
     """
     names = ", ".join(map(str, sweeps))
     rows, statuses, problems = _read_runs(sweeps)
@@ -100,6 +104,7 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
     rows = [row for row in rows if clock in (None, row["clock"])]
     if len(clocks := {row["clock"] for row in rows}) != 1:
         raise UserError(f"{names}: runs of clocks {sorted(clocks)}: choose one with --clock")
+    _check_files(rows)
     _name_variants(rows)
     stand_ins = sorted({f"{part}: {what}" for row in rows for part, what in row["stand_ins"].items()})
     runs = pd.DataFrame(rows).drop_duplicates(["policy", "clip", "trace", "variation"], keep="last")
@@ -107,7 +112,7 @@ def read_study(sweeps: Sequence[Path], clock: str | None = None) -> Study:
     varied = runs["variation"] != ""
     if varied.all():
         raise UserError(f"{names}: all runs vary something, none is what they are compared with: add {OPTION}=null")
-    runs = runs.drop(columns=["options", "stand_ins"])
+    runs = runs.drop(columns=["options", "stand_ins", "files"])
     base = runs[~varied].drop(columns="variation").reset_index(drop=True)
     return Study(base, runs[varied].reset_index(drop=True), statuses, problems, stand_ins)
 
@@ -147,6 +152,7 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"policy": info.policy, "clip": info.clip, "trace": info.trace, "clock": info.clock}
     geometry = _geometry(run_dir)
     options = dict(override.lstrip("+~").partition("=")[::2] for override in summary["overrides"])
+    files = {name: _asked(options[option], summary, run_dir) for name, option in FILES.items() if option in options}
     known = (DEVICES, *(GEOMETRY if geometry else ()))
     options = {key: value for key, value in options.items() if key not in known}
     options = {key: value for key, value in options.items() if key not in PAIRING and not key.startswith(NO_EFFECT)}
@@ -157,7 +163,15 @@ def _row(summary: dict[str, Any], sweep: Path) -> dict[str, Any]:
     facts["variation"] = variation(summary["overrides"])
     facts["footage"] = _footage(summary.get("stand_ins"))
     facts["devices"] = 1.0  # of several, the number is among the metrics
-    return {**facts, **geometry, "run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, **metrics}
+    facts |= {"run_dir": str(run_dir), "options": options, "stand_ins": stand_ins, "files": files}
+    return {**facts, **geometry, **metrics}
+
+
+def _asked(path: str, summary: dict[str, Any], run_dir: Path) -> Path:
+    """A file that a run's options name, as seen from the project: the folder that the run's own is named from."""
+    above = len(Path(summary["run_dir"]).parts)
+    project = run_dir.resolve().parents[above - 1] if above <= len(run_dir.resolve().parents) else Path()
+    return Path(os.path.normpath(project / path.strip("'\"")))
 
 
 def _footage(stand_ins: dict[str, str] | None) -> str:
@@ -223,6 +237,21 @@ def _name_variants(rows: list[dict[str, Any]]) -> None:
         if devices[policy]:
             named.append(f"devices={row['devices']:g}")
         row["policy"] = _named(policy, named)
+
+
+def _check_files(rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse runs of several files that have one name, which would be taken for the same clip or trace."""
+    for name in FILES:
+        paths: dict[str, set[Path]] = {}
+        for row in rows:
+            paths.setdefault(row[name], set()).update({row["files"][name]} if name in row["files"] else ())
+        for what, found in paths.items():
+            if len(found) > 1:
+                listed = " and ".join(map(str, sorted(found)))
+                raise UserError(
+                    f"runs of {name} {what} played different files of this name ({listed}) "
+                    "and cannot be told apart: give each file a name of its own, or report their sweeps one by one"
+                )
 
 
 def _check_traces(runs: pd.DataFrame) -> None:
