@@ -10,7 +10,7 @@ import pytest
 
 from tests.run.page.small_run import images, small_run, write_clip
 from vitmalis.errors import UserError
-from vitmalis_jobs.evaluation.compare import compare, main, page_of
+from vitmalis_jobs.evaluation.compare import compare, main, names_of, page_of
 from vitmalis_jobs.run.page import files
 from vitmalis_jobs.run.page.build import run_document
 from vitmalis_jobs.run.page.document import RunDocument
@@ -53,6 +53,20 @@ def test_pages_are_named_after_their_runs(runs: list[Path], tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     pages = [page_of(str(run / PAGE_FILE), "") for run in runs]
     assert compare(*pages) == Path("runs/comparisons/clip-4g_00-back2back-vitmalis.html")
+
+
+def test_runs_of_one_policy_are_named_by_its_options(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison of other options is another page; without differing options names are those of the policies."""
+    monkeypatch.chdir(tmp_path)
+    for run, quality in zip(runs, (60, 70), strict=True):
+        changed(run / PAGE_FILE, policy="fixed", facts={"policy": f"fixed (quality {quality})"})
+    first, second = (page_of(str(run / PAGE_FILE), "") for run in runs)
+    path = compare(first, second)
+    assert path == Path("runs/comparisons/clip-4g_00-fixed-quality-60-fixed-quality-70.html")
+    assert "<title>fixed (quality 60) and fixed (quality 70) on clip over 4g_00</title>" in path.read_text()
+    assert names_of(first.document, first.document) == ("fixed", "fixed")
 
 
 def test_a_large_video_is_copied_next_to_the_page(

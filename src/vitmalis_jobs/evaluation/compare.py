@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import webbrowser
 from pathlib import Path
@@ -52,11 +53,24 @@ def compare(first: Page, second: Page, path: Path | None = None) -> Path:
     """
     check_comparable(first.document, second.document)
     a, b = first.document, second.document
-    path = path or COMPARISONS / f"{a.clip.name}-{a.trace}-{a.policy}-{b.policy}.html"
-    title = f"{a.policy} and {b.policy} on {a.clip.name} over {a.trace}"
+    names = names_of(a, b)
+    path = path or COMPARISONS / f"{'-'.join((a.clip.name, a.trace, *map(_in_file_name, names)))}.html"
+    title = f"{' and '.join(names)} on {a.clip.name} over {a.trace}"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "compare", title, [a, b], copy_video(first, path))
     return path
+
+
+def names_of(a: RunDocument, b: RunDocument) -> tuple[str, str]:
+    """Names of two runs: their policies, with the options of these where both are of one policy and options differ."""
+    said = a.facts.get("policy", ""), b.facts.get("policy", "")
+    alike = a.policy == b.policy and all(said) and said[0] != said[1]
+    return said if alike else (a.policy, b.policy)
+
+
+def _in_file_name(name: str) -> str:
+    """A name as part of a file name, which file systems limit."""
+    return "-".join(re.findall(r"[\w.]+", name))[:80]
 
 
 def check_comparable(a: RunDocument, b: RunDocument) -> None:

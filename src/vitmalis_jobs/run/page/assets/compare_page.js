@@ -37,9 +37,11 @@ function comparePage() {
   start(player, [timeline]);
 }
 
-/** Names of the runs: their policies, numbered where both are of one policy. */
+/** Names of the runs: their policies; where both are of one policy with its options if these differ, else numbered. */
 function names(runs) {
   const alike = runs[0].policy === runs[1].policy;
+  const said = runs.map((run) => run.facts.policy ?? "");
+  if (alike && said.every(Boolean) && said[0] !== said[1]) return said;
   return runs.map((run, index) => (alike ? `${run.policy} (${index + 1})` : run.policy));
 }
 
