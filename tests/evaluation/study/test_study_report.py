@@ -119,6 +119,30 @@ def test_files_of_a_users_own_are_clips_and_traces_and_no_variants(tmp_path: Pat
     assert sorted(study.runs["clip"]) == ["drive", "drive", "walk", "walk"]
 
 
+def test_intervals_are_since_the_offload_before_also_a_lost_one(tmp_path: Path) -> None:
+    """Frames 0, 10, 20 (lost) and 35, which is sent a second time: intervals of 10 and 15."""
+    write_run(tmp_path, 0, "dds", "walk", 0.5)
+    rows = [(0, "ok", -1), (10, "ok", -1), (20, "lost", -1), (35, "ok", -1), (35, "ok", 3)]
+    offloads = [
+        OffloadRecord(offload_id=i, frame_index=frame, start_time_s=0.0, status=status, second_round_of=first)
+        for i, (frame, status, first) in enumerate(rows)
+    ]
+    write_offloads(tmp_path / "0" / OFFLOADS_FILE, offloads, RecordsInfo(policy="dds", clip="walk"))
+    intervals = offload_table(read_study([tmp_path]).runs)["interval_frames"]
+    assert intervals.fillna(-1).tolist() == [-1, 10, 15, -1]
+
+
+def test_a_study_without_what_is_compared_has_no_section_of_differences(tmp_path: Path) -> None:
+    for number, window in enumerate((1, 2)):
+        asked = f"client.in_flight={window}"
+        write_run(tmp_path / "sweep", number, "cached", "walk", 0.5, "FINISHED", asked, cpu_s=45.0 * window - 30.0)
+    write_report(read_study([tmp_path / "sweep"]), tmp_path / "report", "sweep")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Paired differences of rendering F1" not in page
+    assert "1 min of processor time" in page  # 15 and 60 s
+    assert "Every clip" in page
+
+
 def test_files_of_one_name_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "sweep", 0, "vitmalis", "walk", 0.5, "FINISHED", "video.path=sunny/walk.mp4")
     write_run(tmp_path / "sweep", 1, "vitmalis", "walk", 0.7, "FINISHED", "video.path=./sunny/walk.mp4")

@@ -40,6 +40,11 @@ _HINDSIGHT = (
     "they are shown with: bounds on what a fixed choice could reach, no policies."
 )
 
+_DIFFERENCES = (
+    "Mean over the same pairs of clip and trace; 95 % intervals by bootstrap (BCa, seeded) over pairs, and over clips, "
+    "as pairs of one clip share its frames."
+)
+
 _OPTIONS = (
     "Rendering F1 of each variant of a policy less that of its first variant in the study, on the same pairs. With "
     "policy.inject, true values replace estimates: what an estimate's error costs is what its true value gains."
@@ -144,14 +149,7 @@ def _sections(runs: pd.DataFrame, policies: Sequence[str], shown: Sequence[str],
         *geometry.section(runs, folder),
         *devices.section(runs, folder),
         Section("Rendering and inference F1 (Fig. 8, 12)", image=figures.overall(folder, f1, inference, shown)),
-        Section(
-            "Paired differences of rendering F1",
-            [
-                "Mean over the same pairs of clip and trace; 95 % intervals by bootstrap (BCa, seeded) over pairs, and "
-                "over clips, as pairs of one clip share its frames."
-            ],
-            tables.differences(runs, policies),
-        ),
+        *_section("Paired differences of rendering F1", _DIFFERENCES, tables.differences(runs, policies)),
         *subsets.sections(runs, policies),
         *_section("What a policy's options change", _OPTIONS, tables.option_differences(runs, policies)),
         *_section(
@@ -217,7 +215,9 @@ def _costs(runs: pd.DataFrame) -> list[str]:
     inferences = int(sums["cache_hits"] + sums["cache_misses"])
     costs = [f"{inferences} inferences, {sums['cache_hits'] / inferences:.0%} from the cache"] if inferences else []
     if sums["cpu_s"]:
-        costs.append(f"{sums['cpu_s'] / 60:.0f} min of processor time, with references, without starting processes")
+        minutes, seconds = divmod(round(sums["cpu_s"]), 60)
+        taken = f"{minutes} min" if minutes else f"{seconds} s"
+        costs.append(f"{taken} of processor time, with references, without starting processes")
     return costs
 
 

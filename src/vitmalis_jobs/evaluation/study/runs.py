@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,7 @@ def _named(policy: str, options: Sequence[str]) -> str:
 def offload_table(runs: pd.DataFrame) -> pd.DataFrame:
     """The answered offloads of all runs: policy, clip, trace, interval in frames, and durations such as `encode_ms`.
 
+    The interval is since the offload before, also a lost one, as in a run's own metric; second rounds have none.
     The estimation time of an offload includes that of estimates which were made ahead of its decision (`ahead_s`).
 
     Progress is shown on standard error: a large study has a file for each of thousands of runs.
@@ -288,16 +290,17 @@ def offload_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answered_offloads(path: Path) -> list[dict[str, float | None]]:
-    offloads = [offload for offload in read_offloads(path) if offload.status == "ok"]
-    rows = []
-    for before, offload in zip([None, *offloads], offloads, strict=False):
+    offloads, rows = read_offloads(path), []
+    first_rounds = [offload for offload in offloads if offload.second_round_of < 0]
+    intervals = {
+        offload.offload_id: offload.frame_index - before.frame_index for before, offload in pairwise(first_rounds)
+    }
+    for offload in (offload for offload in offloads if offload.status == "ok"):
         durations = {name: getattr(offload, f"{name}_s") for name in STAGES}
         if offload.ahead_s is not None:
             durations["estimation"] = (offload.estimation_s or 0.0) + offload.ahead_s
         row = {f"{name}_ms": None if value is None else 1e3 * value for name, value in durations.items()}
-        first_round = offload.second_round_of < 0
-        interval = offload.frame_index - before.frame_index if before and first_round else None
-        rows.append(row | {"interval_frames": interval})
+        rows.append(row | {"interval_frames": intervals.get(offload.offload_id)})
     return rows
 
 
