@@ -54,6 +54,13 @@ def test_a_file_is_cut_and_enlarged_to_the_limits(video: Path, tmp_path: Path) -
     assert abs(float(images[0].mean()) - 40) < 2
 
 
+@pytest.mark.parametrize(("frames", "length"), [(1, "0.033"), (59, "1.967")])
+def test_a_clip_that_is_a_frame_long_or_too_short_says_so(frames: int, length: str, tmp_path: Path) -> None:
+    write_clip(tmp_path / "own.mp4", [np.zeros((36, 64, 3), np.uint8)] * frames, 30, (64, 36))
+    spec = resolve_clip("file", path=str(tmp_path / "own.mp4"), seconds=2, cache_dir=tmp_path)
+    assert spec.note == f"the clip ends after {length} of 2 s"
+
+
 def test_a_clip_that_ends_early_is_played_to_its_end_and_says_so(video: Path, tmp_path: Path) -> None:
     spec = resolve_clip("file", path=str(video), seconds=300, start_s=1.0, cache_dir=tmp_path)
     assert spec.frames == 15

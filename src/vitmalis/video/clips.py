@@ -132,14 +132,19 @@ def _played(footage: _Footage, seconds: float, start_s: float) -> tuple[range, l
         )
     frames = min(wanted, footage.frames - start)
     if frames < 1:
-        length = f"{footage.what} has {footage.frames / footage.fps:.1f} s"
+        length = f"{footage.what} has {_length(footage.frames / footage.fps)} s"
         raise UserError(f"{length}, none from eval.start_s={start_s:g} on: start earlier")
     first = footage.first_frame + start
     played = range(first, first + frames)
     if frames == wanted:
         return played, []
-    end = f"the clip ends after {frames / footage.fps:.1f} of {seconds:g} s"
+    end = f"the clip ends after {_length(frames / footage.fps)} of {seconds:g} s"
     return played, [f"{end}: {footage.ends}" if footage.ends else end]
+
+
+def _length(seconds: float) -> str:
+    """Seconds to the millisecond, so that a clip that is a frame too short does not look whole."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def _delivered_size(footage: _Footage, max_width: int, max_height: int) -> tuple[int, int]:
