@@ -116,7 +116,7 @@ def frame_image(clip: VideoSpec, frame_index: int) -> RgbImage:
 
 def _decision(records: RunRecords, offload_id: int | None) -> DecisionRecord:
     if not records.decisions:
-        raise UserError("this run's policy does not explain its decisions: take a run of vitmalis or freshness")
+        raise UserError("this run's policy does not explain its decisions: take a run of vitmalis, freshness or bandit")
     by_id = {decision.offload_id: decision for decision in records.decisions}
     if offload_id is None:
         return most_varied(records.decisions, records.offloads) or records.decisions[0]

@@ -98,6 +98,13 @@ def test_keys_and_clicks_seek(tab: Tab, page: Path) -> None:
     assert text(tab, "output").startswith("frame 1 ")  # 0.4 of 0.4 s is 0.16 s
 
 
+def test_the_address_names_a_frame(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    for address, frame in (("#frame=1", 1), ("#frame=3", 3), ("#frame=abc", 3), ("#", 3), ("#frame=99", 3)):
+        tab.run(f"location.hash = {address!r}")
+        tab.wait(f"document.querySelector('output').textContent.startsWith('frame {frame} ')")
+
+
 def test_the_image_is_that_of_the_last_of_many_seeks(tab: Tab, page: Path) -> None:
     tab.open(page)
     go(tab, 0)

@@ -168,12 +168,19 @@ function nextOffloadFrame(runs, frame, step) {
   return next ?? frame;
 }
 
-/** Show the frame of the address (`#frame=40`) or the first with a result; draw again when size or theme change. */
+/** Frame of the address (`#frame=40`); NaN if it names none. */
+const frameOfAddress = () => Number.parseInt(new URLSearchParams(location.hash.slice(1)).get("frame"), 10);
+
+/** Show the frame of the address or the first with a result; draw again when size or theme change. */
 function start(player, plots) {
   const redraw = () => { player.draw(); for (const plot of plots) plot.redraw(); };
-  const first = player.run.frames.result_frame.findIndex((frame) => frame >= 0);
-  player.go(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? first));
+  const asked = frameOfAddress();
+  player.go(Number.isNaN(asked) ? player.run.frames.result_frame.findIndex((frame) => frame >= 0) : asked);
   redraw();
+  addEventListener("hashchange", () => {
+    const frame = frameOfAddress();
+    if (!Number.isNaN(frame)) { player.pause(); player.go(frame); }
+  });
   addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
