@@ -36,6 +36,11 @@ def evaluate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             ["-m", "policy=trackb2b,fixed", "policy.tau_d=0"],
             "policy=trackb2b has no option 'policy.tau_d', which others of this sweep have: ++policy.tau_d sets it",
         ),
+        (
+            ["-m", "experiment=sensitivity", "policy=vitmalis,freshness", "policy.first_frame=full"],
+            "Hydra starts a sweep over policy from the policy that is chosen without it, which has no option "
+            "'policy.first_frame': write ++policy.first_frame",
+        ),
         (["video=walkS,driveN"], "a comma separates the runs of a sweep: add -m to make them"),
         (["policy=null"], "policy=null: a group takes the name of one of its choices"),
         (["hydra.job.chdir=true"], "hydra.job.chdir=true: relative paths would mean other files; leave it out"),

@@ -48,8 +48,8 @@ def quoted(key: str, value: str) -> str:
 
 def unknown_option(name: str, config_name: str | None, arguments: Sequence[str]) -> str:
     """The line for an option that the configuration does not have."""
-    if config_name and (lacking := _choice_without(name, config_name, arguments)):
-        return f"{lacking} has no option '{name}', which others of this sweep have: ++{name} sets it for those"
+    if config_name and (line := _option_of_swept_group(name, config_name, arguments)):
+        return line
     known = [] if config_name is None else list(_known_options(config_name, arguments))
     by_leaf = [option for option in known if option.rpartition(".")[2] == name.rpartition(".")[2]]
     similar = by_leaf[:1] or difflib.get_close_matches(name, known, 1, _SIMILARITY)
@@ -57,16 +57,23 @@ def unknown_option(name: str, config_name: str | None, arguments: Sequence[str])
     return f"there is no option '{name}': {meant}--cfg job shows all there are"
 
 
-def _choice_without(name: str, config_name: str, arguments: Sequence[str]) -> str | None:
-    """The choice of a swept group that lacks an option of the group, if another choice of the sweep has it."""
+def _option_of_swept_group(name: str, config_name: str, arguments: Sequence[str]) -> str | None:
+    """The line for an option that a choice of a swept group has; None if no group is swept that has it."""
     group = name.partition(".")[0]
     for argument in arguments:
         key, _, choices = argument.partition("=")
         if key == group and "," in choices:
-            each = [f"{key}={choice}" for choice in choices.split(",")]
             others = [other for other in arguments if other != argument]
-            has = {choice: name in _known_options(config_name, [*others, choice]) for choice in each}
-            return next((choice for choice in each if not has[choice]), None) if any(has.values()) else None
+            each = [f"{key}={choice}" for choice in choices.split(",")]
+            lacking = [choice for choice in each if name not in _known_options(config_name, [*others, choice])]
+            if len(lacking) == len(each):
+                return None
+            if lacking:
+                return (
+                    f"{lacking[0]} has no option '{name}', which others of this sweep have: ++{name} sets it for those"
+                )
+            start = f"Hydra starts a sweep over {group} from the {group} that is chosen without it"
+            return f"{start}, which has no option '{name}': write ++{name}"
     return None
 
 
