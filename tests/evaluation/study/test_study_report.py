@@ -28,7 +28,8 @@ from vitmalis_jobs.common.config import conf_dir
 from vitmalis_jobs.evaluation.study import figures
 from vitmalis_jobs.evaluation.study.cli import main, write_report
 from vitmalis_jobs.evaluation.study.geometry import regions_table
-from vitmalis_jobs.evaluation.study.runs import offload_table, ordered, paper_numbers, read_study
+from vitmalis_jobs.evaluation.study.offload_table import offload_table
+from vitmalis_jobs.evaluation.study.runs import ordered, paper_numbers, read_study
 from vitmalis_jobs.evaluation.study.subsets import BY_FOOTAGE, level_table
 from vitmalis_jobs.evaluation.study.tables import estimates, option_differences, other_scores, overview, reasons
 from vitmalis_jobs.run.directory import RUN_FILE, SWEEP_FILE, write_json

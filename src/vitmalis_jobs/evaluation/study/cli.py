@@ -29,9 +29,10 @@ from vitmalis_jobs.evaluation.study import (
 )
 from vitmalis_jobs.evaluation.study.labels import counted, label
 from vitmalis_jobs.evaluation.study.lead import leading_sentence
+from vitmalis_jobs.evaluation.study.offload_table import offload_table
 from vitmalis_jobs.evaluation.study.page import Section, write_page
 from vitmalis_jobs.evaluation.study.pairs import plot_document
-from vitmalis_jobs.evaluation.study.runs import Study, offload_table, ordered, read_study, sweep_folder
+from vitmalis_jobs.evaluation.study.runs import Study, ordered, read_study, sweep_folder
 from vitmalis_jobs.evaluation.study.statistics import by_pair, incomplete_pairs, results_by_pair, undefined_pairs
 
 _HINDSIGHT = (
